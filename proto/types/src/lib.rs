@@ -1,0 +1,24 @@
+//! The nouns of Strata: digests, references, platforms, ids, sizes, mounts, and the JSON documents of OCI images.
+//! Pure values: nothing here reads a file, a clock or a random number.
+
+mod descriptor;
+mod digest;
+mod id;
+mod image;
+mod invalid;
+mod manifest;
+mod mount;
+mod platform;
+mod reference;
+mod size;
+
+pub use descriptor::{Descriptor, media_type};
+pub use digest::Digest;
+pub use id::{ContainerId, ContainerName, LayerId, LeaseId, SnapshotKey};
+pub use image::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use invalid::Invalid;
+pub use manifest::{Index, IndexEntry, Manifest};
+pub use mount::{Mount, MountKind};
+pub use platform::Platform;
+pub use reference::Reference;
+pub use size::ByteSize;
