@@ -1,0 +1,15 @@
+//! Dockerfiles: text to a typed, spanned tree; expansion of variables; `.dockerignore`.
+//! Pure: nothing here reads a file, an environment or a clock. Every node knows the bytes it came from,
+//! so that whoever acts on it can say where in the file something is wrong ([`Diagnostic::at`]).
+
+mod ast;
+mod diagnostic;
+pub mod expand;
+mod heredoc;
+
+pub use ast::{
+    Add, ArgDeclaration, CommandForm, Copy, Directives, Dockerfile, Flag, Healthcheck, Heredoc, Instruction, KeyValue,
+    Kind, Onbuild, ProbeCommand, Run, Script, Span, Spanned, Stage, Word,
+};
+pub use diagnostic::{Diagnostic, Source};
+pub use expand::{ExpandError, expand, expand_words, references};
