@@ -1,0 +1,9 @@
+//! The OCI runtime specification as decisions: what a bundle asks for becomes plain data that
+//! `strata-init` runs. Nothing here enters a namespace; only `cgroup` touches the system.
+//! Start at `plan` for the way from a spec to a plan, at `default_spec` for what `ctl run` gets.
+
+pub mod capabilities;
+pub mod cgroup;
+pub mod default_spec;
+pub mod seccomp;
+pub mod user;
