@@ -72,7 +72,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// Name of the file.
-    pub file: String,
+    pub file: Box<str>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -84,7 +84,7 @@ pub struct Diagnostic {
     /// What was probably meant: `did you mean "RUN"?`
     pub suggestion: Option<String>,
     /// The line of the file.
-    pub snippet: String,
+    pub snippet: Box<str>,
     /// How many characters of the line are meant.
     pub width: usize,
 }
@@ -94,12 +94,12 @@ impl Diagnostic {
     pub fn at(source: &Source, span: Span, message: impl Into<String>) -> Self {
         let (line, column) = source.position(span.start);
         let (end_line, end_column) = source.position(span.end.max(span.start));
-        let snippet = source.line(line).to_owned();
+        let snippet = source.line(line);
         let rest = (snippet.chars().count() + 1).saturating_sub(column);
         let width = if end_line == line { end_column.saturating_sub(column) } else { rest };
         let width = width.min(rest).max(1);
-        let file = source.name().to_owned();
-        Self { file, line, column, span, message: message.into(), suggestion: None, snippet, width }
+        let file = source.name().into();
+        Self { file, line, column, span, message: message.into(), suggestion: None, snippet: snippet.into(), width }
     }
 
     /// Adds `did you mean "…"?` if there is something to mean.

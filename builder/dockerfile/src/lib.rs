@@ -4,8 +4,17 @@
 
 mod ast;
 mod diagnostic;
+mod directive;
 pub mod expand;
+mod flag;
 mod heredoc;
+mod line;
+pub mod meta;
+pub mod mount;
+mod parse;
+mod statement;
+mod suggest;
+mod word;
 
 pub use ast::{
     Add, ArgDeclaration, CommandForm, Copy, Directives, Dockerfile, Flag, Healthcheck, Heredoc, Instruction, KeyValue,
@@ -13,3 +22,5 @@ pub use ast::{
 };
 pub use diagnostic::{Diagnostic, Source};
 pub use expand::{ExpandError, expand, expand_words, references};
+pub use parse::{parse, parse_trigger};
+pub use suggest::nearest;

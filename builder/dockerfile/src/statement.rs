@@ -1,0 +1,470 @@
+//! One logical line to one typed statement: `FROM` or an instruction.
+//! Every refusal points at the word it is about.
+
+use crate::ast::{
+    Add, ArgDeclaration, CommandForm, Copy, Flag, Healthcheck, Heredoc, KeyValue, Kind, ProbeCommand, Run, Spanned,
+    Word,
+};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::flag::Flags;
+use crate::heredoc;
+use crate::line::LogicalLine;
+use crate::word::{self, JsonForm, Piece};
+use crate::{expand, meta, suggest};
+
+/// All instructions, in the order in which suggestions prefer them.
+pub(crate) const INSTRUCTIONS: [&str; 18] = [
+    "FROM",
+    "RUN",
+    "COPY",
+    "ENV",
+    "ARG",
+    "ADD",
+    "CMD",
+    "ENTRYPOINT",
+    "WORKDIR",
+    "EXPOSE",
+    "USER",
+    "LABEL",
+    "VOLUME",
+    "HEALTHCHECK",
+    "SHELL",
+    "STOPSIGNAL",
+    "ONBUILD",
+    "MAINTAINER",
+];
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+/// What the functions that read one instruction share.
+pub(crate) struct Scope<'a> {
+    pub source: &'a Source,
+    pub line: &'a LogicalLine,
+    /// Upper-case name of the instruction.
+    pub name: &'static str,
+    /// Where the name is in the line.
+    pub name_range: (usize, usize),
+    /// Where the arguments start, after the flags.
+    pub args: usize,
+    pub escape: char,
+    /// Comments just above.
+    pub comments: &'a [String],
+}
+
+impl Scope<'_> {
+    /// Points at a part of the line.
+    pub fn error(&self, start: usize, end: usize, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::at(self.source, self.line.span(start, end), message)
+    }
+
+    /// Points at the name of the instruction.
+    pub fn error_at_name(&self, message: impl Into<String>) -> Diagnostic {
+        self.error(self.name_range.0, self.name_range.1, message)
+    }
+
+    fn error_at_args(&self, message: impl Into<String>) -> Diagnostic {
+        self.error(self.args, self.line.text.len(), message)
+    }
+
+    fn missing_argument(&self) -> Diagnostic {
+        self.error_at_name(format!("{} requires at least one argument", self.name))
+    }
+
+    /// The arguments as written.
+    pub fn rest(&self) -> &str {
+        &self.line.text[self.args..]
+    }
+
+    fn word(&self, piece: Piece) -> Word {
+        Spanned::new(piece.text, self.line.span(piece.start, piece.end))
+    }
+
+    fn description(&self, name: &str) -> Option<String> {
+        let text = self.comments.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        text.map(str::to_owned)
+    }
+}
+
+/// The upper-case name for what was written, or the error with a suggestion.
+pub(crate) fn instruction_name(source: &Source, line: &LogicalLine, start: usize, end: usize) -> Result<&'static str> {
+    let written = &line.text[start..end];
+    let known = INSTRUCTIONS.into_iter().find(|name| name.eq_ignore_ascii_case(written));
+    known.ok_or_else(|| {
+        let shown: String = written.chars().take(40).collect();
+        Diagnostic::at(source, line.span(start, end), format!("unknown instruction {shown:?}"))
+            .did_you_mean(suggest::nearest(written, INSTRUCTIONS))
+    })
+}
+
+/// The parts of `FROM`.
+pub(crate) struct From {
+    pub name: Option<Word>,
+    pub base: Word,
+    pub platform: Option<Flag<String>>,
+    pub description: Option<String>,
+}
+
+pub(crate) fn from(scope: &Scope<'_>, flags: &Flags) -> Result<From> {
+    let mut words = word::split_blanks(&scope.line.text, scope.args).into_iter();
+    let base = words.next().ok_or_else(|| scope.error_at_name("FROM requires an image or a stage"))?;
+    let name = match (words.next(), words.next(), words.next()) {
+        (None, ..) => None,
+        (Some(keyword), Some(name), None) if keyword.text.eq_ignore_ascii_case("as") => Some(stage_name(scope, name)?),
+        (Some(extra), ..) => {
+            let message = "FROM takes one image, or an image, AS and a name";
+            return Err(scope.error(extra.start, scope.line.text.len(), message));
+        }
+    };
+    let description = name.as_ref().and_then(|name| scope.description(name.as_str()));
+    Ok(From { name, base: scope.word(base), platform: flags.text("platform"), description })
+}
+
+fn stage_name(scope: &Scope<'_>, piece: Piece) -> Result<Word> {
+    let name = piece.text.to_lowercase();
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_allowed) {
+        let message = format!(
+            "invalid stage name {:?}: it must start with a letter and hold only letters, digits, '-', '_' and '.'",
+            piece.text
+        );
+        return Err(scope.error(piece.start, piece.end, message));
+    }
+    Ok(Spanned::new(name, scope.line.span(piece.start, piece.end)))
+}
+
+/// Every instruction but `FROM` and `ONBUILD`.
+pub(crate) fn kind(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
+    Ok(match scope.name {
+        "ADD" => add(scope, flags, heredocs)?,
+        "ARG" => Kind::Arg(arguments(scope)?),
+        "CMD" => Kind::Cmd(required_command(scope, scope.args)?),
+        "COPY" => copy(scope, flags, heredocs)?,
+        "ENTRYPOINT" => Kind::Entrypoint(required_command(scope, scope.args)?),
+        "ENV" => Kind::Env(pairs(scope)?),
+        "EXPOSE" => Kind::Expose(words(scope)?),
+        "HEALTHCHECK" => Kind::Healthcheck(healthcheck(scope, flags)?),
+        "LABEL" => Kind::Label(pairs(scope)?),
+        "MAINTAINER" => Kind::Maintainer(text(scope)?),
+        "RUN" => run(scope, flags, heredocs)?,
+        "SHELL" => Kind::Shell(shell(scope)?),
+        "STOPSIGNAL" => Kind::Stopsignal(text(scope)?),
+        "USER" => Kind::User(text(scope)?),
+        "VOLUME" => Kind::Volume(volumes(scope)?),
+        "WORKDIR" => Kind::Workdir(text(scope)?),
+        other => return Err(scope.error_at_name(format!("{other} is not possible here"))),
+    })
+}
+
+fn text(scope: &Scope<'_>) -> Result<Word> {
+    if scope.rest().is_empty() {
+        return Err(scope.error_at_name(format!("{} requires exactly one argument", scope.name)));
+    }
+    Ok(Spanned::new(scope.rest().to_owned(), scope.line.span(scope.args, scope.line.text.len())))
+}
+
+fn words(scope: &Scope<'_>) -> Result<Vec<Word>> {
+    let pieces = word::split_blanks(&scope.line.text, scope.args);
+    if pieces.is_empty() {
+        return Err(scope.missing_argument());
+    }
+    Ok(pieces.into_iter().map(|piece| scope.word(piece)).collect())
+}
+
+fn json(scope: &Scope<'_>, start: usize) -> Result<Option<Vec<Piece>>> {
+    match word::json_list(&scope.line.text, start) {
+        JsonForm::List(pieces) => Ok(Some(pieces)),
+        JsonForm::No => Ok(None),
+        JsonForm::NotStrings(piece) => {
+            Err(scope.error(piece.start, piece.end, "a list in JSON form may hold strings only"))
+        }
+    }
+}
+
+fn json_or_words(scope: &Scope<'_>) -> Result<(Vec<Piece>, bool)> {
+    Ok(match json(scope, scope.args)? {
+        Some(pieces) => (pieces, true),
+        None => (word::split_blanks(&scope.line.text, scope.args), false),
+    })
+}
+
+fn command(scope: &Scope<'_>, start: usize) -> Result<Option<CommandForm>> {
+    let text = &scope.line.text[start..];
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match json(scope, start)? {
+        Some(pieces) => CommandForm::Exec(pieces.into_iter().map(|piece| piece.text).collect()),
+        None => CommandForm::Shell(text.to_owned()),
+    }))
+}
+
+fn required_command(scope: &Scope<'_>, start: usize) -> Result<CommandForm> {
+    command(scope, start)?.ok_or_else(|| {
+        let advice = format!("write {} [] for none", scope.name);
+        let error = scope.missing_argument();
+        if scope.name == "RUN" { error } else { error.with_suggestion(advice) }
+    })
+}
+
+fn run(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
+    let form = required_command(scope, scope.args)?;
+    if matches!(&form, CommandForm::Exec(words) if words.is_empty()) {
+        return Err(scope.error_at_args("RUN requires a command"));
+    }
+    let network = one_of(scope, flags.text("network"), "network", &["default", "none", "host"])?;
+    let security = one_of(scope, flags.text("security"), "security", &["sandbox", "insecure"])?;
+    let mounts = flags.list("mount");
+    for flag in &mounts {
+        crate::mount::check(&flag.value).map_err(|error| {
+            let near = error.suggestion().map(str::to_owned);
+            Diagnostic::at(scope.source, flag.value_span, error.to_string()).did_you_mean(near)
+        })?;
+    }
+    Ok(Kind::Run(Run { form, heredocs, mounts, network, security, devices: flags.list("device") }))
+}
+
+fn one_of(
+    scope: &Scope<'_>,
+    flag: Option<Flag<String>>,
+    name: &str,
+    allowed: &[&'static str],
+) -> Result<Option<Flag<String>>> {
+    let Some(flag) = flag else { return Ok(None) };
+    if allowed.contains(&flag.value.as_str()) {
+        return Ok(Some(flag));
+    }
+    let message = format!("invalid --{name}={}: it must be one of {}", flag.value, allowed.join(", "));
+    let near = suggest::nearest(&flag.value, allowed.iter().copied());
+    Err(Diagnostic::at(scope.source, flag.value_span, message).did_you_mean(near))
+}
+
+struct Files {
+    sources: Vec<Word>,
+    heredocs: Vec<Heredoc>,
+    destination: Word,
+}
+
+fn files(scope: &Scope<'_>, mut heredocs: Vec<Heredoc>) -> Result<Files> {
+    let name = scope.name;
+    let (mut pieces, is_json) = json_or_words(scope)?;
+    let destination = match pieces.pop() {
+        Some(piece) if !pieces.is_empty() => piece,
+        Some(only) => {
+            let message = format!("{name} requires at least one source and a destination, but has one argument");
+            return Err(scope.error(only.start, only.end, message));
+        }
+        None => return Err(scope.error_at_name(format!("{name} requires at least one source and a destination"))),
+    };
+    if !is_json && heredoc::is_marker(&destination.text) {
+        let message = format!("{name} cannot write to a heredoc: it can only be a source");
+        return Err(scope.error(destination.start, destination.end, message));
+    }
+    let mut sources = Vec::new();
+    let mut inline = Vec::new();
+    for piece in pieces {
+        let word = scope.word(piece);
+        match heredocs.iter().position(|heredoc| heredoc.marker_span.start == word.span.start) {
+            Some(index) => inline.push(heredocs.remove(index)),
+            None => sources.push(word),
+        }
+    }
+    if let Some(left) = heredocs.first() {
+        let message = format!("{name} cannot use this heredoc");
+        let advice = "write it as one word without blanks, such as <<EOF";
+        return Err(Diagnostic::at(scope.source, left.marker_span, message).with_suggestion(advice));
+    }
+    Ok(Files { sources, heredocs: inline, destination: scope.word(destination) })
+}
+
+fn copy(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
+    let Files { sources, heredocs, destination } = files(scope, heredocs)?;
+    let from = flags.text("from");
+    if let Some(flag) = &from {
+        if flag.value.is_empty() {
+            return Err(Diagnostic::at(scope.source, flag.span, "flag --from needs a value"));
+        }
+        if !expand::references(&flag.value, scope.escape).is_empty() {
+            let advice = "name a stage with FROM … AS, where global ARGs expand, and copy from that";
+            let message = "variables do not expand in --from";
+            return Err(Diagnostic::at(scope.source, flag.value_span, message).with_suggestion(advice));
+        }
+        if let Some(heredoc) = heredocs.first() {
+            let message = "a heredoc cannot be a source together with --from";
+            return Err(Diagnostic::at(scope.source, heredoc.marker_span, message));
+        }
+    }
+    Ok(Kind::Copy(Copy {
+        sources,
+        heredocs,
+        destination,
+        from,
+        chown: flags.text("chown"),
+        chmod: checked_chmod(scope, flags)?,
+        link: flags.boolean("link"),
+        parents: flags.boolean("parents"),
+        exclude: flags.list("exclude"),
+    }))
+}
+
+fn add(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
+    let Files { sources, heredocs, destination } = files(scope, heredocs)?;
+    Ok(Kind::Add(Add {
+        sources,
+        heredocs,
+        destination,
+        chown: flags.text("chown"),
+        chmod: checked_chmod(scope, flags)?,
+        link: flags.boolean("link"),
+        keep_git_dir: flags.boolean("keep-git-dir"),
+        checksum: flags.text("checksum"),
+        unpack: flags.boolean("unpack"),
+        exclude: flags.list("exclude"),
+    }))
+}
+
+/// A mode without variables can be refused at once; others after expansion.
+fn checked_chmod(scope: &Scope<'_>, flags: &Flags) -> Result<Option<Flag<String>>> {
+    let flag = flags.text("chmod");
+    if let Some(flag) = flag.as_ref().filter(|flag| expand::references(&flag.value, scope.escape).is_empty()) {
+        meta::parse_chmod(&flag.value)
+            .map_err(|error| Diagnostic::at(scope.source, flag.value_span, error.to_string()))?;
+    }
+    Ok(flag)
+}
+
+fn arguments(scope: &Scope<'_>) -> Result<Vec<ArgDeclaration>> {
+    let pieces = word::split_quoted(&scope.line.text, scope.args, scope.escape);
+    if pieces.is_empty() {
+        return Err(scope.missing_argument());
+    }
+    pieces.into_iter().map(|piece| argument(scope, piece)).collect()
+}
+
+fn argument(scope: &Scope<'_>, piece: Piece) -> Result<ArgDeclaration> {
+    let span = scope.line.span(piece.start, piece.end);
+    let (name, default) = match split_pair(&piece) {
+        Some((name, value)) => (name, Some(scope.word(value))),
+        None => (piece, None),
+    };
+    if name.text.is_empty() {
+        return Err(Diagnostic::at(scope.source, span, "the name of an ARG cannot be empty"));
+    }
+    let description = scope.description(&name.text);
+    Ok(ArgDeclaration { name: scope.word(name), default, span, description })
+}
+
+/// Splits a word at its first `=`.
+fn split_pair(piece: &Piece) -> Option<(Piece, Piece)> {
+    let (key, value) = piece.text.split_once('=')?;
+    let end = piece.start + key.len();
+    let key = Piece { text: key.to_owned(), start: piece.start, end };
+    Some((key, Piece { text: value.to_owned(), start: end + 1, end: piece.end }))
+}
+
+fn pairs(scope: &Scope<'_>) -> Result<Vec<KeyValue>> {
+    let name = scope.name;
+    let pieces = word::split_quoted(&scope.line.text, scope.args, scope.escape);
+    let Some(first) = pieces.first() else { return Err(scope.missing_argument()) };
+    if !first.text.contains('=') {
+        return Ok(vec![legacy_pair(scope)?]);
+    }
+    let mut pairs = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let Some((key, value)) = split_pair(&piece) else {
+            let message = format!("{:?} lacks a =: {name} takes name=value pairs", piece.text);
+            let error = scope.error(piece.start, piece.end, message);
+            return Err(error.with_suggestion("put a value with blanks in double quotes"));
+        };
+        if key.text.is_empty() {
+            let message = format!("the name of {} cannot be empty", article(name));
+            return Err(scope.error(piece.start, piece.end, message));
+        }
+        pairs.push(KeyValue { key: scope.word(key), value: scope.word(value), is_legacy: false });
+    }
+    Ok(pairs)
+}
+
+fn article(name: &str) -> String {
+    format!("{} {name}", if name.starts_with(['A', 'E']) { "an" } else { "a" })
+}
+
+/// `ENV name the rest is the value`.
+fn legacy_pair(scope: &Scope<'_>) -> Result<KeyValue> {
+    let rest = scope.rest();
+    let Some(at) = rest.find(word::is_blank) else {
+        let message = format!("{} {rest:?} has no value: write {} {rest}=value", scope.name, scope.name);
+        return Err(scope.error_at_args(message));
+    };
+    let value = rest[at..].trim_start_matches(word::is_blank);
+    let value_start = scope.line.text.len() - value.len();
+    let key = Piece { text: rest[..at].to_owned(), start: scope.args, end: scope.args + at };
+    let value = Piece { text: value.to_owned(), start: value_start, end: scope.line.text.len() };
+    Ok(KeyValue { key: scope.word(key), value: scope.word(value), is_legacy: true })
+}
+
+fn volumes(scope: &Scope<'_>) -> Result<Vec<Word>> {
+    let (pieces, _) = json_or_words(scope)?;
+    if pieces.is_empty() {
+        return Err(scope.missing_argument());
+    }
+    if let Some(empty) = pieces.iter().find(|piece| piece.text.trim().is_empty()) {
+        return Err(scope.error(empty.start, empty.end, "the path of a VOLUME cannot be empty"));
+    }
+    Ok(pieces.into_iter().map(|piece| scope.word(Piece { text: piece.text.trim().to_owned(), ..piece })).collect())
+}
+
+fn shell(scope: &Scope<'_>) -> Result<Vec<String>> {
+    match json(scope, scope.args)? {
+        Some(pieces) if !pieces.is_empty() => Ok(pieces.into_iter().map(|piece| piece.text).collect()),
+        None if !scope.rest().is_empty() => {
+            let error = scope.error_at_args("SHELL requires its arguments in JSON form");
+            Err(error.with_suggestion("write it like SHELL [\"/bin/bash\", \"-c\"]"))
+        }
+        _ => Err(scope.missing_argument()),
+    }
+}
+
+fn healthcheck(scope: &Scope<'_>, flags: &Flags) -> Result<Healthcheck> {
+    let rest = scope.rest();
+    if rest.is_empty() {
+        return Err(scope.error_at_name("HEALTHCHECK requires CMD or NONE"));
+    }
+    let length = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    let (form, after) = rest.split_at(length);
+    let command_start = scope.line.text.len() - after.trim_start().len();
+    if form.eq_ignore_ascii_case("none") {
+        return match after.trim().is_empty() {
+            true => Ok(Healthcheck::None),
+            false => Err(scope.error(command_start, scope.line.text.len(), "HEALTHCHECK NONE takes no arguments")),
+        };
+    }
+    if !form.eq_ignore_ascii_case("cmd") {
+        let message = format!("HEALTHCHECK requires CMD or NONE, not {form:?}");
+        let error = scope.error(scope.args, scope.args + length, message);
+        return Err(error.did_you_mean(suggest::nearest(form, ["CMD", "NONE"])));
+    }
+    let missing = || scope.error(scope.args, scope.args + length, "HEALTHCHECK CMD requires a command");
+    let command = command(scope, command_start)?.ok_or_else(missing)?;
+    if matches!(&command, CommandForm::Exec(words) if words.is_empty()) {
+        return Err(missing());
+    }
+    let interval = |name| parsed(scope, flags.text(name), meta::parse_interval);
+    Ok(Healthcheck::Probe(Box::new(ProbeCommand {
+        command,
+        interval: interval("interval")?,
+        timeout: interval("timeout")?,
+        start_period: interval("start-period")?,
+        start_interval: interval("start-interval")?,
+        retries: parsed(scope, flags.text("retries"), meta::parse_retries)?,
+    })))
+}
+
+fn parsed<T>(
+    scope: &Scope<'_>,
+    flag: Option<Flag<String>>,
+    parse: fn(&str) -> std::result::Result<T, meta::MetaError>,
+) -> Result<Option<Flag<T>>> {
+    let Some(Flag { value, span, value_span }) = flag.filter(|flag| !flag.value.is_empty()) else { return Ok(None) };
+    let value = parse(&value).map_err(|error| Diagnostic::at(scope.source, value_span, error.to_string()))?;
+    Ok(Some(Flag { value, span, value_span }))
+}
