@@ -3,7 +3,7 @@
 //! pointer that a filter cannot follow and libc then falls back to `clone`.
 
 use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
 };
 
 use crate::capabilities::CapabilitySet;
@@ -87,11 +87,9 @@ const ENOSYS: u32 = 38;
 /// Sockets of the families AF_ALG (38) and AF_VSOCK (40) are refused: the first reaches kernel code that has
 /// let containers out (CVE-2026-31431), the second the hypervisor.
 pub fn default_profile(capabilities: CapabilitySet) -> LinuxSeccomp {
-    use LinuxSeccompOperator::{ScmpCmpEq, ScmpCmpGt, ScmpCmpLt, ScmpCmpMaskedEq};
+    use LinuxSeccompOperator::{ScmpCmpEq, ScmpCmpMaskedEq};
     let mut rules = vec![allow(ALWAYS), allow(TRACING), allow(machine())];
-    for (operator, family) in [(ScmpCmpLt, 38), (ScmpCmpEq, 39), (ScmpCmpGt, 40)] {
-        rules.push(allow_if("socket", operator, family, None));
-    }
+    rules.extend(socket_families().map(|(mask, family)| allow_if("socket", ScmpCmpMaskedEq, mask, Some(family))));
     rules.extend(PERSONALITIES.map(|value| allow_if("personality", ScmpCmpEq, value, None)));
     let gated = GATED.iter().filter(|(capability, _)| capabilities.contains(*capability));
     rules.extend(gated.map(|(_, names)| allow(names)));
@@ -109,6 +107,17 @@ pub fn default_profile(capabilities: CapabilitySet) -> LinuxSeccomp {
         .set_architectures(Some(architectures()))
         .set_syscalls(Some(rules));
     profile
+}
+
+/// Every family but 38 and 40, as masks and values over the low 32 bits.
+///
+/// The kernel takes an `int` and drops the upper half of the register; a rule "greater than 40" over all 64
+/// bits, as in Docker's profile, is passed by `38 | 1 << 32`.
+fn socket_families() -> impl Iterator<Item = (u64, u64)> {
+    let low = |mask: u64| mask & 0xffff_ffff;
+    let blocks = [(0, 32), (32, 4), (36, 2), (39, 1), (41, 1), (42, 2), (44, 4), (48, 16)];
+    let blocks = blocks.into_iter().map(move |(start, size): (u64, u64)| (low(!(size - 1)), start));
+    blocks.chain((6..32).map(move |power| (low(!((1 << power) - 1)), 1 << power)))
 }
 
 /// The architectures this machine runs programs of.
@@ -134,10 +143,10 @@ fn allow(names: &str) -> LinuxSyscall {
 }
 
 fn allow_if(name: &str, operator: LinuxSeccompOperator, value: u64, value_two: Option<u64>) -> LinuxSyscall {
-    let mut argument = LinuxSeccompArg::default();
-    argument.set_index(0).set_op(operator).set_value(value).set_value_two(value_two);
+    let argument = LinuxSeccompArgBuilder::default().index(0_usize).op(operator).value(value);
+    let argument = value_two.into_iter().fold(argument, LinuxSeccompArgBuilder::value_two);
     let mut rule = allow(name);
-    rule.set_args(Some(vec![argument]));
+    rule.set_args(Some(vec![argument.build().expect("every field has a default")]));
     rule
 }
 
