@@ -1,0 +1,459 @@
+//! The plan of one process in its container: plain data, every decision made by who wrote it.
+//! `strata-init` only acts on it. Nothing here touches the system; the binary form is in codec.rs.
+
+use crate::codec::{DecodeError, Reader, Wire, choice, records};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The largest encoded plan that is read.
+pub const MAX_PLAN_BYTES: usize = 32 << 20;
+
+/// Mount attribute bits (`MOUNT_ATTR_*` of mount_setattr(2)) of steps.
+pub mod attribute {
+    /// Nothing can be written.
+    pub const RDONLY: u64 = 0x1;
+    /// Set-user-id bits have no effect.
+    pub const NOSUID: u64 = 0x2;
+    /// Device nodes cannot be opened.
+    pub const NODEV: u64 = 0x4;
+    /// Programs cannot be executed.
+    pub const NOEXEC: u64 = 0x8;
+    /// All bits of the access time mode; clear it when one of the modes below is set.
+    pub const ATIME_MASK: u64 = 0x70;
+    /// Access times are not kept.
+    pub const NOATIME: u64 = 0x10;
+    /// Access times are always kept.
+    pub const STRICTATIME: u64 = 0x20;
+    /// Access times of directories are not kept.
+    pub const NODIRATIME: u64 = 0x80;
+    /// Symbolic links are not followed.
+    pub const NOSYMFOLLOW: u64 = 0x20_0000;
+}
+
+records! {
+    /// All that `strata-init` has to do for one process. [`Plan::default`] is the empty plan: every
+    /// namespace the host's, no steps, no process.
+    #[derive(Default)]
+    pub struct Plan {
+        /// The namespaces to make or join.
+        pub namespaces: Namespaces,
+        /// The running process whose namespaces an `exec` joins; `namespaces` is then all
+        /// [`Namespace::Host`], `root` is [`Root::None`] and `steps` is empty.
+        pub target: Option<Target>,
+        /// User id map of a new user namespace.
+        pub uid_map: Vec<IdMap>,
+        /// Group id map of a new user namespace.
+        pub gid_map: Vec<IdMap>,
+        /// The root file system.
+        pub root: Root,
+        /// Whether the root mount is read-only in the end (after the steps).
+        pub readonly_root: bool,
+        /// Propagation of the whole tree in the new mount namespace.
+        pub propagation: Propagation,
+        /// What to do inside, in this order, before the process is ready.
+        pub steps: Vec<Step>,
+        /// The process.
+        pub process: Process,
+        /// The cgroups, made and limited beforehand by the caller.
+        pub cgroups: Cgroups,
+        /// Standard streams.
+        pub streams: Streams,
+        /// Log file; unset: nothing is logged.
+        pub log: Option<Log>,
+        /// File that gets the exit record (JSON) before anyone is told of the exit.
+        pub exit_record: Option<PathBuf>,
+        /// Unix socket that the monitor listens on (see [`crate::wire`]); at most 100 bytes.
+        pub control_socket: Option<PathBuf>,
+        /// Role `once`: a FIFO that the process opens for writing, and writes one byte to, just before it executes.
+        pub exec_fifo: Option<PathBuf>,
+        /// Role `once` with a terminal: the Unix socket that gets the pty master by SCM_RIGHTS.
+        pub console_socket: Option<PathBuf>,
+    }
+
+    /// Where each namespace comes from.
+    #[derive(Default)]
+    pub struct Namespaces {
+        /// User ids and capabilities.
+        pub user: Namespace,
+        /// Mounts.
+        pub mount: Namespace,
+        /// Process ids.
+        pub pid: Namespace,
+        /// Network.
+        pub network: Namespace,
+        /// System V IPC and POSIX message queues.
+        pub ipc: Namespace,
+        /// Host name.
+        pub uts: Namespace,
+        /// Cgroup root; always made after the process has joined its cgroups.
+        pub cgroup: Namespace,
+        /// Monotonic and boot clocks (without offsets).
+        pub time: Namespace,
+    }
+
+    /// A process whose namespaces are joined.
+    pub struct Target {
+        /// Its process id as the monitor sees it.
+        pub pid: u32,
+        /// Its start time, field 22 of `/proc/<pid>/stat`; 0: not checked.
+        pub start_time: u64,
+        /// The namespaces to join, as `CLONE_NEW*` bits.
+        pub namespaces: u32,
+    }
+
+    /// One line of a uid_map or gid_map.
+    pub struct IdMap {
+        /// First id inside.
+        pub inside: u32,
+        /// First id outside.
+        pub outside: u32,
+        /// How many.
+        pub count: u32,
+    }
+
+    /// The process to execute.
+    #[derive(Default)]
+    pub struct Process {
+        /// Its arguments; the first names the program, looked up in the PATH of `env` when it has no slash.
+        pub args: Vec<OsString>,
+        /// Its whole environment, as `KEY=value`.
+        pub env: Vec<OsString>,
+        /// Its working directory, made when missing.
+        pub cwd: PathBuf,
+        /// User id inside.
+        pub uid: u32,
+        /// Group id inside.
+        pub gid: u32,
+        /// Supplementary groups inside.
+        pub groups: Vec<u32>,
+        /// File mode mask; unset: 0022.
+        pub umask: Option<u32>,
+        /// The five capability sets.
+        pub capabilities: Capabilities,
+        /// Whether execve grants no privileges.
+        pub no_new_privileges: bool,
+        /// System call filter.
+        pub seccomp: Option<Seccomp>,
+        /// Resource limits.
+        pub rlimits: Vec<Rlimit>,
+        /// The out-of-memory score adjustment.
+        pub oom_score_adj: Option<i32>,
+        /// AppArmor profile to change to at execve.
+        pub apparmor_profile: Option<String>,
+        /// Inherited descriptors (3 and above) that stay open across execve.
+        pub keep_fds: Vec<i32>,
+    }
+
+    /// Capability sets as bit masks (bit n is capability n).
+    #[derive(Default)]
+    pub struct Capabilities {
+        /// What execve can ever grant.
+        pub bounding: u64,
+        /// What is in effect.
+        pub effective: u64,
+        /// What can be put in effect.
+        pub permitted: u64,
+        /// What survives execve of files with inheritable bits.
+        pub inheritable: u64,
+        /// What survives execve of ordinary files.
+        pub ambient: u64,
+    }
+
+    /// A seccomp filter.
+    pub struct Seccomp {
+        /// `SECCOMP_FILTER_FLAG_*` bits.
+        pub flags: u32,
+        /// The BPF program: `struct sock_filter` elements of 8 bytes, native byte order.
+        pub program: Vec<u8>,
+    }
+
+    /// One resource limit.
+    pub struct Rlimit {
+        /// `RLIMIT_*` number.
+        pub resource: u32,
+        /// Soft limit; `u64::MAX` is infinity.
+        pub soft: u64,
+        /// Hard limit; `u64::MAX` is infinity.
+        pub hard: u64,
+        /// Whether EPERM is an error; a default that cannot be raised is not.
+        pub required: bool,
+    }
+
+    /// The cgroups of the process.
+    #[derive(Default)]
+    pub struct Cgroups {
+        /// `cgroup.procs` files that get the process id before any of the steps (v1, hybrid, or v2 too).
+        pub procs: Vec<PathBuf>,
+        /// v2: directory that the process is cloned into.
+        pub unified: Option<PathBuf>,
+        /// `memory.events` (v2) or `memory.oom_control` (v1), read at exit for the `oom_killed` of the record.
+        pub oom_events: Option<PathBuf>,
+    }
+
+    /// Standard streams of roles `monitor` and `exec`; role `once` passes its own 0, 1 and 2.
+    #[derive(Default)]
+    pub struct Streams {
+        /// A terminal of this size; unset: pipes.
+        pub terminal: Option<TerminalSize>,
+        /// Whether standard input comes from attached clients; otherwise it is `/dev/null` (without terminal).
+        pub stdin: bool,
+        /// Whether standard input ends when the first client that attached to it goes away.
+        pub stdin_once: bool,
+    }
+
+    /// Size of a terminal in characters.
+    #[derive(Default)]
+    pub struct TerminalSize {
+        /// Rows.
+        pub rows: u16,
+        /// Columns.
+        pub columns: u16,
+    }
+
+    /// A log in Docker's json-file format.
+    pub struct Log {
+        /// The current file; older ones are `<path>.1`, `<path>.2` ...
+        pub path: PathBuf,
+        /// Size at which a file is rotated; 0: never.
+        pub max_size: u64,
+        /// Number of files kept, the current one included; at least 1.
+        pub max_files: u32,
+    }
+}
+
+choice! {
+    /// Where a namespace comes from.
+    #[derive(Default)]
+    pub enum Namespace {
+        /// The one of the monitor.
+        #[default]
+        0 = Host,
+        /// A new one.
+        1 = New,
+        /// That of a namespace file.
+        2 = Path {
+            /// For example `/proc/42/ns/net`.
+            path: PathBuf,
+        },
+    }
+}
+
+choice! {
+    /// The root file system of the container.
+    #[derive(Default)]
+    pub enum Root {
+        /// That of the mount namespace as it is.
+        #[default]
+        0 = None,
+        /// An overlay, made detached by the monitor.
+        1 = Overlay {
+            /// Read-only layers, the topmost first.
+            lowers: Vec<PathBuf>,
+            /// The writable layer.
+            upper: PathBuf,
+            /// The empty work directory beside it.
+            work: PathBuf,
+            /// Further options, as `key=value` or `flag` (`index=off`, `volatile`, ...).
+            options: Vec<String>,
+        },
+        /// A directory of the host, bind-mounted recursively.
+        2 = Bind {
+            /// The directory.
+            path: PathBuf,
+        },
+    }
+}
+
+choice! {
+    /// How mount events travel.
+    #[derive(Default)]
+    pub enum Propagation {
+        /// Not at all.
+        #[default]
+        0 = Private,
+        /// From outside to inside.
+        1 = Slave,
+        /// Both ways.
+        2 = Shared,
+        /// Not at all, and the mount cannot be bound elsewhere.
+        3 = Unbindable,
+    }
+}
+
+choice! {
+    /// One thing to do inside. Paths are absolute inside the root and are resolved beneath it
+    /// (`openat2` with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS); missing mount points are made
+    /// and reported in [`crate::wire::Frame::Ready`]. Sources of binds are paths of the host,
+    /// opened by the monitor before the process exists.
+    pub enum Step {
+        /// Mounts a new file system.
+        0 = Filesystem {
+            /// Its type: `proc`, `sysfs`, `tmpfs`, `devpts`, `mqueue`, `cgroup`, `cgroup2` ...
+            kind: String,
+            /// What mountinfo shows as its source.
+            source: String,
+            /// Mount point, a directory.
+            target: PathBuf,
+            /// Mount attributes, see [`attribute`].
+            attributes: u64,
+            /// Options of the file system, as `key=value` or `flag`.
+            options: Vec<String>,
+        },
+        /// Binds a file or directory of the host.
+        1 = Bind {
+            /// Path on the host.
+            source: PathBuf,
+            /// Mount point.
+            target: PathBuf,
+            /// Whether mounts below the source come along.
+            recursive: bool,
+            /// Attributes to set on the mount, see [`attribute`].
+            set: u64,
+            /// Attributes to clear.
+            clear: u64,
+            /// Whether attributes also apply to the mounts below.
+            recursive_attributes: bool,
+            /// Propagation of the mount (and the mounts below when `recursive`).
+            propagation: Propagation,
+        },
+        /// Hides a path, if it exists: `/dev/null` over a file, an empty read-only tmpfs over a directory.
+        2 = Mask {
+            /// The path.
+            path: PathBuf,
+        },
+        /// Makes what is below a path read-only, if it exists.
+        3 = ReadOnly {
+            /// The path.
+            path: PathBuf,
+        },
+        /// Makes a device node, and its parents; an equal one may be there already.
+        4 = Device {
+            /// The path.
+            path: PathBuf,
+            /// Whether it is a block device (otherwise a character device).
+            block: bool,
+            /// Major number.
+            major: u32,
+            /// Minor number.
+            minor: u32,
+            /// Permission bits.
+            mode: u32,
+            /// Owner inside.
+            uid: u32,
+            /// Group inside.
+            gid: u32,
+        },
+        /// Makes a symbolic link, unless something is there.
+        5 = Symlink {
+            /// The path.
+            path: PathBuf,
+            /// What it points to.
+            target: PathBuf,
+        },
+        /// Makes a directory, and its parents, unless it is there.
+        6 = Directory {
+            /// The path.
+            path: PathBuf,
+            /// Permission bits of a new one.
+            mode: u32,
+        },
+        /// Writes a file (for example a secret on a tmpfs), replacing its content.
+        7 = WriteFile {
+            /// The path.
+            path: PathBuf,
+            /// The content.
+            bytes: Vec<u8>,
+            /// Permission bits.
+            mode: u32,
+            /// Owner inside.
+            uid: u32,
+            /// Group inside.
+            gid: u32,
+        },
+        /// Sets the host name of the new uts namespace.
+        8 = Hostname {
+            /// The name.
+            name: OsString,
+        },
+        /// Sets the NIS domain name of the new uts namespace.
+        9 = Domainname {
+            /// The name.
+            name: OsString,
+        },
+        /// Writes a kernel parameter through a private procfs.
+        10 = Sysctl {
+            /// The file below `/proc/sys`, with slashes: `net/ipv4/ip_forward`.
+            key: String,
+            /// The value.
+            value: String,
+        },
+        /// Brings the interface `lo` of the new network namespace up.
+        11 = LoopbackUp,
+    }
+}
+
+impl Plan {
+    /// Returns the binary form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 << 10);
+        self.put(&mut out);
+        out
+    }
+
+    /// Reads the binary form; all of `bytes` must be used.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_PLAN_BYTES {
+            return Err(DecodeError::TooLarge);
+        }
+        let mut input = Reader(bytes);
+        let plan = Self::take(&mut input)?;
+        input.end()?;
+        Ok(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Plan {
+        Plan {
+            namespaces: Namespaces { pid: Namespace::New, ..Namespaces::default() },
+            root: Root::Overlay {
+                lowers: vec!["/l1".into(), "/l2".into()],
+                upper: "/u".into(),
+                work: "/w".into(),
+                options: vec!["volatile".into()],
+            },
+            steps: vec![
+                Step::Mask { path: "/proc/keys".into() },
+                Step::WriteFile { path: "/s".into(), bytes: vec![0, 255], mode: 0o400, uid: 1, gid: 2 },
+                Step::LoopbackUp,
+            ],
+            log: Some(Log { path: "/log".into(), max_size: 10, max_files: 3 }),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn decode_of_encode_is_the_same_plan() {
+        assert_eq!(Plan::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn every_truncation_of_a_plan_is_refused() {
+        let bytes = sample().encode();
+
+        for length in 0..bytes.len() {
+            assert!(Plan::decode(&bytes[..length]).is_err(), "{length} bytes were accepted");
+        }
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut bytes = sample().encode();
+        bytes.push(0);
+
+        assert_eq!(Plan::decode(&bytes), Err(DecodeError::Trailing));
+    }
+}
