@@ -1,0 +1,327 @@
+//! From tar to tree, in one pass: what an archive describes appears below a directory, and nowhere else.
+//! The pass also yields diff-id and table of contents. `apply/node.rs` makes the nodes, `place.rs` finds their places.
+
+mod node;
+mod remove;
+
+use crate::digest::sha256_text;
+use crate::entry::{Entries, Entry, Type};
+use crate::error::{Error, Name};
+use crate::place::{self, Missing};
+use crate::stream::Stream;
+use crate::toc::{Recorder, Toc};
+use crate::tree::{Kind, Tree, join};
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::rc::Rc;
+
+/// Directories kept open between entries.
+const CACHED_DIRECTORIES: usize = 128;
+
+/// What `.wh.` names mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// Hide names of lower layers: they become overlay's marks. For layers.
+    #[default]
+    Oci,
+    /// Are names like others. For plain archives.
+    Literal,
+    /// Are an error. For archives that claim to be whole trees.
+    Refuse,
+}
+
+/// Which extended attribute carries overlay's opaque mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.*`: mounts made by root.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`: mounts with `userxattr`.
+    User,
+}
+
+/// How large an archive may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the uncompressed stream.
+    pub max_bytes: u64,
+    /// Header blocks.
+    pub max_entries: u64,
+    /// Bytes in one extension (long name, PAX records) of one entry.
+    pub max_metadata: u64,
+    /// Bytes kept in memory beside the tree: compressed metadata, and contents that later entries overwrote.
+    pub max_kept: u64,
+}
+
+/// How to apply an archive.
+#[derive(Clone, Debug, Default)]
+pub struct ApplyOptions {
+    /// What `.wh.` names mean.
+    pub whiteouts: Whiteouts,
+    /// How large the archive may be.
+    pub limits: Limits,
+    /// Owner of everything, instead of what the archive says.
+    pub owner: Option<(u32, u32)>,
+    /// Permission bits of everything but symlinks, instead of what the archive says.
+    pub mode: Option<u32>,
+    /// Which attribute marks opaque directories.
+    pub overlay_xattrs: OverlayXattrs,
+    /// Symlinks of the layers below by full path, followed where this archive has nothing of that name.
+    pub links_below: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What came out of an archive, or went into one.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Digest of the uncompressed archive, `sha256:<hex>`.
+    pub diff_id: String,
+    /// Bytes of file content on disk.
+    pub size: u64,
+    /// Bytes of the uncompressed archive.
+    pub tar_size: u64,
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Directories that exist only because something below them was named, sorted; a parent without an entry.
+    /// Those below an opaque directory are not listed (nothing shows through), nor is the root.
+    pub implied: Vec<Vec<u8>>,
+    /// The archive has an entry for the root, so the root's metadata are its own.
+    pub has_root: bool,
+    /// The archive hides all layers below (an opaque mark on the root, which overlay itself ignores).
+    pub is_root_opaque: bool,
+    /// Everything of the archive but the contents.
+    pub toc: Toc,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 128 << 30, max_entries: 4_000_000, max_metadata: 1 << 20, max_kept: 256 << 20 }
+    }
+}
+
+/// Applies an uncompressed tar stream below `root`.
+///
+/// On an error the tree is left half made; the caller discards it.
+pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<Applied, Error> {
+    let limits = options.limits;
+    let mut stream = Stream::new(tar, Recorder::new(limits.max_kept)?, limits.max_bytes);
+    let mut entries = Entries::new(limits.max_entries, limits.max_metadata);
+    let mut applier = Applier { root, options, tree: Tree::default(), parents: HashMap::new() };
+    while let Some(entry) = entries.next(&mut stream)? {
+        applier.entry(&mut stream, entry)?;
+    }
+    applier.finish_directories()?;
+    let (digest, tar_size, recorder) = stream.finish()?;
+    Applied::new(recorder.finish(applier.tree, digest, tar_size)?, entries.count)
+}
+
+impl Applied {
+    pub(crate) fn new(toc: Toc, entries: u64) -> Result<Self, Error> {
+        let root = toc.tree.get(b"");
+        let mut counted = vec![false; toc.tree.inodes.len()];
+        let sizes = toc.tree.names.values().filter(|index| !std::mem::replace(&mut counted[**index], true));
+        Ok(Self {
+            diff_id: sha256_text(&toc.digest),
+            size: sizes.map(|index| toc.tree.inodes[*index].size).sum(),
+            tar_size: toc.tar_size,
+            entries,
+            implied: toc.tree.implied().into_iter().filter(|path| !path.is_empty()).collect(),
+            has_root: root.is_some_and(|root| !root.is_implied),
+            is_root_opaque: root.is_some_and(|root| root.is_opaque),
+            toc,
+        })
+    }
+}
+
+/// An archive on its way into a tree.
+struct Applier<'a> {
+    root: BorrowedFd<'a>,
+    options: &'a ApplyOptions,
+    tree: Tree,
+    /// By the path in the archive: the directory and its real path. Emptied when something was removed.
+    parents: HashMap<Vec<u8>, (Rc<OwnedFd>, Vec<u8>)>,
+}
+
+/// A name in a directory below the root.
+struct Place {
+    directory: Rc<OwnedFd>,
+    name: Vec<u8>,
+    /// The full real path.
+    path: Vec<u8>,
+}
+
+/// What a name in an archive asks for.
+enum Meaning<'a> {
+    Node(Vec<&'a [u8]>),
+    Root,
+    Hide(Vec<&'a [u8]>),
+    Opaque(Vec<&'a [u8]>),
+    Nothing,
+}
+
+impl Applier<'_> {
+    fn entry<R: Read>(&mut self, stream: &mut Stream<R>, mut entry: Entry) -> Result<(), Error> {
+        if let Some((uid, gid)) = self.options.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        if let Some(mode) = self.options.mode {
+            entry.mode = mode & 0o7777;
+        }
+        // Marks of overlay itself are never a layer's to make.
+        entry.xattrs.retain(|name, _| !is_overlay(name));
+        let path = std::mem::take(&mut entry.path);
+        match self.meaning(&path)? {
+            Meaning::Root if entry.kind == Type::Directory => self.root_entry(&entry),
+            // A root that is something else is not possible; Docker ignores such entries.
+            Meaning::Root | Meaning::Nothing => skip(stream, &entry),
+            Meaning::Hide(names) => {
+                let place = self.place(&names)?;
+                self.hide(stream, &place)?;
+                skip(stream, &entry)
+            }
+            Meaning::Opaque(names) => {
+                self.make_opaque_directory(&names)?;
+                skip(stream, &entry)
+            }
+            Meaning::Node(names) => {
+                let place = self.place(&names)?;
+                self.node(stream, &place, entry)
+            }
+        }
+    }
+
+    fn meaning<'p>(&self, path: &'p [u8]) -> Result<Meaning<'p>, Error> {
+        let mut names = place::components(path)?;
+        let Some(last) = names.last().copied() else { return Ok(Meaning::Root) };
+        if self.options.whiteouts == Whiteouts::Literal {
+            return Ok(Meaning::Node(names));
+        }
+        let is_aufs = |name: &&[u8]| name.starts_with(b".wh..wh.") && **name != *b".wh..wh..opq";
+        match last.strip_prefix(b".wh.") {
+            None if names.iter().any(is_aufs) => Ok(Meaning::Nothing),
+            None => Ok(Meaning::Node(names)),
+            Some(_) if self.options.whiteouts == Whiteouts::Refuse => {
+                Err(Error::entry(path, "whiteouts have no place in this archive"))
+            }
+            Some(b"" | b"." | b"..") => Err(Error::entry(path, "the whiteout hides no name")),
+            Some(b".wh..opq") => {
+                names.pop();
+                Ok(Meaning::Opaque(names))
+            }
+            // Bookkeeping of AUFS, which old layers carry.
+            Some(_) if names.iter().any(is_aufs) => Ok(Meaning::Nothing),
+            Some(hidden) => {
+                names.pop();
+                names.push(hidden);
+                Ok(Meaning::Hide(names))
+            }
+        }
+    }
+
+    /// Finds the place of a node, making parents that are missing.
+    fn place(&mut self, names: &[&[u8]]) -> Result<Place, Error> {
+        let (name, parent) = names.split_last().expect("the root is not a place");
+        let (directory, path) = self.directory(parent)?;
+        let path = join(&path, name);
+        if path.len() >= place::PATH_MAX {
+            return Err(Error::entry(&path, "the path is too long"));
+        }
+        Ok(Place { directory, name: name.to_vec(), path })
+    }
+
+    fn directory(&mut self, names: &[&[u8]]) -> Result<(Rc<OwnedFd>, Vec<u8>), Error> {
+        let key = names.join(&b'/');
+        if let Some(known) = self.parents.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = match place::open(self.root, &key, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(directory) => (directory, key.clone()),
+            Err(_) => place::walk(self.root, names, &mut Making(self))?.expect("missing directories are made"),
+        };
+        if self.parents.len() >= CACHED_DIRECTORIES {
+            self.parents.clear();
+        }
+        let found = (Rc::new(found.0), found.1);
+        self.parents.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// Finds the target of a hard link; nothing is made on the way.
+    fn target(&mut self, path: &[u8], link: &[u8]) -> Result<Place, Error> {
+        let absent = || Error::LinkTarget { path: Name(path.to_vec()), target: Name(link.to_vec()) };
+        let names = place::components(link)?;
+        let (name, parent) = names.split_last().ok_or_else(absent)?;
+        let (directory, parent) = place::walk(self.root, parent, &mut Finding(self))?.ok_or_else(absent)?;
+        let target = Place { directory: Rc::new(directory), name: name.to_vec(), path: join(&parent, name) };
+        match self.tree.get(&target.path) {
+            Some(inode) if inode.kind == Kind::Whiteout => Err(absent()),
+            _ => Ok(target),
+        }
+    }
+}
+
+/// Walks that make what is missing.
+struct Making<'a, 'b>(&'a mut Applier<'b>);
+
+impl Missing for Making<'_, '_> {
+    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
+        self.0.options.links_below.get(path).map(Vec::as_slice)
+    }
+
+    fn make(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, Error> {
+        self.0.make_implied_directory(parent, name, path).map(|()| true)
+    }
+
+    fn is_replaceable(&self, path: &[u8]) -> bool {
+        self.0.tree.get(path).is_some_and(|inode| inode.kind == Kind::Whiteout)
+    }
+}
+
+/// Walks that only look.
+struct Finding<'a, 'b>(&'a mut Applier<'b>);
+
+impl Missing for Finding<'_, '_> {
+    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
+        self.0.options.links_below.get(path).map(Vec::as_slice)
+    }
+
+    fn make(&mut self, _parent: &OwnedFd, _name: &[u8], _path: &[u8]) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn is_replaceable(&self, _path: &[u8]) -> bool {
+        false
+    }
+}
+
+/// Passes over an entry that makes no node of its own; its content is kept in the table of contents.
+fn skip<R: Read>(stream: &mut Stream<R>, entry: &Entry) -> Result<(), Error> {
+    if entry.size == 0 {
+        return Ok(());
+    }
+    stream.recorder.reserve(entry.size)?;
+    let mut bytes = Vec::new();
+    stream.content(entry.size, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    let blake3 = *blake3::hash(&bytes).as_bytes();
+    let index = stream.recorder.content(Vec::new(), entry.size, blake3, Vec::new());
+    stream.recorder.contents[index].inline = Some(bytes);
+    stream.padding(entry.size)
+}
+
+/// Says whether an extended attribute belongs to overlay.
+pub(crate) fn is_overlay(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+impl OverlayXattrs {
+    pub(crate) fn opaque(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.opaque",
+            Self::User => "user.overlay.opaque",
+        }
+    }
+}

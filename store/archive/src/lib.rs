@@ -1,0 +1,25 @@
+//! Tar archives in and out of directories: confined, digested in the same pass, and reproducible to the byte.
+//! Everything here is synchronous and works below a directory descriptor; nothing knows about images or the store.
+//! Start at [`apply`](fn@apply) (tar to tree), [`diff`](fn@diff) (tree to tar) and [`Toc`] (what ties them together).
+
+mod apply;
+mod compress;
+mod diff;
+mod digest;
+mod entry;
+mod error;
+mod header;
+mod pax;
+mod place;
+mod stream;
+mod toc;
+mod tree;
+mod verify;
+mod write;
+
+pub use apply::{Applied, ApplyOptions, Limits, OverlayXattrs, Whiteouts, apply};
+pub use compress::{Compression, decompress, decompress_ahead};
+pub use diff::{DiffOptions, Times, diff, pack};
+pub use error::{Error, Name};
+pub use toc::Toc;
+pub use verify::{Damage, verify};
