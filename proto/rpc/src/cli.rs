@@ -1,0 +1,51 @@
+//! The command line that the three services share.
+
+use std::path::PathBuf;
+
+/// Flags of a service.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(version, about = "A service of Strata. ctl starts it on demand; or start it yourself.")]
+pub struct ServiceArgs {
+    /// Where to listen: unix:PATH, tcp:ADDR:PORT (needs the --tls flags), or fd:0 for a listening socket as stdin
+    #[arg(long, value_name = "WHERE")]
+    pub listen: Option<String>,
+
+    /// Directory of the service's state
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Certificate authority that clients must be signed by (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Certificate of this service (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of this service (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_cert"])]
+    pub tls_key: Option<PathBuf>,
+
+    /// Stop after so many seconds with nothing to do; 0 is never. Only with --listen fd:0
+    #[arg(long, value_name = "SECONDS", env = "STRATA_IDLE_TIMEOUT", default_value_t = 300)]
+    pub idle_timeout: u64,
+
+    /// Path of the socket that --listen fd:0 hands over
+    #[arg(long, value_name = "PATH")]
+    pub socket_path: Option<PathBuf>,
+
+    /// What to log: a level, or directives of tracing's EnvFilter
+    #[arg(long, value_name = "FILTER", env = "STRATA_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl ServiceArgs {
+    /// Reads the command line of the process; prints help or a usage error and exits where that is asked for.
+    pub fn from_command_line() -> Self {
+        clap::Parser::parse()
+    }
+}

@@ -1,0 +1,204 @@
+//! Where a service listens, and channels to it.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint as Target, Uri};
+use tower::service_fn;
+
+use crate::{identity::ClientTls, socket};
+
+/// HTTP/2 window of one stream: two 4 MiB messages in flight.
+pub(crate) const STREAM_WINDOW: u32 = 8 << 20;
+/// HTTP/2 window of one connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Largest HTTP/2 frame: one chunk and its envelope fit.
+pub(crate) const FRAME: u32 = 512 << 10;
+
+/// An endpoint that cannot be read or reached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is neither form.
+    #[error("invalid endpoint {text:?}: it must be unix:PATH with an absolute path, or tcp:HOST:PORT")]
+    Invalid {
+        /// The text.
+        text: String,
+    },
+    /// TCP is never used without certificates.
+    #[error("{endpoint} needs client certificates")]
+    NeedsTls {
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
+    /// The certificates are unusable.
+    #[error("cannot use the client certificates for {endpoint}")]
+    Tls {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// Nobody answers.
+    #[error("cannot connect to {endpoint}")]
+    Connect {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Where a service listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A Unix socket on this host.
+    Unix(PathBuf),
+    /// A TCP port, always with mutual TLS.
+    Tcp {
+        /// Host name or address; an IPv6 address without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+impl Endpoint {
+    /// Parses "unix:/path" or "tcp:HOST:PORT".
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = || Error::Invalid { text: text.to_owned() };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() && path.file_name().is_some() {
+                Ok(Self::Unix(path))
+            } else {
+                Err(invalid())
+            };
+        }
+        let (host, port) = text.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':')).ok_or_else(invalid)?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => {
+                let inner = inner.strip_suffix(']').ok_or_else(invalid)?;
+                inner.parse::<std::net::Ipv6Addr>().map_err(|_| invalid())?;
+                inner
+            }
+            None => host,
+        };
+        let v6 = host.contains(':') && text.contains('[');
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
+        if host.is_empty() || !(v6 || host.bytes().all(name)) {
+            return Err(invalid());
+        }
+        Ok(Self::Tcp { host: host.to_owned(), port: port.parse().map_err(|_| invalid())? })
+    }
+
+    fn authority(host: &str, port: u16) -> String {
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp { host, port } => write!(f, "tcp:{}", Self::authority(host, *port)),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+/// A channel that connects at its first call, and again when the connection is lost.
+pub fn connect(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Result<Channel, Error> {
+    match endpoint {
+        Endpoint::Unix(path) => {
+            let path = path.clone();
+            Ok(local_target().connect_with_connector_lazy(service_fn(move |_: Uri| {
+                let path = path.clone();
+                async move { socket::dial(&path).await.map(TokioIo::new) }
+            })))
+        }
+        Endpoint::Tcp { host, port } => Ok(remote_target(endpoint, host, *port, tls)?.connect_lazy()),
+    }
+}
+
+/// A channel that is connected now, or an error that says why not.
+pub async fn connect_eager(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Result<Channel, Error> {
+    let connected = match endpoint {
+        Endpoint::Unix(path) => {
+            let path = path.clone();
+            local_target()
+                .connect_with_connector(service_fn(move |_: Uri| {
+                    let path = path.clone();
+                    async move { socket::dial(&path).await.map(TokioIo::new) }
+                }))
+                .await
+        }
+        Endpoint::Tcp { host, port } => remote_target(endpoint, host, *port, tls)?.connect().await,
+    };
+    connected.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })
+}
+
+fn tuned(target: Target) -> Target {
+    target
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .connect_timeout(Duration::from_secs(10))
+}
+
+/// Settings of a channel over a Unix socket; the connector knows the path.
+pub(crate) fn local_target() -> Target {
+    tuned(Target::from_static("http://localhost"))
+}
+
+fn remote_target(endpoint: &Endpoint, host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Target, Error> {
+    let tls = tls.ok_or_else(|| Error::NeedsTls { endpoint: endpoint.clone() })?;
+    let target = Target::from_shared(format!("https://{}", Endpoint::authority(host, port)))
+        .map_err(|_| Error::Invalid { text: endpoint.to_string() })?;
+    tuned(target)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .tls_config(tls.config(host))
+        .map_err(|source| Error::Tls { endpoint: endpoint.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_survive_their_text() {
+        for text in ["unix:/run/strata/store.sock", "tcp:node-1:7000", "tcp:10.0.0.1:1", "tcp:[::1]:7000"] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "unix:",
+            "unix:x",
+            "unix:/",
+            "tcp:",
+            "tcp:host",
+            "tcp::1",
+            "tcp:h:x",
+            "tcp:h:70000",
+            "tcp:::1:7",
+            "tcp:[x]:1",
+            "http://x",
+            "tcp:a b:1",
+        ] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn tcp_without_certificates_is_refused() {
+        let endpoint = Endpoint::parse("tcp:localhost:1").unwrap();
+        assert!(matches!(connect(&endpoint, None), Err(Error::NeedsTls { .. })));
+    }
+}

@@ -1,0 +1,148 @@
+//! Errors as statuses: one code, one reason, one line for people; the whole cause chain for the log alone.
+
+use std::error::Error;
+
+use tonic::{Code, Status, metadata::MetadataValue};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Domain of every ErrorInfo.
+pub const DOMAIN: &str = "strata";
+
+/// Carries the cause chain from [`to_status`] to the request log, which takes it out of the answer.
+pub(crate) const CAUSE_KEY: &str = "strata-cause-bin";
+
+/// What an error is to a caller. Implemented once per error enum, without a `_` arm.
+pub trait Fault {
+    /// Canonical code.
+    fn code(&self) -> Code;
+
+    /// Name of a value of the service's `Fault` enum.
+    fn reason(&self) -> &'static str;
+
+    /// Facts for programs, put into ErrorInfo.
+    fn metadata(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// The malformed field of the request, and why: becomes a BadRequest.
+    fn field(&self) -> Option<(String, String)> {
+        None
+    }
+
+    /// The thing that is missing or in the way, (type, name): becomes a ResourceInfo.
+    fn resource(&self) -> Option<(String, String)> {
+        None
+    }
+}
+
+/// The status of an error. Its message holds the cause chain, except for internal errors, whose causes only the log gets.
+pub fn to_status(err: &(impl Error + Fault)) -> Status {
+    let whole = chain(err);
+    let message = if err.code() == Code::Internal { one_line(&err.to_string()) } else { whole.clone() };
+    let mut details = ErrorDetails::with_error_info(
+        err.reason(),
+        DOMAIN,
+        err.metadata().into_iter().collect::<std::collections::HashMap<_, _>>(),
+    );
+    if let Some((field, description)) = err.field() {
+        details.add_bad_request_violation(field, description);
+    }
+    if let Some((kind, name)) = err.resource() {
+        details.set_resource_info(kind, name, "", message.clone());
+    }
+    let mut status = Status::with_error_details(err.code(), message, details);
+    status.metadata_mut().insert_bin(CAUSE_KEY, MetadataValue::from_bytes(whole.as_bytes()));
+    status
+}
+
+/// The error and its causes on one line, joined with ": ". A cause that its parent already quotes is not repeated.
+pub fn chain(err: &dyn Error) -> String {
+    let mut text = one_line(&err.to_string());
+    let mut next = err.source();
+    while let Some(cause) = next {
+        let part = one_line(&cause.to_string());
+        if !part.is_empty() && !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        next = cause.source();
+    }
+    cut(&text, 2048).to_owned()
+}
+
+/// The reason of a status that a Strata service sent.
+pub fn reason_of(status: &Status) -> Option<String> {
+    status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.reason)
+}
+
+/// Facts of a status that a Strata service sent.
+pub fn metadata_of(status: &Status) -> std::collections::HashMap<String, String> {
+    status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.metadata).unwrap_or_default()
+}
+
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Sample {
+        #[error("no image has the name {name:?}")]
+        Missing { name: String },
+        #[error("cannot read /x")]
+        Broken { source: io::Error },
+        #[error("cannot write /y")]
+        Full { source: io::Error },
+    }
+
+    impl Fault for Sample {
+        fn code(&self) -> Code {
+            match self {
+                Self::Missing { .. } => Code::NotFound,
+                Self::Broken { .. } => Code::Internal,
+                Self::Full { .. } => Code::ResourceExhausted,
+            }
+        }
+        fn reason(&self) -> &'static str {
+            "FAULT_SAMPLE"
+        }
+        fn resource(&self) -> Option<(String, String)> {
+            match self {
+                Self::Missing { name } => Some(("image".into(), name.clone())),
+                Self::Broken { .. } | Self::Full { .. } => None,
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_gets_code_reason_resource_and_one_line() {
+        let status = to_status(&Sample::Missing { name: "a\nb".into() });
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "no image has the name \"a\\nb\""));
+        assert_eq!(reason_of(&status).as_deref(), Some("FAULT_SAMPLE"));
+        assert_eq!(status.get_details_resource_info().unwrap().resource_type, "image");
+    }
+
+    #[test]
+    fn causes_are_told_unless_the_fault_is_internal() {
+        let full = to_status(&Sample::Full { source: io::Error::other("line one\nline two") });
+        assert_eq!(full.message(), "cannot write /y: line one; line two");
+        let broken = to_status(&Sample::Broken { source: io::Error::other("secret") });
+        assert_eq!(broken.message(), "cannot read /x");
+        let cause = broken.metadata().get_bin(CAUSE_KEY).unwrap().to_bytes().unwrap();
+        assert_eq!(&cause[..], b"cannot read /x: secret");
+    }
+
+    #[test]
+    fn a_status_of_somebody_else_has_no_reason() {
+        assert_eq!(reason_of(&Status::internal("x")), None);
+    }
+}

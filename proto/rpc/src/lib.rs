@@ -1,0 +1,22 @@
+//! Plumbing of the services that knows no service: endpoints, serving and draining, starting on demand, faults,
+//! request logs, chunks, pages, configuration and identities.
+
+pub mod chunks;
+pub mod cli;
+pub mod config;
+pub mod endpoint;
+pub mod fault;
+pub mod identity;
+pub mod idle;
+pub mod pages;
+pub mod paths;
+pub mod serve;
+pub mod socket;
+pub mod spawn;
+pub mod trace;
+
+pub use cli::ServiceArgs;
+pub use endpoint::{Endpoint, connect, connect_eager};
+pub use fault::{Fault, reason_of, to_status};
+pub use idle::{Busy, Drain, Idle};
+pub use serve::{Context, run};

@@ -1,0 +1,66 @@
+//! Where services keep their state and their sockets.
+//!
+//! Root: /var/lib/strata/NAME and /run/strata/NAME.sock. Others: $XDG_DATA_HOME/strata and $XDG_RUNTIME_DIR/strata.
+//! STRATA_ROOT and STRATA_RUN replace the two base directories; STRATA_ROOT alone puts sockets under $STRATA_ROOT/run.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// Base directory of all state.
+pub fn data_dir() -> PathBuf {
+    if let Some(dir) = from_env("STRATA_ROOT") {
+        return dir;
+    }
+    if is_root() {
+        return "/var/lib/strata".into();
+    }
+    from_env("XDG_DATA_HOME").unwrap_or_else(|| home().join(".local/share")).join("strata")
+}
+
+/// Base directory of all sockets.
+pub fn run_dir() -> PathBuf {
+    if let Some(dir) = from_env("STRATA_RUN") {
+        return dir;
+    }
+    if let Some(dir) = from_env("STRATA_ROOT") {
+        return dir.join("run");
+    }
+    if is_root() {
+        return "/run/strata".into();
+    }
+    from_env("XDG_RUNTIME_DIR").map_or_else(|| data_dir().join("run"), |dir| dir.join("strata"))
+}
+
+/// State directory of one service: "store", "builder" or "runtime".
+pub fn root(service: &str) -> PathBuf {
+    data_dir().join(service)
+}
+
+/// Socket of one service.
+pub fn socket(service: &str) -> PathBuf {
+    run_dir().join(format!("{service}.sock"))
+}
+
+/// The binary `name` beside the running one, or in STRATA_BIN_DIR.
+pub fn sibling(name: &str) -> std::io::Result<PathBuf> {
+    if let Some(dir) = from_env("STRATA_BIN_DIR") {
+        return Ok(dir.join(name));
+    }
+    let exe = env::current_exe()?;
+    Ok(exe.parent().unwrap_or(Path::new("/")).join(name))
+}
+
+fn from_env(name: &str) -> Option<PathBuf> {
+    let dir = PathBuf::from(env::var_os(name).filter(|value| !value.is_empty())?);
+    std::path::absolute(dir).ok()
+}
+
+fn home() -> PathBuf {
+    from_env("HOME").unwrap_or_else(|| "/".into())
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,358 @@
+//! The life of a service: listen, serve, drain, stop. A service's `main` is one call of [`run`].
+
+mod door;
+mod listen;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+pub use listen::Listen;
+use tonic::service::Routes;
+
+use crate::{
+    cli::ServiceArgs,
+    config, endpoint,
+    identity::{self, ServerTls},
+    idle::{Drain, Idle},
+    paths, socket, trace,
+};
+
+/// How long a stopping service waits for requests and tasks.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Error of the function that makes a service's routes.
+pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a service could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listen address is none.
+    #[error("invalid listen address {text:?}: it must be unix:PATH, tcp:ADDR:PORT or fd:0")]
+    Listen {
+        /// What was given.
+        text: String,
+    },
+    /// TCP is never served without client certificates.
+    #[error("listening on tcp needs --tls-ca, --tls-cert and --tls-key")]
+    NeedsTls,
+    /// `fd:0` is no listening Unix socket.
+    #[error("standard input is not a listening unix socket")]
+    NotAListener {
+        /// Why.
+        source: io::Error,
+    },
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket's path.
+    #[error(transparent)]
+    Socket(#[from] socket::Error),
+    /// Certificates.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// Configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The certificates do not work.
+    #[error("cannot use the certificates of this service")]
+    Tls {
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// Another service works on this root.
+    #[error("another service works on {root}", root = root.display())]
+    RootLocked {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The root cannot be used.
+    #[error("cannot use the root {root}", root = root.display())]
+    Root {
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The descriptor set that reflection serves.
+    #[error("cannot serve reflection")]
+    Reflection {
+        /// Why.
+        source: tonic_reflection::server::Error,
+    },
+    /// The service itself refused to start.
+    #[error("cannot start")]
+    Build {
+        /// Why.
+        source: BuildError,
+    },
+    /// Signals cannot be watched.
+    #[error("cannot watch signals")]
+    Signals {
+        /// Why.
+        source: io::Error,
+    },
+    /// The server failed.
+    #[error("cannot serve")]
+    Serve {
+        /// Why.
+        source: tonic::transport::Error,
+    },
+}
+
+/// How a service serves.
+#[derive(Clone)]
+pub struct Config {
+    /// Where.
+    pub listen: Listen,
+    /// Certificates; required for TCP.
+    pub tls: Option<ServerTls>,
+    /// Stop after so long with nothing to do.
+    pub idle_timeout: Option<Duration>,
+    /// How long a stop waits.
+    pub drain_deadline: Duration,
+}
+
+impl Config {
+    /// Serves there until told to stop.
+    pub fn new(listen: Listen) -> Self {
+        Self { listen, tls: None, idle_timeout: None, drain_deadline: DRAIN_DEADLINE }
+    }
+
+    fn from_args(args: &ServiceArgs, name: &str) -> Result<Self, Error> {
+        let listen = match &args.listen {
+            Some(text) => Listen::parse(text, args.socket_path.as_deref())?,
+            None => Listen::Unix(paths::socket(name)),
+        };
+        let tls = match (&args.tls_ca, &args.tls_cert, &args.tls_key) {
+            (Some(ca), Some(cert), Some(key)) => Some(ServerTls::load(ca, cert, key)?),
+            _ => None,
+        };
+        let on_demand = matches!(listen, Listen::Stdin { .. }) && args.idle_timeout > 0;
+        let idle_timeout = on_demand.then(|| Duration::from_secs(args.idle_timeout));
+        Ok(Self { listen, tls, idle_timeout, drain_deadline: DRAIN_DEADLINE })
+    }
+}
+
+/// How a service stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nothing was left to do.
+    Idle,
+    /// It was told to, and everything ended in time.
+    Drained,
+    /// It was told to, and some requests were cut off at the deadline.
+    Deadline,
+}
+
+/// A bound service that does not serve yet: connections queue.
+pub struct Server {
+    name: &'static str,
+    config: Config,
+    bound: listen::Bound,
+    idle: Idle,
+    drain: Drain,
+}
+
+impl Server {
+    /// Binds. Needs the tokio runtime.
+    pub fn new(name: &'static str, config: Config) -> Result<Self, Error> {
+        let bound = listen::Bound::new(&config)?;
+        Ok(Self { name, config, bound, idle: Idle::default(), drain: Drain::default() })
+    }
+
+    /// What keeps this service from stopping when idle.
+    pub fn idle(&self) -> Idle {
+        self.idle.clone()
+    }
+
+    /// Starts the stop, and tells tasks of it.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Where clients find it.
+    pub fn endpoint(&self) -> endpoint::Endpoint {
+        self.bound.endpoint()
+    }
+
+    /// Serves `routes`, health and reflection, until idle or drained.
+    pub async fn serve(self, routes: Routes, descriptor_set: &'static [u8]) -> Result<Stopped, Error> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = with_reflection(routes, descriptor_set)?.add_service(health_service);
+        let mut builder = tonic::transport::Server::builder()
+            .initial_stream_window_size(endpoint::STREAM_WINDOW)
+            .initial_connection_window_size(endpoint::CONNECTION_WINDOW)
+            .max_frame_size(endpoint::FRAME)
+            .tcp_nodelay(true)
+            .layer(trace::TraceLayer);
+        if self.bound.is_tcp() {
+            let tls = self.config.tls.as_ref().ok_or(Error::NeedsTls)?;
+            builder = builder
+                .http2_keepalive_interval(Some(Duration::from_secs(20)))
+                .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+                .tls_config(tls.config())
+                .map_err(|source| Error::Tls { source })?;
+        }
+        let router = builder.add_routes(routes);
+
+        let Self { name, config, bound, idle, drain } = self;
+        let announce = drain.clone();
+        let bye = async move {
+            announce.cancelled().await;
+            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            tracing::info!(service = name, "draining");
+        };
+        // Serves the door's connections; ends when the door closes, or after drain, when the last connection ends.
+        let served = door::serve(bound, router, config.idle_timeout, idle, drain.clone(), bye);
+        let deadline = async {
+            drain.cancelled().await;
+            tokio::time::sleep(config.drain_deadline).await;
+        };
+        let stopped = tokio::select! {
+            done = async {
+                let stopped = served.await?;
+                drain.start();
+                drain.finished().await;
+                Ok::<_, Error>(stopped)
+            } => done?,
+            () = deadline => Stopped::Deadline,
+        };
+        tracing::info!(service = name, how = ?stopped, "stopped");
+        Ok(stopped)
+    }
+}
+
+fn with_reflection(routes: Routes, descriptor_set: &'static [u8]) -> Result<Routes, Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptor_set)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = builder().build_v1().map_err(|source| Error::Reflection { source })?;
+    let v1alpha = builder().build_v1alpha().map_err(|source| Error::Reflection { source })?;
+    Ok(routes.add_service(v1).add_service(v1alpha))
+}
+
+/// What a service gets to make its routes from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// "store", "builder" or "runtime".
+    pub name: &'static str,
+    /// Its state directory; exists, and no other service has it.
+    pub root: PathBuf,
+    /// Its configuration file.
+    pub config: Option<PathBuf>,
+    /// The flags, for what else they say.
+    pub args: ServiceArgs,
+    /// Guards against stopping when idle.
+    pub idle: Idle,
+    /// Tells of the stop.
+    pub drain: Drain,
+}
+
+impl Context {
+    /// The configuration, or its defaults.
+    pub fn load_config<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
+        config::load(self.config.as_deref())
+    }
+}
+
+/// A whole service: logs, root, socket, routes, serving, signals, stop. Call it in `#[tokio::main]` and return its code.
+///
+/// `build` makes the routes. Connections already queue while it runs. What must be put in order at the stop is a task
+/// spawned on `ctx.drain` that waits for [`Drain::cancelled`].
+pub async fn run<F, Fut, E>(name: &'static str, args: ServiceArgs, descriptor_set: &'static [u8], build: F) -> ExitCode
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = Result<Routes, E>>,
+    E: Into<BuildError>,
+{
+    trace::init(&args.log);
+    match try_run(name, args, descriptor_set, build).await {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(err) => {
+            tracing::error!(service = name, "{}", crate::fault::chain(&err));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn try_run<F, Fut, E>(
+    name: &'static str,
+    args: ServiceArgs,
+    descriptor_set: &'static [u8],
+    build: F,
+) -> Result<Stopped, Error>
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = Result<Routes, E>>,
+    E: Into<BuildError>,
+{
+    identity::init_crypto();
+    let on_demand = args.listen.as_deref().is_some_and(|text| text.starts_with("fd:"));
+    if on_demand {
+        // Fails for the leader of a process group, which on-demand services are: the group is what matters then.
+        let _ = rustix::process::setsid();
+    }
+    let server = Server::new(name, Config::from_args(&args, name)?)?;
+    watch_signals(server.drain())?;
+    let root = args.root.clone().unwrap_or_else(|| paths::root(name));
+    let root = std::path::absolute(&root).map_err(|source| Error::Root { root, source })?;
+    // A predecessor may still be draining; whoever starts by hand wants to be told at once.
+    let patience = if on_demand { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
+    let _fence = fence(&root, patience).await?;
+    let config = args.config.clone();
+    let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };
+    let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
+    tracing::info!(service = name, endpoint = %server.endpoint(), "serving");
+    server.serve(routes, descriptor_set).await
+}
+
+fn watch_signals(drain: Drain) -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let watch = |kind| signal(kind).map_err(|source| Error::Signals { source });
+    let (mut terminate, mut interrupt, mut hangup) =
+        (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?, watch(SignalKind::hangup())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => drain.start(),
+                _ = interrupt.recv() => drain.start(),
+                // The terminal of whoever started us went away; that is no reason to stop.
+                _ = hangup.recv() => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Makes the root and holds it against other services for as long as the file lives.
+async fn fence(root: &Path, patience: Duration) -> Result<File, Error> {
+    socket::private_dir(root)?;
+    let failed = |source| Error::Root { root: root.to_owned(), source };
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(root.join("service.lock")).map_err(failed)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::RootLocked { root: root.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The front door: accepts connections, counts them, and closes so that no client is lost.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustix::net::SocketFlags;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, Router};
+
+use super::{Error, Stopped, listen::Bound};
+use crate::{
+    idle::{Busy, Drain, Idle},
+    socket::{self, Inode},
+    trace::TraceLayer,
+};
+
+/// Layers of the server.
+type Layers = tower::layer::util::Stack<TraceLayer, tower::layer::util::Identity>;
+
+type Arrivals<IO> = ReceiverStream<io::Result<Held<IO>>>;
+
+/// Between taking a socket's path away and looking whether somebody still came through it.
+const LAST_CALL: Duration = Duration::from_millis(5);
+
+/// Serves until the door closes by itself, or until the drain has begun and the last connection has ended.
+pub(super) async fn serve(
+    bound: Bound,
+    router: Router<Layers>,
+    idle_timeout: Option<Duration>,
+    idle: Idle,
+    drain: Drain,
+    bye: impl Future<Output = ()>,
+) -> Result<Stopped, Error> {
+    let failed = |source| Error::Serve { source };
+    // Accepting ends when the keeper drops its sender, not before: until then it admits who waits.
+    let never = async {
+        bye.await;
+        std::future::pending().await
+    };
+    match bound {
+        Bound::Unix { listener, path, inode } => {
+            let (sender, receiver) = mpsc::channel(16);
+            let door = Door { listener, path, inode, sender, idle, drain };
+            let keeper = tokio::spawn(door.keep(idle_timeout));
+            router.serve_with_incoming_shutdown(Arrivals::new(receiver), never).await.map_err(failed)?;
+            // The keeper only ends by returning.
+            Ok(keeper.await.unwrap_or(Stopped::Drained))
+        }
+        Bound::Tcp { listener, .. } => {
+            let (sender, receiver) = mpsc::channel(16);
+            let keeper = tokio::spawn(keep_port(listener, sender, idle, drain));
+            router.serve_with_incoming_shutdown(Arrivals::new(receiver), never).await.map_err(failed)?;
+            let _ = keeper.await;
+            Ok(Stopped::Drained)
+        }
+    }
+}
+
+async fn keep_port(
+    listener: TcpListener,
+    sender: mpsc::Sender<io::Result<Held<tokio::net::TcpStream>>>,
+    idle: Idle,
+    drain: Drain,
+) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.cancelled() => return,
+        };
+        match stream {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let _ = sender.send(Ok(Held { io: stream, _busy: idle.busy() })).await;
+            }
+            Err(err) => pause_after(&err).await,
+        }
+    }
+}
+
+/// Out of descriptors, for example: try again, not at once.
+async fn pause_after(err: &io::Error) {
+    tracing::warn!("cannot accept a connection: {err}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: Option<Inode>,
+    sender: mpsc::Sender<io::Result<Held<UnixStream>>>,
+    idle: Idle,
+    drain: Drain,
+}
+
+impl Door {
+    /// Accepts until the drain begins or nothing was to do for the timeout.
+    async fn keep(self, idle_timeout: Option<Duration>) -> Stopped {
+        loop {
+            let quiet = async {
+                match idle_timeout {
+                    Some(time) => self.idle.quiet_for(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.accept() => {}
+                () = quiet => {
+                    if self.close_if_idle().await {
+                        return Stopped::Idle;
+                    }
+                }
+                () = self.drain.cancelled() => {
+                    self.close().await;
+                    return Stopped::Drained;
+                }
+            }
+        }
+    }
+
+    /// Accepts for ever. Cancelled between connections: a send waits only while the server takes none.
+    async fn accept(&self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => self.admit(stream).await,
+                Err(err) => pause_after(&err).await,
+            }
+        }
+    }
+
+    async fn admit(&self, stream: UnixStream) {
+        // The server is gone only when the process is about to be.
+        let _ = self.sender.send(Ok(Held { io: stream, _busy: self.idle.busy() })).await;
+    }
+
+    /// Closes the door unless somebody is at it. Under the lock that starting takes: whoever finds no socket waits,
+    /// and then starts a new service; whoever came before is served by this one.
+    async fn close_if_idle(&self) -> bool {
+        let Some(_lock) = self.lock().await else { return false };
+        let Some(aside) = self.take_path() else { return self.idle.count() == 0 };
+        tokio::time::sleep(LAST_CALL).await;
+        let mut came = self.idle.count() > 0;
+        while let Some(stream) = self.accept_waiting() {
+            came = true;
+            self.admit(stream).await;
+        }
+        if !came {
+            let _ = fs::remove_file(&aside);
+            return true;
+        }
+        if let Err(err) = fs::rename(&aside, &self.path) {
+            tracing::error!("cannot put {} back: {err}", self.path.display());
+        }
+        false
+    }
+
+    /// Closes the door of a service that was told to stop; who waits at it is still let in, to be told so.
+    async fn close(&self) {
+        let _lock = self.lock().await;
+        if let Some(aside) = self.take_path() {
+            let _ = fs::remove_file(&aside);
+        }
+        while let Some(stream) = self.accept_waiting() {
+            self.admit(stream).await;
+        }
+    }
+
+    async fn lock(&self) -> Option<socket::Lock> {
+        let path = self.path.clone();
+        match tokio::task::spawn_blocking(move || socket::lock(&path)).await {
+            Ok(Ok(lock)) => Some(lock),
+            Ok(Err(err)) => {
+                tracing::warn!("{}", crate::fault::chain(&err));
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Renames the socket, if the path is still ours, so that nobody new finds it.
+    fn take_path(&self) -> Option<PathBuf> {
+        if self.inode.is_none() || socket::inode(&self.path) != self.inode {
+            return None;
+        }
+        let aside = aside(&self.path);
+        fs::rename(&self.path, &aside).ok().map(|()| aside)
+    }
+
+    /// A connection that waits in the kernel's queue.
+    fn accept_waiting(&self) -> Option<UnixStream> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd: OwnedFd = rustix::net::accept_with(self.listener.as_fd(), flags).ok()?;
+        UnixStream::from_std(fd.into()).ok()
+    }
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".closing");
+    name.into()
+}
+
+/// A connection that keeps its service from stopping when idle.
+pub(super) struct Held<IO> {
+    io: IO,
+    _busy: Busy,
+}
+
+impl<IO: Connected> Connected for Held<IO> {
+    type ConnectInfo = IO::ConnectInfo;
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.io.connect_info()
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Held<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Held<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,136 @@
+//! Listening: a Unix socket by path, a TCP port, or a socket that was handed over as standard input.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::{fd::AsFd, unix::net::UnixListener as StdUnixListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{Mode, OFlags};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{Config, Error};
+use crate::{
+    endpoint::Endpoint,
+    socket::{self, Inode},
+};
+
+/// Where a service listens.
+#[derive(Debug, Clone)]
+pub enum Listen {
+    /// A Unix socket that the service binds.
+    Unix(PathBuf),
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A listening Unix socket as standard input, and where clients find it.
+    Stdin {
+        /// Path of the socket.
+        path: PathBuf,
+    },
+    /// A socket that is bound already, and where clients find it.
+    Bound {
+        /// Path of the socket.
+        path: PathBuf,
+        /// The listener.
+        listener: Arc<StdUnixListener>,
+    },
+}
+
+impl Listen {
+    /// Parses "unix:PATH", "tcp:ADDR:PORT" or "fd:0"; the last needs the path of its socket.
+    pub fn parse(text: &str, socket_path: Option<&Path>) -> Result<Self, Error> {
+        let invalid = || Error::Listen { text: text.to_owned() };
+        if text == "fd:0" {
+            let path = socket_path.filter(|path| path.is_absolute()).ok_or_else(invalid)?;
+            return Ok(Self::Stdin { path: path.to_owned() });
+        }
+        match Endpoint::parse(text).map_err(|_| invalid())? {
+            Endpoint::Unix(path) => Ok(Self::Unix(path)),
+            Endpoint::Tcp { host, port } => {
+                let mut found = (host.as_str(), port)
+                    .to_socket_addrs()
+                    .map_err(|source| Error::Bind { address: text.to_owned(), source })?;
+                found.next().map(Self::Tcp).ok_or_else(invalid)
+            }
+        }
+    }
+}
+
+/// A listener, and what is needed to take it away again.
+pub(super) enum Bound {
+    Unix { listener: UnixListener, path: PathBuf, inode: Option<Inode> },
+    Tcp { listener: TcpListener, address: SocketAddr },
+}
+
+impl Bound {
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        match &config.listen {
+            Listen::Unix(path) => {
+                let path = std::path::absolute(path).map_err(socket::Error::file("find", path))?;
+                let lock = socket::lock(&path)?;
+                Self::unix(socket::bind(&lock, &path)?, path)
+            }
+            Listen::Bound { path, listener } => {
+                Self::unix(listener.try_clone().map_err(|source| Error::NotAListener { source })?, path.clone())
+            }
+            Listen::Stdin { path } => {
+                Self::unix(take_stdin().map_err(|source| Error::NotAListener { source })?, path.clone())
+            }
+            Listen::Tcp(_) if config.tls.is_none() => Err(Error::NeedsTls),
+            Listen::Tcp(address) => {
+                let failed = |source| Error::Bind { address: format!("tcp:{address}"), source };
+                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+                listener.set_nonblocking(true).map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                Ok(Self::Tcp { listener: TcpListener::from_std(listener).map_err(failed)?, address })
+            }
+        }
+    }
+
+    fn unix(listener: StdUnixListener, path: PathBuf) -> Result<Self, Error> {
+        let failed = |source| Error::Bind { address: format!("unix:{}", path.display()), source };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        let inode = socket::inode(&path);
+        Ok(Self::Unix { listener, path, inode })
+    }
+
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Unix { path, .. } => Endpoint::Unix(path.clone()),
+            Self::Tcp { address, .. } => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
+        }
+    }
+}
+
+/// The listening socket that is standard input, which becomes /dev/null.
+fn take_stdin() -> io::Result<StdUnixListener> {
+    let stdin = io::stdin();
+    if !rustix::net::sockopt::socket_acceptconn(stdin.as_fd())? {
+        return Err(io::Error::other("it does not listen"));
+    }
+    let listener = StdUnixListener::from(stdin.as_fd().try_clone_to_owned()?);
+    listener.local_addr()?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handed_socket_needs_the_path_where_clients_find_it() {
+        assert!(Listen::parse("fd:0", None).is_err());
+        assert!(Listen::parse("fd:0", Some(Path::new("relative"))).is_err());
+        assert!(matches!(Listen::parse("fd:0", Some(Path::new("/x"))), Ok(Listen::Stdin { .. })));
+        assert!(Listen::parse("fd:3", Some(Path::new("/x"))).is_err());
+    }
+}

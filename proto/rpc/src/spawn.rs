@@ -1,0 +1,271 @@
+//! Services started on demand: whoever needs one connects, and starts it where nobody answers.
+//!
+//! The starter binds the socket and hands it over as standard input, so clients queue in the kernel from the first moment;
+//! starting and stopping hold the same lock, so two starters make one service and none is lost to one that stops.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::OpenOptionsExt, net::UnixListener},
+    },
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, process::Child};
+use tonic::transport::{Channel, Uri};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::service_fn;
+
+use crate::{endpoint, paths, socket};
+
+/// Longest wait for a service that starts.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// A log longer than this is put aside at the next start.
+const LOG_LIMIT: u64 = 4 << 20;
+
+/// Why a service is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The binary is not where it should be.
+    #[error("cannot find the service binary {path}", path = path.display())]
+    Binary {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its socket.
+    #[error(transparent)]
+    Socket(#[from] socket::Error),
+    /// Its log.
+    #[error("cannot open the log {path}", path = path.display())]
+    Log {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process could not be made.
+    #[error("cannot start {path}", path = path.display())]
+    Spawn {
+        /// The binary.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It started and ended.
+    #[error("{path} ended at its start ({status}): {said}", path = path.display())]
+    Ended {
+        /// The binary.
+        path: PathBuf,
+        /// How it ended.
+        status: String,
+        /// The end of its log.
+        said: String,
+    },
+    /// It started and does not answer.
+    #[error("{path} does not answer; its log is {log}", path = path.display(), log = log.display())]
+    Silent {
+        /// The binary.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// It runs and cannot be reached.
+    #[error("cannot connect to {path}", path = path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service that can be started.
+#[derive(Debug, Clone)]
+pub struct OnDemand {
+    /// Its binary.
+    pub binary: PathBuf,
+    /// Flags besides --listen, --socket-path and --root.
+    pub args: Vec<OsString>,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its state directory; its log is there too.
+    pub root: PathBuf,
+}
+
+impl OnDemand {
+    /// The service "store", "builder" or "runtime" at its usual places, its binary beside this one.
+    pub fn service(name: &str) -> Result<Self, Error> {
+        let file = format!("strata-{name}");
+        let binary = paths::sibling(&file).map_err(|source| Error::Binary { path: file.into(), source })?;
+        Ok(Self { binary, args: vec![], socket: paths::socket(name), root: paths::root(name) })
+    }
+
+    /// Its log.
+    pub fn log_path(&self) -> PathBuf {
+        self.root.join("service.log")
+    }
+}
+
+/// A channel to the service, started where it does not run; see [`ensure`].
+pub async fn ensure_running(binary: &Path, args: &[OsString], socket: &Path, root: &Path) -> Result<Channel, Error> {
+    ensure(OnDemand { binary: binary.into(), args: args.to_vec(), socket: socket.into(), root: root.into() }).await
+}
+
+/// A channel to the service, started where it does not run. The channel starts it again should it go away.
+/// A service that was started here has answered; if it ended instead, the error has its last words.
+pub async fn ensure(service: OnDemand) -> Result<Channel, Error> {
+    let started = Started::default();
+    let channel = {
+        let (service, started) = (Arc::new(service.clone()), started.clone());
+        let connector = service_fn(move |_: Uri| {
+            let (service, started) = (service.clone(), started.clone());
+            async move { dial(&service, &started).await.map(TokioIo::new) }
+        });
+        endpoint::local_target().connect_with_connector(connector).await
+    };
+    let channel = channel.map_err(|err| connect_error(&service, err))?;
+    match started.take() {
+        Some(child) => answered(&service, child, channel).await,
+        None => Ok(channel),
+    }
+}
+
+/// A channel that connects at its first call, and starts the service where it does not run.
+pub fn lazy(service: OnDemand) -> Channel {
+    let service = Arc::new(service);
+    endpoint::local_target().connect_with_connector_lazy(service_fn(move |_: Uri| {
+        let service = service.clone();
+        // A child that nobody waits for is reaped by tokio.
+        async move { dial(&service, &Started::default()).await.map(TokioIo::new) }
+    }))
+}
+
+/// The process that a dial started.
+#[derive(Clone, Default)]
+struct Started(Arc<Mutex<Option<Child>>>);
+
+impl Started {
+    fn put(&self, child: Child) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+    }
+    fn take(&self) -> Option<Child> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+async fn dial(service: &Arc<OnDemand>, started: &Started) -> Result<UnixStream, Error> {
+    match socket::dial(&service.socket).await {
+        Ok(stream) => return Ok(stream),
+        Err(err) if absent(&err) => {}
+        Err(err) => return Err(Error::Connect { path: service.socket.clone(), source: err.into() }),
+    }
+    let path = service.socket.clone();
+    let lock = tokio::task::spawn_blocking(move || socket::lock(&path))
+        .await
+        .map_err(|err| Error::Connect { path: service.socket.clone(), source: err.into() })??;
+    // Somebody else may have started it while we waited.
+    if let Ok(stream) = socket::dial(&service.socket).await {
+        return Ok(stream);
+    }
+    let listener = socket::bind(&lock, &service.socket)?;
+    match start(service, listener) {
+        Ok(child) => started.put(child),
+        Err(err) => {
+            let _ = fs::remove_file(&service.socket);
+            return Err(err);
+        }
+    }
+    let stream = socket::dial(&service.socket).await;
+    drop(lock);
+    stream.map_err(|err| Error::Connect { path: service.socket.clone(), source: err.into() })
+}
+
+fn absent(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn start(service: &OnDemand, listener: UnixListener) -> Result<Child, Error> {
+    fs::metadata(&service.binary).map_err(|source| Error::Binary { path: service.binary.clone(), source })?;
+    socket::private_dir(&service.root)?;
+    let log = open_log(&service.log_path())?;
+    let mut command = tokio::process::Command::new(&service.binary);
+    command.arg("--listen").arg("fd:0").arg("--socket-path").arg(&service.socket).arg("--root").arg(&service.root);
+    command.args(&service.args).current_dir("/");
+    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(log).process_group(0);
+    command.spawn().map_err(|source| Error::Spawn { path: service.binary.clone(), source })
+}
+
+fn open_log(path: &Path) -> Result<File, Error> {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
+        // Should that fail, the old log goes on.
+        let _ = fs::rename(path, path.with_extension("log.1"));
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    options.open(path).map_err(|source| Error::Log { path: path.into(), source })
+}
+
+/// Waits until the service answers, or has ended.
+async fn answered(service: &OnDemand, mut child: Child, channel: Channel) -> Result<Channel, Error> {
+    let mut health = HealthClient::new(channel.clone());
+    let ended = tokio::select! {
+        biased;
+        answer = health.check(HealthCheckRequest::default()) => match answer {
+            Ok(_) => return Ok(channel),
+            // The connection broke: it is ending. It has a moment to do so.
+            Err(_) => tokio::time::timeout(Duration::from_secs(2), child.wait()).await.ok(),
+        },
+        status = child.wait() => Some(status),
+        () = tokio::time::sleep(START_DEADLINE) => None,
+    };
+    let path = service.binary.clone();
+    match ended {
+        Some(Ok(status)) => {
+            Err(Error::Ended { path, status: status.to_string(), said: last_words(&service.log_path()) })
+        }
+        Some(Err(_)) | None => Err(Error::Silent { path, log: service.log_path() }),
+    }
+}
+
+/// The last lines of a log.
+fn last_words(log: &Path) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(2048)))?;
+        let mut bytes = vec![];
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let mut lines: VecDeque<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    while lines.len() > 3 {
+        lines.pop_front();
+    }
+    if lines.is_empty() { "it said nothing".into() } else { lines.make_contiguous().join("; ") }
+}
+
+/// The connector's own error, taken out of the transport's.
+fn connect_error(service: &OnDemand, err: tonic::transport::Error) -> Error {
+    let path = service.socket.clone();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&err);
+    while let Some(inner) = cause {
+        if let Some(ours) = inner.downcast_ref::<Error>() {
+            return Error::Connect { path, source: crate::fault::chain(ours).into() };
+        }
+        cause = inner.source();
+    }
+    Error::Connect { path, source: Box::new(err) }
+}

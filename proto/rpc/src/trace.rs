@@ -1,0 +1,162 @@
+//! Logs: set up once, and one line for every request that fails.
+
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use http_body::{Body as HttpBody, Frame};
+use tonic::{
+    Code,
+    body::Body,
+    codegen::{Bytes, Service, http},
+    metadata::MetadataMap,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::fault::CAUSE_KEY;
+
+/// Header that names a request; made here where the caller sent none.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Sends the log to standard error. `filter` is a level or EnvFilter's directives. Later calls do nothing.
+pub fn init(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
+}
+
+/// Logs requests that fail: method, code, request id, cause chain, time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TraceLayer;
+
+impl<S> tower::Layer<S> for TraceLayer {
+    type Service = Traced<S>;
+    fn layer(&self, inner: S) -> Traced<S> {
+        Traced { inner }
+    }
+}
+
+/// A service whose failures are logged.
+#[derive(Debug, Clone)]
+pub struct Traced<S> {
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Traced<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let call = Call::begin(&mut request);
+        let future = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = future.await?;
+            response.headers_mut().insert(REQUEST_ID, call.id.clone());
+            if response.headers().contains_key("grpc-status") {
+                call.finish(response.headers_mut());
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(TracedBody { inner: body, call: Some(call) })))
+        })
+    }
+}
+
+/// One request on its way.
+struct Call {
+    method: String,
+    id: http::HeaderValue,
+    start: Instant,
+}
+
+impl Call {
+    fn begin(request: &mut http::Request<Body>) -> Self {
+        let id = match request.headers().get(REQUEST_ID) {
+            Some(id) if id.len() <= 64 => id.clone(),
+            _ => new_id(),
+        };
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        Self { method, id, start: Instant::now() }
+    }
+
+    /// Logs the outcome, and takes the cause out of what the caller gets.
+    fn finish(&self, headers: &mut http::HeaderMap) {
+        let cause = headers.remove(CAUSE_KEY);
+        let code = headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+        if code == Code::Ok {
+            return;
+        }
+        let cause = cause.and_then(|value| decode(value)).unwrap_or_else(|| {
+            tonic::Status::from_header_map(headers).map(|status| status.message().to_owned()).unwrap_or_default()
+        });
+        let (method, id) = (self.method.as_str(), self.id.to_str().unwrap_or("?"));
+        let ms = self.start.elapsed().as_secs_f64() * 1e3;
+        match code {
+            Code::Internal | Code::Unknown | Code::DataLoss => {
+                tracing::error!(method, code = ?code, request = id, ms = format_args!("{ms:.1}"), "{cause}");
+            }
+            _ => tracing::warn!(method, code = ?code, request = id, ms = format_args!("{ms:.1}"), "{cause}"),
+        }
+    }
+}
+
+fn decode(value: http::HeaderValue) -> Option<String> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(CAUSE_KEY, value);
+    let bytes = MetadataMap::from_headers(headers).get_bin(CAUSE_KEY)?.to_bytes().ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Unique within a host: where the process began, and a count.
+fn new_id() -> http::HeaderValue {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static BEGAN: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let began = BEGAN.get_or_init(|| {
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        nanos.rotate_left(20) ^ u64::from(std::process::id())
+    });
+    let text = format!("{:08x}-{:x}", *began as u32, COUNT.fetch_add(1, Ordering::Relaxed));
+    http::HeaderValue::try_from(text).unwrap_or(http::HeaderValue::from_static("none"))
+}
+
+/// A body whose trailers tell how the request ended.
+struct TracedBody {
+    inner: Body,
+    call: Option<Call>,
+}
+
+impl HttpBody for TracedBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && let Some(call) = self.call.take()
+        {
+            call.finish(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+}
