@@ -439,8 +439,8 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let rest = &self.input[start..];
         let length = match rest.first() {
-            Some('@' | '*' | '#' | '?' | '-' | '$' | '!' | '0') => 1,
             Some(c) if c.is_ascii_digit() => rest.iter().take_while(|c| c.is_ascii_digit()).count(),
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => 1,
             _ => rest.iter().take_while(|c| c.is_alphanumeric() || **c == '_').count(),
         };
         self.at += length;

@@ -263,7 +263,7 @@ fn files(scope: &Scope<'_>, mut heredocs: Vec<Heredoc>) -> Result<Files> {
     let mut inline = Vec::new();
     for piece in pieces {
         let word = scope.word(piece);
-        match heredocs.iter().position(|heredoc| heredoc.marker_span.start == word.span.start) {
+        match heredocs.iter().position(|heredoc| heredoc.marker_span == word.span) {
             Some(index) => inline.push(heredocs.remove(index)),
             None => sources.push(word),
         }
