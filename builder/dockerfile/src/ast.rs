@@ -86,13 +86,19 @@ impl Dockerfile {
         Diagnostic::at(&self.source, span, message)
     }
 
-    /// The stage that `name` (any case) or a number means to stage `before`: only earlier stages count, and of
-    /// equally named ones the last. Pass `stages.len()` for `--target`.
-    pub fn stage(&self, name: &str, before: usize) -> Option<&Stage> {
+    /// The earlier stage that `FROM name` in stage `before` means, in any case: of equally named ones the last.
+    pub fn stage_named(&self, name: &str, before: usize) -> Option<&Stage> {
         let earlier = &self.stages[..before.min(self.stages.len())];
         let wanted = name.to_lowercase();
-        let named = earlier.iter().rev().find(|stage| stage.name.as_ref().is_some_and(|n| n.value == wanted));
-        named.or_else(|| earlier.get(wanted.parse::<usize>().ok()?))
+        earlier.iter().rev().find(|stage| stage.name.as_ref().is_some_and(|n| n.value == wanted))
+    }
+
+    /// The earlier stage that `--from=name` in stage `before` means: by name or by number, which `FROM` does not
+    /// take. Pass `stages.len()` for `--target`.
+    pub fn stage(&self, name: &str, before: usize) -> Option<&Stage> {
+        let is_number = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+        let numbered = || self.stages.get(name.parse::<usize>().ok().filter(|index| is_number && *index < before)?);
+        self.stage_named(name, before).or_else(numbered)
     }
 }
 

@@ -89,9 +89,19 @@ pub fn expand_document(text: &str, escape: char, env: Lookup<'_>) -> Result<Stri
 /// The variables whose values can change what `word` expands to, each once, in order; those in the words of
 /// modifiers included. Of a word that cannot be expanded: those before the mistake.
 pub fn references(word: &str, escape: char) -> Vec<String> {
-    let mut lexer = Lexer::new(word, escape, &|_| None);
+    survey(word, escape, Quotes::Removed)
+}
+
+/// The variables that [`expand_document`] reads: those in quotes too.
+pub fn document_references(text: &str, escape: char) -> Vec<String> {
+    survey(text, escape, Quotes::Ordinary)
+}
+
+fn survey(text: &str, escape: char, quotes: Quotes) -> Vec<String> {
+    let mut lexer = Lexer::new(text, escape, &|_| None);
     lexer.is_survey = true;
-    // The mistake is reported when the word is expanded.
+    lexer.quotes = quotes;
+    // The mistake is reported when the text is expanded.
     let _ = lexer.run();
     lexer.references
 }

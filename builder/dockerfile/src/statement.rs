@@ -91,8 +91,11 @@ pub(crate) fn instruction_name(source: &Source, line: &LogicalLine, start: usize
     let known = INSTRUCTIONS.into_iter().find(|name| name.eq_ignore_ascii_case(written));
     known.ok_or_else(|| {
         let shown: String = written.chars().take(40).collect();
-        Diagnostic::at(source, line.span(start, end), format!("unknown instruction {shown:?}"))
-            .did_you_mean(suggest::nearest(written, INSTRUCTIONS))
+        let error = Diagnostic::at(source, line.span(start, end), format!("unknown instruction {shown:?}"));
+        if written.starts_with(|c: char| c.is_alphabetic()) {
+            return error.did_you_mean(suggest::nearest(written, INSTRUCTIONS));
+        }
+        error.with_suggestion("does the line above lack its \\ at the end?")
     })
 }
 

@@ -147,6 +147,11 @@ fn references_include_those_of_modifiers_and_no_quoted_ones() {
 }
 
 #[test]
+fn documents_reference_variables_in_quotes_too() {
+    assert_eq!(document_references("'$A' \"${B:-$C}\" \\$D it's $E", '\\'), ["A", "C", "B", "E"]);
+}
+
+#[test]
 fn nesting_without_end_is_refused() {
     let word = "${a:-".repeat(100_000);
 

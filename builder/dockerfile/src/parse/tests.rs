@@ -59,6 +59,8 @@ fn stages_are_found_by_name_or_number_among_earlier_ones() {
     assert_eq!(file.stage("One", 2).unwrap().index, 0);
     assert_eq!(file.stage("one", 4).unwrap().index, 2);
     assert_eq!(file.stage("1", 4).unwrap().index, 1);
+    assert!(file.stage_named("1", 4).is_none());
+    assert_eq!(file.stage_named("TWO", 4).unwrap().index, 1);
     assert!(file.stage("two", 1).is_none());
     assert!(file.stage("3", 3).is_none());
     assert_eq!(

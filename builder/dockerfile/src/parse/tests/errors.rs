@@ -27,6 +27,14 @@ fn a_misspelt_flag_is_shown_with_a_caret_and_a_suggestion() {
 }
 
 #[test]
+fn a_lost_continuation_is_guessed() {
+    assert_eq!(
+        rendered("FROM a\nRUN x\n  && y\n"),
+        "Dockerfile:3:3: unknown instruction \"&&\"\n 3 |   && y\n   |   ^^\ndoes the line above lack its \\ at the end?"
+    );
+}
+
+#[test]
 fn control_characters_do_not_reach_the_terminal() {
     let text = rendered("FROM a\n\u{1b}[31mRUN\tx\n");
 
