@@ -70,6 +70,9 @@ struct Packer<'a, W> {
     entries: u64,
 }
 
+/// A directory's path, and a name in it.
+type Pending = (Vec<u8>, Vec<u8>);
+
 /// A node of the tree on disk.
 struct Node {
     stat: Stat,
@@ -117,7 +120,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     /// Lists what is in a directory, last first.
-    fn children(&self, directory: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn children(&self, directory: &OwnedFd, path: &[u8]) -> Result<Vec<Pending>, Error> {
         let names = place::list(directory).map_err(|error| Error::disk("list", path, error))?;
         Ok(names.into_iter().rev().map(|name| (path.to_vec(), name)).collect())
     }

@@ -55,7 +55,7 @@ pub(crate) struct Sparse {
 struct Extensions {
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    pax: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    pax: Option<Vec<pax::Record>>,
 }
 
 /// What PAX records say about an entry.
@@ -178,7 +178,7 @@ fn check_global(body: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-fn overrides(records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Overrides, &'static str> {
+fn overrides(records: Vec<pax::Record>) -> Result<Overrides, &'static str> {
     let mut found = Overrides::default();
     for (key, value) in records {
         if let Some(name) = key.strip_prefix(XATTR) {

@@ -3,8 +3,11 @@
 
 use crate::tree::Time;
 
+/// A key and its value.
+pub(crate) type Record = (Vec<u8>, Vec<u8>);
+
 /// Splits a PAX body into its records.
-pub(crate) fn parse(mut body: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+pub(crate) fn parse(mut body: &[u8]) -> Result<Vec<Record>, &'static str> {
     let mut records = Vec::new();
     while !body.is_empty() {
         let space = body.iter().take(20).position(|byte| *byte == b' ').ok_or("a PAX record has no length")?;

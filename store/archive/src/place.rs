@@ -100,6 +100,9 @@ pub(crate) fn walk(
             Err(error) => return Err(Error::disk("open", &path, error)),
         };
         let Some(target) = target else {
+            if leave(&mut rest) {
+                continue;
+            }
             if !missing.make(&directory, &name, &path)? {
                 return Ok(None);
             }
@@ -121,6 +124,23 @@ pub(crate) fn walk(
         }
     }
     Ok(Some((directory, here)))
+}
+
+/// Drops a missing name together with the `..` that leaves it again, if there is one: it is never entered.
+fn leave(rest: &mut VecDeque<Vec<u8>>) -> bool {
+    let mut depth = 1;
+    for (index, name) in rest.iter().enumerate() {
+        match name.as_slice() {
+            b"" | b"." => {}
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if depth == 0 {
+            rest.drain(..=index);
+            return true;
+        }
+    }
+    false
 }
 
 /// Reads a symlink.

@@ -89,7 +89,7 @@ pub(crate) fn headers(entry: &Described<'_>) -> Result<Vec<u8>, &'static str> {
     let link = linked.unwrap_or(&inode.link);
     let is_link = linked.is_some();
     let size = if inode.kind == Kind::Regular && !is_link { inode.size } else { 0 };
-    let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut records: Vec<pax::Record> = Vec::new();
     let mut need = |key: &[u8], value: Vec<u8>| records.push((key.to_vec(), value));
     let mut block = [0; BLOCK];
     put_path(&mut block, path, &mut need);
@@ -139,7 +139,7 @@ fn type_flag(kind: Kind, is_link: bool) -> u8 {
     }
 }
 
-fn pax_blocks(mut records: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+fn pax_blocks(mut records: Vec<pax::Record>) -> Vec<u8> {
     if records.is_empty() {
         return Vec::new();
     }

@@ -4,6 +4,7 @@
 use super::{Applier, Place, Whiteouts};
 use crate::entry::{Entry, Type};
 use crate::error::{Error, Name};
+use crate::pax::Record;
 use crate::place;
 use crate::stream::Stream;
 use crate::tree::{Inode, Kind, Time, Xattrs};
@@ -328,7 +329,7 @@ fn inode(kind: Kind, entry: &Entry) -> Inode {
     }
 }
 
-fn is_late((name, _): &(Vec<u8>, Vec<u8>)) -> bool {
+fn is_late((name, _): &Record) -> bool {
     name == b"system.posix_acl_default"
 }
 
@@ -369,7 +370,7 @@ fn xattr_outcome(
     name: Vec<u8>,
     value: Vec<u8>,
     result: Result<(), Errno>,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+) -> Result<Option<Record>, Error> {
     match result {
         Ok(()) => Ok(Some((name, value))),
         Err(Errno::OPNOTSUPP) => Ok(None),
