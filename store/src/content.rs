@@ -1,0 +1,473 @@
+//! Contents of files by blake3: what a build context is made of, so that only what is missing travels.
+//!
+//! A content is either staged (a file of its own, held by a lease of a session) or inside a layer, which an index in
+//! its own database says. Both can be lost without loss: staged contents are sent again, the index is made again from
+//! tables of contents. So nothing here is synced, and staged contents do not outlive the process.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use rusqlite::{Connection, params};
+use rustix::fs::{AtFlags, CWD};
+
+/// Schema of the index; another version is dropped, since it can be made again.
+const VERSION: i64 = 1;
+
+/// Why contents could not be stored or found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("cannot {attempt} {}", path.display())]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The index refused.
+    #[error("cannot use the index of contents")]
+    Index {
+        /// Why.
+        #[from]
+        source: rusqlite::Error,
+    },
+    /// The bytes are not what was announced.
+    #[error("content {expected} has digest {found} in its {size} bytes")]
+    DigestMismatch {
+        /// Announced digest, in hex.
+        expected: String,
+        /// Digest of what came, in hex.
+        found: String,
+        /// How much came.
+        size: u64,
+    },
+}
+
+/// Result of what is done with contents.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where a content is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In a file of its own.
+    Staged(PathBuf),
+    /// In a layer.
+    Layer(PathBuf),
+}
+
+impl Found {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Staged(path) | Self::Layer(path) => path,
+        }
+    }
+}
+
+/// Which contents are missing, and which layers hold the others.
+#[derive(Debug, Default)]
+pub struct Missing {
+    /// Positions in the list asked for, ascending.
+    pub missing: Vec<u32>,
+    /// Ids of layers that hold contents of the list.
+    pub layers: BTreeSet<String>,
+}
+
+/// All contents of a store.
+#[derive(Debug)]
+pub struct Contents {
+    root: PathBuf,
+    layers: PathBuf,
+    index: Mutex<Connection>,
+    state: Mutex<State>,
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    staged: HashSet<blake3::Hash>,
+    held: HashMap<String, HashSet<blake3::Hash>>,
+}
+
+impl Contents {
+    /// Opens the contents below `root`; `layers` is the directory of layers.
+    pub fn open(root: &Path, layers: &Path) -> Result<Self> {
+        let directory = root.join("contents");
+        discard(root, &directory)?;
+        for first in 0..=255u8 {
+            let path = directory.join(hex::encode([first]));
+            fs::create_dir_all(&path).map_err(|source| Error::io("make directory", &path, source))?;
+        }
+        Ok(Self {
+            root: directory,
+            layers: layers.to_path_buf(),
+            index: Mutex::new(open_index(&root.join("contents.db"))?),
+            state: Mutex::default(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// Says which contents are missing; the others are held by the lease from now on.
+    pub fn missing(&self, lease: &str, wanted: &[blake3::Hash]) -> Result<Missing> {
+        let mut result = Missing::default();
+        let mut state = lock(&self.state);
+        let State { staged, held } = &mut *state;
+        let held = held.entry(lease.to_owned()).or_default();
+        let index = lock(&self.index);
+        let mut statement = index.prepare_cached("SELECT layer FROM content WHERE blake3 = ?1")?;
+        let mut is_there: HashMap<String, bool> = HashMap::new();
+        for (position, hash) in wanted.iter().enumerate() {
+            if staged.contains(hash) {
+                held.insert(*hash);
+                continue;
+            }
+            let mut rows = statement.query([hash.as_bytes().as_slice()])?;
+            let mut found = false;
+            while let Some(row) = rows.next()? {
+                let layer = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+                let there = match is_there.get(layer) {
+                    Some(there) => *there,
+                    None => {
+                        let there = self.layers.join(layer).is_dir();
+                        is_there.insert(layer.to_owned(), there);
+                        there
+                    }
+                };
+                if there {
+                    if !result.layers.contains(layer) {
+                        result.layers.insert(layer.to_owned());
+                    }
+                    found = true;
+                    break;
+                }
+            }
+            if !found {
+                result.missing.push(position as u32);
+            }
+        }
+        Ok(result)
+    }
+
+    /// Stores one whole content, of whatever digest it has.
+    pub fn put(&self, lease: &str, bytes: &[u8]) -> Result<blake3::Hash> {
+        let hash = blake3::hash(bytes);
+        if !lock(&self.state).staged.contains(&hash) {
+            let mut incoming = self.incoming(hash)?;
+            incoming.file.write_all(bytes).map_err(|source| Error::io("write", &incoming.path, source))?;
+            incoming.place(self)?;
+        }
+        self.keep(lease, hash);
+        Ok(hash)
+    }
+
+    /// Starts to store a content that arrives in pieces.
+    pub fn incoming(&self, expected: blake3::Hash) -> Result<Incoming> {
+        let path = self.root.join(format!("incoming-{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| Error::io("make", &path, source))?;
+        Ok(Incoming { expected, file, path, hasher: blake3::Hasher::new(), size: 0, is_placed: false })
+    }
+
+    /// Takes in a content that has arrived whole.
+    pub fn finish(&self, lease: &str, incoming: Incoming) -> Result<()> {
+        let found = incoming.hasher.finalize();
+        if found != incoming.expected {
+            return Err(Error::DigestMismatch {
+                expected: incoming.expected.to_hex().to_string(),
+                found: found.to_hex().to_string(),
+                size: incoming.size,
+            });
+        }
+        incoming.place(self)?;
+        self.keep(lease, found);
+        Ok(())
+    }
+
+    fn keep(&self, lease: &str, hash: blake3::Hash) {
+        let mut state = lock(&self.state);
+        state.staged.insert(hash);
+        match state.held.get_mut(lease) {
+            Some(held) => held.insert(hash),
+            None => state.held.entry(lease.to_owned()).or_default().insert(hash),
+        };
+    }
+
+    /// Finds a content, in the layer directory `preferred` if it is there.
+    pub fn find(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Option<Found> {
+        if let Ok(Some(path)) = self.find_in_layers(hash, preferred) {
+            return Some(Found::Layer(path));
+        }
+        if lock(&self.state).staged.contains(hash) { Some(Found::Staged(self.staged_path(hash))) } else { None }
+    }
+
+    fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Result<Option<PathBuf>> {
+        let index = lock(&self.index);
+        let mut statement = index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 LIMIT 64")?;
+        let mut rows = statement.query([hash.as_bytes().as_slice()])?;
+        let mut best = None;
+        while let Some(row) = rows.next()? {
+            let (layer, path, size): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let directory = self.layers.join(&layer);
+            let is_preferred = preferred == Some(directory.as_path());
+            let path = directory.join(OsStr::from_bytes(&path));
+            let is_whole = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size as u64);
+            if is_whole {
+                best = Some(path);
+                if is_preferred {
+                    break;
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// Makes a staged content the file `name` of a layer, unless another layer has taken it.
+    pub(crate) fn claim(&self, staged: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> bool {
+        // Two writers must not both take it for theirs; the lock also keeps `sweep` away.
+        let _state = lock(&self.state);
+        let is_free = fs::symlink_metadata(staged).is_ok_and(|found| found.nlink() == 1);
+        is_free && rustix::fs::linkat(CWD, staged, directory, name, AtFlags::empty()).is_ok()
+    }
+
+    /// Records which contents a layer holds: digest, path and size of each.
+    pub fn record<'a>(
+        &self,
+        layer: &str,
+        contents: impl IntoIterator<Item = (blake3::Hash, &'a [u8], u64)>,
+    ) -> Result<()> {
+        let mut index = lock(&self.index);
+        let transaction = index.transaction()?;
+        {
+            let mut statement =
+                transaction.prepare_cached("INSERT OR IGNORE INTO content (blake3, layer, path, size) VALUES (?1, ?2, ?3, ?4)")?;
+            for (hash, path, size) in contents {
+                statement.execute(params![hash.as_bytes().as_slice(), layer, path, size as i64])?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Forgets a layer that is removed.
+    pub fn forget(&self, layer: &str) -> Result<()> {
+        lock(&self.index).execute("DELETE FROM content WHERE layer = ?1", [layer])?;
+        Ok(())
+    }
+
+    /// Lists the layers that the index knows.
+    pub fn recorded_layers(&self) -> Result<BTreeSet<String>> {
+        let index = lock(&self.index);
+        let mut statement = index.prepare("SELECT DISTINCT layer FROM content")?;
+        let layers = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok(layers)
+    }
+
+    /// Removes staged contents that no live lease holds; returns how many.
+    pub fn sweep(&self, is_live: impl Fn(&str) -> bool) -> Result<u64> {
+        let mut state = lock(&self.state);
+        let State { staged, held } = &mut *state;
+        held.retain(|lease, _| is_live(lease));
+        let kept: HashSet<&blake3::Hash> = held.values().flatten().collect();
+        let unused: Vec<blake3::Hash> = staged.iter().filter(|hash| !kept.contains(hash)).copied().collect();
+        for hash in &unused {
+            let path = self.staged_path(hash);
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path, source));
+                }
+                _ => staged.remove(hash),
+            };
+        }
+        Ok(unused.len() as u64)
+    }
+
+    fn staged_path(&self, hash: &blake3::Hash) -> PathBuf {
+        let hex = hash.to_hex();
+        self.root.join(&hex[..2]).join(&hex[2..])
+    }
+}
+
+impl Error {
+    fn io(attempt: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { attempt, path: path.to_path_buf(), source }
+    }
+}
+
+/// A content on its way in; dropped unfinished, it leaves nothing.
+#[derive(Debug)]
+pub struct Incoming {
+    expected: blake3::Hash,
+    file: File,
+    path: PathBuf,
+    hasher: blake3::Hasher,
+    size: u64,
+    is_placed: bool,
+}
+
+impl Incoming {
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))
+    }
+
+    /// Returns how many bytes have arrived.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn place(mut self, contents: &Contents) -> Result<()> {
+        let target = contents.staged_path(&self.expected);
+        // RENAME_NOREPLACE would be wrong for a name that a sweep forgot; equal contents may replace each other.
+        fs::rename(&self.path, &target).map_err(|source| Error::io("rename to", &target, source))?;
+        self.is_placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // A leftover goes with all staged contents at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change below is a single insertion or removal, so a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// Moves what an earlier process staged out of the way, and removes it behind.
+fn discard(root: &Path, directory: &Path) -> Result<()> {
+    let mut leftovers = Vec::new();
+    let old = root.join(format!("contents.old-{}", std::process::id()));
+    match fs::rename(directory, &old) {
+        Ok(()) => leftovers.push(old),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::io("rename", directory, source)),
+    }
+    let entries = fs::read_dir(root).map_err(|source| Error::io("read directory", root, source))?;
+    let named = |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(b"contents.old-");
+    leftovers.extend(entries.flatten().filter(named).map(|entry| entry.path()));
+    if !leftovers.is_empty() {
+        std::thread::spawn(move || leftovers.iter().for_each(|path| drop(fs::remove_dir_all(path))));
+    }
+    Ok(())
+}
+
+fn open_index(path: &Path) -> Result<Connection> {
+    match prepare_index(path) {
+        Ok(index) => Ok(index),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "index of contents is damaged; making a new one");
+            for suffix in ["", "-wal", "-shm"] {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                let _ = fs::remove_file(name);
+            }
+            prepare_index(path)
+        }
+    }
+}
+
+fn prepare_index(path: &Path) -> Result<Connection> {
+    let index = Connection::open(path)?;
+    index.pragma_update(None, "journal_mode", "WAL")?;
+    index.pragma_update(None, "synchronous", "OFF")?;
+    index.pragma_update(None, "cache_size", -16_384)?;
+    let version: i64 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        index.execute_batch(
+            "DROP TABLE IF EXISTS content;
+             CREATE TABLE content (blake3 BLOB NOT NULL, layer TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+                                   PRIMARY KEY (blake3, layer)) WITHOUT ROWID;
+             CREATE INDEX content_layer ON content (layer);",
+        )?;
+        index.pragma_update(None, "user_version", VERSION)?;
+    }
+    Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents() -> (tempfile::TempDir, Contents) {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("layers")).unwrap();
+        let contents = Contents::open(base.path(), &base.path().join("layers")).unwrap();
+        (base, contents)
+    }
+
+    #[test]
+    fn what_was_put_is_not_missing_and_is_swept_with_its_lease() {
+        let (_base, contents) = contents();
+        let stored = contents.put("lease", b"one").unwrap();
+        let wanted = [blake3::hash(b"two"), stored];
+
+        assert_eq!(contents.missing("lease", &wanted).unwrap().missing, [0]);
+        assert_eq!(contents.sweep(|lease| lease == "lease").unwrap(), 0);
+        assert_eq!(contents.sweep(|_| false).unwrap(), 1);
+        assert_eq!(contents.missing("lease", &wanted).unwrap().missing, [0, 1]);
+    }
+
+    #[test]
+    fn bytes_of_another_digest_are_refused_and_leave_nothing() {
+        let (base, contents) = contents();
+        let mut incoming = contents.incoming(blake3::hash(b"expected")).unwrap();
+        incoming.write(b"something else").unwrap();
+
+        let error = contents.finish("lease", incoming).unwrap_err();
+
+        assert!(matches!(error, Error::DigestMismatch { size: 14, .. }));
+        let files = fs::read_dir(base.path().join("contents")).unwrap();
+        assert!(files.flatten().all(|entry| entry.path().is_dir()));
+    }
+
+    #[test]
+    fn a_content_of_a_layer_is_found_while_the_file_is_whole() {
+        let (base, contents) = contents();
+        let layer = base.path().join("layers/abc");
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join("file"), "text").unwrap();
+        let hash = blake3::hash(b"text");
+        contents.record("abc", [(hash, b"file".as_slice(), 4)]).unwrap();
+
+        let found = contents.missing("lease", &[hash]).unwrap();
+
+        assert_eq!(found.missing, []);
+        assert_eq!(found.layers.into_iter().collect::<Vec<_>>(), ["abc"]);
+        assert_eq!(contents.find(&hash, None), Some(Found::Layer(layer.join("file"))));
+        fs::write(layer.join("file"), "longer text").unwrap();
+        assert_eq!(contents.find(&hash, None), None);
+        contents.forget("abc").unwrap();
+        assert_eq!(contents.missing("lease", &[hash]).unwrap().missing, [0]);
+    }
+
+    #[test]
+    fn staged_contents_do_not_outlive_the_process() {
+        let (base, contents) = contents();
+        let hash = contents.put("lease", b"one").unwrap();
+        drop(contents);
+
+        let again = Contents::open(base.path(), &base.path().join("layers")).unwrap();
+
+        assert_eq!(again.missing("lease", &[hash]).unwrap().missing, [0]);
+    }
+}

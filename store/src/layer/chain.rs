@@ -1,0 +1,386 @@
+//! Chains: what a list of layers means together.
+//!
+//! A layer is unpacked once, without knowing its parents, so a directory that its archive only implies (a parent
+//! without an entry) has made-up attributes, and hides a symbolic link below it. Both are repaired here, for one
+//! chain at a time: attributes from below go into a small lower of directories just above the layer; where a link is
+//! in the way, the layer is unpacked once more, following it. A property test says that the outcome is what applying
+//! the archives one after the other gives. Repairs live below `chains/`, can always be made again, and are dropped
+//! when one of their layers is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use strata_archive::{ApplyOptions, Toc};
+
+use crate::tree::{self, Metadata, View};
+
+/// How often a layer is unpacked again because the last attempt met further links.
+const ATTEMPTS: usize = 16;
+
+/// Chains remembered; about a kilobyte each.
+const REMEMBERED: usize = 4096;
+
+/// Why a chain could not be assembled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A view of the layers below failed.
+    #[error(transparent)]
+    Tree(#[from] tree::Error),
+    /// A layer could not be unpacked again.
+    #[error("cannot unpack layer {layer} for its chain")]
+    Unpack {
+        /// Id of the layer.
+        layer: String,
+        /// Why.
+        source: Box<strata_archive::Error>,
+    },
+    /// A layer's table of contents is not to be had.
+    #[error("cannot load the table of contents of layer {layer}")]
+    Toc {
+        /// Id of the layer.
+        layer: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a chain needs to know of a layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Directories without an entry, sorted, without those that hide what is below.
+    pub implied: Vec<Vec<u8>>,
+    /// The root's attributes are the layer's own.
+    pub has_root: bool,
+    /// Nothing of the layers below is seen.
+    pub is_root_opaque: bool,
+}
+
+impl Shape {
+    /// Describes a layer that was written over its parents, so that nothing in it is made up.
+    pub fn exact() -> Self {
+        Self { implied: Vec::new(), has_root: true, is_root_opaque: false }
+    }
+}
+
+/// A layer of a chain.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Id, which is also the name of its directory.
+    pub id: String,
+    /// What it leaves to its chain.
+    pub shape: Arc<Shape>,
+}
+
+/// An assembled chain.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Directories to stack, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// Directory that has the attributes of the merged root.
+    pub root: Option<PathBuf>,
+}
+
+/// The chains of a store.
+#[derive(Debug)]
+pub struct Chains {
+    directory: PathBuf,
+    layers: PathBuf,
+    empty: PathBuf,
+    known: Mutex<HashMap<Vec<String>, Arc<Chain>>>,
+    next: AtomicU64,
+}
+
+/// Loads the table of contents of a layer.
+pub type LoadToc<'a> = &'a dyn Fn(&str) -> Result<Toc, Box<dyn std::error::Error + Send + Sync>>;
+
+impl Chains {
+    /// Opens the chains below `root`; `layers` is the directory of layers. Repairs of another boot are dropped.
+    pub fn open(root: &Path, layers: &Path, boot_id: &str) -> io::Result<Self> {
+        let directory = root.join("chains");
+        let mark = directory.join("boot");
+        if fs::read_to_string(&mark).is_ok_and(|found| found != boot_id) {
+            fs::remove_dir_all(&directory)?;
+        }
+        let empty = directory.join("empty");
+        fs::create_dir_all(&empty)?;
+        fs::write(&mark, boot_id)?;
+        let (known, next) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { directory, layers: layers.to_path_buf(), empty, known, next })
+    }
+
+    /// Returns an empty directory, for views.
+    pub fn empty(&self) -> &Path {
+        &self.empty
+    }
+
+    /// Assembles a chain of layers, bottom first.
+    pub fn assemble(&self, links: &[Link], load: LoadToc<'_>) -> Result<Arc<Chain>> {
+        let ids: Vec<String> = links.iter().map(|link| link.id.clone()).collect();
+        let mut start = 0;
+        let mut chain = Arc::new(Chain::default());
+        {
+            let known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
+            for length in (1..=ids.len()).rev() {
+                if let Some(found) = known.get(&ids[..length]) {
+                    (start, chain) = (length, Arc::clone(found));
+                    break;
+                }
+            }
+        }
+        for index in start..links.len() {
+            chain = Arc::new(self.extend(&chain, &ids[..=index], &links[index].shape, load)?);
+            let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            known.insert(ids[..=index].to_vec(), Arc::clone(&chain));
+        }
+        Ok(chain)
+    }
+
+    /// Drops what was made for chains with layers that are gone.
+    pub fn sweep(&self, exists: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
+        known.retain(|ids, _| ids.iter().all(|id| exists(id)));
+        for entry in fs::read_dir(&self.directory)?.flatten() {
+            let Ok(ids) = fs::read_to_string(entry.path().join("layers")) else { continue };
+            if !ids.lines().all(&exists) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one layer on a chain. The last of `ids` is the layer's.
+    fn extend(&self, below: &Chain, ids: &[String], shape: &Shape, load: LoadToc<'_>) -> Result<Chain> {
+        let nothing = Chain::default();
+        let below = if shape.is_root_opaque { &nothing } else { below };
+        let layer = self.layers.join(ids.last().expect("a chain that is extended has a layer"));
+        let mut own = vec![layer.clone()];
+        if !shape.implied.is_empty() && !below.lowers.is_empty() {
+            own = self.repair(below, ids, shape, &layer, load)?;
+        }
+        let root = if shape.has_root { Some(layer) } else { below.root.clone() };
+        own.extend(below.lowers.iter().cloned());
+        Ok(Chain { lowers: own, root })
+    }
+
+    /// Returns what stands for the layer in this chain, topmost first.
+    fn repair(
+        &self,
+        below: &Chain,
+        ids: &[String],
+        shape: &Shape,
+        layer: &Path,
+        load: LoadToc<'_>,
+    ) -> Result<Vec<PathBuf>> {
+        let key = blake3::hash(ids.join("\n").as_bytes()).to_hex();
+        let made = self.directory.join(&key[..16]);
+        if !made.join("layers").exists() {
+            let view = View::open(&below.lowers, &self.empty)?;
+            let found = survey(&view, &shape.implied)?;
+            if found.links.is_empty() && found.directories.is_empty() {
+                return Ok(vec![layer.to_path_buf()]);
+            }
+            self.make(&made, |new| {
+                if found.links.is_empty() {
+                    return fix(&view, &found.directories, layer, new);
+                }
+                self.unpack_again(&view, ids, shape, found.links, layer, new, load)
+            })?;
+            let list = ids.join("\n");
+            fs::write(made.join("layers"), list).map_err(|source| tree::Error::io("write", &made, source))?;
+        }
+        if made.join("tree").is_dir() {
+            return Ok(vec![made.join("tree")]);
+        }
+        Ok(vec![made.join("fix"), layer.to_path_buf()])
+    }
+
+    /// Makes a directory of repairs visible only when it is whole.
+    fn make(&self, made: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let name = format!("new-{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
+        let new = self.directory.join(name);
+        let failed = |source| tree::Error::io("make", &new, source);
+        fs::create_dir(&new).map_err(failed)?;
+        let filled = fill(&new).and_then(|()| match fs::rename(&new, made) {
+            Ok(()) => Ok(()),
+            // Somebody else has made the same, or an earlier process died before it named the layers.
+            Err(_) if made.is_dir() => Ok(fs::remove_dir_all(&new).map_err(failed)?),
+            Err(source) => Err(failed(source).into()),
+        });
+        if filled.is_err() {
+            // What failed is said; a leftover is swept with the directory at the next boot.
+            let _ = fs::remove_dir_all(&new);
+        }
+        filled
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn unpack_again(
+        &self,
+        view: &View,
+        ids: &[String],
+        shape: &Shape,
+        mut links: BTreeMap<Vec<u8>, Vec<u8>>,
+        layer: &Path,
+        new: &Path,
+        load: LoadToc<'_>,
+    ) -> Result<()> {
+        let id = ids.last().expect("a repaired chain has a layer");
+        let toc = load(id).map_err(|source| Error::Toc { layer: id.clone(), source })?;
+        let unpack = |source| Error::Unpack { layer: id.clone(), source: Box::new(source) };
+        let io = |source: io::Error| Error::from(tree::Error::io("unpack to", new, source));
+        let tree = new.join("tree");
+        for _ in 0..ATTEMPTS {
+            fs::create_dir(&tree).map_err(io)?;
+            let (from, to) = (open(layer)?, open(&tree)?);
+            if shape.has_root {
+                let metadata = Metadata::of(&from).map_err(|errno| io(errno.into()))?;
+                tree::copy_attributes(from.as_fd(), to.as_fd(), &metadata, &tree)?;
+            }
+            let options = ApplyOptions { links_below: links.clone(), ..ApplyOptions::default() };
+            let (reader, writer) = io::pipe().map_err(io)?;
+            let applied = std::thread::scope(|scope| {
+                let toc = &toc;
+                let rebuilt = scope.spawn(move || toc.rebuild(from.as_fd(), writer));
+                let applied = strata_archive::apply(io::BufReader::new(reader), to.as_fd(), &options);
+                // A damaged layer is the cause, the end of its archive only what the reader saw of it.
+                rebuilt.join().expect("rebuilding does not panic").and(applied)
+            });
+            let applied = applied.map_err(unpack)?;
+            let found = survey(view, &applied.implied)?;
+            let before = links.len();
+            links.extend(found.links);
+            if links.len() == before {
+                for path in &found.directories {
+                    let target = tree.join(OsStr::from_bytes(path));
+                    take_attributes(view, path, &open(&target)?, &target)?;
+                }
+                return Ok(());
+            }
+            fs::remove_dir_all(&tree).map_err(io)?;
+        }
+        Err(tree::Error::io("follow the links below", layer, Errno::LOOP).into())
+    }
+}
+
+/// What stands below the implied directories of a layer.
+#[derive(Debug, Default)]
+struct Survey {
+    /// Implied directories that are directories below.
+    directories: BTreeSet<Vec<u8>>,
+    /// Implied directories that are symbolic links below, with their targets.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Looks up implied directories in the view below.
+fn survey(view: &View, implied: &[Vec<u8>]) -> Result<Survey> {
+    let listed: BTreeSet<&[u8]> = implied.iter().map(Vec::as_slice).collect();
+    let mut found = Survey::default();
+    for path in implied {
+        for prefix in prefixes(path) {
+            let below = Path::new(OsStr::from_bytes(prefix));
+            let metadata = match Metadata::at(view.root(), below) {
+                Ok(metadata) => metadata,
+                Err(Errno::NOENT | Errno::NOTDIR) => break,
+                Err(source) => return Err(tree::Error::lookup(below, source).into()),
+            };
+            match metadata.kind() {
+                FileType::Directory if listed.contains(prefix) => {
+                    found.directories.insert(prefix.to_vec());
+                }
+                FileType::Directory => {}
+                FileType::Symlink if listed.contains(prefix) => {
+                    let target = rustix::fs::readlinkat(view.root(), below, Vec::new())
+                        .map_err(|source| tree::Error::lookup(below, source))?;
+                    found.links.insert(prefix.to_vec(), target.into_bytes());
+                    break;
+                }
+                // The layer's own directory replaces it.
+                _ => break,
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Lists `a`, `a/b` and `a/b/c` of `a/b/c`.
+fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
+    slashes.chain(std::iter::once(path.len())).map(|end| &path[..end])
+}
+
+/// Makes the lower that carries attributes of implied directories.
+fn fix(view: &View, directories: &BTreeSet<Vec<u8>>, layer: &Path, new: &Path) -> Result<()> {
+    let root = new.join("fix");
+    fs::create_dir(&root).map_err(|source| tree::Error::io("make directory", &root, source))?;
+    let from = open(layer)?;
+    let metadata = Metadata::of(&from).map_err(|source| tree::Error::lookup(layer, source))?;
+    let mut made: BTreeMap<Vec<u8>, (i64, u32)> = BTreeMap::new();
+    tree::copy_attributes(from.as_fd(), open(&root)?.as_fd(), &metadata, &root)?;
+    made.insert(Vec::new(), metadata.modified);
+    for path in directories {
+        for prefix in prefixes(path) {
+            if made.contains_key(prefix) {
+                continue;
+            }
+            let target = root.join(OsStr::from_bytes(prefix));
+            fs::create_dir(&target).map_err(|source| tree::Error::io("make directory", &target, source))?;
+            let opened = open(&target)?;
+            let modified = if directories.contains(prefix) {
+                take_attributes(view, prefix, &opened, &target)?
+            } else {
+                // The layer has an entry for this one: its own attributes stay.
+                let own = open(&layer.join(OsStr::from_bytes(prefix)))?;
+                let metadata = Metadata::of(&own).map_err(|source| tree::Error::lookup(&target, source))?;
+                tree::copy_attributes(own.as_fd(), opened.as_fd(), &metadata, &target)?;
+                metadata.modified
+            };
+            made.insert(prefix.to_vec(), modified);
+        }
+    }
+    // Deepest first is not needed: nothing is made any more.
+    for (path, modified) in made {
+        let target = root.join(OsStr::from_bytes(&path));
+        set_time(&target, modified)?;
+    }
+    Ok(())
+}
+
+/// Gives an open directory the attributes that its path has below; returns the time of change there.
+fn take_attributes(view: &View, path: &[u8], to: &OwnedFd, shown: &Path) -> Result<(i64, u32)> {
+    let below = Path::new(OsStr::from_bytes(path));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let from = view.lookup(below, flags).map_err(|source| tree::Error::lookup(below, source))?;
+    let metadata = Metadata::of(&from).map_err(|source| tree::Error::lookup(below, source))?;
+    tree::copy_attributes(from.as_fd(), to.as_fd(), &metadata, shown)?;
+    set_time(shown, metadata.modified)?;
+    Ok(metadata.modified)
+}
+
+fn set_time(path: &Path, modified: (i64, u32)) -> Result<()> {
+    let times = tree::timestamps(modified.into());
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|source| tree::Error::io("set the time of", path, source).into())
+}
+
+fn open(directory: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(directory, flags, Mode::empty())
+        .map_err(|source| tree::Error::io("open", directory, source).into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! Chains against applying archives one after the other, which a second, plainer implementation does here.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One entry of a layer; paths are below the root.
+#[derive(Clone, Debug)]
+enum Item {
+    Directory { path: String, mode: u32 },
+    File { path: String, text: String },
+    Link { path: String, target: String },
+    Whiteout { path: String },
+    Opaque { path: String },
+}
+
+impl Item {
+    fn path(&self) -> &str {
+        match self {
+            Self::Directory { path, .. }
+            | Self::File { path, .. }
+            | Self::Link { path, .. }
+            | Self::Whiteout { path }
+            | Self::Opaque { path } => path,
+        }
+    }
+
+    /// Name in the archive, type flag, mode, target and content.
+    fn header(&self) -> (String, u8, u32, &str, &str) {
+        match self {
+            Self::Directory { path, mode } => (format!("{path}/"), b'5', *mode, "", ""),
+            Self::File { path, text } => (path.clone(), b'0', 0o640, "", text),
+            Self::Link { path, target } => (path.clone(), b'2', 0o777, target, ""),
+            Self::Whiteout { path } => {
+                let path = Path::new(path);
+                let name = format!(".wh.{}", path.file_name().unwrap().to_str().unwrap());
+                (path.with_file_name(name).to_str().unwrap().to_owned(), b'0', 0o644, "", "")
+            }
+            Self::Opaque { path } => (format!("{path}/.wh..wh..opq"), b'0', 0o644, "", ""),
+        }
+    }
+}
+
+fn archive(items: &[Item]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for item in items {
+        let (name, kind, mode, target, text) = item.header();
+        let mut block = [0u8; 512];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
+        block[108..116].copy_from_slice(b"0000000\0");
+        block[116..124].copy_from_slice(b"0000000\0");
+        block[124..136].copy_from_slice(format!("{:011o}\0", text.len()).as_bytes());
+        block[136..148].copy_from_slice(b"00000001750\0");
+        block[148..156].copy_from_slice(b"        ");
+        block[156] = kind;
+        block[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar.extend_from_slice(&block);
+        tar.extend_from_slice(text.as_bytes());
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+/// Finds where a directory is in `root`, following links inside it and making what is missing.
+fn reference_directory(root: &Path, path: &Path) -> PathBuf {
+    let mut pending: Vec<_> = path.iter().rev().map(|name| name.to_owned()).collect();
+    let mut current = PathBuf::new();
+    for _ in 0..100 {
+        let Some(name) = pending.pop() else { return root.join(current) };
+        if name == ".." {
+            current.pop();
+            continue;
+        }
+        if name == "/" {
+            current = PathBuf::new();
+            continue;
+        }
+        let here = root.join(&current).join(&name);
+        match fs::symlink_metadata(&here) {
+            Ok(found) if found.is_symlink() => {
+                pending.extend(fs::read_link(&here).unwrap().iter().rev().map(|name| name.to_owned()));
+                continue;
+            }
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                fs::remove_file(&here).unwrap();
+                fs::create_dir(&here).unwrap();
+            }
+            Err(_) => fs::create_dir(&here).unwrap(),
+        }
+        current.push(name);
+    }
+    panic!("a loop of links below {}", path.display());
+}
+
+fn remove(path: &Path) {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path).unwrap(),
+        Ok(_) => fs::remove_file(path).unwrap(),
+        Err(_) => {}
+    }
+}
+
+/// Applies a layer to a plain directory, as docker and containerd do.
+fn reference(root: &Path, items: &[Item]) {
+    for item in items {
+        let path = Path::new(item.path());
+        if let Item::Opaque { .. } = item {
+            let directory = reference_directory(root, path);
+            fs::read_dir(directory).unwrap().flatten().for_each(|entry| remove(&entry.path()));
+            continue;
+        }
+        let here = reference_directory(root, path.parent().unwrap()).join(path.file_name().unwrap());
+        let is_directory = fs::symlink_metadata(&here).is_ok_and(|found| found.is_dir());
+        match item {
+            Item::Directory { mode, .. } => {
+                if !is_directory {
+                    remove(&here);
+                    fs::create_dir(&here).unwrap();
+                }
+                fs::set_permissions(&here, fs::Permissions::from_mode(*mode)).unwrap();
+            }
+            Item::File { text, .. } => {
+                remove(&here);
+                fs::write(&here, text).unwrap();
+                fs::set_permissions(&here, fs::Permissions::from_mode(0o640)).unwrap();
+            }
+            Item::Link { target, .. } => {
+                remove(&here);
+                std::os::unix::fs::symlink(target, &here).unwrap();
+            }
+            Item::Whiteout { .. } => remove(&here),
+            Item::Opaque { .. } => {}
+        }
+    }
+}
+
+/// Describes a tree, one line for each entry.
+fn describe(directory: &OwnedFd, path: &Path, lines: &mut Vec<String>) {
+    for name in tree::names(directory.as_fd(), path).unwrap() {
+        let below = path.join(&name);
+        // Overlay lists a whiteout that has nothing below it, but does not find it.
+        let Ok(metadata) = Metadata::at(directory.as_fd(), Path::new(&name)) else { continue };
+        let shown = format!("{} {:o}", below.display(), metadata.mode);
+        match metadata.kind() {
+            FileType::Directory => {
+                lines.push(shown);
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                describe(&rustix::fs::openat(directory, &name, flags, Mode::empty()).unwrap(), &below, lines);
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(directory, &name, Vec::new()).unwrap();
+                lines.push(format!("{shown} -> {}", target.to_str().unwrap()));
+            }
+            _ => {
+                let file = rustix::fs::openat(directory, &name, OFlags::RDONLY, Mode::empty()).unwrap();
+                lines.push(format!("{shown} {}", io::read_to_string(fs::File::from(file)).unwrap()));
+            }
+        }
+    }
+}
+
+struct Bench {
+    base: tempfile::TempDir,
+    chains: Chains,
+    links: Vec<Link>,
+    tocs: HashMap<String, Toc>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        // Overlay needs a file system with extended attributes of the trusted class.
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        fs::create_dir(base.path().join("layers")).unwrap();
+        let chains = Chains::open(base.path(), &base.path().join("layers"), "boot").unwrap();
+        Self { base, chains, links: Vec::new(), tocs: HashMap::new() }
+    }
+
+    fn add(&mut self, items: &[Item]) {
+        let id = format!("l{}", self.links.len());
+        let layer = self.base.path().join("layers").join(&id);
+        fs::create_dir(&layer).unwrap();
+        let tar = archive(items);
+        let applied = strata_archive::apply(&tar[..], open(&layer).unwrap().as_fd(), &ApplyOptions::default());
+        let applied = applied.unwrap();
+        self.tocs.insert(id.clone(), applied.toc);
+        let shape = Shape {
+            implied: applied.implied,
+            has_root: applied.has_root,
+            is_root_opaque: applied.is_root_opaque,
+        };
+        self.links.push(Link { id, shape: Arc::new(shape) });
+    }
+
+    fn assemble(&self) -> Arc<Chain> {
+        self.chains.assemble(&self.links, &|id| Ok(self.tocs[id].clone())).unwrap()
+    }
+
+    fn merged(&self) -> Vec<String> {
+        let view = View::open(&self.assemble().lowers, self.chains.empty()).unwrap();
+        let mut lines = Vec::new();
+        let root = view.lookup(Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY).unwrap();
+        describe(&root, Path::new(""), &mut lines);
+        lines
+    }
+}
+
+fn sequential(layers: &[Vec<Item>]) -> Vec<String> {
+    let base = tempfile::tempdir_in("/var/tmp").unwrap();
+    layers.iter().for_each(|items| reference(base.path(), items));
+    let mut lines = Vec::new();
+    describe(&open(base.path()).unwrap(), Path::new(""), &mut lines);
+    lines
+}
+
+fn directory(path: &str, mode: u32) -> Item {
+    Item::Directory { path: path.into(), mode }
+}
+
+fn file(path: &str) -> Item {
+    Item::File { path: path.into(), text: path.into() }
+}
+
+fn link(path: &str, target: &str) -> Item {
+    Item::Link { path: path.into(), target: target.into() }
+}
+
+fn check(layers: &[Vec<Item>]) {
+    let mut bench = Bench::new();
+    layers.iter().for_each(|items| bench.add(items));
+
+    assert_eq!(bench.merged(), sequential(layers));
+}
+
+#[test]
+fn an_implied_directory_keeps_the_mode_that_it_has_below() {
+    check(&[vec![directory("tmp", 0o1777), directory("tmp/a", 0o700)], vec![file("tmp/a/b")], vec![file("tmp/c")]]);
+}
+
+#[test]
+fn an_implied_directory_follows_the_link_that_it_is_below() {
+    check(&[
+        vec![directory("usr", 0o755), directory("usr/lib", 0o750), link("lib", "usr/lib")],
+        vec![file("lib/x/y"), file("usr/lib/z")],
+        vec![Item::Whiteout { path: "lib/z".into() }],
+    ]);
+}
+
+#[test]
+fn a_chain_of_layers_without_implied_directories_is_the_layers_themselves() {
+    let mut bench = Bench::new();
+    bench.add(&[directory("a", 0o700)]);
+    bench.add(&[file("b")]);
+
+    let chain = bench.assemble();
+
+    let layers = bench.base.path().join("layers");
+    assert_eq!(chain.lowers, [layers.join("l1"), layers.join("l0")]);
+}
+
+#[test]
+fn repairs_are_found_again_and_go_with_their_layers() {
+    let mut bench = Bench::new();
+    bench.add(&[directory("a", 0o700)]);
+    bench.add(&[file("a/b")]);
+    let chain = bench.assemble();
+    let layers = bench.base.path().join("layers");
+
+    let again = Chains::open(bench.base.path(), &layers, "boot").unwrap();
+    let load = |_: &str| -> Result<Toc, Box<dyn std::error::Error + Send + Sync>> { Err("not needed".into()) };
+    assert_eq!(again.assemble(&bench.links, &load).unwrap().lowers, chain.lowers);
+    assert!(chain.lowers[0].metadata().unwrap().mode() & 0o170000 == 0o040000);
+    again.sweep(|id| id != "l1").unwrap();
+    assert!(!chain.lowers[0].exists());
+}
+
+/// Paths of up to three components, some of which may be links.
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "l", "m"]), 1..4).prop_map(|names| names.join("/"))
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    prop_oneof![
+        3 => (path(), prop::sample::select(vec![0o755u32, 0o700, 0o1777])).prop_map(|(path, mode)| Item::Directory { path, mode }),
+        4 => (path(), 0..3u8).prop_map(|(path, text)| Item::File { path, text: text.to_string() }),
+        // Targets are never links themselves, so that there are no loops.
+        2 => (path(), prop::sample::select(vec!["/t/u", "/t", "/t/v/w"])).prop_map(|(path, target)| Item::Link { path, target: target.into() }),
+        1 => path().prop_map(|path| Item::Whiteout { path }),
+        1 => path().prop_map(|path| Item::Opaque { path }),
+    ]
+}
+
+/// A layer names each path once, marks first, parents before what is in them, and nothing below its own files.
+fn layer() -> impl Strategy<Value = Vec<Item>> {
+    prop::collection::vec(item(), 1..6).prop_map(|mut items| {
+        items.sort_by_key(|item| {
+            (!matches!(item, Item::Whiteout { .. } | Item::Opaque { .. }), item.path().to_owned())
+        });
+        let mut kept: Vec<Item> = Vec::new();
+        for item in items {
+            let is_free = kept.iter().all(|other| {
+                let (one, two) = (item.path(), other.path());
+                let nested = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
+                let passable = |outer: &Item| matches!(outer, Item::Directory { .. });
+                one != two && (!nested(one, two) || passable(&item)) && (!nested(two, one) || passable(other))
+            });
+            if is_free {
+                kept.push(item);
+            }
+        }
+        kept
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_chain_of_parentless_layers_means_what_sequential_apply_means(layers in prop::collection::vec(layer(), 1..5)) {
+        let mut bench = Bench::new();
+        layers.iter().for_each(|items| bench.add(items));
+
+        prop_assert_eq!(bench.merged(), sequential(&layers));
+    }
+}
