@@ -1,0 +1,135 @@
+//! Services started on demand, with the real thing: the example `lamp` as a process of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use strata_rpc::spawn::{self, Error, OnDemand};
+
+#[allow(dead_code)]
+#[path = "sample/lamp.rs"]
+mod lamp;
+
+/// A lamp in a directory of its own. Its process stops by itself within the idle timeout, or is waited for.
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn lamp(&self, idle_seconds: u32) -> OnDemand {
+        let exe = std::env::current_exe().unwrap();
+        let binary = exe.parent().and_then(Path::parent).unwrap().join("examples/lamp");
+        assert!(binary.exists(), "build the example first: cargo test builds it unless one target is picked");
+        OnDemand {
+            binary,
+            args: vec!["--idle-timeout".into(), idle_seconds.to_string().into()],
+            socket: self.dir.path().join("run/lamp.sock"),
+            root: self.root(),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("lamp")
+    }
+
+    fn lives(&self) -> Vec<i32> {
+        let text = fs::read_to_string(self.root().join("lives")).unwrap_or_default();
+        text.lines().map(|pid| pid.parse().unwrap()).collect()
+    }
+
+    /// Waits for the end of every process that was started here.
+    async fn wait_for_the_end(&self) {
+        let begun = Instant::now();
+        while self.lives().iter().any(|pid| alive(*pid)) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "a lamp did not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = *self.lives().last().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+}
+
+/// Runs, or ended as a child of ours that nobody has waited for yet.
+fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_start_one_service() {
+    let house = House::new();
+    let callers: Vec<_> = (0..12)
+        .map(|_| {
+            let lamp = house.lamp(1);
+            tokio::spawn(async move { lamp::call(spawn::ensure(lamp).await.unwrap(), "Ping").await.unwrap() })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(house.lives().len(), 1);
+    house.wait_for_the_end().await;
+    assert!(!house.lamp(1).socket.exists(), "an idle stop left its socket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_killed_dead_is_started_again_by_the_same_channel() {
+    let house = House::new();
+    let channel = spawn::ensure(house.lamp(1)).await.unwrap();
+    lamp::call(channel.clone(), "Ping").await.unwrap();
+    house.signal(rustix::process::Signal::KILL);
+    house.wait_for_the_end().await;
+    assert!(house.lamp(1).socket.exists(), "this test needs a stale socket");
+    // The first call may still meet the broken connection.
+    let _ = lamp::call(channel.clone(), "Ping").await;
+    lamp::call(channel.clone(), "Ping").await.unwrap();
+    assert_eq!(house.lives().len(), 2);
+    drop(channel);
+    house.wait_for_the_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_told_to_stop_makes_room_for_the_next() {
+    let house = House::new();
+    lamp::call(spawn::ensure(house.lamp(1)).await.unwrap(), "Ping").await.unwrap();
+    house.signal(rustix::process::Signal::TERM);
+    house.wait_for_the_end().await;
+    assert!(!house.lamp(1).socket.exists());
+    lamp::call(spawn::ensure(house.lamp(1)).await.unwrap(), "Ping").await.unwrap();
+    assert_eq!(house.lives().len(), 2);
+    house.wait_for_the_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_refuses_to_start_says_why() {
+    let house = House::new();
+    fs::create_dir(house.root()).unwrap();
+    fs::write(house.root().join("refuse"), "").unwrap();
+    let err = spawn::ensure(house.lamp(1)).await.unwrap_err();
+    assert!(matches!(&err, Error::Ended { said, .. } if said.contains("the root says no")), "{err:?}");
+
+    let missing = OnDemand { binary: "/nonexistent/strata-lamp".into(), ..house.lamp(1) };
+    let text = strata_rpc::fault::chain(&spawn::ensure(missing).await.unwrap_err());
+    assert!(text.contains("/nonexistent/strata-lamp"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_is_lost_to_a_service_that_stops() {
+    let house = House::new();
+    // Calls that come just when the service stops: the idle timeout is one second.
+    for extra_ms in [980, 995, 1000, 1003, 1006, 1010, 1020] {
+        let channel = spawn::ensure(house.lamp(1)).await.unwrap();
+        lamp::call(channel, "Ping").await.expect("a call was lost");
+        tokio::time::sleep(Duration::from_millis(extra_ms)).await;
+    }
+    house.wait_for_the_end().await;
+}
