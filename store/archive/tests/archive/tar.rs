@@ -182,12 +182,14 @@ impl Scratch {
             for entry in std::fs::read_dir(directory).expect("list") {
                 let path = entry.expect("entry").path();
                 let stat = path.symlink_metadata().expect("stat");
-                let is_root = path.ends_with("root");
                 let content =
                     if stat.is_file() { std::fs::read_to_string(&path).expect("read") } else { String::new() };
-                let links = if is_root { 0 } else { stat.nlink() };
-                let mode = if is_root { 0 } else { stat.mode() };
-                found.push(format!("{} {mode:o} {} {} {links} {content}", path.display(), stat.uid(), stat.gid()));
+                // The root itself may be given another owner; that it is still there says its own name.
+                let about = match path.ends_with("root") {
+                    true => format!("{}", stat.is_dir()),
+                    false => format!("{:o} {} {} {} {content}", stat.mode(), stat.uid(), stat.gid(), stat.nlink()),
+                };
+                found.push(format!("{} {about}", path.display()));
             }
         }
         found.sort();
