@@ -11,6 +11,9 @@ use std::{
 
 use oci_spec::runtime::LinuxResources;
 use rustix::process::{Pid, Signal, kill_process};
+use strata_init::plan::Cgroups;
+
+use crate::plan::CgroupView;
 
 mod layout;
 mod settings;
@@ -314,6 +317,27 @@ impl Cgroup {
             // v1 says "no limit" as the largest page-aligned i64.
             memory_limit_bytes: value("memory", "memory.limit_in_bytes", "memory.max").filter(|limit| *limit < 1 << 62),
             pids: value("pids", "pids.current", "pids.current"),
+        }
+    }
+
+    /// Returns what a container in this cgroup should see under `/sys/fs/cgroup`: the joined hierarchies.
+    pub fn view(&self) -> CgroupView {
+        match self.version {
+            Version::V2 => CgroupView::Unified,
+            Version::V1 => {
+                CgroupView::Hierarchies(self.directories.iter().map(|one| one.controllers.clone()).collect())
+            }
+        }
+    }
+
+    /// Returns the cgroups in the form a plan takes them: files to join, and the file that counts kills.
+    pub fn to_plan(&self) -> Cgroups {
+        let is_v2 = self.version == Version::V2;
+        let events = if is_v2 { "memory.events" } else { "memory.oom_control" };
+        Cgroups {
+            procs: if is_v2 { Vec::new() } else { self.join_files.clone() },
+            unified: self.directories.first().filter(|_| is_v2).map(|directory| directory.path.clone()),
+            oom_events: self.directory("memory", "").ok().map(|directory| directory.path.join(events)),
         }
     }
 

@@ -5,5 +5,6 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod default_spec;
+pub mod plan;
 pub mod seccomp;
 pub mod user;

@@ -1,0 +1,381 @@
+//! From a spec to a plan: everything is checked and decided here, `strata-init` only acts. Pure.
+//! A field that cannot be honoured is an error that names it; nothing is left out in silence.
+//! `process` does the process, `mounts` the file systems, `sysctl` the kernel parameters, `exec` a second process.
+
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
+use strata_init::plan::{
+    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
+};
+
+use crate::seccomp;
+
+mod exec;
+mod mounts;
+mod process;
+mod sysctl;
+
+pub use exec::{ExecInputs, ExecOptions, plan_exec};
+
+/// Why a spec gave no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field has a value that makes no sense or is not allowed.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Path of the field, as `process.env[3]`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A field asks for something that is not implemented.
+    #[error("{field} is not supported")]
+    Unsupported {
+        /// Path of the field.
+        field: String,
+    },
+    /// The system call filter was refused; the text names the field.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
+}
+
+/// How device nodes come into the container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceNodes {
+    /// By mknod(2).
+    #[default]
+    Make,
+    /// By binding the host's, where mknod is not permitted: in a user namespace.
+    Bind,
+}
+
+/// What `/sys/fs/cgroup` shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CgroupView {
+    /// Nothing: a mount of type `cgroup` is left out. For hosts without the permission.
+    #[default]
+    Nothing,
+    /// The unified hierarchy (v2).
+    Unified,
+    /// These v1 hierarchies, each a list of controllers.
+    Hierarchies(Vec<Vec<String>>),
+}
+
+/// What the caller adds to the spec: everything that is about this host and not about the container.
+#[derive(Debug, Clone, Default)]
+pub struct PlanInputs {
+    /// The cgroups to join, made beforehand.
+    pub cgroups: Cgroups,
+    /// What the container sees of them, see [`crate::cgroup::Cgroup::view`].
+    pub cgroup_view: CgroupView,
+    /// Unix socket that gets the terminal's master (role `once`).
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that the monitor listens on.
+    pub control_socket: Option<PathBuf>,
+    /// How device nodes are made; a new user namespace always binds them.
+    pub device_nodes: DeviceNodes,
+    /// FIFO that holds the process until it is started (role `once`).
+    pub exec_fifo: Option<PathBuf>,
+    /// File for the exit record.
+    pub exit_record: Option<PathBuf>,
+    /// Descriptors that stay open across execve.
+    pub keep_fds: Vec<i32>,
+    /// Log file.
+    pub log: Option<Log>,
+    /// The root file system; the spec's `root.path` is not looked at.
+    pub root: Root,
+    /// Steps of the caller after the mounts and before the masks: secrets, links.
+    pub steps: Vec<Step>,
+    /// Standard streams; the terminal is the spec's, its size this one if the spec has none.
+    pub streams: Streams,
+}
+
+/// Turns a spec into a plan.
+pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
+    refuse_unsupported(spec)?;
+    let none = Linux::default();
+    let linux = spec.linux().as_ref().unwrap_or(&none);
+    let spec_process = spec.process().as_ref().ok_or_else(|| invalid("process", "a container needs one"))?;
+
+    let namespaces = namespaces(linux)?;
+    if namespaces.mount != (Namespace::New {}) {
+        return Err(invalid("linux.namespaces", "a container needs a new mount namespace"));
+    }
+    let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
+    let mut process = process::process(spec_process, linux.seccomp().as_ref())?;
+    process.keep_fds = inputs.keep_fds.clone();
+
+    Ok(Plan {
+        steps: steps(spec, linux, &namespaces, inputs)?,
+        target: None,
+        uid_map,
+        gid_map,
+        root: inputs.root.clone(),
+        readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+        propagation: root_propagation(linux)?,
+        process,
+        cgroups: inputs.cgroups.clone(),
+        streams: streams(spec_process, &inputs.streams)?,
+        log: inputs.log.clone(),
+        exit_record: inputs.exit_record.clone(),
+        control_socket: inputs.control_socket.clone(),
+        exec_fifo: inputs.exec_fifo.clone(),
+        console_socket: inputs.console_socket.clone(),
+        namespaces,
+    })
+}
+
+fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInputs) -> Result<Vec<Step>, Error> {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let mut steps = Vec::with_capacity(mounts.len() + 48);
+    for (index, mount) in mounts.iter().enumerate() {
+        mounts::push(&mut steps, mount, index, &inputs.cgroup_view)?;
+    }
+    // A /dev of the host must not get our nodes.
+    if !mounts.iter().any(|mount| clean(mount.destination()) == Path::new("/dev") && mounts::is_bind(mount)) {
+        let nodes = if namespaces.user == (Namespace::Host {}) { inputs.device_nodes } else { DeviceNodes::Bind };
+        devices(&mut steps, linux.devices().as_deref().unwrap_or_default(), nodes)?;
+    }
+    steps.extend(inputs.steps.iter().cloned());
+    names(&mut steps, spec, namespaces)?;
+    steps.extend(sysctl::steps(linux, namespaces)?);
+    if namespaces.network == (Namespace::New {}) {
+        steps.push(Step::LoopbackUp {});
+    }
+    for (field, paths) in [("linux.readonlyPaths", linux.readonly_paths()), ("linux.maskedPaths", linux.masked_paths())]
+    {
+        for (index, path) in paths.iter().flatten().enumerate() {
+            let path = absolute(Path::new(path), || format!("{field}[{index}]"))?;
+            let is_mask = field == "linux.maskedPaths";
+            steps.push(if is_mask { Step::Mask { path } } else { Step::ReadOnly { path } });
+        }
+    }
+    Ok(steps)
+}
+
+/// The six nodes and five links every container has (runtime spec, "Default Devices"), then the spec's.
+fn devices(steps: &mut Vec<Step>, extra: &[LinuxDevice], nodes: DeviceNodes) -> Result<(), Error> {
+    for (path, major, minor) in [
+        ("/dev/null", 1, 3),
+        ("/dev/zero", 1, 5),
+        ("/dev/full", 1, 7),
+        ("/dev/random", 1, 8),
+        ("/dev/urandom", 1, 9),
+        ("/dev/tty", 5, 0),
+    ] {
+        if extra.iter().any(|device| clean(device.path()) == Path::new(path)) {
+            continue;
+        }
+        let device = Step::Device { path: path.into(), block: false, major, minor, mode: 0o666, uid: 0, gid: 0 };
+        steps.push(if nodes == DeviceNodes::Make { device } else { bind_device(PathBuf::from(path)) });
+    }
+    for (path, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ] {
+        steps.push(Step::Symlink { path: path.into(), target: target.into() });
+    }
+    for (index, device) in extra.iter().enumerate() {
+        steps.push(extra_device(device, index, nodes)?);
+    }
+    Ok(())
+}
+
+fn extra_device(device: &LinuxDevice, index: usize, nodes: DeviceNodes) -> Result<Step, Error> {
+    let field = |name: &str| format!("linux.devices[{index}].{name}");
+    let path = absolute(device.path(), || field("path"))?;
+    if nodes == DeviceNodes::Bind {
+        return Ok(bind_device(path));
+    }
+    let block = match device.typ() {
+        LinuxDeviceType::B => true,
+        LinuxDeviceType::C | LinuxDeviceType::U => false,
+        LinuxDeviceType::A => return Err(invalid(field("type"), "a node is b, c or u")),
+        LinuxDeviceType::P => return Err(unsupported(field("type"))),
+    };
+    let number = |number: i64, name: &str| {
+        u32::try_from(number).map_err(|_| invalid(field(name), format!("{number} is not a device number")))
+    };
+    Ok(Step::Device {
+        path,
+        block,
+        major: number(device.major(), "major")?,
+        minor: number(device.minor(), "minor")?,
+        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+        uid: device.uid().unwrap_or(0),
+        gid: device.gid().unwrap_or(0),
+    })
+}
+
+fn bind_device(path: PathBuf) -> Step {
+    Step::Bind {
+        source: path.clone(),
+        target: path,
+        recursive: false,
+        set: 0,
+        clear: 0,
+        recursive_attributes: false,
+        propagation: Propagation::Private {},
+    }
+}
+
+fn names(steps: &mut Vec<Step>, spec: &Spec, namespaces: &Namespaces) -> Result<(), Error> {
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else { continue };
+        if namespaces.uts == (Namespace::Host {}) {
+            return Err(invalid(field, "it needs a uts namespace of the container's own"));
+        }
+        // sethostname(2): 64 bytes without the end.
+        if name.len() > 64 || name.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(invalid(field, format!("{name:?} is not a name of at most 64 characters")));
+        }
+        let name = name.into();
+        steps.push(if field == "hostname" { Step::Hostname { name } } else { Step::Domainname { name } });
+    }
+    Ok(())
+}
+
+fn namespaces(linux: &Linux) -> Result<Namespaces, Error> {
+    let mut namespaces = Namespaces::default();
+    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        let field = || format!("linux.namespaces[{index}]");
+        let slot = match namespace.typ() {
+            LinuxNamespaceType::Mount => &mut namespaces.mount,
+            LinuxNamespaceType::Cgroup => &mut namespaces.cgroup,
+            LinuxNamespaceType::Uts => &mut namespaces.uts,
+            LinuxNamespaceType::Ipc => &mut namespaces.ipc,
+            LinuxNamespaceType::User => &mut namespaces.user,
+            LinuxNamespaceType::Pid => &mut namespaces.pid,
+            LinuxNamespaceType::Network => &mut namespaces.network,
+            LinuxNamespaceType::Time => &mut namespaces.time,
+        };
+        if *slot != (Namespace::Host {}) {
+            return Err(invalid(field(), "this type is listed twice"));
+        }
+        *slot = match namespace.path() {
+            Some(path) => Namespace::Path { path: absolute(path, || format!("{}.path", field()))? },
+            None => Namespace::New {},
+        };
+    }
+    Ok(namespaces)
+}
+
+fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(Vec<IdMap>, Vec<IdMap>), Error> {
+    let map = |field: &str, mappings: &Option<Vec<LinuxIdMapping>>| {
+        let maps = mappings.iter().flatten().map(|mapping| IdMap {
+            inside: mapping.container_id(),
+            outside: mapping.host_id(),
+            count: mapping.size(),
+        });
+        let maps: Vec<IdMap> = maps.collect();
+        let is_new = namespaces.user == (Namespace::New {});
+        let overflows = |map: &IdMap| {
+            map.count == 0 || map.inside.checked_add(map.count).and(map.outside.checked_add(map.count)).is_none()
+        };
+        match (is_new, maps.is_empty()) {
+            (true, true) => Err(invalid(field, "a new user namespace needs at least one mapping")),
+            (false, false) => Err(invalid(field, "it needs a new user namespace")),
+            _ if maps.iter().any(overflows) => Err(invalid(field, "a mapping is empty or goes beyond the last id")),
+            _ => Ok(maps),
+        }
+    };
+    Ok((map("linux.uidMappings", linux.uid_mappings())?, map("linux.gidMappings", linux.gid_mappings())?))
+}
+
+fn root_propagation(linux: &Linux) -> Result<Propagation, Error> {
+    let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(Propagation::default());
+    };
+    let found = mounts::propagation(text);
+    found.ok_or_else(|| invalid("linux.rootfsPropagation", format!("{text:?} is not a propagation")))
+}
+
+fn streams(process: &oci_spec::runtime::Process, streams: &Streams) -> Result<Streams, Error> {
+    let side = |value: u64| u16::try_from(value).map_err(|_| invalid("process.consoleSize", "a side is over 65535"));
+    let terminal = match (process.terminal().unwrap_or(false), process.console_size()) {
+        (false, _) => None,
+        (true, Some(size)) => Some(TerminalSize { rows: side(size.height())?, columns: side(size.width())? }),
+        (true, None) => Some(streams.terminal.clone().unwrap_or(TerminalSize { rows: 24, columns: 80 })),
+    };
+    Ok(Streams { terminal, stdin: streams.stdin, stdin_once: streams.stdin_once })
+}
+
+/// Refuses what a spec may say and this runtime cannot do, before anything else.
+fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let listed = |list: Option<bool>| list.unwrap_or(false);
+    let hooks =
+        spec.hooks().as_ref().is_some_and(|hooks| serde_json::to_value(hooks).is_ok_and(|value| !is_empty(&value)));
+    for (field, is_set) in [
+        ("hooks", hooks),
+        ("solaris", spec.solaris().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("linux.intelRdt", listed(linux.map(|linux| linux.intel_rdt().is_some()))),
+        ("linux.memoryPolicy", listed(linux.map(|linux| linux.memory_policy().is_some()))),
+        (
+            "linux.mountLabel",
+            listed(linux.map(|linux| linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))),
+        ),
+        (
+            "linux.netDevices",
+            listed(linux.map(|linux| linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()))),
+        ),
+        ("linux.personality", listed(linux.map(|linux| linux.personality().is_some()))),
+        (
+            "linux.timeOffsets",
+            listed(linux.map(|linux| linux.time_offsets().as_ref().is_some_and(|list| !list.is_empty()))),
+        ),
+    ] {
+        if is_set {
+            return Err(unsupported(field));
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(hooks: &serde_json::Value) -> bool {
+    let is_empty = |list: &serde_json::Value| list.is_null() || list.as_array().is_some_and(Vec::is_empty);
+    hooks.as_object().is_some_and(|kinds| kinds.values().all(is_empty))
+}
+
+fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::Invalid { field: field.into(), reason: reason.into() }
+}
+
+fn unsupported(field: impl Into<String>) -> Error {
+    Error::Unsupported { field: field.into() }
+}
+
+/// Returns `path` in its shortest form if it is absolute and the kernel could take it.
+fn absolute(path: &Path, field: impl Fn() -> String) -> Result<PathBuf, Error> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if !path.is_absolute() {
+        return Err(invalid(field(), format!("{} is not an absolute path", path.display())));
+    }
+    // PATH_MAX of limits.h, its NUL included.
+    if bytes.contains(&0) || bytes.len() > 4095 {
+        return Err(invalid(field(), "the path has a NUL byte or is over 4095 bytes"));
+    }
+    Ok(clean(path))
+}
+
+/// Removes `.`, `..` and doubled slashes by text alone; what links do to the rest, init decides beneath the root.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests;

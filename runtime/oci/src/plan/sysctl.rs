@@ -1,0 +1,57 @@
+//! Kernel parameters: only those of a namespace that is the container's own (CVE-2022-0811, row 16).
+
+use oci_spec::runtime::Linux;
+use strata_init::plan::{Namespace, Namespaces, Step};
+
+use super::{Error, invalid};
+
+/// Parameters of the IPC namespace.
+const IPC: [&str; 8] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
+
+/// Returns one step per parameter, ordered by key.
+pub(super) fn steps(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>, Error> {
+    let mut parameters: Vec<_> = linux.sysctl().iter().flatten().collect();
+    parameters.sort();
+    parameters.into_iter().map(|(key, value)| step(key, value, namespaces)).collect()
+}
+
+fn step(name: &str, value: &str, namespaces: &Namespaces) -> Result<Step, Error> {
+    let refuse = |reason: &str| Err(invalid(format!("linux.sysctl[{name:?}]"), reason));
+    // sysctl(8): with slashes, a dot is part of a name, such as that of a VLAN interface.
+    let key = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    if !key.split('/').all(plain) {
+        return refuse("it is not the name of a kernel parameter");
+    }
+    if value.is_empty()
+        || value.len() > 4096
+        || value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f)
+    {
+        return refuse("the value is empty, over 4096 bytes, or has a control character");
+    }
+    let namespace = if IPC.contains(&key.as_str()) || key.starts_with("fs/mqueue/") {
+        &namespaces.ipc
+    } else if key.starts_with("net/") {
+        &namespaces.network
+    } else {
+        return refuse("it belongs to the host, not to a namespace");
+    };
+    if *namespace == (Namespace::Host {}) {
+        return refuse("its namespace is the host's");
+    }
+    Ok(Step::Sysctl { key, value: value.to_owned() })
+}
