@@ -102,7 +102,7 @@ impl Call {
         if code == Code::Ok {
             return;
         }
-        let cause = cause.and_then(|value| decode(value)).unwrap_or_else(|| {
+        let cause = cause.and_then(decode).unwrap_or_else(|| {
             tonic::Status::from_header_map(headers).map(|status| status.message().to_owned()).unwrap_or_default()
         });
         let (method, id) = (self.method.as_str(), self.id.to_str().unwrap_or("?"));
