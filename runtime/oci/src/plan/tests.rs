@@ -1,1 +1,462 @@
-//! t
+//! Golden plans for the specs in `corpus/specs` (write them anew with STRATA_BLESS=1), and the rules one by one.
+
+use std::fs;
+
+use oci_spec::runtime::Capability;
+use serde_json::{Value, json};
+use strata_init::plan::{Target, attribute};
+
+use super::*;
+use crate::{
+    capabilities::CapabilitySet,
+    default_spec::{Defaults, Network},
+    user::Identity,
+};
+
+fn inputs() -> PlanInputs {
+    PlanInputs {
+        root: Root::Overlay {
+            lowers: vec!["/store/l2".into(), "/store/l1".into()],
+            upper: "/store/u".into(),
+            work: "/store/w".into(),
+            options: vec!["volatile".into()],
+        },
+        cgroup_view: CgroupView::Hierarchies(vec![vec!["freezer".into()], vec!["cpu".into(), "cpuacct".into()]]),
+        exit_record: Some("/run/x/exit".into()),
+        ..PlanInputs::default()
+    }
+}
+
+/// A default spec with the JSON at `pointer` replaced.
+fn with(pointer: &str, value: Value) -> Spec {
+    let mut spec =
+        serde_json::to_value(Defaults { hostname: Some("web".into()), ..Defaults::default() }.build().unwrap())
+            .unwrap();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = spec.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}"));
+    match parent {
+        Value::Array(list) => list.push(value),
+        parent => parent[key] = value,
+    }
+    serde_json::from_value(spec).unwrap()
+}
+
+fn refused(pointer: &str, value: Value) -> String {
+    plan(&with(pointer, value.clone()), &inputs()).expect_err(&value.to_string()).to_string()
+}
+
+fn planned(pointer: &str, value: Value) -> Plan {
+    plan(&with(pointer, value), &inputs()).unwrap()
+}
+
+/// A plan as people read it; the filter is tested where it is made.
+fn render(mut plan: Plan) -> String {
+    if let Some(filter) = &mut plan.process.seccomp {
+        assert!(filter.program.len() > 8);
+        filter.program.clear();
+    }
+    format!("{plan:#?}\n")
+}
+
+fn check_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/specs").join(name);
+    if std::env::var_os("STRATA_BLESS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == expected, "{name} differs; STRATA_BLESS=1 writes it anew. Now it is:\n{text}");
+}
+
+#[test]
+fn the_corpus_of_specs_gives_the_plans_beside_them() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/specs");
+    let mut seen = 0;
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let Some(stem) = name.strip_suffix(".json") else { continue };
+        let spec: Spec = serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
+
+        check_golden(&format!("{stem}.plan"), &render(plan(&spec, &inputs()).unwrap()));
+        seen += 1;
+    }
+    assert!(seen >= 2, "{seen} specs");
+}
+
+#[test]
+fn the_default_spec_gives_the_plan_on_file() {
+    let spec = Defaults { hostname: Some("web".into()), args: vec!["/bin/true".into()], ..Defaults::default() }
+        .build()
+        .unwrap();
+
+    check_golden("default.plan", &render(plan(&spec, &inputs()).unwrap()));
+}
+
+#[test]
+fn a_plan_is_the_same_every_time_and_survives_its_own_encoding() {
+    let make = || plan(&Defaults::default().build().unwrap(), &inputs()).unwrap();
+
+    assert_eq!(make(), make());
+    assert_eq!(Plan::decode(&make().encode()).unwrap(), make());
+}
+
+/// Security rows 4 (CVE-2015-3631) and 9 (CVE-2019-16884).
+#[test]
+fn nothing_is_mounted_over_the_root_or_into_proc() {
+    let bind =
+        |destination: &str| json!({"destination": destination, "type": "bind", "source": "/x", "options": ["rbind"]});
+    for destination in [
+        "/",
+        "//",
+        "/x/..",
+        "/proc",
+        "/proc/",
+        "/proc/.",
+        "/x/../proc",
+        "/proc/sys",
+        "/proc/1",
+        "/proc/self/attr",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        "/proc/uptime/../sys",
+    ] {
+        let error = refused("/mounts/-", bind(destination));
+        assert!(error.starts_with("mounts[7].destination: /"), "{destination}: {error}");
+    }
+    let tmpfs = json!({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"});
+    assert!(refused("/mounts/-", tmpfs).contains("only a proc file system"));
+    for destination in ["/proc/uptime", "/proc/meminfo", "/proc/sys/kernel/ns_last_pid", "/process", "/sys/x"] {
+        planned("/mounts/-", bind(destination));
+    }
+}
+
+#[test]
+fn relative_and_broken_paths_are_refused_by_field() {
+    for (mount, reason) in [
+        (json!({"destination": "x", "type": "tmpfs"}), "mounts[7].destination: x is not an absolute path"),
+        (json!({"destination": "", "type": "tmpfs"}), "mounts[7].destination:  is not an absolute path"),
+        (
+            json!({"destination": "/x\u{0}", "type": "tmpfs"}),
+            "mounts[7].destination: the path has a NUL byte or is over 4095 bytes",
+        ),
+        (json!({"destination": "/x", "type": "bind"}), "mounts[7].source: a bind needs one"),
+        (json!({"destination": "/x", "type": "bind", "source": "y"}), "mounts[7].source: y is not an absolute path"),
+        (json!({"destination": "/x"}), "mounts[7].type: a mount that is no bind needs one"),
+        (
+            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["size=1"]}),
+            "mounts[7].options: a bind does not take \"size=1\"",
+        ),
+        (
+            json!({"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}),
+            "mounts[7].options: tmpcopyup is not supported",
+        ),
+        (
+            json!({"destination": "/x", "type": "tmpfs", "options": ["rro"]}),
+            "mounts[7].options: a new file system has nothing below that attributes could apply to",
+        ),
+    ] {
+        assert_eq!(refused("/mounts/-", mount.clone()), reason, "{mount}");
+    }
+    assert_eq!(refused("/process/cwd", json!("tmp")), "process.cwd: tmp is not an absolute path");
+    assert_eq!(refused("/linux/maskedPaths", json!(["proc"])), "linux.maskedPaths[0]: proc is not an absolute path");
+}
+
+#[test]
+fn mount_options_become_attributes_propagation_and_data() {
+    use attribute::*;
+    let step = |options: &[&str]| {
+        let mount = json!({"destination": "/x", "type": "bind", "source": "/y", "options": options});
+        planned("/mounts/-", mount).steps.into_iter().find(|step| matches!(step, Step::Bind { .. })).unwrap()
+    };
+    let bind = |set, clear, recursive, recursive_attributes, propagation| Step::Bind {
+        source: "/y".into(),
+        target: "/x".into(),
+        recursive,
+        set,
+        clear,
+        recursive_attributes,
+        propagation,
+    };
+    let private = || Propagation::Private {};
+
+    assert_eq!(step(&["bind"]), bind(0, 0, false, false, private()));
+    assert_eq!(step(&["rbind", "ro", "nosuid"]), bind(RDONLY | NOSUID, 0, true, false, private()));
+    assert_eq!(step(&["rbind", "rro", "rslave"]), bind(RDONLY, 0, true, true, Propagation::Slave {}));
+    assert_eq!(step(&["rbind", "ro", "rw"]), bind(0, RDONLY, true, false, private()));
+    assert_eq!(step(&["bind", "rw", "ro"]), bind(RDONLY, 0, false, false, private()));
+    assert_eq!(step(&["bind", "noatime"]), bind(NOATIME, ATIME_MASK, false, false, private()));
+    assert_eq!(step(&["bind", "noatime", "strictatime"]), bind(STRICTATIME, ATIME_MASK, false, false, private()));
+    assert_eq!(step(&["bind", "noatime", "relatime"]), bind(0, ATIME_MASK, false, false, private()));
+}
+
+#[test]
+fn a_v1_cgroup_mount_shows_the_joined_hierarchies_read_only() {
+    let steps = planned("/hostname", json!("web")).steps;
+
+    let shown: Vec<&Step> = steps
+        .iter()
+        .filter(|step| matches!(step, Step::Filesystem { target, .. } | Step::ReadOnly { path: target } if target.starts_with("/sys/fs/cgroup")))
+        .collect();
+    assert_eq!(shown.len(), 4, "{shown:?}");
+    assert!(
+        matches!(shown[1], Step::Filesystem { kind, options, attributes, .. } if kind == "cgroup" && options == &["freezer"] && attributes & attribute::RDONLY != 0)
+    );
+    assert!(matches!(shown[2], Step::Filesystem { target, .. } if target == Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+    assert!(matches!(shown[3], Step::ReadOnly { .. }));
+}
+
+/// A host whose `/dev` is bound gets none of our nodes or links.
+#[test]
+fn a_bound_dev_is_left_as_it_is() {
+    let spec =
+        with("/mounts", json!([{"destination": "/dev/", "type": "bind", "source": "/dev", "options": ["rbind"]}]));
+
+    let steps = plan(&spec, &inputs()).unwrap().steps;
+
+    assert!(!steps.iter().any(|step| matches!(step, Step::Device { .. } | Step::Symlink { .. })), "{steps:?}");
+}
+
+#[test]
+fn in_a_user_namespace_nodes_are_bound_from_the_host() {
+    let mut spec = with("/linux/uidMappings", json!([{"containerID": 0, "hostID": 100000, "size": 65536}]));
+    let linux = spec.linux_mut().as_mut().unwrap();
+    let mut namespaces = linux.namespaces().clone().unwrap();
+    namespaces.push(serde_json::from_value(json!({"type": "user"})).unwrap());
+    linux.set_gid_mappings(linux.uid_mappings().clone()).set_namespaces(Some(namespaces));
+
+    let plan = plan(&spec, &inputs()).unwrap();
+
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::Device { .. })));
+    assert!(
+        plan.steps.iter().any(|step| matches!(step, Step::Bind { source, .. } if source == Path::new("/dev/null")))
+    );
+    assert_eq!(plan.uid_map, [IdMap { inside: 0, outside: 100_000, count: 65536 }]);
+}
+
+#[test]
+fn mappings_and_user_namespace_need_each_other() {
+    let mapping = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+
+    assert_eq!(refused("/linux/uidMappings", mapping), "linux.uidMappings: it needs a new user namespace");
+    assert_eq!(
+        refused("/linux/namespaces/-", json!({"type": "user"})),
+        "linux.uidMappings: a new user namespace needs at least one mapping"
+    );
+}
+
+#[test]
+fn namespaces_are_listed_once_and_mount_is_always_new() {
+    assert_eq!(
+        refused("/linux/namespaces/-", json!({"type": "pid"})),
+        "linux.namespaces[6]: this type is listed twice"
+    );
+    assert_eq!(refused("/linux/namespaces", json!([])), "linux.namespaces: a container needs a new mount namespace");
+    assert_eq!(
+        refused("/linux/namespaces", json!([{"type": "mount"}])),
+        "hostname: it needs a uts namespace of the container's own"
+    );
+}
+
+/// Security row 16 (CVE-2022-0811).
+#[test]
+fn only_parameters_of_own_namespaces_are_set() {
+    let sysctl = |key: &str, value: &str| plan(&with("/linux/sysctl", json!({key: value})), &inputs());
+    for (key, value) in [
+        ("kernel.core_pattern", "|/x"),
+        ("kernel.shm_rmid_forced", "1+kernel.core_pattern=|/x\n"),
+        ("kernel.shm_rmid_forced+x", "1"),
+        ("net.ipv4.ip_forward\0", "1"),
+        ("net/../kernel/core_pattern", "1"),
+        ("net..x", "1"),
+        ("/net/x", "1"),
+        ("net.x", ""),
+        ("net.x", "1\0"),
+        ("vm.overcommit_memory", "1"),
+        ("net.ipv4,x", "1"),
+        ("kernel.hostname", "x"),
+        ("fs.mqueue", "1"),
+        ("", "1"),
+    ] {
+        let error = sysctl(key, value).expect_err(key).to_string();
+        assert!(error.starts_with(&format!("linux.sysctl[{key:?}]: ")), "{error}");
+    }
+    for (key, file) in [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
+        ("kernel.shmmax", "kernel/shmmax"),
+        ("fs.mqueue.msg_max", "fs/mqueue/msg_max"),
+    ] {
+        let steps = sysctl(key, "1").unwrap().steps;
+        assert!(steps.contains(&Step::Sysctl { key: file.into(), value: "1".into() }), "{key}");
+    }
+    let host = Defaults {
+        network: Network::Host,
+        sysctl: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
+        ..Defaults::default()
+    };
+    let error = plan(&host.build().unwrap(), &inputs()).unwrap_err().to_string();
+    assert_eq!(error, "linux.sysctl[\"net.ipv4.ip_forward\"]: its namespace is the host's");
+}
+
+/// Security row 34 (CVE-2026-57231).
+#[test]
+fn the_environment_is_names_and_values_only() {
+    for bad in ["FOO", "", "*", "=x", "A=\0"] {
+        assert!(refused("/process/env", json!(["PATH=/", bad])).starts_with("process.env[1]: "), "{bad:?}");
+    }
+    let plan = planned("/process/env", json!(["A=1", "AB=2", "A=3", "B=a=b"]));
+    assert_eq!(plan.process.env, ["AB=2", "A=3", "B=a=b"]);
+}
+
+/// Security row 13 (CVE-2021-43784): sizes are checked where they are known by name.
+#[test]
+fn oversized_fields_are_refused_by_name() {
+    for size in [128 << 10, 16 << 20] {
+        assert!(refused("/process/args", json!(["x", "y".repeat(size)])).starts_with("process.args[1]: "));
+        assert!(refused("/process/env", json!([format!("A={}", "y".repeat(size))])).starts_with("process.env[0]: "));
+        assert!(refused("/process/cwd", json!(format!("/{}", "y".repeat(size)))).starts_with("process.cwd: "));
+        assert!(refused("/hostname", json!("y".repeat(size))).starts_with("hostname: "));
+    }
+    let plan = planned("/process/args", json!(["x", "y".repeat(70_000)]));
+    assert_eq!(Plan::decode(&plan.encode()).unwrap(), plan);
+}
+
+#[test]
+fn the_process_is_checked_field_by_field() {
+    for (pointer, value, field) in [
+        ("/process/args", json!([]), "process.args: "),
+        ("/process/args", json!([""]), "process.args: "),
+        ("/process/args", json!(["a", "b\u{0}"]), "process.args[1]: "),
+        ("/process/user", json!({"uid": 4294967295_u32, "gid": 0}), "process.user.uid: "),
+        ("/process/user", json!({"uid": 0, "gid": 0, "umask": 4096}), "process.user.umask: "),
+        ("/process/user", json!({"uid": 0, "gid": 0, "username": "x"}), "process.user.username is not supported"),
+        ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj: "),
+        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel is not supported"),
+        ("/process/scheduler", json!({"policy": "SCHED_FIFO"}), "process.scheduler is not supported"),
+        ("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}]), "process.rlimits[0]: "),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}, {"type": "RLIMIT_CPU", "soft": 1, "hard": 1}]),
+            "process.rlimits[1]: ",
+        ),
+        ("/process/capabilities", json!({"effective": ["CAP_CHOWN"]}), "process.capabilities.effective: "),
+        (
+            "/process/capabilities",
+            json!({"permitted": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]}),
+            "process.capabilities.ambient: ",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 5000}),
+            "linux.seccomp.defaultErrnoRet: ",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}),
+            "linux.seccomp.listenerPath is not supported",
+        ),
+        ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation: "),
+        (
+            "/linux/devices",
+            json!([{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]),
+            "linux.devices[0].major: ",
+        ),
+        ("/linux/devices", json!([{"path": "x", "type": "c", "major": 1, "minor": 0}]), "linux.devices[0].path: "),
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets is not supported"),
+        ("/hooks", json!({"poststop": [{"path": "/x"}]}), "hooks is not supported"),
+        ("/hostname", json!("a b"), "hostname: "),
+    ] {
+        let error = refused(pointer, value.clone());
+        assert!(error.starts_with(field), "{pointer} {value}: {error}");
+    }
+    planned("/hooks", json!({}));
+}
+
+#[test]
+fn a_terminal_takes_its_size_from_the_spec_then_the_caller_then_80_by_24() {
+    let mut spec = Defaults { terminal: true, console_size: Some((132, 50)), ..Defaults::default() }.build().unwrap();
+    let size = |spec: &Spec, terminal| {
+        let inputs = PlanInputs { streams: Streams { terminal, ..Streams::default() }, ..inputs() };
+        plan(spec, &inputs).unwrap().streams.terminal.map(|size| (size.columns, size.rows))
+    };
+
+    assert_eq!(size(&spec, None), Some((132, 50)));
+    spec.process_mut().as_mut().unwrap().set_console_size(None);
+    assert_eq!(size(&spec, Some(TerminalSize { rows: 7, columns: 9 })), Some((9, 7)));
+    assert_eq!(size(&spec, None), Some((80, 24)));
+    spec.process_mut().as_mut().unwrap().set_terminal(Some(false));
+    assert_eq!(size(&spec, Some(TerminalSize { rows: 7, columns: 9 })), None);
+}
+
+fn exec(options: ExecOptions) -> Plan {
+    let spec = Defaults::default().build().unwrap();
+    let inputs = ExecInputs { pid: 42, start_time: 7, ..ExecInputs::default() };
+    let process = ExecOptions { args: vec!["id".into()], ..options }.process(&spec).unwrap();
+    plan_exec(&spec, &process, &inputs).unwrap()
+}
+
+/// Security row 26 (CVE-2025-27612).
+#[test]
+fn an_exec_without_options_has_the_containers_capabilities_filter_and_namespaces() {
+    let spec = Defaults::default().build().unwrap();
+    let container = plan(&spec, &inputs()).unwrap();
+
+    let exec = exec(ExecOptions::default());
+
+    assert_eq!(exec.process.capabilities, container.process.capabilities);
+    assert_eq!(exec.process.seccomp, container.process.seccomp);
+    assert_eq!(exec.process.args, ["id"]);
+    assert_eq!((exec.root, exec.steps.len()), (Root::None {}, 0));
+    assert_eq!(exec.namespaces, Namespaces::default());
+    assert_eq!(exec.target, Some(Target { pid: 42, start_time: 7, namespaces: 0x6e02_0000 }));
+}
+
+/// Security rows 6 and 14: an exec as another user, or with more rights, still inherits nothing.
+#[test]
+fn an_exec_as_another_user_starts_without_capabilities() {
+    let identity = Identity { uid: 1000, gid: 1000, additional_gids: vec![10, 1000], home: "/".into() };
+    let user = exec(ExecOptions { identity: Some(identity), ..ExecOptions::default() }).process;
+    let privileged = exec(ExecOptions { capabilities: Some(CapabilitySet::ALL), ..ExecOptions::default() }).process;
+
+    let sets = &user.capabilities;
+    assert_eq!((sets.effective, sets.permitted, sets.inheritable, sets.ambient), (0, 0, 0, 0));
+    assert_eq!(sets.bounding, CapabilitySet::docker().bits());
+    assert_eq!((user.uid, user.gid, user.groups), (1000, 1000, vec![10, 1000]));
+    assert_eq!(
+        (privileged.capabilities.effective, privileged.capabilities.inheritable),
+        (CapabilitySet::ALL.bits(), 0)
+    );
+    assert!(CapabilitySet::ALL.contains(Capability::SysAdmin));
+}
+
+#[test]
+fn an_exec_adds_to_the_environment_and_the_last_word_counts() {
+    let plan = exec(ExecOptions {
+        env: vec!["HOME=/x".into(), "N=1".into()],
+        cwd: Some("/tmp".into()),
+        ..ExecOptions::default()
+    });
+
+    assert_eq!(plan.process.env[1..], ["HOME=/x", "N=1"]);
+    assert_eq!(plan.process.cwd, Path::new("/tmp"));
+}
+
+#[test]
+fn an_exec_needs_a_process_to_join() {
+    let spec = Defaults::default().build().unwrap();
+    let error = plan_exec(&spec, spec.process().as_ref().unwrap(), &ExecInputs::default()).unwrap_err();
+
+    assert_eq!(error.to_string(), "pid: the container has no process to join");
+}
+
+#[test]
+fn planning_takes_a_fraction_of_a_millisecond_once_the_filter_is_known() {
+    let spec = Defaults::default().build().unwrap();
+    plan(&spec, &inputs()).unwrap();
+
+    let begin = std::time::Instant::now();
+    (0..100).for_each(|_| drop(plan(&spec, &inputs()).unwrap()));
+    let each = begin.elapsed() / 100;
+
+    eprintln!("one plan: {each:?}");
+    assert!(each.as_micros() < 2000, "{each:?}");
+}
