@@ -1,0 +1,91 @@
+# Strata: the commands of README.md.
+#   make demo · test · bench     what a person runs first
+#   make build · static          target/bin: everything that is installed, static binaries included
+#   make install PREFIX=/usr     copies target/bin there
+# Debian packages that are missing are named, then installed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := build
+.PHONY: build static demo test test-all bench peers install base python packages-build packages-demo packages-test
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+BASE := $(TARGET)/images/debian-bookworm.tar
+DYNAMIC := ctl strata-store strata-builder strata-runtime
+STATIC := strata-init strata-oci
+PEERS := podman buildah crun runc
+
+export CARGO_TARGET_DIR := $(TARGET)
+# Containers need root; who builds as a user runs the tests through sudo.
+ifneq ($(SUDO),)
+export CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER := sudo -E
+endif
+
+# Installs what is missing of $(1), and says so. A cargo or rustup Rust is the user's own business.
+define packages
+@missing=; for package in $(1); do \
+	[ "$$(dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"; \
+done; \
+if [ -n "$$missing" ]; then \
+	echo "installing Debian packages:$$missing"; \
+	$(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+fi
+endef
+
+packages-build:
+	$(call packages,gcc libc6-dev)
+
+packages-demo: packages-build
+	$(call packages,mmdebstrap ca-certificates)
+
+packages-test: packages-demo
+	$(call packages,python3 python3-venv iproute2 util-linux)
+
+# Puts $(2) into directory $(1) under the names they have: whole, or not at all, even where one is running.
+define place
+mkdir -p $(1); for file in $(2); do \
+	install -m 755 $$file $(1)/.$$(basename $$file).new && mv -f $(1)/.$$(basename $$file).new $(1)/$$(basename $$file) || exit 1; \
+done
+endef
+
+static: packages-build
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile static --target $(HOST) -p strata-init -p strata-oci -p strata-guest
+	@$(call place,$(TARGET)/bin,$(STATIC:%=$(TARGET)/$(HOST)/static/%))
+	@$(call place,$(TARGET)/guest,$(TARGET)/$(HOST)/static/strata-guest)
+
+build: static
+	$(CARGO) build --release
+	@$(call place,$(TARGET)/bin,$(DYNAMIC:%=$(TARGET)/release/%))
+	@$(call place,$(TARGET)/release,$(STATIC:%=$(TARGET)/$(HOST)/static/%))
+
+base: packages-demo
+	sh tests/images/base.sh $(BASE)
+
+# Python with grpcio, and stubs made from proto/: what another service's client would do.
+python: packages-test
+	sh tests/contract/python/stubs.sh $(TARGET)/python
+
+demo: build base
+	$(SUDO) env STRATA_TARGET=$(TARGET) bash tests/demo/demo.sh
+
+test: build base python packages-test
+	$(CARGO) test --release --workspace
+
+# As test, with ten times the kills.
+test-all: build base python packages-test
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	STRATA_KILLS=500 $(CARGO) test --release --workspace
+
+# Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun and runc.
+bench: build
+	$(CARGO) run --release -p strata-tests --bin strata-bench
+
+peers:
+	$(call packages,$(PEERS))
+
+install: build
+	@$(SUDO) sh -c '$(call place,$(DESTDIR)$(PREFIX)/bin,$(addprefix $(TARGET)/bin/,$(DYNAMIC) $(STATIC)))'
