@@ -1,0 +1,240 @@
+//! Rows of layers. A layer is usable before its diff-id is known and before it is on disk; see `LayerState`.
+
+use rusqlite::{Row, Transaction, params};
+use strata_types::{Digest, LayerId, LeaseId};
+
+use super::{Catalog, Durability, Held, PROJECT, blobs, leases, now};
+use crate::{Error, Result};
+
+/// How far a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerState {
+    /// Being written; dropped at start.
+    Incomplete,
+    /// Usable, but lost if the host goes down now.
+    Unsynced,
+    /// On disk.
+    Ready,
+    /// Waiting for its directory to go.
+    Deleting,
+}
+
+/// A layer of this store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerRow {
+    /// Its id, which names its directory.
+    pub id: LayerId,
+    /// How far it is.
+    pub state: LayerState,
+    /// Digest of its uncompressed tar, once known.
+    pub diff_id: Option<Digest>,
+    /// Blob with its table of contents, known together with the diff-id.
+    pub toc: Option<Digest>,
+    /// Bytes of its contents, known together with the diff-id.
+    pub size: u64,
+    /// Bytes of its uncompressed tar, known together with the diff-id.
+    pub tar_size: u64,
+}
+
+const COLUMNS: &str = "id, state, diff_id, toc, size, tar_size";
+
+pub(super) fn layer_id(text: String) -> Result<LayerId> {
+    LayerId::parse(text.clone()).map_err(|_| Error::CatalogCorrupt { noun: "layer id", text })
+}
+
+pub(super) fn layer(row: &Row<'_>) -> Result<LayerRow> {
+    let state: String = row.get(1)?;
+    Ok(LayerRow {
+        id: layer_id(row.get(0)?)?,
+        state: match state.as_str() {
+            "incomplete" => LayerState::Incomplete,
+            "unsynced" => LayerState::Unsynced,
+            "ready" => LayerState::Ready,
+            _ => LayerState::Deleting,
+        },
+        diff_id: row.get::<_, Option<String>>(2)?.map(blobs::digest).transpose()?,
+        toc: row.get::<_, Option<String>>(3)?.map(blobs::digest).transpose()?,
+        size: row.get(4)?,
+        tar_size: row.get(5)?,
+    })
+}
+
+pub(super) fn find(transaction: &Transaction<'_>, id: &LayerId) -> Result<LayerRow> {
+    let mut statement = transaction.prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id = ?"))?;
+    let mut rows = statement.query([id.as_str()])?;
+    let found = rows.next()?.map(layer).transpose()?;
+    found.ok_or_else(|| Error::LayerNotFound { id: id.clone() })
+}
+
+/// Finds a layer that may be used: complete and not going away.
+pub(super) fn usable(transaction: &Transaction<'_>, id: &LayerId) -> Result<LayerRow> {
+    let found = find(transaction, id)?;
+    match found.state {
+        LayerState::Unsynced | LayerState::Ready => Ok(found),
+        LayerState::Incomplete | LayerState::Deleting => Err(Error::LayerNotFound { id: id.clone() }),
+    }
+}
+
+pub(super) fn set_usable(transaction: &Transaction<'_>, id: &LayerId, boot_id: &str) -> Result<()> {
+    let changed = transaction
+        .prepare_cached("UPDATE layers SET state = 'unsynced', boot_id = ? WHERE id = ? AND state = 'incomplete'")?
+        .execute(params![boot_id, id.as_str()])?;
+    if changed == 1 { Ok(()) } else { Err(Error::LayerNotFound { id: id.clone() }) }
+}
+
+pub(super) fn set_ready(transaction: &Transaction<'_>, id: &LayerId) -> Result<()> {
+    transaction
+        .prepare_cached("UPDATE layers SET state = 'ready', boot_id = NULL WHERE id = ? AND state = 'unsynced'")?
+        .execute([id.as_str()])?;
+    transaction
+        .prepare_cached(
+            "UPDATE blobs SET boot_id = NULL WHERE project = ?1 AND boot_id IS NOT NULL
+             AND digest = (SELECT toc FROM layers WHERE id = ?2)",
+        )?
+        .execute(params![PROJECT, id.as_str()])?;
+    Ok(())
+}
+
+impl Catalog {
+    /// Makes the row of a layer that is about to be written, held by the lease; the id is new.
+    pub async fn create_layer(&self, lease: &LeaseId) -> Result<LayerId> {
+        let lease = lease.clone();
+        self.write("make a layer", Durability::Relaxed, move |transaction| {
+            leases::must_exist(transaction, &lease)?;
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO layers (id, project, state, created) VALUES (?, ?, 'incomplete', ?)",
+            )?;
+            loop {
+                let id = crate::lease::random_text(6);
+                if statement.execute(params![id, PROJECT, now()])? == 1 {
+                    leases::add(transaction, &lease, Held::Layer, &id)?;
+                    return layer_id(id);
+                }
+            }
+        })
+        .await
+    }
+
+    /// The layer's directory is complete: it may be used from now on, in this boot.
+    pub async fn mark_layer_usable(&self, id: &LayerId) -> Result<()> {
+        let (id, boot_id) = (id.clone(), self.boot_id().to_owned());
+        self.write("finish a layer", Durability::Relaxed, move |transaction| set_usable(transaction, &id, &boot_id))
+            .await
+    }
+
+    /// Writes down what a layer's tar is. The blob `toc` must be stored.
+    pub async fn describe_layer(
+        &self,
+        id: &LayerId,
+        diff_id: &Digest,
+        toc: &Digest,
+        size: u64,
+        tar_size: u64,
+    ) -> Result<()> {
+        let (id, diff_id, toc) = (id.clone(), *diff_id, *toc);
+        self.write("describe a layer", Durability::Relaxed, move |transaction| {
+            if blobs::find(transaction, &toc)?.is_none() {
+                return Err(Error::BlobNotFound { digest: toc });
+            }
+            let changed = transaction
+                .prepare_cached("UPDATE layers SET diff_id = ?, toc = ?, size = ?, tar_size = ? WHERE id = ?")?
+                .execute(params![diff_id.to_string(), toc.to_string(), size, tar_size, id.as_str()])?;
+            if changed == 1 { Ok(()) } else { Err(Error::LayerNotFound { id }) }
+        })
+        .await
+    }
+
+    /// These layers, and their tables of contents, are on disk: a `syncfs` came after they were usable.
+    pub async fn mark_layers_synced(&self, ids: &[LayerId]) -> Result<()> {
+        let ids = ids.to_vec();
+        self.write("mark layers as synced", Durability::Full, move |transaction| {
+            ids.iter().try_for_each(|id| set_ready(transaction, id))
+        })
+        .await
+    }
+
+    /// Gives up a layer that could not be finished; its directory may go after this.
+    pub async fn abandon_layer(&self, id: &LayerId) -> Result<()> {
+        let id = id.clone();
+        self.write("give up a layer", Durability::Relaxed, move |transaction| {
+            transaction
+                .prepare_cached("DELETE FROM lease_refs WHERE project = ? AND kind = 'layer' AND object = ?")?
+                .execute(params![PROJECT, id.as_str()])?;
+            transaction
+                .prepare_cached("DELETE FROM layers WHERE id = ? AND state = 'incomplete'")?
+                .execute([id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Finds a layer in any state.
+    pub async fn layer(&self, id: &LayerId) -> Result<LayerRow> {
+        let id = id.clone();
+        self.read("find a layer", move |transaction| find(transaction, &id)).await
+    }
+
+    /// Finds usable layers, in the order given.
+    pub async fn layers_usable(&self, ids: &[LayerId]) -> Result<Vec<LayerRow>> {
+        let ids = ids.to_vec();
+        self.read("find layers", move |transaction| ids.iter().map(|id| usable(transaction, id)).collect()).await
+    }
+
+    /// Finds usable layers and holds them by the lease.
+    pub async fn hold_layers(&self, ids: &[LayerId], lease: &LeaseId) -> Result<Vec<LayerRow>> {
+        let (ids, lease) = (ids.to_vec(), lease.clone());
+        self.write("hold layers", Durability::Relaxed, move |transaction| {
+            leases::must_exist(transaction, &lease)?;
+            ids.iter()
+                .map(|id| {
+                    let row = usable(transaction, id)?;
+                    leases::add(transaction, &lease, Held::Layer, id.as_str())?;
+                    Ok(row)
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Finds the oldest usable layer with this diff-id and holds it by the lease.
+    pub async fn hold_layer_by_diff_id(&self, diff_id: &Digest, lease: &LeaseId) -> Result<Option<LayerRow>> {
+        let (diff_id, lease) = (*diff_id, lease.clone());
+        self.write("find a layer", Durability::Relaxed, move |transaction| {
+            leases::must_exist(transaction, &lease)?;
+            let mut statement = transaction.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM layers WHERE project = ? AND diff_id = ?
+                 AND state IN ('unsynced', 'ready') ORDER BY created, id LIMIT 1"
+            ))?;
+            let mut rows = statement.query(params![PROJECT, diff_id.to_string()])?;
+            let found = rows.next()?.map(layer).transpose()?;
+            if let Some(row) = &found {
+                leases::add(transaction, &lease, Held::Layer, row.id.as_str())?;
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Usable layers that still have no diff-id: their description was cut off by a restart.
+    pub async fn layers_undescribed(&self) -> Result<Vec<LayerId>> {
+        self.read("list layers without diff-id", |transaction| {
+            let mut statement = transaction
+                .prepare_cached("SELECT id FROM layers WHERE diff_id IS NULL AND state IN ('unsynced', 'ready')")?;
+            let rows = statement.query_and_then([], |row| layer_id(row.get(0)?))?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// Lists layers after an id, by id.
+    pub async fn layers(&self, after: &str, limit: usize) -> Result<Vec<LayerRow>> {
+        let after = after.to_owned();
+        self.read("list layers", move |transaction| {
+            let mut statement = transaction
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id > ? ORDER BY id LIMIT ?"))?;
+            let rows = statement.query_and_then(params![after, limit as i64], layer)?;
+            rows.collect()
+        })
+        .await
+    }
+}

@@ -1,0 +1,31 @@
+//! The configuration file of the store.
+
+use std::time::Duration;
+
+/// Settings; every one has a default.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seconds that an object is left alone after it was made, though nothing references it.
+    pub garbage_grace_seconds: u64,
+    /// Seconds between an event that may leave garbage and the look for it.
+    pub garbage_delay_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { garbage_grace_seconds: 60, garbage_delay_seconds: 5 }
+    }
+}
+
+impl Config {
+    /// How long an unreferenced object is left alone.
+    pub fn garbage_grace(&self) -> Duration {
+        Duration::from_secs(self.garbage_grace_seconds)
+    }
+
+    /// How long the collector waits for more to come.
+    pub fn garbage_delay(&self) -> Duration {
+        Duration::from_secs(self.garbage_delay_seconds)
+    }
+}

@@ -1,0 +1,241 @@
+//! Why the store refuses or fails, and which fault and code a client gets for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use strata_types::{Digest, Invalid, LayerId, LeaseId, SnapshotKey};
+
+/// Why an operation of the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of a request is malformed or missing.
+    #[error("invalid {field}: {problem}")]
+    Invalid {
+        /// Field, with its path in the request.
+        field: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {attempt} {}", path.display())]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The catalog failed.
+    #[error("the catalog failed")]
+    Sql(#[from] rusqlite::Error),
+    /// The catalog failed in an operation.
+    #[error("cannot {attempt} in the catalog")]
+    Catalog {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The cause.
+        source: rusqlite::Error,
+    },
+    /// The catalog was made by another version.
+    #[error("catalog {} has schema version {found}; this service knows {known}", path.display())]
+    CatalogVersion {
+        /// The catalog.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// A row of the catalog holds what never was written.
+    #[error("the catalog holds a malformed {noun}: {text}")]
+    CatalogCorrupt {
+        /// What it should be.
+        noun: &'static str,
+        /// What it is.
+        text: String,
+    },
+    /// A document of the store cannot be read.
+    #[error("{what} {digest} is not valid")]
+    Document {
+        /// "config" or "manifest".
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// No blob has this digest.
+    #[error("no blob {digest}")]
+    BlobNotFound {
+        /// The digest.
+        digest: Digest,
+    },
+    /// A blob's file is not what its row says.
+    #[error("blob {digest} is damaged: {problem}")]
+    BlobDamaged {
+        /// The digest.
+        digest: Digest,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Bytes do not have the digest that they should have.
+    #[error("the bytes have digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What was promised.
+        expected: String,
+        /// What came.
+        actual: String,
+    },
+    /// No such lease, or it has ended.
+    #[error("no lease {id}")]
+    LeaseNotFound {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// No image has this name or id.
+    #[error("no such image: {reference}")]
+    ImageNotFound {
+        /// As it was asked for.
+        reference: String,
+    },
+    /// Several images have ids that start so.
+    #[error("several images have ids that start with {prefix}: {candidates}")]
+    ImageAmbiguous {
+        /// The prefix.
+        prefix: String,
+        /// Short ids of some of them.
+        candidates: String,
+    },
+    /// A container, or a further name, uses the image.
+    #[error("cannot remove image {reference}: {reason}")]
+    ImageInUse {
+        /// As it was asked for.
+        reference: String,
+        /// Who uses it.
+        reason: String,
+    },
+    /// No such layer.
+    #[error("no layer {id}")]
+    LayerNotFound {
+        /// The layer.
+        id: LayerId,
+    },
+    /// The layer is not what it was, or its description was never made.
+    #[error("layer {id} is damaged: {problem}")]
+    LayerDamaged {
+        /// The layer.
+        id: LayerId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No such snapshot.
+    #[error("no snapshot {key}")]
+    SnapshotNotFound {
+        /// The key.
+        key: SnapshotKey,
+    },
+    /// The key is taken.
+    #[error("snapshot {key} exists already")]
+    SnapshotExists {
+        /// The key.
+        key: SnapshotKey,
+    },
+    /// Somebody holds the snapshot.
+    #[error("snapshot {key} is held by {holder}")]
+    SnapshotHeld {
+        /// The key.
+        key: SnapshotKey,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The snapshot becomes a layer, or has become one.
+    #[error("snapshot {key} is committed")]
+    SnapshotCommitted {
+        /// The key.
+        key: SnapshotKey,
+    },
+    /// A file of a snapshot cannot be expressed in a layer.
+    #[error("snapshot {key} cannot become a layer")]
+    UnsupportedAttribute {
+        /// The key.
+        key: SnapshotKey,
+        /// Which file, and why.
+        source: strata_archive::Error,
+    },
+    /// The store does not hold this content.
+    #[error("no content {blake3}")]
+    ContentNotFound {
+        /// blake3 in hex.
+        blake3: String,
+    },
+    /// A tree could not be read or written.
+    #[error(transparent)]
+    Tree(#[from] crate::tree::Error),
+    /// Contents could not be stored or found.
+    #[error(transparent)]
+    Content(#[from] crate::content::Error),
+    /// An archive is truncated, malformed or hostile, or its tree cannot be written.
+    #[error("cannot unpack the archive")]
+    Archive {
+        /// The cause.
+        source: strata_archive::Error,
+    },
+    /// Another service works on this root.
+    #[error("another store service (process {pid}) works on {}", root.display())]
+    RootLocked {
+        /// The root.
+        root: PathBuf,
+        /// Process id in the lock file, "unknown" while it is being written.
+        pid: String,
+    },
+    /// The client went away in the middle of a stream.
+    #[error("the client ended the stream early")]
+    StreamEnded {
+        /// What the transport says.
+        source: Box<tonic::Status>,
+    },
+}
+
+/// Result of operations of the store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an error of the kernel.
+    pub fn io(attempt: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
+        Self::Io { attempt, path: path.as_ref().to_path_buf(), source: source.into() }
+    }
+
+    /// A malformed field.
+    pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+
+    /// A field that the parser of its type refuses.
+    pub fn field(field: &'static str) -> impl Fn(Invalid) -> Self {
+        move |invalid| Self::invalid(field, invalid.to_string())
+    }
+
+    /// Names the operation of the catalog that failed.
+    pub(crate) fn during(self, attempt: &'static str) -> Self {
+        match self {
+            Self::Sql(source) => Self::Catalog { attempt, source },
+            other => other,
+        }
+    }
+
+    /// Says whether the disk, or a quota on it, is full.
+    pub fn is_disk_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                return matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            }
+            if let Some(rusqlite::Error::SqliteFailure(failure, _)) = error.downcast_ref() {
+                return failure.code == rusqlite::ErrorCode::DiskFull;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}

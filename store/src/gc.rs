@@ -1,0 +1,151 @@
+//! Garbage collection: the catalog says what nothing references, one object at a time loses its row, then its files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strata_rpc::{Drain, fault::chain};
+use tokio::sync::{Mutex, Notify};
+
+use crate::catalog::{Pruned, Reclaim, blocking};
+use crate::{Result, Store, disk};
+
+/// Wakes the collector, and keeps two collections apart.
+#[derive(Debug, Default)]
+pub struct Collector {
+    woken: Notify,
+    running: Mutex<()>,
+}
+
+impl Collector {
+    /// Something may have become garbage. Many calls are one collection.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+}
+
+/// What a prune shall take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prune {
+    /// Every image that no container uses, not only those without a name.
+    pub all_images: bool,
+    /// Build cache records too.
+    pub cache: bool,
+    /// Images without a name, and nothing else.
+    pub images_only: bool,
+}
+
+/// Collects in the background until the service stops.
+pub async fn run(store: Arc<Store>, drain: Drain) {
+    loop {
+        let next = match expire(&store).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!("cannot expire leases: {}", chain(&error));
+                Duration::from_secs(60)
+            }
+        };
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = tokio::time::sleep(next) => {}
+            () = store.collector.woken.notified() => {}
+        }
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = tokio::time::sleep(store.config.garbage_delay()) => {}
+        }
+        match expire(&store).await {
+            Ok(_) => {}
+            Err(error) => tracing::warn!("cannot expire leases: {}", chain(&error)),
+        }
+        match collect(&store, store.config.garbage_grace()).await {
+            Ok((_, false)) => {}
+            Ok((_, true)) => {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    tokio::time::sleep(store.config.garbage_grace() + Duration::from_secs(1)).await;
+                    store.collector.wake();
+                });
+            }
+            Err(error) => tracing::warn!("cannot collect garbage: {}", chain(&error)),
+        }
+    }
+}
+
+/// Ends leases whose time is over, with the snapshots that belong to them; returns how long to wait for the next.
+async fn expire(store: &Arc<Store>) -> Result<Duration> {
+    let (expired, next) = store.catalog.expire_leases().await?;
+    if expired > 0 {
+        store.collector.wake();
+    }
+    let wait = next.map_or(3_600_000, |at| at.saturating_sub(crate::catalog::now()).clamp(100, 3_600_000));
+    Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(100)))
+}
+
+/// Removes snapshots of ended leases, layers and blobs that nothing references, and contents of ended leases.
+/// Returns the bytes freed, and whether some objects were too young.
+pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)> {
+    let _running = store.collector.running.lock().await;
+    let mut freed = 0;
+    end_snapshots(store).await?;
+    let garbage = store.catalog.garbage(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX)).await?;
+    for id in &garbage.layers {
+        if let Reclaim::Freed(bytes) = store.catalog.reclaim_layer(id).await? {
+            freed += bytes;
+            store.forget_layer(id).await?;
+            discard(store, store.paths.layer(id)).await?;
+            store.catalog.forget_layer(id).await?;
+        }
+    }
+    // Tables of contents of the layers that just went are garbage now.
+    let garbage_now =
+        if garbage.layers.is_empty() { garbage.clone() } else { store.catalog.garbage(millis(grace)).await? };
+    for digest in &garbage_now.blobs {
+        let (path, trash) = (store.paths.blob(digest), store.paths.trash());
+        // Nobody may store the same bytes between the end of the row and the end of the file.
+        let _guard = store.placing.write().await;
+        let reclaimed = store.catalog.reclaim_blob(digest, move || disk::discard(&path, &trash).map(|_| ())).await?;
+        if let Reclaim::Freed(bytes) = reclaimed {
+            freed += bytes;
+        }
+    }
+    freed += store.sweep_contents().await?;
+    empty_trash(store).await?;
+    Ok((freed, garbage_now.is_young_left))
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Snapshots go with the lease that they belong to.
+async fn end_snapshots(store: &Arc<Store>) -> Result<()> {
+    for row in store.catalog.snapshots_ended().await? {
+        store.catalog.end_snapshot(&row.key).await?;
+        discard(store, store.paths.snapshot(row.directory)).await?;
+        store.catalog.forget_snapshot(&row.key).await?;
+    }
+    Ok(())
+}
+
+async fn discard(store: &Arc<Store>, path: std::path::PathBuf) -> Result<()> {
+    let trash = store.paths.trash();
+    blocking(move || disk::discard(&path, &trash)).await.map(|_| ())
+}
+
+/// Deletes what is in the trash.
+pub async fn empty_trash(store: &Arc<Store>) -> Result<()> {
+    let trash = store.paths.trash();
+    blocking(move || disk::empty(&trash)).await
+}
+
+/// Removes what a person asks to be rid of, then collects at once.
+pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
+    let removed = store.catalog.prune_images(what.all_images).await?;
+    let mut pruned = Pruned { untagged: removed.untagged, deleted: removed.deleted, ..Pruned::default() };
+    if what.cache && !what.images_only {
+        pruned.cache_records = store.catalog.prune_cache_records(true).await?;
+    }
+    store.catalog.expire_leases().await?;
+    pruned.reclaimed = collect(store, Duration::ZERO).await?.0;
+    Ok(pruned)
+}

@@ -1,0 +1,91 @@
+//! The store: blobs, layers, snapshots, images, leases and build-cache records below one root directory.
+//!
+//! `catalog` says what exists, `disk` keeps the write order, `grpc` is the edge. Start at [`Store::open`].
+
+pub mod blob;
+pub mod catalog;
+pub mod config;
+pub mod content;
+pub mod disk;
+pub mod error;
+pub mod gc;
+pub mod lease;
+pub mod paths;
+pub mod tree;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use strata_rpc::{Drain, Idle};
+use strata_types::LayerId;
+
+pub use catalog::Catalog;
+pub use config::Config;
+pub use error::{Error, Result};
+pub use paths::Paths;
+
+use paths::Fence;
+
+/// What all parts of the service share.
+#[derive(Debug)]
+pub struct Store {
+    /// Where things are.
+    pub paths: Paths,
+    /// What exists.
+    pub catalog: Catalog,
+    /// Settings.
+    pub config: Config,
+    /// Contents of build contexts and layers.
+    pub contents: content::Contents,
+    /// Wakes the garbage collection.
+    pub collector: gc::Collector,
+    /// Read: a blob's file goes to its place and its row follows. Write: both go.
+    pub(crate) placing: tokio::sync::RwLock<()>,
+    /// Keeps the service alive while layers are described in the background.
+    pub idle: Idle,
+    /// Ends and awaits background work when the service stops.
+    pub drain: Drain,
+    _fence: Fence,
+}
+
+impl Store {
+    /// Opens the store below `root`, which nobody else may have open, and puts right what a crash left.
+    pub async fn open(root: &Path, config: Config, idle: Idle, drain: Drain) -> Result<Arc<Self>> {
+        let boot_id_path = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot_id =
+            std::fs::read_to_string(boot_id_path).map_err(|source| Error::io("read", boot_id_path, source))?;
+        Self::open_in_boot(root, config, idle, drain, boot_id.trim()).await
+    }
+
+    async fn open_in_boot(root: &Path, config: Config, idle: Idle, drain: Drain, boot_id: &str) -> Result<Arc<Self>> {
+        let paths = Paths::create(root)?;
+        let fence = Fence::take(root)?;
+        let catalog = Catalog::open(&paths.catalog(), boot_id)?;
+        let contents = content::Contents::open(root, &paths.layers())?;
+        let store = Self {
+            paths,
+            catalog,
+            config,
+            contents,
+            collector: gc::Collector::default(),
+            placing: tokio::sync::RwLock::new(()),
+            idle,
+            drain,
+            _fence: fence,
+        };
+        Ok(Arc::new(store))
+    }
+
+    /// Forgets what else is known of a layer whose directory is about to go.
+    async fn forget_layer(self: &Arc<Self>, id: &LayerId) -> Result<()> {
+        let (store, id) = (Arc::clone(self), id.clone());
+        catalog::blocking(move || store.contents.forget(id.as_str())).await.map_err(Error::from)
+    }
+
+    /// Deletes staged contents whose leases have ended; returns the bytes freed.
+    async fn sweep_contents(self: &Arc<Self>) -> Result<u64> {
+        let live: std::collections::HashSet<String> = self.catalog.lease_ids().await?.into_iter().collect();
+        let store = Arc::clone(self);
+        catalog::blocking(move || store.contents.sweep(|lease| live.contains(lease))).await.map_err(Error::from)
+    }
+}

@@ -1,0 +1,139 @@
+//! Where things are below the root of a store, and the lock that keeps a second service out.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use strata_types::{Digest, LayerId};
+
+use crate::disk::{self, Sync};
+use crate::{Error, Result};
+
+/// Paths of a store.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Makes the directories of a store below `root`, those that are missing.
+    pub fn create(root: &Path) -> Result<Self> {
+        let paths = Self { root: root.to_path_buf() };
+        std::fs::create_dir_all(root).map_err(|source| Error::io("make directory", root, source))?;
+        std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))
+            .map_err(|source| Error::io("restrict", root, source))?;
+        let blobs = paths.root.join("blobs");
+        for directory in [
+            blobs.clone(),
+            blobs.join("sha256"),
+            paths.ingest(),
+            paths.layers(),
+            paths.snapshots(),
+            paths.trash(),
+            paths.quarantine(),
+        ] {
+            disk::make_directory(&directory, Sync::Now)?;
+        }
+        disk::spread_directories(&paths.layers());
+        Ok(paths)
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> PathBuf {
+        self.root.join("catalog.db")
+    }
+
+    /// Directory of blobs, by the first byte of their digests.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    /// File of a blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.as_hex();
+        self.blobs().join(&hex[..2]).join(hex)
+    }
+
+    /// Directory of uploads under way.
+    pub fn ingest(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    /// Directory of layers.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Directory of a layer.
+    pub fn layer(&self, id: &LayerId) -> PathBuf {
+        self.layers().join(id.as_str())
+    }
+
+    /// Directory of snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// Directory of a snapshot: `upper`, and a `work` directory for every time it was acquired.
+    pub fn snapshot(&self, directory: u64) -> PathBuf {
+        self.snapshots().join(directory.to_string())
+    }
+
+    /// What waits to be deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Damaged blobs.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+}
+
+/// Keeps a second service off the root for as long as it lives.
+#[derive(Debug)]
+pub struct Fence {
+    _file: File,
+}
+
+impl Fence {
+    /// Takes the lock, or says who has it.
+    pub fn take(root: &Path) -> Result<Self> {
+        let path = root.join("lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| Error::io("open", &path, source))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                // Who it is only helps people; that somebody is there is known.
+                let _ = file.read_to_string(&mut pid);
+                let pid = Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty());
+                return Err(Error::RootLocked {
+                    root: root.to_path_buf(),
+                    pid: pid.unwrap_or_else(|| "unknown".to_owned()),
+                });
+            }
+            Err(source) => return Err(Error::io("lock", &path, source)),
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        written.map_err(|source| Error::io("write", &path, source))?;
+        Ok(Self { _file: file })
+    }
+}
