@@ -279,7 +279,9 @@ impl Defaults {
         let user = UserBuilder::default()
             .uid(identity.uid)
             .gid(identity.gid)
-            .additional_gids(identity.additional_gids.clone())
+            .additional_gids(
+                identity.additional_gids.iter().copied().filter(|gid| self.maps_gid(*gid)).collect::<Vec<_>>(),
+            )
             .build()?;
         // Ambient and inheritable stay empty: CVE-2016-8867, CVE-2022-24769. A user other than root starts
         // with no capability in effect, and execve(2) would take them away anyway.
@@ -310,6 +312,17 @@ impl Defaults {
         Ok(process)
     }
 
+    /// Says whether a group exists in the container; a namespace of one id has none beside the primary.
+    fn maps_gid(&self, gid: u32) -> bool {
+        let Some(namespace) = &self.user_namespace else { return true };
+        let mappings = &namespace.gid_mappings;
+        let total: u64 = mappings.iter().map(|mapping| u64::from(mapping.size())).sum();
+        let has = |mapping: &LinuxIdMapping| {
+            gid.checked_sub(mapping.container_id()).is_some_and(|offset| offset < mapping.size())
+        };
+        total > 1 && mappings.iter().any(has)
+    }
+
     fn environment(&self) -> Vec<String> {
         let mut env = self.env.clone();
         let mut add = |name: &str, value: &str| {
@@ -338,14 +351,13 @@ impl Defaults {
         let mut table = vec![
             ("/proc", "proc", "proc", own(&plain)),
             ("/dev", "tmpfs", "tmpfs", own(&["nosuid", "strictatime", "mode=755", "size=65536k"])),
-            (
-                "/dev/pts",
-                "devpts",
-                "devpts",
-                own(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-            ),
+            ("/dev/pts", "devpts", "devpts", own(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])),
             ("/sys", "sysfs", "sysfs", with(&[access])),
         ];
+        // The group of terminals, "tty"; devpts refuses one that is not mapped.
+        if self.maps_gid(5) {
+            table[2].3.push("gid=5".to_owned());
+        }
         table.push(("/sys/fs/cgroup", "cgroup", "cgroup", with(&["relatime", access])));
         if self.ipc != Namespace::Host {
             table.push(("/dev/mqueue", "mqueue", "mqueue", own(&plain)));

@@ -86,7 +86,9 @@ struct Guard(Cgroup);
 impl Drop for Guard {
     fn drop(&mut self) {
         let _ = self.0.kill_all();
+        let parents = self.0.directories().filter_map(Path::parent).map(Path::to_owned).collect::<Vec<_>>();
         let _ = self.0.remove();
+        parents.iter().for_each(|parent| drop(fs::remove_dir(parent)));
     }
 }
 
@@ -100,7 +102,7 @@ fn live(id: &str, resources: &LinuxResources) -> Option<(Layout, String, Guard)>
         eprintln!("skipped: no cgroup hierarchy");
         return None;
     };
-    let name = format!("/strata-test/{id}-{}", std::process::id());
+    let name = format!("/strata-test-{id}-{}/x", std::process::id());
     let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).unwrap();
     Some((layout, name, Guard(cgroup)))
 }
@@ -165,10 +167,10 @@ fn frozen_processes_stand_still_until_thawed() {
 
 #[test]
 fn a_refused_limit_leaves_nothing_behind() {
-    let Some((layout, _, _guard)) = live("parent", &LinuxResources::default()) else { return };
+    let Some((layout, name, _guard)) = live("parent", &LinuxResources::default()) else { return };
     let memory = LinuxMemoryBuilder::default().limit(64i64 << 20).swap(1i64 << 20).build().unwrap();
     let resources = LinuxResourcesBuilder::default().memory(memory).build().unwrap();
-    let name = format!("/strata-test/refused-{}", std::process::id());
+    let name = format!("{name}-refused");
 
     let error = Cgroup::create(&layout, &name, &resources, Accounting::Yes).unwrap_err();
 

@@ -168,6 +168,17 @@ fn a_user_namespace_brings_its_mappings() {
     assert_eq!(spec["linux"]["sysctl"].get("net.ipv4.ping_group_range"), None);
 }
 
+/// Without subordinate ids the kernel denies setgroups(2), and devpts a group that is not mapped.
+#[test]
+fn a_user_namespace_of_one_id_has_no_further_groups() {
+    let mapping: LinuxIdMapping = serde_json::from_value(json!({"containerID": 0, "hostID": 1000, "size": 1})).unwrap();
+    let user_namespace = Some(UserNamespace { uid_mappings: vec![mapping], gid_mappings: vec![mapping] });
+    let spec = spec(Defaults { user_namespace, ..Defaults::default() });
+
+    assert_eq!(spec["process"]["user"]["additionalGids"], json!([]));
+    assert!(!has_option(mount(&spec, "/dev/pts"), "gid=5"));
+}
+
 #[test]
 fn a_mount_of_the_caller_replaces_the_default_at_its_place() {
     let own = MountBuilder::default()
