@@ -1,0 +1,58 @@
+//! Configuration: `runtime.toml`, all of it optional.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The configuration file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The node's store, as "unix:PATH". Absent: the usual socket, started when it is gone.
+    pub store: Option<String>,
+    /// The `strata-init` binary. Absent: beside this one.
+    pub init: Option<PathBuf>,
+    /// Cgroup below which containers get theirs.
+    pub cgroup_parent: String,
+    /// A log file is rotated at this size; 0: never.
+    pub log_max_bytes: u64,
+    /// Log files kept per container.
+    pub log_max_files: u32,
+    /// What a container gets when nothing is said.
+    pub profile: Profile,
+}
+
+/// How much a container gets when nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Docker's defaults.
+    #[default]
+    Docker,
+    /// Fewer capabilities, and set-user-ID programs gain nothing.
+    Strict,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            store: None,
+            init: None,
+            cgroup_parent: "strata".to_owned(),
+            log_max_bytes: 10 << 20,
+            log_max_files: 3,
+            profile: Profile::default(),
+        }
+    }
+}
+
+/// What the engine works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Records and logs.
+    pub root: PathBuf,
+    /// Control sockets and secrets; gone after a reboot.
+    pub run: PathBuf,
+    /// The file.
+    pub file: File,
+}

@@ -1,0 +1,157 @@
+//! One container in memory: its record, its phase for those who wait, and its monitor while it runs.
+//! The record's mutex is held for moments only, never over an await; `lifecycle` puts start, end and removal
+//! of one container in a row and is never taken to look at it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use strata_types::{ContainerId, ContainerName};
+use tokio::sync::watch;
+
+use crate::{
+    error::Error,
+    monitor::Monitor,
+    record::{Record, State},
+    spec::Exit,
+};
+
+/// One container.
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// Held while it is started, ended or removed.
+    pub lifecycle: Arc<tokio::sync::Mutex<()>>,
+    record: Mutex<Record>,
+    monitor: Mutex<Option<Arc<Monitor>>>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What those who wait want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not run since the record was made or read.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It has ended; its mounts and cgroup may still be on their way out.
+    Ended(Exit),
+    /// It is removed.
+    Gone(Option<Exit>),
+}
+
+/// A container as it is shown.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its record.
+    pub record: Record,
+    /// Path of its log. Empty: none is kept.
+    pub log_path: String,
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container").field("id", &self.id).field("phase", &*self.phase.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Container {
+    /// A container of a record.
+    pub fn new(record: Record) -> Arc<Self> {
+        let phase = match (&record.state, &record.exit) {
+            (State::Running(_), _) => Phase::Running,
+            (State::Exited, Some(exit)) => Phase::Ended(exit.clone()),
+            _ => Phase::Waiting,
+        };
+        Arc::new(Self {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            lifecycle: Arc::default(),
+            record: Mutex::new(record),
+            monitor: Mutex::new(None),
+            phase: watch::Sender::new(phase),
+        })
+    }
+
+    /// A copy of its record.
+    pub fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        lock(&self.record).state.clone()
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&self) -> bool {
+        matches!(lock(&self.record).state, State::Running(_))
+    }
+
+    /// Whether it removes itself.
+    pub fn is_auto_remove(&self) -> bool {
+        lock(&self.record).spec.auto_remove
+    }
+
+    /// Changes the record and returns a copy of it, for the disk.
+    pub fn change(&self, change: impl FnOnce(&mut Record)) -> Record {
+        let mut record = lock(&self.record);
+        change(&mut record);
+        record.clone()
+    }
+
+    /// Tells those who wait.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Sees every later phase.
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Its monitor, while it has one.
+    pub fn monitor(&self) -> Option<Arc<Monitor>> {
+        lock(&self.monitor).clone()
+    }
+
+    /// Its monitor, if its process runs.
+    pub fn running_monitor(&self) -> Result<Arc<Monitor>, Error> {
+        let not_running = || Error::NotRunning { id: self.id.to_string() };
+        if !self.is_running() {
+            return Err(not_running());
+        }
+        self.monitor().ok_or_else(not_running)
+    }
+
+    /// Sets or forgets the monitor.
+    pub fn set_monitor(&self, monitor: Option<Arc<Monitor>>) {
+        *lock(&self.monitor) = monitor;
+    }
+
+    /// Waits until it has run and ended.
+    pub async fn ended(&self) -> Result<Exit, Error> {
+        let not_found = || Error::NotFound { name: self.id.to_string() };
+        let is_over = |phase: &Phase| matches!(phase, Phase::Ended(_) | Phase::Gone(_));
+        let mut phases = self.phases();
+        let phase = phases.wait_for(is_over).await.map_err(|_| not_found())?.clone();
+        match phase {
+            Phase::Ended(exit) | Phase::Gone(Some(exit)) => Ok(exit),
+            _ => Err(not_found()),
+        }
+    }
+
+    /// Waits until it is removed.
+    pub async fn gone(&self) {
+        let mut phases = self.phases();
+        // The sender lives in `self`.
+        let _ = phases.wait_for(|phase| matches!(phase, Phase::Gone(_))).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,314 @@
+//! The containers of this node: create, find, delete. `engine/` holds what happens to one that runs:
+//! `start`, `finish` (its end), `stop`, `recover` (after a restart of this service).
+//! Work that must not be cut in half runs in tasks of its own, so that a caller who goes away cuts nothing.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use strata_types::{ContainerConfig, ContainerId, ContainerName, SnapshotKey};
+
+use crate::{
+    config::Config,
+    container::{Container, Phase, View},
+    error::Error,
+    events::{Action, Events},
+    launch::Launcher,
+    names,
+    presence::Presence,
+    process,
+    record::{Durability, Record, Records, State},
+    spec::{Exit, Root, Source, Spec},
+    store::Store,
+    table::Table,
+};
+
+mod exec;
+mod finish;
+mod recover;
+mod start;
+mod stop;
+
+pub use exec::Exec;
+
+/// Host names of containers that were given none are this many digits of their id.
+const SHORT: usize = 12;
+
+/// How long a container lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until it is removed, or removes itself at its end.
+    Kept,
+    /// No longer than the stream of a `Run` call.
+    Stream,
+}
+
+/// All containers and what they need.
+pub struct Engine {
+    config: Config,
+    events: Events,
+    launcher: Launcher,
+    presence: Presence,
+    records: Arc<Records>,
+    store: Arc<dyn Store>,
+    table: Mutex<Table<Arc<Container>>>,
+}
+
+impl Engine {
+    /// Makes something known of what happens.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Finds a container by id, name or unique id prefix.
+    pub fn find(&self, text: &str) -> Result<Arc<Container>, Error> {
+        self.table().find(text)
+    }
+
+    /// A page of containers with ids above `after`; those that do not run only if `all`.
+    pub fn page(&self, after: &str, size: usize, all: bool) -> Vec<Arc<Container>> {
+        let table = self.table();
+        table.after(after).filter(|container| all || container.is_running()).take(size).cloned().collect()
+    }
+
+    /// Counts all containers and those that run.
+    pub fn count(&self) -> (usize, usize) {
+        let table = self.table();
+        table.after("").fold((0, 0), |(all, running), one| (all + 1, running + usize::from(one.is_running())))
+    }
+
+    /// "1" or "2".
+    pub fn cgroup_version(&self) -> &'static str {
+        self.launcher.cgroup_version()
+    }
+
+    /// A container as it is shown.
+    pub fn view(&self, container: &Container) -> View {
+        let record = container.record();
+        let has_log = !record.spec.has_no_log;
+        let log_path = if has_log { self.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() };
+        View { record, log_path }
+    }
+
+    /// Where a container's log is.
+    pub fn log_path(&self, id: &ContainerId) -> std::path::PathBuf {
+        self.records.dir(id).join("log.json")
+    }
+
+    /// Creates a container.
+    pub async fn create(
+        self: &Arc<Self>,
+        id: Option<ContainerId>,
+        name: Option<ContainerName>,
+        spec: Spec,
+        lifetime: Lifetime,
+    ) -> Result<Arc<Container>, Error> {
+        let engine = self.clone();
+        whole("creating the container", async move { engine.create_whole(id, name, spec, lifetime).await }).await
+    }
+
+    async fn create_whole(
+        &self,
+        id: Option<ContainerId>,
+        name: Option<ContainerName>,
+        spec: Spec,
+        lifetime: Lifetime,
+    ) -> Result<Arc<Container>, Error> {
+        self.launcher.check(&spec)?;
+        check_sources(&spec)?;
+        let id = id.map_or_else(names::new_id, Ok)?;
+        let (container, guard) = {
+            let mut table = self.table();
+            let name = table.free_name(name)?;
+            let mut record = Record::creating(id, name, spec);
+            record.is_run = lifetime == Lifetime::Stream;
+            let container = Container::new(record);
+            let guard = container.lifecycle.clone().try_lock_owned().expect("nobody else knows it yet");
+            table.insert(&container.id, &container.name, container.clone())?;
+            (container, guard)
+        };
+        if let Err(error) = self.prepare(&container).await {
+            self.undo_create(&container).await;
+            return Err(error);
+        }
+        drop(guard);
+        self.events.tell(Action::Create, &container.id, &container.name, None);
+        Ok(container)
+    }
+
+    /// Record, snapshot, merged process, record.
+    async fn prepare(&self, container: &Container) -> Result<(), Error> {
+        let record = container.record();
+        self.write(record.clone()).await?;
+        let (image_id, config) = match &record.spec.root {
+            Root::Image(image) => {
+                let prepared = self.store.prepare(&own_key(&record.id), image).await?;
+                (prepared.image_id, prepared.config)
+            }
+            Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
+        };
+        let process = process::merge(&config, &record.spec, &hostname(&record))?;
+        let record = container.change(|record| {
+            record.state = State::Created;
+            record.image_id = image_id;
+            record.process = process;
+        });
+        self.write(record).await
+    }
+
+    async fn undo_create(&self, container: &Container) {
+        let record = container.change(|record| record.state = State::Removing);
+        if let Err(error) = self.erase(&record).await {
+            // The record says `creating`: the next start of this service tries again.
+            tracing::warn!(container = %container.id, %error, "cannot undo a failed create");
+        }
+        self.forget(container, None);
+    }
+
+    /// Removes a container; one that runs only with `force`.
+    pub async fn delete(self: &Arc<Self>, container: Arc<Container>, force: bool) -> Result<(), Error> {
+        let engine = self.clone();
+        whole("removing the container", async move {
+            if container.is_running() {
+                if !force {
+                    return Err(Error::Running { id: container.id.to_string() });
+                }
+                engine.kill_and_wait(&container).await?;
+            }
+            let _guard = container.lifecycle.lock().await;
+            engine.delete_stopped(&container).await
+        })
+        .await
+    }
+
+    /// Removes a container that does not run. The caller holds its lifecycle.
+    async fn delete_stopped(&self, container: &Container) -> Result<(), Error> {
+        if container.is_running() {
+            return Err(Error::Running { id: container.id.to_string() });
+        }
+        if matches!(*container.phases().borrow(), Phase::Gone(_)) {
+            return Ok(());
+        }
+        let exit = container.record().exit;
+        let record = container.change(|record| record.state = State::Removing);
+        self.write(record.clone()).await?;
+        self.erase(&record).await?;
+        self.forget(container, exit);
+        self.events.tell(Action::Destroy, &container.id, &container.name, None);
+        Ok(())
+    }
+
+    /// Removes everything that a container has outside of memory; what is gone is no error.
+    async fn erase(&self, record: &Record) -> Result<(), Error> {
+        if let Root::Image(_) = record.spec.root {
+            let key = own_key(&record.id);
+            match self.store.remove(&key).await {
+                Err(Error::StoreRefused { reason, .. }) if reason == "FAULT_SNAPSHOT_HELD" => {
+                    // An earlier release did not reach the store.
+                    self.store.release(&key, record.id.as_str()).await?;
+                    self.store.remove(&key).await?;
+                }
+                result => result?,
+            }
+        }
+        let (launcher, records, id) = (self.launcher.clone(), self.records.clone(), record.id.clone());
+        let erase = move || {
+            launcher.sweep(&id)?;
+            records.remove(&id)
+        };
+        match record.durability() {
+            Durability::Unsynced => erase(),
+            Durability::Synced => blocking("removing the record", erase).await,
+        }
+    }
+
+    fn forget(&self, container: &Container, exit: Option<Exit>) {
+        self.table().remove(&container.id);
+        container.set_phase(Phase::Gone(exit));
+    }
+
+    /// Removes every container that does not run and returns their ids.
+    pub async fn prune(self: &Arc<Self>) -> Vec<String> {
+        let all = self.page("", usize::MAX, true);
+        let mut deleted = Vec::new();
+        for container in all.into_iter().filter(|container| !container.is_running()) {
+            let id = container.id.to_string();
+            match self.delete(container, false).await {
+                Ok(()) => deleted.push(id),
+                Err(error) => tracing::warn!(container = %id, %error, "cannot prune a container"),
+            }
+        }
+        deleted
+    }
+
+    /// Writes a record as durably as its container needs.
+    async fn write(&self, record: Record) -> Result<(), Error> {
+        match record.durability() {
+            // Three system calls into the page cache: cheaper than a change of threads.
+            Durability::Unsynced => self.records.write(&record, Durability::Unsynced),
+            Durability::Synced => {
+                let records = self.records.clone();
+                blocking("writing the record", move || records.write(&record, Durability::Synced)).await
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<Arc<Container>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The key of the snapshot that a container of an image has.
+fn own_key(id: &ContainerId) -> SnapshotKey {
+    SnapshotKey::parse(id.as_str()).expect("64 hex digits are a key")
+}
+
+/// The snapshot of a container, its own or its caller's.
+fn snapshot_key(record: &Record) -> SnapshotKey {
+    match &record.spec.root {
+        Root::Image(_) => own_key(&record.id),
+        Root::Snapshot(key) => key.clone(),
+    }
+}
+
+/// The host name of a container.
+fn hostname(record: &Record) -> String {
+    match record.spec.hostname.as_str() {
+        "" => record.id.as_str()[..SHORT].to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Sources of binds must exist, unless they may be made.
+fn check_sources(spec: &Spec) -> Result<(), Error> {
+    for mount in &spec.mounts {
+        if let Source::Bind { path, create: false } = &mount.source
+            && !path.exists()
+        {
+            return Err(Error::SourceNotFound { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Runs work to its end, even if the caller goes away.
+async fn whole<T: Send + 'static>(
+    what: &'static str,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.map_err(|_| Error::Lost { what })?
+}
+
+/// Runs blocking work on a thread for it.
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Lost { what })?
+}

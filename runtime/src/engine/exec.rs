@@ -1,0 +1,76 @@
+//! A further process in a running container: a plan that joins its namespaces, with a monitor of its own.
+
+use std::sync::Arc;
+
+use super::{Engine, blocking, hostname, whole};
+use crate::{
+    container::Container,
+    error::Error,
+    events::Action,
+    launch::Joining,
+    monitor::Monitor,
+    spec::TerminalSize,
+    stream::{Attachment, Wish},
+};
+
+/// What to execute.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment on top of the container's.
+    pub env: Vec<String>,
+    /// Working directory. Empty: the container's.
+    pub working_directory: String,
+    /// User. Empty: the container's.
+    pub user: String,
+    /// It has a terminal.
+    pub has_terminal: bool,
+    /// Standard input comes from the client.
+    pub has_stdin: bool,
+    /// All capabilities.
+    pub is_privileged: bool,
+    /// Size of the terminal.
+    pub size: TerminalSize,
+}
+
+impl Engine {
+    /// Executes in a running container. Without a wish the process is detached.
+    pub async fn exec(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exec: Exec,
+        wish: Option<Wish>,
+    ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
+        let (engine, container) = (self.clone(), container.clone());
+        whole("executing", async move { engine.exec_whole(container, exec, wish).await }).await
+    }
+
+    async fn exec_whole(
+        self: &Arc<Self>,
+        container: Arc<Container>,
+        exec: Exec,
+        wish: Option<Wish>,
+    ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
+        let host = container.running_monitor()?;
+        let record = container.record();
+        let job = Joining { hostname: hostname(&record), record, target: host.init.identity.clone(), exec };
+        let launcher = self.launcher.clone();
+        let launch = blocking("preparing the process", move || launcher.join(&job)).await?;
+        let monitor = Arc::new(Monitor::ready(launch).await?);
+        let attachment = match wish {
+            Some(wish) => Some(monitor.attach(wish).await?),
+            None => None,
+        };
+        monitor.start().await?;
+        self.events.tell(Action::ExecStart, &container.id, &container.name, None);
+        let (engine, watched) = (self.clone(), monitor.clone());
+        tokio::spawn(async move {
+            let exit = watched.exited().await;
+            watched.ended().await;
+            engine.launcher.forget_exec(&watched);
+            engine.events.tell(Action::ExecDie, &container.id, &container.name, Some(exit));
+        });
+        Ok((monitor, attachment))
+    }
+}

@@ -1,0 +1,80 @@
+//! The end of a run: exit status told at once, then monitor, cgroup and snapshot, in this order.
+//! A snapshot is free only after the monitor's end (it holds the overlay) and with an empty cgroup.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Engine, blocking, snapshot_key};
+use crate::{
+    container::{Container, Phase},
+    error::Error,
+    events::Action,
+    monitor::Monitor,
+    record::State,
+    spec::Exit,
+};
+
+/// How long a monitor may take to close a root file system after it reported the exit.
+const MONITOR_END: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Waits for the end of a running container and clears up after it.
+    pub(super) async fn finish(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
+        let exit = monitor.exited().await;
+        let _guard = container.lifecycle.lock().await;
+        self.tell_end(container, &exit);
+        if tokio::time::timeout(MONITOR_END, monitor.ended()).await.is_err() {
+            tracing::error!(container = %container.id, "the monitor reported the exit and does not end: killing it");
+            monitor.process.signal(9);
+            monitor.ended().await;
+        }
+        self.clear(container).await;
+        container.set_monitor(None);
+        let kept = match container.is_auto_remove() {
+            true => self.delete_stopped(container).await,
+            false => self.write(container.record()).await,
+        };
+        if let Err(error) = kept {
+            tracing::error!(container = %container.id, %error, "cannot record the end of the container");
+        }
+    }
+
+    /// Ends a container in memory and tells everybody.
+    pub(super) fn tell_end(&self, container: &Container, exit: &Exit) {
+        container.change(|record| {
+            record.state = State::Exited;
+            record.finished_at = Some(Timestamp::now());
+            record.exit = Some(exit.clone());
+        });
+        if exit.is_oom_killed {
+            self.events.tell(Action::Oom, &container.id, &container.name, None);
+        }
+        container.set_phase(Phase::Ended(exit.clone()));
+        self.events.tell(Action::Die, &container.id, &container.name, Some(exit.clone()));
+    }
+
+    /// Kills what is left, removes the cgroup, releases the snapshot. What fails is logged and swept later.
+    pub(super) async fn clear(&self, container: &Container) {
+        let (launcher, id) = (self.launcher.clone(), container.id.clone());
+        if let Err(error) = blocking("clearing the cgroup", move || launcher.clear(&id)).await {
+            tracing::error!(container = %container.id, %error, "cannot clear the cgroup of an ended container");
+            return;
+        }
+        if let Err(error) = self.release(container).await {
+            tracing::warn!(container = %container.id, %error, "cannot release the snapshot of an ended container");
+        }
+    }
+
+    /// Releases a container's snapshot; a store that is away is tried again for a while.
+    async fn release(&self, container: &Container) -> Result<(), Error> {
+        let key = snapshot_key(&container.record());
+        for wait in [100, 400, 1600] {
+            match self.store.release(&key, container.id.as_str()).await {
+                Err(Error::StoreUnavailable { .. }) => tokio::time::sleep(Duration::from_millis(wait)).await,
+                result => return result,
+            }
+        }
+        self.store.release(&key, container.id.as_str()).await
+    }
+}

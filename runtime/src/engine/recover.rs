@@ -1,0 +1,172 @@
+//! What a start of this service does with what an earlier one left: half-made and half-removed containers are
+//! removed, monitors found again, ended runs cleared up. Nothing here can keep the service from starting:
+//! a monitor that does not answer costs two seconds, a store that does not answer is asked again behind.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use strata_types::{ContainerId, SnapshotKey};
+
+use super::Engine;
+use crate::{
+    config::Config,
+    container::{Container, Phase},
+    error::Error,
+    events::Events,
+    identity,
+    launch::{self, Launcher},
+    monitor::{self, Monitor},
+    presence::Presence,
+    record::{Record, Records, Running, State},
+    spec::Exit,
+    store::{Listed, Store},
+};
+
+/// How long a monitor may take to answer at the start.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Between two attempts to reach a monitor, or the store.
+const AGAIN: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Opens the root and takes up what is there.
+    pub async fn open(
+        config: Config,
+        store: Arc<dyn Store>,
+        launcher: Launcher,
+        presence: Presence,
+    ) -> Result<Arc<Self>, Error> {
+        let records = Arc::new(Records::open(&config.root)?);
+        let loaded = records.load()?;
+        let engine = Arc::new(Self {
+            config,
+            events: Events::default(),
+            launcher,
+            presence,
+            records,
+            store,
+            table: Default::default(),
+        });
+        join_all(loaded.records.into_iter().map(|record| engine.clone().take_up(record))).await;
+        let sweeper = engine.clone();
+        tokio::spawn(async move { sweeper.sweep(loaded.damaged.into_iter().collect()).await });
+        Ok(engine)
+    }
+
+    async fn take_up(self: Arc<Self>, record: Record) {
+        let container = Container::new(record.clone());
+        if let Err(error) = self.table().insert(&container.id, &container.name, container.clone()) {
+            tracing::error!(container = %container.id, %error, "a container cannot be taken up");
+            return;
+        }
+        match record.state {
+            State::Creating => drop(container.change(|record| record.state = State::Removing)),
+            State::Created | State::Exited | State::Removing => {}
+            State::Running(running) => self.take_up_running(container, running).await,
+        }
+    }
+
+    async fn take_up_running(self: Arc<Self>, container: Arc<Container>, running: Running) {
+        let first = tokio::time::timeout(ANSWER, self.reconnect(&container, &running)).await;
+        let presence = self.presence.enter();
+        tokio::spawn(async move {
+            let mut attempt = first;
+            loop {
+                match attempt {
+                    Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
+                    Ok(Ok(None)) => break self.lost(&container).await,
+                    Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "a monitor is unreachable"),
+                    Err(_) => tracing::warn!(container = %container.id, "a monitor is unreachable: it does not answer"),
+                }
+                if let Some(process) = identity::Process::find(&running.monitor) {
+                    let _either = tokio::time::timeout(AGAIN, process.ended()).await;
+                }
+                attempt = tokio::time::timeout(ANSWER, self.reconnect(&container, &running)).await;
+            }
+            drop(presence);
+        });
+    }
+
+    /// Connects to a monitor; `None`: it has ended.
+    async fn reconnect(&self, container: &Container, running: &Running) -> Result<Option<Monitor>, Error> {
+        match identity::Process::find(&running.monitor) {
+            None => Ok(None),
+            Some(process) => {
+                let (control, exit) =
+                    (self.launcher.control(&container.id), launch::exit_record(&self.records.dir(&container.id)));
+                Monitor::reconnect(process, running, container.id.as_str(), &control, &exit).await
+            }
+        }
+    }
+
+    async fn take_over(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
+        container.set_monitor(Some(monitor.clone()));
+        container.set_phase(Phase::Running);
+        if container.record().is_run {
+            // The caller whose stream it hung on is gone with the service that had it.
+            let _ended = monitor.signal(9);
+        }
+        self.finish(container, monitor).await;
+    }
+
+    /// The monitor has ended without us: its exit record tells how the run did, or nobody can.
+    async fn lost(self: &Arc<Self>, container: &Arc<Container>) {
+        let _guard = container.lifecycle.lock().await;
+        let exit = monitor::exit_record_at(&launch::exit_record(&self.records.dir(&container.id)));
+        let exit = exit.unwrap_or_else(|| Exit::unknown("the monitor was lost"));
+        self.clear(container).await;
+        self.tell_end(container, &exit);
+        let kept = match container.is_auto_remove() {
+            true => self.delete_stopped(container).await,
+            false => self.write(container.record()).await,
+        };
+        if let Err(error) = kept {
+            tracing::error!(container = %container.id, %error, "cannot record the end of a lost container");
+        }
+    }
+
+    /// Finishes removals and gives back snapshots without an owner, as soon as the store can be reached.
+    async fn sweep(self: Arc<Self>, damaged: HashSet<String>) {
+        while let Err(error) = self.sweep_once(&damaged).await {
+            tracing::warn!(%error, "cannot sweep yet");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn sweep_once(self: &Arc<Self>, damaged: &HashSet<String>) -> Result<(), Error> {
+        for container in self.page("", usize::MAX, true) {
+            let _guard = container.lifecycle.lock().await;
+            if container.state() == State::Removing {
+                self.delete_stopped(&container).await?;
+            }
+        }
+        for snapshot in self.store.list().await? {
+            self.sweep_snapshot(&snapshot, damaged).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_snapshot(&self, snapshot: &Listed, damaged: &HashSet<String>) -> Result<(), Error> {
+        let Ok(key) = SnapshotKey::parse(snapshot.key.as_str()) else { return Ok(()) };
+        let is_id = |text: &str| ContainerId::parse(text).is_ok();
+        if is_id(&snapshot.holder) && !damaged.contains(&snapshot.holder) {
+            match self.find(&snapshot.holder) {
+                Ok(container) => {
+                    let _guard = container.lifecycle.lock().await;
+                    if !container.is_running() {
+                        self.store.release(&key, &snapshot.holder).await?;
+                    }
+                }
+                Err(_) => self.store.release(&key, &snapshot.holder).await?,
+            }
+        }
+        if is_id(&snapshot.key) && !damaged.contains(&snapshot.key) && self.find(&snapshot.key).is_err() {
+            tracing::info!(key = %key, "removing a snapshot whose container is gone");
+            self.store.remove(&key).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

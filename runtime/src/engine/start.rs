@@ -1,0 +1,163 @@
+//! From a record to a running process: snapshot, cgroup, plan, monitor, record, go.
+//! What fails is undone in reverse; the first error is the one that is told.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Engine, blocking, hostname, snapshot_key, whole};
+use crate::{
+    container::{Container, Phase},
+    error::Error,
+    events::Action,
+    launch::{Prepared, Users},
+    monitor::Monitor,
+    record::{Record, Running, State},
+    spec::{Exit, TerminalSize},
+    store::{Acquired, Volatile},
+    stream::{Attachment, Wish},
+    tree::{self, Found},
+};
+
+impl Engine {
+    /// Starts a container that does not run. With a wish, attaches before the process can say anything.
+    pub async fn start(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        size: TerminalSize,
+        wish: Option<Wish>,
+    ) -> Result<Option<Attachment>, Error> {
+        let (engine, container) = (self.clone(), container.clone());
+        whole("starting the container", async move { engine.start_whole(&container, size, wish).await }).await
+    }
+
+    async fn start_whole(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        size: TerminalSize,
+        wish: Option<Wish>,
+    ) -> Result<Option<Attachment>, Error> {
+        let guard = container.lifecycle.lock().await;
+        match container.state() {
+            State::Running(_) => {
+                drop(guard);
+                return self.attach(container, wish).await;
+            }
+            State::Removing | State::Creating => return Err(Error::Removing { id: container.id.to_string() }),
+            State::Created | State::Exited => {}
+        }
+        if matches!(*container.phases().borrow(), Phase::Gone(_)) {
+            return Err(Error::NotFound { name: container.id.to_string() });
+        }
+        let presence = self.presence.enter();
+        let record = container.record();
+        match self.launch(container, &record, size, wish).await {
+            Ok((monitor, attachment)) => {
+                self.events.tell(Action::Start, &container.id, &container.name, None);
+                let (engine, container) = (self.clone(), container.clone());
+                tokio::spawn(async move {
+                    engine.finish(&container, monitor).await;
+                    drop(presence);
+                });
+                Ok(attachment)
+            }
+            Err(error) => {
+                self.undo_start(container, &record, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Attaches to a running container, if that is wished.
+    pub async fn attach(&self, container: &Container, wish: Option<Wish>) -> Result<Option<Attachment>, Error> {
+        match wish {
+            None => Ok(None),
+            Some(wish) => Ok(Some(container.running_monitor()?.attach(wish).await?)),
+        }
+    }
+
+    async fn launch(
+        &self,
+        container: &Container,
+        record: &Record,
+        size: TerminalSize,
+        wish: Option<Wish>,
+    ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
+        let volatile = if record.spec.is_volatile { Volatile::Yes } else { Volatile::No };
+        let acquired = self.store.acquire(&snapshot_key(record), record.id.as_str(), volatile).await?;
+        let users = self.users(&acquired).await?;
+        let job = Prepared {
+            record: record.clone(),
+            hostname: hostname(record),
+            mount: acquired.mount,
+            users,
+            size,
+            dir: self.records.dir(&record.id),
+        };
+        let launcher = self.launcher.clone();
+        let launch = blocking("preparing the container", move || launcher.launch(&job)).await?;
+        let monitor = Arc::new(Monitor::ready(launch).await?);
+        let record = container.change(|record| {
+            let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
+            record.state = State::Running(Running { init, monitor });
+            record.started_at = Some(Timestamp::now());
+            record.exit = None;
+        });
+        // The record must name the processes before the container's own code runs.
+        self.write(record).await?;
+        let attachment = match wish {
+            Some(wish) => Some(monitor.attach(wish).await?),
+            None => None,
+        };
+        monitor.start().await?;
+        container.set_monitor(Some(monitor.clone()));
+        container.set_phase(Phase::Running);
+        Ok((monitor, attachment))
+    }
+
+    /// Gives back what a failed start took. The record keeps its former state and gets the exit code.
+    async fn undo_start(&self, container: &Container, before: &Record, error: &Error) {
+        let launcher = self.launcher.clone();
+        let id = container.id.clone();
+        if let Err(error) = blocking("undoing a start", move || launcher.clear(&id)).await {
+            tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
+        }
+        if let Err(error) = self.store.release(&snapshot_key(before), container.id.as_str()).await {
+            tracing::warn!(container = %container.id, %error, "cannot release the snapshot of a failed start");
+        }
+        container.set_monitor(None);
+        let exit = Exit::code(error.exit_code());
+        let record = container.change(|record| {
+            record.state = before.state.clone();
+            record.started_at = before.started_at;
+            record.exit = Some(exit.clone());
+        });
+        let auto_remove = record.spec.auto_remove;
+        let kept = if auto_remove { self.delete_stopped(container).await } else { self.write(record).await };
+        if let Err(error) = kept {
+            tracing::warn!(container = %container.id, %error, "cannot record a failed start");
+        }
+        if !auto_remove {
+            container.set_phase(Phase::Ended(exit));
+        }
+    }
+
+    /// Reads passwd and group as the container will see them.
+    async fn users(&self, acquired: &Acquired) -> Result<Users, Error> {
+        Ok(Users { passwd: self.user_file(acquired, "passwd").await?, group: self.user_file(acquired, "group").await? })
+    }
+
+    async fn user_file(&self, acquired: &Acquired, file: &str) -> Result<Vec<u8>, Error> {
+        let limit = strata_oci::user::MAX_FILE_BYTES as u64;
+        let mount = &acquired.mount;
+        let trees = mount.upper.iter().chain(&mount.lowers).map(|path| path.as_path());
+        match tree::look_up(trees, "etc", file, limit) {
+            Found::Bytes(bytes) => Ok(bytes),
+            Found::Nothing => Ok(Vec::new()),
+            Found::Unsure => {
+                let bytes = self.store.read_file(&acquired.layers, &format!("/etc/{file}")).await?;
+                Ok(bytes.unwrap_or_default())
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Signals: kill, stop with a deadline, and the honest answer when a process does not die.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Engine, blocking};
+use crate::{container::Container, error::Error, events::Action, signal};
+
+/// How long a killed container may take to end before the caller is told that it hangs.
+const KILL_TIME: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Sends a signal to the first process.
+    pub fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
+        container.running_monitor()?.signal(number)?;
+        self.events.tell(Action::Kill, &container.id, &container.name, None);
+        Ok(())
+    }
+
+    /// Sends the stop signal, waits up to `timeout`, then kills.
+    pub async fn stop(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        timeout: Duration,
+        number: Option<i32>,
+    ) -> Result<(), Error> {
+        if !container.is_running() {
+            return Ok(());
+        }
+        let own = container.record().process.stop_signal;
+        let number = number.map_or_else(|| signal::parse("stop_signal", &own), Ok)?;
+        if !timeout.is_zero() {
+            match self.kill(container, number) {
+                Ok(()) => {}
+                Err(Error::NotRunning { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if tokio::time::timeout(timeout, container.ended()).await.is_ok() {
+                return self.settled(container).await;
+            }
+        }
+        self.kill_and_wait(container).await?;
+        self.settled(container).await
+    }
+
+    /// Waits until the cgroup is gone and the snapshot free: what follows a stop may rely on it.
+    async fn settled(&self, container: &Container) -> Result<(), Error> {
+        drop(container.lifecycle.lock().await);
+        Ok(())
+    }
+
+    /// Kills every process of a container and waits for the end.
+    pub(super) async fn kill_and_wait(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+        match container.running_monitor() {
+            Ok(monitor) => {
+                let _ended = monitor.signal(9);
+                self.events.tell(Action::Kill, &container.id, &container.name, None);
+            }
+            // Started by nobody we can reach: the cgroup is what is left.
+            Err(_) if !container.is_running() => return Ok(()),
+            Err(_) => {
+                let (launcher, id) = (self.launcher.clone(), container.id.clone());
+                blocking("killing the cgroup", move || launcher.kill(&id)).await?;
+            }
+        }
+        match tokio::time::timeout(KILL_TIME, container.ended()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::StopPending { id: container.id.to_string() }),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What can go wrong in the runtime, and which fault each becomes on the wire (the one place where codes are chosen).
+//! Texts name the thing; causes stay in `source`.
+
+use std::{io, path::PathBuf};
+
+use strata_types::Invalid;
+use tonic::Code;
+
+/// Why the runtime refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of a request is malformed or missing.
+    #[error("{field}: {problem}")]
+    Argument {
+        /// Field of the request, as in the proto.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Neither image nor request say what to run.
+    #[error("no command specified")]
+    NoCommand,
+    /// No container has this id or name.
+    #[error("no such container: {name}")]
+    NotFound {
+        /// As asked for.
+        name: String,
+    },
+    /// Several ids start so.
+    #[error("{prefix:?} is the start of several container ids")]
+    Ambiguous {
+        /// As asked for.
+        prefix: String,
+    },
+    /// The name is in use.
+    #[error("the container name {name:?} is already in use by container {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Id of its holder.
+        holder: String,
+    },
+    /// The id is in use.
+    #[error("the container id {id} is already in use")]
+    IdTaken {
+        /// The id.
+        id: String,
+    },
+    /// It does not run.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// Id of the container.
+        id: String,
+    },
+    /// It runs.
+    #[error("container {id} is running: stop it first, or use force")]
+    Running {
+        /// Id of the container.
+        id: String,
+    },
+    /// It is being removed.
+    #[error("container {id} is being removed")]
+    Removing {
+        /// Id of the container.
+        id: String,
+    },
+    /// The process could not be started.
+    #[error("{text}")]
+    Start {
+        /// The step of init, or of the runtime, that failed.
+        step: String,
+        /// Error number of the kernel; 0: none.
+        errno: i32,
+        /// Exit code in Docker's terms: 126, 127 or 128.
+        exit_code: u32,
+        /// For people.
+        text: String,
+    },
+    /// A limit cannot be applied.
+    #[error("cannot apply limit {field}")]
+    Limit {
+        /// Field of the limits.
+        field: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Killed, but not ended.
+    #[error("container {id} was killed and has not ended: a process hangs in the kernel")]
+    StopPending {
+        /// Id of the container.
+        id: String,
+    },
+    /// Not there yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// The store has no such image.
+    #[error("no such image: {image}")]
+    ImageNotFound {
+        /// As asked for.
+        image: String,
+    },
+    /// The store cannot be reached.
+    #[error("cannot reach the store at {endpoint}: {problem}")]
+    StoreUnavailable {
+        /// Where it should be.
+        endpoint: String,
+        /// What happened.
+        problem: String,
+    },
+    /// The store refused.
+    #[error("the store refused to {attempt}: {message}")]
+    StoreRefused {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Reason of the fault: a name of the store's `Fault`.
+        reason: String,
+        /// The store's message.
+        message: String,
+    },
+    /// A host path to mount does not exist.
+    #[error("bind source path does not exist: {}", path.display())]
+    SourceNotFound {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another service works on this root.
+    #[error("another runtime works on {}", root.display())]
+    RootLocked {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// The user string cannot be resolved in the image.
+    #[error("unable to find user {user:?}")]
+    User {
+        /// The string.
+        user: String,
+        /// Why.
+        #[source]
+        source: strata_oci::user::Error,
+    },
+    /// A record on disk cannot be understood.
+    #[error("cannot read record {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file operation failed.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was attempted.
+        verb: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The monitor broke off the conversation.
+    #[error("the monitor of container {id} {problem}")]
+    Monitor {
+        /// Id of the container.
+        id: String,
+        /// What it did.
+        problem: String,
+    },
+    /// The host does not have what containers need.
+    #[error("this host cannot run containers")]
+    Host {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The cgroup of a container cannot be used.
+    #[error("cannot use the cgroup of container {id}")]
+    Cgroup {
+        /// Id of the container.
+        id: String,
+        /// Why.
+        #[source]
+        source: strata_oci::cgroup::Error,
+    },
+    /// A spec could not be turned into a plan.
+    #[error("cannot plan container {id}")]
+    Plan {
+        /// Id of the container.
+        id: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A thread of the runtime ended without an answer: it panicked.
+    #[error("{what} ended without an answer")]
+    Lost {
+        /// The work.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// A file operation that failed.
+    pub fn io(verb: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Io { verb, path: path.into(), source: source.into() }
+    }
+
+    /// A malformed field.
+    pub fn argument(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Argument { field: field.into(), problem: problem.into() }
+    }
+
+    /// A field that breaks the rule of its noun.
+    pub fn invalid(field: &'static str, invalid: Invalid) -> Self {
+        Self::argument(field, invalid.to_string())
+    }
+
+    /// The exit code that `docker run` would show for a failed start.
+    pub fn exit_code(&self) -> u32 {
+        match self {
+            Self::Start { exit_code, .. } => *exit_code,
+            _ => 128,
+        }
+    }
+}
+
+impl strata_rpc::Fault for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Argument { .. } | Self::NoCommand | Self::Ambiguous { .. } => Code::InvalidArgument,
+            Self::NotFound { .. } | Self::ImageNotFound { .. } | Self::SourceNotFound { .. } => Code::NotFound,
+            Self::NameTaken { .. } | Self::IdTaken { .. } => Code::AlreadyExists,
+            Self::NotRunning { .. }
+            | Self::Running { .. }
+            | Self::Removing { .. }
+            | Self::Start { .. }
+            | Self::Limit { .. }
+            | Self::User { .. }
+            | Self::StoreRefused { .. }
+            | Self::RootLocked { .. } => Code::FailedPrecondition,
+            Self::StopPending { .. } => Code::DeadlineExceeded,
+            Self::Unsupported { .. } => Code::Unimplemented,
+            Self::StoreUnavailable { .. } => Code::Unavailable,
+            Self::Record { .. }
+            | Self::Io { .. }
+            | Self::Monitor { .. }
+            | Self::Host { .. }
+            | Self::Cgroup { .. }
+            | Self::Plan { .. }
+            | Self::Lost { .. } => Code::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Argument { .. } | Self::NoCommand => "FAULT_INVALID_ARGUMENT",
+            Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
+            Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
+            Self::NameTaken { .. } | Self::IdTaken { .. } => "FAULT_NAME_TAKEN",
+            Self::NotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
+            Self::Running { .. } => "FAULT_RUNNING",
+            Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
+            Self::Start { .. } | Self::User { .. } => "FAULT_START_FAILED",
+            Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
+            Self::StopPending { .. } => "FAULT_STOP_PENDING",
+            Self::Unsupported { .. } => "FAULT_UNSUPPORTED",
+            Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
+            Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
+            Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
+            Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
+            Self::Record { .. }
+            | Self::Io { .. }
+            | Self::Monitor { .. }
+            | Self::Host { .. }
+            | Self::Cgroup { .. }
+            | Self::Plan { .. }
+            | Self::Lost { .. } => "FAULT_INTERNAL",
+        }
+    }
+
+    fn metadata(&self) -> Vec<(String, String)> {
+        let pairs: Vec<(&str, String)> = match self {
+            Self::Start { step, errno, exit_code, .. } => {
+                vec![("step", step.clone()), ("errno", errno.to_string()), ("exit_code", exit_code.to_string())]
+            }
+            Self::User { .. } => {
+                vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
+            }
+            Self::NameTaken { holder, .. } => vec![("holder", holder.clone())],
+            Self::IdTaken { id } => vec![("holder", id.clone())],
+            Self::Limit { field, .. } => vec![("field", field.clone())],
+            Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],
+            Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
+            _ => Vec::new(),
+        };
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn field(&self) -> Option<(String, String)> {
+        match self {
+            Self::Argument { field, problem } => Some((field.clone(), problem.clone())),
+            Self::NoCommand => Some(("spec.command".into(), self.to_string())),
+            _ => None,
+        }
+    }
+
+    fn resource(&self) -> Option<(String, String)> {
+        match self {
+            Self::NotFound { name } => Some(("container".into(), name.clone())),
+            Self::ImageNotFound { image } => Some(("image".into(), image.clone())),
+            Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The runtime's services on the wire: translation only, the work is in `engine`.
+
+use strata_rpc::{fault, to_status};
+use tonic::Status;
+
+use crate::error::Error;
+
+pub mod containers;
+mod convert;
+pub mod streams;
+pub mod system;
+
+/// Answers with a fault.
+fn refuse(error: Error) -> Status {
+    if let Error::Lost { what } = &error {
+        tracing::error!(what, "a task of the runtime panicked");
+    }
+    tracing::debug!(error = fault::chain(&error), "refused");
+    to_status(&error)
+}

@@ -1,0 +1,209 @@
+//! ContainerService.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::Stream;
+use strata_proto::runtime::v1::{self as wire, container_service_server::ContainerService};
+use strata_rpc::{Drain, pages, to_status};
+use tokio::sync::mpsc;
+use tokio_stream::{
+    StreamExt,
+    wrappers::{BroadcastStream, ReceiverStream},
+};
+use tonic::{Request, Response, Status};
+
+use super::{convert, refuse};
+use crate::{
+    container::Container,
+    engine::{Engine, Lifetime},
+    error::Error,
+    logs::{self, Line},
+    signal,
+};
+
+/// Log lines on their way to a slow reader.
+const LINES: usize = 64;
+
+/// The service.
+pub struct Containers {
+    engine: Arc<Engine>,
+    drain: Drain,
+}
+
+impl Containers {
+    /// A service over an engine; streams end with `drain`.
+    pub fn new(engine: Arc<Engine>, drain: Drain) -> Self {
+        Self { engine, drain }
+    }
+
+    fn find(&self, text: &str) -> Result<Arc<Container>, Status> {
+        self.engine.find(text).map_err(refuse)
+    }
+
+    fn show(&self, container: &Container) -> Option<wire::Container> {
+        Some(convert::container(self.engine.view(container)))
+    }
+}
+
+type Lines = Pin<Box<dyn Stream<Item = Result<wire::ReadLogsResponse, Status>> + Send>>;
+type Happenings = Pin<Box<dyn Stream<Item = Result<wire::WatchEventsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ContainerService for Containers {
+    async fn create_container(
+        &self,
+        request: Request<wire::CreateContainerRequest>,
+    ) -> Result<Response<wire::CreateContainerResponse>, Status> {
+        let request = request.into_inner();
+        let id = convert::id("id", request.id).map_err(refuse)?;
+        let (name, spec) = convert::spec(request.spec).map_err(refuse)?;
+        let container = self.engine.create(id, name, spec, Lifetime::Kept).await.map_err(refuse)?;
+        let container = self.show(&container);
+        Ok(Response::new(wire::CreateContainerResponse { container, warnings: Vec::new() }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<wire::StartContainerRequest>,
+    ) -> Result<Response<wire::StartContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let size = convert::size(request.terminal_size).map_err(refuse)?.unwrap_or_default();
+        self.engine.start(&container, size, None).await.map_err(refuse)?;
+        Ok(Response::new(wire::StartContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn get_container(
+        &self,
+        request: Request<wire::GetContainerRequest>,
+    ) -> Result<Response<wire::GetContainerResponse>, Status> {
+        let container = self.find(&request.into_inner().container)?;
+        Ok(Response::new(wire::GetContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<wire::ListContainersRequest>,
+    ) -> Result<Response<wire::ListContainersResponse>, Status> {
+        let request = request.into_inner();
+        let after = pages::decode(&request.page_token).map_err(|error| to_status(&error))?.unwrap_or_default();
+        let size = pages::size(request.page_size);
+        let mut page = self.engine.page(&after, size + 1, request.all);
+        let next_page_token = pages::cut(&mut page, size, |container| container.id.to_string());
+        let containers = page.iter().map(|container| convert::container(self.engine.view(container))).collect();
+        Ok(Response::new(wire::ListContainersResponse { containers, next_page_token }))
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<wire::StopContainerRequest>,
+    ) -> Result<Response<wire::StopContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let timeout = match request.timeout {
+            None => Duration::from_secs(10),
+            Some(timeout) => Duration::try_from(timeout)
+                .map_err(|_| refuse(Error::argument("timeout", "it is negative or not a duration")))?,
+        };
+        let number = match request.signal.as_str() {
+            "" => None,
+            text => Some(signal::parse("signal", text).map_err(refuse)?),
+        };
+        self.engine.stop(&container, timeout, number).await.map_err(refuse)?;
+        Ok(Response::new(wire::StopContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn kill_container(
+        &self,
+        request: Request<wire::KillContainerRequest>,
+    ) -> Result<Response<wire::KillContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let text = if request.signal.is_empty() { "KILL" } else { &request.signal };
+        let number = signal::parse("signal", text).map_err(refuse)?;
+        self.engine.kill(&container, number).map_err(refuse)?;
+        Ok(Response::new(wire::KillContainerResponse {}))
+    }
+
+    async fn delete_container(
+        &self,
+        request: Request<wire::DeleteContainerRequest>,
+    ) -> Result<Response<wire::DeleteContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = match self.engine.find(&request.container) {
+            Err(Error::NotFound { .. }) if request.allow_missing => {
+                return Ok(Response::new(wire::DeleteContainerResponse { id: String::new() }));
+            }
+            result => result.map_err(refuse)?,
+        };
+        let id = container.id.to_string();
+        self.engine.delete(container, request.force).await.map_err(refuse)?;
+        Ok(Response::new(wire::DeleteContainerResponse { id }))
+    }
+
+    async fn prune_containers(
+        &self,
+        _request: Request<wire::PruneContainersRequest>,
+    ) -> Result<Response<wire::PruneContainersResponse>, Status> {
+        Ok(Response::new(wire::PruneContainersResponse { deleted: self.engine.prune().await }))
+    }
+
+    async fn wait_container(
+        &self,
+        request: Request<wire::WaitContainerRequest>,
+    ) -> Result<Response<wire::WaitContainerResponse>, Status> {
+        let container = self.find(&request.into_inner().container)?;
+        let exit = tokio::select! {
+            exit = container.ended() => exit.map_err(refuse)?,
+            () = self.drain.cancelled() => return Err(Status::unavailable("the runtime is stopping; ask again")),
+        };
+        Ok(Response::new(wire::WaitContainerResponse { exit: Some(convert::exit(exit)) }))
+    }
+
+    type ReadLogsStream = Lines;
+
+    async fn read_logs(&self, request: Request<wire::ReadLogsRequest>) -> Result<Response<Lines>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let (sender, receiver) = mpsc::channel(LINES);
+        let (path, follow) = (self.engine.log_path(&container.id), request.follow);
+        let drain = self.drain.clone();
+        tokio::spawn(async move {
+            let reading = logs::read(path, request.tail, follow.then_some(container), &sender);
+            tokio::select! {
+                result = reading => if let Err(error) = result {
+                    let _reader_is_gone = sender.send(Err(error)).await;
+                },
+                () = sender.closed() => {}
+                () = drain.cancelled() => {}
+            }
+        });
+        let lines = ReceiverStream::new(receiver).map(|line| line.map(wire_line).map_err(refuse));
+        Ok(Response::new(Box::pin(lines)))
+    }
+
+    type WatchEventsStream = Happenings;
+
+    async fn watch_events(&self, _request: Request<wire::WatchEventsRequest>) -> Result<Response<Happenings>, Status> {
+        // Who lags behind misses the oldest events and goes on.
+        let events = BroadcastStream::new(self.engine.events().watch()).filter_map(Result::ok).map(|event| {
+            Ok(wire::WatchEventsResponse {
+                at: Some(convert::timestamp(event.at)),
+                action: event.action.as_str().to_owned(),
+                container_id: event.id.to_string(),
+                container_name: event.name.to_string(),
+                exit: event.exit.map(convert::exit),
+            })
+        });
+        let drained = self.drain.token().clone().cancelled_owned();
+        Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(events, drained))))
+    }
+}
+
+fn wire_line(line: Line) -> wire::ReadLogsResponse {
+    wire::ReadLogsResponse {
+        is_stderr: line.is_stderr,
+        written_at: line.written_at.map(convert::timestamp),
+        chunk: line.bytes.into(),
+    }
+}

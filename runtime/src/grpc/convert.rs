@@ -1,0 +1,389 @@
+//! Wire to domain and back. What comes in is checked here, once; every refusal names its field.
+
+use prost_types::Timestamp as WireTimestamp;
+use strata_proto::runtime::v1 as wire;
+use strata_types::{ContainerId, ContainerName, SnapshotKey};
+
+use crate::{
+    container::View,
+    error::Error,
+    record::State,
+    signal,
+    spec::{self, Exit, ExitKind, Limits, Mount, Network, Root, Source, Spec, TerminalSize},
+};
+
+/// The most text in all strings of one spec: what `execve` would refuse anyway.
+const MAX_TEXT: usize = 2 << 20;
+
+/// Parses an id that a client may choose.
+pub fn id(field: &'static str, text: String) -> Result<Option<ContainerId>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    ContainerId::parse(text).map(Some).map_err(|invalid| Error::invalid(field, invalid))
+}
+
+/// Parses a spec and the name in it.
+pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>, Spec), Error> {
+    let spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
+    let name = match spec.name.is_empty() {
+        true => None,
+        false => Some(ContainerName::parse(spec.name).map_err(|invalid| Error::invalid("spec.name", invalid))?),
+    };
+    let entry_point = spec.entry_point.map(|entry_point| entry_point.args);
+    texts("spec.command", &spec.command)?;
+    texts("spec.entry_point.args", entry_point.as_deref().unwrap_or_default())?;
+    environment("spec.env", &spec.env)?;
+    for (field, text) in [("spec.working_directory", &spec.working_directory), ("spec.user", &spec.user)] {
+        one_text(field, text)?;
+    }
+    capabilities("spec.cap_add", &spec.cap_add)?;
+    capabilities("spec.cap_drop", &spec.cap_drop)?;
+    if !spec.stop_signal.is_empty() {
+        signal::parse("spec.stop_signal", &spec.stop_signal)?;
+    }
+    let domain = Spec {
+        root: root(spec.root)?,
+        command: spec.command,
+        entry_point,
+        env: spec.env,
+        working_directory: spec.working_directory,
+        user: spec.user,
+        has_terminal: spec.has_terminal,
+        has_stdin: spec.has_stdin,
+        hostname: hostname(spec.hostname)?,
+        network: network(spec.network)?,
+        mounts: mounts(spec.mounts)?,
+        is_root_read_only: spec.is_root_read_only,
+        limits: limits(spec.limits.unwrap_or_default())?,
+        cap_add: spec.cap_add,
+        cap_drop: spec.cap_drop,
+        is_privileged: spec.is_privileged,
+        auto_remove: spec.auto_remove,
+        labels: spec.labels.into_iter().collect(),
+        stop_signal: spec.stop_signal,
+        is_volatile: spec.is_volatile,
+        has_no_log: spec.has_no_log,
+    };
+    Ok((name, domain))
+}
+
+fn root(root: Option<wire::container_spec::Root>) -> Result<Root, Error> {
+    match root {
+        Some(wire::container_spec::Root::Image(image)) if !image.is_empty() => Ok(Root::Image(image)),
+        Some(wire::container_spec::Root::SnapshotKey(key)) => {
+            let key = SnapshotKey::parse(key).map_err(|invalid| Error::invalid("spec.snapshot_key", invalid))?;
+            Ok(Root::Snapshot(key))
+        }
+        _ => Err(Error::argument("spec.root", "an image or a snapshot key is needed")),
+    }
+}
+
+fn network(number: i32) -> Result<Network, Error> {
+    match wire::NetworkMode::try_from(number) {
+        Ok(wire::NetworkMode::Unspecified | wire::NetworkMode::None) => Ok(Network::None),
+        Ok(wire::NetworkMode::Host) => Ok(Network::Host),
+        Err(_) => Err(Error::argument("spec.network", format!("there is no network mode {number}"))),
+    }
+}
+
+/// Linux takes 64 bytes; what is in the name ends up in /etc/hosts.
+fn hostname(name: String) -> Result<String, Error> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.len() > 64 || !name.bytes().all(is_plain) || name.starts_with(['-', '.']) {
+        return Err(Error::argument("spec.hostname", format!("invalid host name {name:?}")));
+    }
+    Ok(name)
+}
+
+fn limits(limits: wire::Limits) -> Result<Limits, Error> {
+    let some = |value: Option<u64>| value.filter(|value| *value != 0);
+    let memory_bytes = some(limits.memory_bytes);
+    if memory_bytes.is_some_and(|bytes| bytes < spec::MIN_MEMORY_BYTES || bytes > i64::MAX as u64 / 2) {
+        return Err(Error::argument("spec.limits.memory_bytes", "the minimum memory limit is 6 MiB"));
+    }
+    let nano_cpus = some(limits.nano_cpus);
+    // The kernel's least quota is 1 ms of a 100 ms period.
+    if nano_cpus.is_some_and(|nano| !(10_000_000..=1_000_000_000_000_000).contains(&nano)) {
+        return Err(Error::argument("spec.limits.nano_cpus", "it must be at least a hundredth of a core"));
+    }
+    let pids = some(limits.pids);
+    if pids.is_some_and(|pids| pids > i64::MAX as u64) {
+        return Err(Error::argument("spec.limits.pids", "it is too large"));
+    }
+    Ok(Limits { memory_bytes, nano_cpus, pids })
+}
+
+fn mounts(mounts: Vec<wire::MountSpec>) -> Result<Vec<Mount>, Error> {
+    let mut parsed: Vec<Mount> = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.into_iter().enumerate() {
+        let field = format!("spec.mounts[{index}]");
+        let mount = one_mount(&field, mount)?;
+        if parsed.iter().any(|other| other.target == mount.target) {
+            return Err(Error::argument(format!("{field}.target"), format!("duplicate mount point {}", mount.target)));
+        }
+        parsed.push(mount);
+    }
+    Ok(parsed)
+}
+
+fn one_mount(field: &str, mount: wire::MountSpec) -> Result<Mount, Error> {
+    let target = path(&format!("{field}.target"), &mount.target)?;
+    if target == "/" {
+        return Err(Error::argument(format!("{field}.target"), "the root itself cannot be mounted over"));
+    }
+    let source = match mount.source {
+        Some(wire::mount_spec::Source::Bind(bind)) => {
+            Source::Bind { path: path(&format!("{field}.bind.path"), &bind.path)?.into(), create: bind.create }
+        }
+        Some(wire::mount_spec::Source::Tmpfs(tmpfs)) => {
+            Source::Tmpfs { size_bytes: tmpfs.size_bytes, mode: mode(&format!("{field}.tmpfs.mode"), tmpfs.mode)? }
+        }
+        Some(wire::mount_spec::Source::Bytes(bytes)) => {
+            if bytes.data.len() > spec::MAX_BYTES_MOUNT {
+                return Err(Error::argument(format!("{field}.bytes.data"), "it holds more than 1 MiB"));
+            }
+            Source::Bytes { mode: mode(&format!("{field}.bytes.mode"), bytes.mode)?, data: bytes.data.to_vec() }
+        }
+        None => return Err(Error::argument(format!("{field}.source"), "it is missing")),
+    };
+    Ok(Mount { target, is_read_only: mount.is_read_only, source })
+}
+
+/// Parses an absolute path and drops "." and doubled slashes; ".." has no place in it.
+fn path(field: &str, text: &str) -> Result<String, Error> {
+    let wrong = |problem: &str| Err(Error::argument(field, format!("{text:?} {problem}")));
+    if !text.starts_with('/') {
+        return wrong("is not an absolute path");
+    }
+    if text.contains('\0') || text.len() > 4095 {
+        return wrong("is not a path");
+    }
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") {
+        return wrong("leads upwards");
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn mode(field: &str, mode: u32) -> Result<u32, Error> {
+    if mode > 0o7777 { Err(Error::argument(field, format!("{mode:o} are not permission bits"))) } else { Ok(mode) }
+}
+
+fn one_text(field: &str, text: &str) -> Result<(), Error> {
+    if text.contains('\0') || text.len() > MAX_TEXT {
+        return Err(Error::argument(field, "it holds a NUL byte or is too long"));
+    }
+    Ok(())
+}
+
+/// Checks arguments: no NUL, not more than `execve` takes.
+pub fn texts(field: &str, texts: &[String]) -> Result<(), Error> {
+    if texts.iter().map(|text| text.len() + 1).sum::<usize>() > MAX_TEXT {
+        return Err(Error::argument(field, "the argument list is too long"));
+    }
+    texts.iter().try_for_each(|text| one_text(field, text))
+}
+
+/// Checks an environment: no NUL, no empty name.
+pub fn environment(field: &str, env: &[String]) -> Result<(), Error> {
+    texts(field, env)?;
+    match env.iter().find(|pair| pair.is_empty() || pair.starts_with('=')) {
+        Some(pair) => Err(Error::argument(field, format!("{pair:?} has no name"))),
+        None => Ok(()),
+    }
+}
+
+fn capabilities(field: &'static str, list: &[String]) -> Result<(), Error> {
+    for name in list {
+        if !name.eq_ignore_ascii_case("ALL") {
+            strata_oci::capabilities::parse(name).map_err(|error| Error::argument(field, error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Parses a terminal size; 0 by 0 is as good as none.
+pub fn size(size: Option<wire::TerminalSize>) -> Result<Option<TerminalSize>, Error> {
+    let Some(size) = size.filter(|size| size.columns != 0 || size.rows != 0) else { return Ok(None) };
+    let number = |number: u32| {
+        u16::try_from(number).map_err(|_| Error::argument("terminal_size", format!("{number} is too large")))
+    };
+    Ok(Some(TerminalSize { columns: number(size.columns)?, rows: number(size.rows)? }))
+}
+
+/// A container as the wire shows it.
+pub fn container(view: View) -> wire::Container {
+    let View { record, log_path } = view;
+    let (state, pid) = match &record.state {
+        State::Creating | State::Created => (wire::ContainerState::Created, 0),
+        State::Running(running) => (wire::ContainerState::Running, running.init.pid),
+        State::Exited => (wire::ContainerState::Exited, 0),
+        State::Removing => (wire::ContainerState::Removing, 0),
+    };
+    let process = record.process;
+    wire::Container {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        spec: Some(wire_spec(record.name.as_str(), record.spec)),
+        image_id: record.image_id,
+        state: state.into(),
+        pid,
+        exit: record.exit.map(exit),
+        created_at: Some(timestamp(record.created_at)),
+        started_at: record.started_at.map(timestamp),
+        finished_at: record.finished_at.map(timestamp),
+        process: Some(wire::ResolvedProcess {
+            args: process.args,
+            env: process.env,
+            working_directory: process.working_directory,
+            user: process.user,
+            stop_signal: process.stop_signal,
+        }),
+        log_path,
+    }
+}
+
+fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
+    wire::ContainerSpec {
+        name: name.to_owned(),
+        root: Some(match spec.root {
+            Root::Image(image) => wire::container_spec::Root::Image(image),
+            Root::Snapshot(key) => wire::container_spec::Root::SnapshotKey(key.to_string()),
+        }),
+        command: spec.command,
+        entry_point: spec.entry_point.map(|args| wire::EntryPoint { args }),
+        env: spec.env,
+        working_directory: spec.working_directory,
+        user: spec.user,
+        has_terminal: spec.has_terminal,
+        has_stdin: spec.has_stdin,
+        hostname: spec.hostname,
+        network: match spec.network {
+            Network::None => wire::NetworkMode::None,
+            Network::Host => wire::NetworkMode::Host,
+        }
+        .into(),
+        mounts: spec.mounts.into_iter().map(wire_mount).collect(),
+        is_root_read_only: spec.is_root_read_only,
+        limits: Some(wire::Limits {
+            memory_bytes: spec.limits.memory_bytes,
+            nano_cpus: spec.limits.nano_cpus,
+            pids: spec.limits.pids,
+        }),
+        cap_add: spec.cap_add,
+        cap_drop: spec.cap_drop,
+        is_privileged: spec.is_privileged,
+        auto_remove: spec.auto_remove,
+        labels: spec.labels.into_iter().collect(),
+        stop_signal: spec.stop_signal,
+        is_volatile: spec.is_volatile,
+        has_no_log: spec.has_no_log,
+    }
+}
+
+/// Bytes mounts are secrets: they go in, never out.
+fn wire_mount(mount: Mount) -> wire::MountSpec {
+    let source = match mount.source {
+        Source::Bind { path, create } => {
+            wire::mount_spec::Source::Bind(wire::BindSource { path: path.to_string_lossy().into_owned(), create })
+        }
+        Source::Tmpfs { size_bytes, mode } => wire::mount_spec::Source::Tmpfs(wire::TmpfsSource { size_bytes, mode }),
+        Source::Bytes { mode, .. } => {
+            wire::mount_spec::Source::Bytes(wire::BytesSource { data: Default::default(), mode })
+        }
+    };
+    wire::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }
+}
+
+/// An exit status as the wire shows it.
+pub fn exit(exit: Exit) -> wire::ExitStatus {
+    let kind = match exit.kind {
+        ExitKind::Code(code) => wire::exit_status::Kind::Code(code),
+        ExitKind::Signal(signal) => wire::exit_status::Kind::Signal(signal),
+        ExitKind::Unknown(reason) => wire::exit_status::Kind::Unknown(reason),
+    };
+    wire::ExitStatus { kind: Some(kind), is_oom_killed: exit.is_oom_killed }
+}
+
+/// A point in time as the wire shows it.
+pub fn timestamp(at: jiff::Timestamp) -> WireTimestamp {
+    WireTimestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond().max(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire_spec() -> wire::ContainerSpec {
+        let root = Some(wire::container_spec::Root::Image("debian".into()));
+        wire::ContainerSpec { root, ..Default::default() }
+    }
+
+    fn refused(change: impl FnOnce(&mut wire::ContainerSpec)) -> String {
+        let mut message = wire_spec();
+        change(&mut message);
+        match spec(Some(message)) {
+            Err(Error::Argument { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn mount(target: &str, source: wire::mount_spec::Source) -> wire::MountSpec {
+        wire::MountSpec { target: target.into(), is_read_only: false, source: Some(source) }
+    }
+
+    fn bind(path: &str) -> wire::mount_spec::Source {
+        wire::mount_spec::Source::Bind(wire::BindSource { path: path.into(), create: false })
+    }
+
+    #[test]
+    fn the_least_spec_is_an_image() {
+        let (name, parsed) = spec(Some(wire_spec())).unwrap();
+        assert!(name.is_none());
+        assert_eq!(parsed.root, Root::Image("debian".into()));
+        assert_eq!(parsed.network, Network::None);
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_by_its_field() {
+        assert_eq!(refused(|spec| spec.root = None), "spec.root");
+        assert_eq!(refused(|spec| spec.name = "-x".into()), "spec.name");
+        assert_eq!(refused(|spec| spec.network = 7), "spec.network");
+        assert_eq!(refused(|spec| spec.env = vec!["=x".into()]), "spec.env");
+        assert_eq!(refused(|spec| spec.command = vec!["a\0b".into()]), "spec.command");
+        assert_eq!(refused(|spec| spec.command = vec!["x".repeat(3 << 20)]), "spec.command");
+        assert_eq!(refused(|spec| spec.cap_add = vec!["CAP_NOPE".into()]), "spec.cap_add");
+        assert_eq!(refused(|spec| spec.stop_signal = "NOPE".into()), "spec.stop_signal");
+        assert_eq!(refused(|spec| spec.hostname = "a\n1.2.3.4 b".into()), "spec.hostname");
+        let limits = wire::Limits { memory_bytes: Some(4096), ..Default::default() };
+        assert_eq!(refused(|spec| spec.limits = Some(limits)), "spec.limits.memory_bytes");
+        for target in ["relative", "/a/../b", "/a\0b"] {
+            assert_eq!(refused(|spec| spec.mounts = vec![mount(target, bind("/x"))]), "spec.mounts[0].target");
+        }
+        assert_eq!(refused(|spec| spec.mounts = vec![mount("/", bind("/x"))]), "spec.mounts[0].target");
+        assert_eq!(refused(|spec| spec.mounts = vec![mount("/a", bind("x"))]), "spec.mounts[0].bind.path");
+        let twice = vec![mount("/a", bind("/x")), mount("//a/.", bind("/y"))];
+        assert_eq!(refused(|spec| spec.mounts = twice), "spec.mounts[1].target");
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_no_limit() {
+        let mut message = wire_spec();
+        message.limits = Some(wire::Limits { memory_bytes: Some(0), nano_cpus: Some(0), pids: Some(0) });
+        assert_eq!(spec(Some(message)).unwrap().1.limits, Limits::default());
+    }
+
+    #[test]
+    fn secrets_go_in_and_never_out() {
+        let bytes = wire::mount_spec::Source::Bytes(wire::BytesSource { data: b"hunter2"[..].into(), mode: 0 });
+        let mut message = wire_spec();
+        message.mounts = vec![mount("/run/secrets/x", bytes)];
+        let (_, parsed) = spec(Some(message)).unwrap();
+        assert!(!format!("{parsed:?}").contains("hunter2") && !format!("{parsed:?}").contains("104, 117"));
+        match &super::wire_spec("n", parsed).mounts[0].source {
+            Some(wire::mount_spec::Source::Bytes(bytes)) => assert!(bytes.data.is_empty()),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! SystemService.
+
+use std::sync::Arc;
+
+use strata_proto::{
+    runtime::v1::{GetInfoRequest, GetInfoResponse, system_service_server::SystemService},
+    types::v1::{Fact, ServiceInfo},
+};
+use tonic::{Request, Response, Status};
+
+use crate::engine::Engine;
+
+/// The service.
+pub struct System {
+    engine: Arc<Engine>,
+}
+
+impl System {
+    /// A service over an engine.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl SystemService for System {
+    async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+        let (all, running) = self.engine.count();
+        let facts = [
+            ("Containers", all.to_string()),
+            ("Running", running.to_string()),
+            ("Stopped", (all - running).to_string()),
+            ("Cgroup Version", self.engine.cgroup_version().to_owned()),
+            ("Kernel Version", rustix::system::uname().release().to_string_lossy().into_owned()),
+        ];
+        let facts = facts.map(|(label, value)| Fact { label: label.to_owned(), value }).into();
+        let info = ServiceInfo {
+            name: "runtime".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            root_path: self.engine.config().root.to_string_lossy().into_owned(),
+            facts,
+        };
+        Ok(Response::new(GetInfoResponse { info: Some(info) }))
+    }
+}

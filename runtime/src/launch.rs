@@ -1,0 +1,364 @@
+//! From a record to a monitor that has its plan: files, cgroup, OCI spec, plan, process. Blocking, on threads for it.
+//! The monitor runs a sealed copy of `strata-init` in memory: one for all, which no container can write to.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt},
+            net::UnixStream,
+            process::CommandExt,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use strata_init::{
+    plan::{self as init, Plan},
+    wire::{self, Frame},
+};
+use strata_oci::{
+    capabilities::CapabilitySet,
+    cgroup::{self, Accounting, Cgroup, Layout, Version},
+    plan::{ExecInputs, PlanInputs},
+};
+use strata_types::{ContainerId, Mount};
+
+use crate::{
+    config::Config,
+    engine::Exec,
+    error::Error,
+    monitor::{Launch, Monitor},
+    record::Record,
+    spec::{Spec, TerminalSize},
+};
+
+mod files;
+mod outline;
+
+/// Digits of an id in the name of its control socket: paths of sockets are short.
+const SOCKET_DIGITS: usize = 24;
+
+/// Paths of control sockets have at most this many bytes.
+const SOCKET_PATH: usize = 100;
+
+/// What every launch needs.
+#[derive(Clone)]
+pub struct Launcher(Arc<Inner>);
+
+struct Inner {
+    available: CapabilitySet,
+    config: Config,
+    execs: AtomicU64,
+    image: File,
+    layout: Layout,
+    thermal: Vec<String>,
+}
+
+/// A container that is about to be started.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its record.
+    pub record: Record,
+    /// Its host name.
+    pub hostname: String,
+    /// Its root file system.
+    pub mount: Mount,
+    /// The users of its image.
+    pub users: Users,
+    /// Size of its terminal.
+    pub size: TerminalSize,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// The files that name users and groups.
+#[derive(Debug)]
+pub struct Users {
+    /// /etc/passwd.
+    pub passwd: Vec<u8>,
+    /// /etc/group.
+    pub group: Vec<u8>,
+}
+
+/// A process that is about to be added to a running container.
+#[derive(Debug)]
+pub struct Joining {
+    /// Record of the container.
+    pub record: Record,
+    /// Its first process.
+    pub target: crate::record::Identity,
+    /// What to execute.
+    pub exec: Exec,
+    /// Host name of the container.
+    pub hostname: String,
+}
+
+impl Launcher {
+    /// Copies `strata-init` into memory and looks at the host once.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let beside = || strata_rpc::paths::sibling("strata-init").map_err(|e| Error::io("find", "strata-init", e));
+        let binary = config.file.init.clone().map_or_else(beside, Ok)?;
+        for dir in [config.run.join("c"), config.run.join("secrets")] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            made.map_err(|e| Error::io("create", dir, e))?;
+        }
+        let problem = |source: Box<dyn std::error::Error + Send + Sync>| Error::Host { source };
+        let inner = Inner {
+            available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
+            execs: AtomicU64::new(0),
+            image: sealed_copy(&binary)?,
+            layout: Layout::detect().map_err(|e| problem(e.into()))?,
+            thermal: strata_oci::default_spec::thermal_paths(),
+            config,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// "1" or "2": what `ctl info` shows.
+    pub fn cgroup_version(&self) -> &'static str {
+        if self.is_v2() { "2" } else { "1" }
+    }
+
+    fn is_v2(&self) -> bool {
+        self.0.layout.version() == Version::V2
+    }
+
+    /// Refuses what could never be started: capabilities that this service does not have.
+    pub fn check(&self, spec: &Spec) -> Result<(), Error> {
+        outline::check(self, spec)
+    }
+
+    /// Where the monitor of a container listens.
+    pub fn control(&self, id: &ContainerId) -> PathBuf {
+        self.0.config.run.join("c").join(&id.as_str()[..SOCKET_DIGITS])
+    }
+
+    /// Makes files and cgroup of a container, spawns its monitor and sends the plan. Nothing is left on failure.
+    pub fn launch(&self, job: &Prepared) -> Result<Launch, Error> {
+        let id = &job.record.id;
+        let result = self.try_launch(job);
+        if result.is_err()
+            && let Err(error) = self.clear(id)
+        {
+            tracing::warn!(container = %id, %error, "cannot clear up after a failed launch");
+        }
+        result
+    }
+
+    fn try_launch(&self, job: &Prepared) -> Result<Launch, Error> {
+        let record = &job.record;
+        let binds = files::prepare(job, &self.secrets(&record.id))?;
+        let identity = outline::identity(&record.process.user, &job.users)?;
+        let spec = outline::container(self, job, identity, binds)?;
+        let exit_record = exit_record(&job.dir);
+        remove_file(&exit_record)?;
+        let group = self.make_cgroup(&record.id, &spec)?;
+        let file = &self.0.config.file;
+        // The input of a build step has one source.
+        let streams = init::Streams { stdin: record.spec.has_stdin, stdin_once: record.is_run, terminal: None };
+        let log = init::Log {
+            path: job.dir.join("log.json"),
+            max_size: file.log_max_bytes,
+            max_files: file.log_max_files.max(1),
+        };
+        let inputs = PlanInputs {
+            cgroups: group.to_plan(),
+            cgroup_view: group.view(),
+            exit_record: Some(exit_record.clone()),
+            log: (!record.spec.has_no_log).then_some(log),
+            root: root_of(&job.mount),
+            streams,
+            ..PlanInputs::default()
+        };
+        let plan = outline::plan(&spec, &inputs)?;
+        self.spawn("monitor", &record.id, plan, self.control(&record.id), exit_record)
+    }
+
+    /// Spawns the monitor of a further process in a running container.
+    pub fn join(&self, job: &Joining) -> Result<Launch, Error> {
+        let record = &job.record;
+        let users = files::users_of(job.target.pid)?;
+        let user = if job.exec.user.is_empty() { &record.process.user } else { &job.exec.user };
+        let identity = outline::identity(user, &users)?;
+        let spec = outline::exec(self, job, identity)?;
+        let group = self.cgroup(&record.id)?;
+        let inputs = ExecInputs {
+            cgroups: group.to_plan(),
+            pid: job.target.pid,
+            start_time: job.target.started,
+            streams: init::Streams { stdin: job.exec.has_stdin, stdin_once: true, terminal: None },
+            ..ExecInputs::default()
+        };
+        let mut plan = outline::plan_exec(&spec, &inputs)?;
+        let number = self.0.execs.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}-{number}", &record.id.as_str()[..SOCKET_DIGITS], std::process::id());
+        let control = self.0.config.run.join("c").join(name);
+        let exit_record = control.with_extension("exit");
+        plan.exit_record = Some(exit_record.clone());
+        self.spawn("exec", &record.id, plan, control, exit_record)
+    }
+
+    /// Removes what the monitor of an exec leaves.
+    pub fn forget_exec(&self, monitor: &Monitor) {
+        // A socket that is left is swept when its container ends.
+        let _gone = remove_file(&monitor.control).and_then(|()| remove_file(&monitor.control.with_extension("exit")));
+    }
+
+    fn spawn(
+        &self,
+        role: &str,
+        id: &ContainerId,
+        mut plan: Plan,
+        control: PathBuf,
+        exit_record: PathBuf,
+    ) -> Result<Launch, Error> {
+        if control.as_os_str().len() > SOCKET_PATH {
+            let problem = io::Error::new(io::ErrorKind::InvalidInput, "the path of a control socket is too long");
+            return Err(Error::io("listen on", control, problem));
+        }
+        remove_file(&control)?;
+        plan.control_socket = Some(control.clone());
+        let image = format!("/proc/self/fd/{}", self.0.image.as_raw_fd());
+        let failed = |e: io::Error| Error::io("execute", "strata-init", e);
+        let (mut stream, theirs) = UnixStream::pair().map_err(failed)?;
+        // No process group of its own: the monitor calls setsid(2), which a group's leader may not.
+        let mut child = Command::new(image)
+            .arg0("strata-init")
+            .arg(role)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        if let Err(error) = wire::send(&mut stream, &Frame::Plan { bytes: plan.encode() }) {
+            let _ended_already = child.kill();
+            let _status = child.wait();
+            return Err(Error::Monitor { id: id.to_string(), problem: format!("did not take its plan: {error}") });
+        }
+        Ok(Launch { id: id.to_string(), child, stream, control, exit_record })
+    }
+
+    fn cgroup_name(&self, id: &ContainerId) -> String {
+        format!("/{}/{id}", self.0.config.file.cgroup_parent.trim_matches('/'))
+    }
+
+    fn make_cgroup(&self, id: &ContainerId, spec: &oci_spec::runtime::Spec) -> Result<Cgroup, Error> {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let create = || Cgroup::create(&self.0.layout, &self.cgroup_name(id), &resources, Accounting::No);
+        match create() {
+            // Left by an earlier run whose end was not seen.
+            Err(cgroup::Error::Exists { .. }) => {
+                self.kill(id)?;
+                self.cgroup(id)?.remove().map_err(|error| limit_error(id, error))?;
+                create()
+            }
+            result => result,
+        }
+        .map_err(|error| limit_error(id, error))
+    }
+
+    fn cgroup(&self, id: &ContainerId) -> Result<Cgroup, Error> {
+        Cgroup::open(&self.0.layout, &self.cgroup_name(id)).map_err(|error| limit_error(id, error))
+    }
+
+    /// Kills every process in a container's cgroup.
+    pub fn kill(&self, id: &ContainerId) -> Result<(), Error> {
+        let group = self.cgroup(id)?;
+        group.kill_all().map_err(|error| match error {
+            cgroup::Error::Unkillable { .. } => Error::StopPending { id: id.to_string() },
+            error => limit_error(id, error),
+        })
+    }
+
+    /// Kills what is left of a container's processes and removes cgroup, sockets and secrets.
+    pub fn clear(&self, id: &ContainerId) -> Result<(), Error> {
+        self.kill(id)?;
+        let group = self.cgroup(id)?;
+        group.remove().map_err(|error| limit_error(id, error))?;
+        self.sweep(id)
+    }
+
+    /// Removes sockets and secrets of a container.
+    pub fn sweep(&self, id: &ContainerId) -> Result<(), Error> {
+        remove_file(&self.control(id))?;
+        let secrets = self.secrets(id);
+        match fs::remove_dir_all(&secrets) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", secrets, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn secrets(&self, id: &ContainerId) -> PathBuf {
+        self.0.config.run.join("secrets").join(id.as_str())
+    }
+}
+
+/// Where the monitor of a container leaves the exit status.
+pub fn exit_record(dir: &Path) -> PathBuf {
+    dir.join("exit.json")
+}
+
+fn root_of(mount: &Mount) -> init::Root {
+    init::Root::Overlay {
+        lowers: mount.lowers.clone(),
+        upper: mount.upper.clone().unwrap_or_default(),
+        work: mount.work.clone().unwrap_or_default(),
+        options: mount.options.clone(),
+    }
+}
+
+/// A limit that cannot be applied, or a cgroup that cannot be used.
+fn limit_error(id: &ContainerId, error: cgroup::Error) -> Error {
+    let field = match &error {
+        cgroup::Error::NoController { field, .. }
+        | cgroup::Error::Unsupported { field, .. }
+        | cgroup::Error::Limit { field, .. } => field,
+        _ => return Error::Cgroup { id: id.to_string(), source: error },
+    };
+    let ours = match field.trim_start_matches("linux.resources.") {
+        field if field.starts_with("memory") => "limits.memory_bytes",
+        field if field.starts_with("cpu") => "limits.nano_cpus",
+        field if field.starts_with("pids") => "limits.pids",
+        _ => field,
+    };
+    Error::Limit { field: ours.to_owned(), source: error.into() }
+}
+
+/// Copies a binary into memory that nobody can change any more: CVE-2019-5736.
+fn sealed_copy(binary: &Path) -> Result<File, Error> {
+    let failed = |e: io::Error| Error::io("copy", binary, e);
+    let mut bytes = Vec::new();
+    File::open(binary).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // EXEC says that it is meant to be executed: sysctl vm.memfd_noexec. Linux 6.3
+    let memory = rustix::fs::memfd_create("strata-init", flags | MemfdFlags::EXEC)
+        .or_else(|_| rustix::fs::memfd_create("strata-init", flags));
+    let mut memory = File::from(memory.map_err(|e| failed(e.into()))?);
+    memory.write_all(&bytes).map_err(failed)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&memory, seals).map_err(|e| failed(e.into()))?;
+    // Open for reading only: a descriptor open for writing may make execve say ETXTBSY.
+    File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::CLOEXEC.bits() as i32)
+        .open(format!("/proc/self/fd/{}", memory.as_raw_fd()))
+        .map_err(failed)
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}

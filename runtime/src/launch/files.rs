@@ -1,0 +1,130 @@
+//! Files of a container that come from this service: hostname, hosts, resolv.conf, bytes; and the sources of its binds.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
+    io::Errno,
+};
+
+use super::{Prepared, Users};
+use crate::{
+    error::Error,
+    spec::{Network, Source},
+};
+
+/// A mount of the container, with its source on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Path on the host.
+    pub source: PathBuf,
+    /// Path in the container.
+    pub target: String,
+    /// It cannot be written through.
+    pub is_read_only: bool,
+}
+
+/// Makes the files and returns the binds of a container, parents before children.
+pub fn prepare(job: &Prepared, secrets: &Path) -> Result<Vec<Bind>, Error> {
+    let mounts = &job.record.spec.mounts;
+    let is_host = job.record.spec.network == Network::Host;
+    let own = [
+        ("hostname", format!("{}\n", job.hostname)),
+        ("hosts", hosts(&job.hostname)),
+        ("resolv.conf", if is_host { host_resolv_conf() } else { String::new() }),
+    ];
+    let mut binds = Vec::with_capacity(mounts.len() + own.len());
+    for (name, content) in own {
+        let target = format!("/etc/{name}");
+        if mounts.iter().any(|mount| mount.target == target) {
+            continue;
+        }
+        let source = job.dir.join(name);
+        write(&source, content.as_bytes(), 0o644)?;
+        binds.push(Bind { source, target, is_read_only: false });
+    }
+    for (index, mount) in mounts.iter().enumerate() {
+        let source = match &mount.source {
+            Source::Tmpfs { .. } => continue,
+            Source::Bind { path, create } => bind_source(path, *create)?,
+            Source::Bytes { data, mode } => {
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(secrets);
+                made.map_err(|e| Error::io("create", secrets, e))?;
+                let path = secrets.join(index.to_string());
+                write(&path, data, if *mode == 0 { 0o400 } else { *mode })?;
+                path
+            }
+        };
+        binds.push(Bind { source, target: mount.target.clone(), is_read_only: mount.is_read_only });
+    }
+    Ok(binds)
+}
+
+fn bind_source(path: &Path, create: bool) -> Result<PathBuf, Error> {
+    if !path.exists() {
+        if !create {
+            return Err(Error::SourceNotFound { path: path.to_owned() });
+        }
+        fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
+    }
+    Ok(path.to_owned())
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let failed = |e| Error::io("write", path, e);
+    // The same inode as before: a restart must not leave an old mount on an old file.
+    let opened = File::options().create(true).truncate(true).write(true).mode(mode).open(path);
+    let mut file = opened.map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    // Whatever the mask of this process is.
+    file.set_permissions(Permissions::from_mode(mode)).map_err(failed)
+}
+
+fn hosts(hostname: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n\
+         127.0.1.1\t{hostname}\n"
+    )
+}
+
+fn host_resolv_conf() -> String {
+    // A host without one has containers without one.
+    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// Reads passwd and group as the processes of a running container see them.
+pub fn users_of(pid: u32) -> Result<Users, Error> {
+    let path = format!("/proc/{pid}/root");
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = root.map_err(|e| Error::io("open", &path, e))?;
+    let file = |name: &str| -> Result<Vec<u8>, Error> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        // NONBLOCK: a container that made a FIFO of it must not hang this service.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = match openat2(&root, name, flags, Mode::empty(), resolve) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            Err(errno) => return Err(Error::io("open", format!("{path}/{name}"), errno)),
+        };
+        let failed = |e: std::io::Error| Error::io("read", format!("{path}/{name}"), e);
+        let kind = fstat(&opened).map_err(|e| failed(e.into()))?.st_mode;
+        if FileType::from_raw_mode(kind) != FileType::RegularFile {
+            return Ok(Vec::new());
+        }
+        let mut bytes = Vec::new();
+        let limit = strata_oci::user::MAX_FILE_BYTES as u64 + 1;
+        File::from(opened).take(limit).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    };
+    Ok(Users { passwd: file("etc/passwd")?, group: file("etc/group")? })
+}

@@ -1,0 +1,210 @@
+//! What a container gets, as an OCI runtime spec made from Docker's defaults, and the plan made from it.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount, MountBuilder, Spec as OciSpec,
+};
+use strata_init::plan::Plan;
+use strata_oci::{
+    default_spec::{self, Defaults, DeviceFilter},
+    plan::{ExecInputs, PlanInputs},
+    user::{self, Identity},
+};
+use strata_types::ContainerId;
+
+use super::{Joining, Launcher, Prepared, Users, files::Bind};
+use crate::{
+    config::Profile,
+    error::Error,
+    process,
+    record::Record,
+    spec::{Limits, Network, Source, Spec},
+};
+
+/// Scheduler period in microseconds, Docker's.
+const PERIOD: u64 = 100_000;
+
+/// Refuses capabilities that cannot be given.
+pub fn check(launcher: &Launcher, spec: &Spec) -> Result<(), Error> {
+    let settled = base(launcher, spec).capabilities();
+    settled.map(drop).map_err(|error| Error::argument("spec.cap_add", strata_rpc::fault::chain(&error)))
+}
+
+/// Resolves a user in the files of an image.
+pub fn identity(user: &str, users: &Users) -> Result<Identity, Error> {
+    let resolved = user::resolve(user, &users.passwd, &users.group);
+    resolved.map_err(|source| Error::User { user: user.to_owned(), source })
+}
+
+/// The spec of a container.
+pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, binds: Vec<Bind>) -> Result<OciSpec, Error> {
+    let record = &job.record;
+    let mut defaults = of_record(launcher, record, &job.hostname)?;
+    let mut env = record.process.env.clone();
+    process::add_home(&mut env, &identity.home);
+    defaults.args = record.process.args.clone();
+    defaults.cwd = PathBuf::from(&record.process.working_directory);
+    defaults.env = env;
+    defaults.console_size = record.spec.has_terminal.then_some((job.size.columns, job.size.rows));
+    defaults.identity = identity;
+    defaults.mounts = mounts(&record.spec, binds).map_err(|error| plan_error(&record.id, error))?;
+    defaults.resources = resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
+    if record.spec.is_privileged {
+        defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
+    }
+    defaults.build().map_err(|error| plan_error(&record.id, error))
+}
+
+/// The spec of a further process: the container's, with another process.
+pub fn exec(launcher: &Launcher, job: &Joining, identity: Identity) -> Result<OciSpec, Error> {
+    let (record, exec) = (&job.record, &job.exec);
+    let mut defaults = of_record(launcher, record, &job.hostname)?;
+    let mut env = record.process.env.clone();
+    env.retain(|pair| exec.has_terminal || !pair.starts_with("TERM="));
+    process::overlay(&mut env, &exec.env);
+    process::add_home(&mut env, &identity.home);
+    let directory = match exec.working_directory.as_str() {
+        "" => &record.process.working_directory,
+        directory => directory,
+    };
+    defaults.args = exec.args.clone();
+    defaults.cwd = PathBuf::from(directory);
+    defaults.env = env;
+    defaults.terminal = exec.has_terminal;
+    defaults.console_size = exec.has_terminal.then_some((exec.size.columns, exec.size.rows));
+    defaults.identity = identity;
+    if exec.is_privileged {
+        defaults.cap_add = vec!["ALL".to_owned()];
+        defaults.cap_drop = Vec::new();
+    }
+    defaults.build().map_err(|error| plan_error(&record.id, error))
+}
+
+fn of_record(launcher: &Launcher, record: &Record, hostname: &str) -> Result<Defaults, Error> {
+    let mut defaults = base(launcher, &record.spec);
+    defaults.cgroups_path = PathBuf::from(launcher.cgroup_name(&record.id));
+    defaults.hostname = Some(hostname.to_owned());
+    defaults.masked_paths = launcher.0.thermal.clone();
+    Ok(defaults)
+}
+
+fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
+    Defaults {
+        available: launcher.0.available,
+        cap_add: spec.cap_add.clone(),
+        cap_drop: spec.cap_drop.clone(),
+        device_filter: if launcher.is_v2() { DeviceFilter::Absent } else { DeviceFilter::Enforced },
+        network: match spec.network {
+            Network::None => default_spec::Network::None,
+            Network::Host => default_spec::Network::Host,
+        },
+        privileged: spec.is_privileged,
+        profile: match launcher.0.config.file.profile {
+            Profile::Docker => default_spec::Profile::Docker,
+            Profile::Strict => default_spec::Profile::Strict,
+        },
+        readonly: spec.is_root_read_only,
+        terminal: spec.has_terminal,
+        ..Defaults::default()
+    }
+}
+
+/// Binds and memory file systems, parents before children.
+fn mounts(spec: &Spec, binds: Vec<Bind>) -> Result<Vec<Mount>, oci_spec::OciSpecError> {
+    let mut mounts = Vec::new();
+    for bind in binds {
+        let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+        if bind.is_read_only {
+            options.push("rro".to_owned());
+        }
+        let mount = MountBuilder::default().destination(bind.target).typ("bind").source(bind.source).options(options);
+        mounts.push(mount.build()?);
+    }
+    for mount in &spec.mounts {
+        let Source::Tmpfs { size_bytes, mode } = &mount.source else { continue };
+        let mut options: Vec<String> = ["nosuid", "nodev", "noexec"].map(str::to_owned).into();
+        options.push(format!("mode={:o}", if *mode == 0 { 0o1777 } else { *mode }));
+        if *size_bytes != 0 {
+            options.push(format!("size={size_bytes}"));
+        }
+        if mount.is_read_only {
+            options.push("ro".to_owned());
+        }
+        let mount = MountBuilder::default().destination(&mount.target).typ("tmpfs").source("tmpfs").options(options);
+        mounts.push(mount.build()?);
+    }
+    mounts.sort_by_key(|mount| mount.destination().components().count());
+    Ok(mounts)
+}
+
+fn resources(limits: &Limits) -> Result<LinuxResources, oci_spec::OciSpecError> {
+    let mut resources = LinuxResources::default();
+    if let Some(bytes) = limits.memory_bytes {
+        let memory = LinuxMemoryBuilder::default().limit(bytes as i64).swap(bytes as i64 * 2).build()?;
+        resources.set_memory(Some(memory));
+    }
+    if let Some(nano) = limits.nano_cpus {
+        let quota = (u128::from(nano) * u128::from(PERIOD) / 1_000_000_000) as i64;
+        resources.set_cpu(Some(LinuxCpuBuilder::default().quota(quota).period(PERIOD).build()?));
+    }
+    if let Some(pids) = limits.pids {
+        resources.set_pids(Some(LinuxPidsBuilder::default().limit(pids as i64).build()?));
+    }
+    Ok(resources)
+}
+
+/// The plan of a spec. What a caller asked for and no plan can give is his to mend, not a defect.
+pub fn plan(spec: &OciSpec, inputs: &PlanInputs) -> Result<Plan, Error> {
+    strata_oci::plan::plan(spec, inputs).map_err(no_plan)
+}
+
+/// The plan of a further process.
+pub fn plan_exec(spec: &OciSpec, inputs: &ExecInputs) -> Result<Plan, Error> {
+    let process = spec.process().clone().unwrap_or_default();
+    strata_oci::plan::plan_exec(spec, &process, inputs).map_err(no_plan)
+}
+
+fn no_plan(error: strata_oci::plan::Error) -> Error {
+    Error::Start { step: "plan".to_owned(), errno: 0, exit_code: 128, text: strata_rpc::fault::chain(&error) }
+}
+
+fn plan_error(id: &ContainerId, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Plan { id: id.to_string(), source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{record::tests::spec, spec};
+
+    #[test]
+    fn limits_become_dockers_figures() {
+        let limits = Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(1_500_000_000), pids: Some(20) };
+        let resources = resources(&limits).unwrap();
+        let memory = resources.memory().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(128 << 20)));
+        let cpu = resources.cpu().clone().unwrap();
+        assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
+        assert_eq!(resources.pids().as_ref().unwrap().limit(), 20);
+    }
+
+    #[test]
+    fn mounts_go_parents_first_whatever_their_order() {
+        let mut spec = spec();
+        let tmpfs = |target: &str| spec::Mount {
+            target: target.into(),
+            is_read_only: false,
+            source: Source::Tmpfs { size_bytes: 4096, mode: 0 },
+        };
+        spec.mounts = vec![tmpfs("/a/b/c"), tmpfs("/a")];
+        let bind = Bind { source: "/x".into(), target: "/a/b".into(), is_read_only: true };
+
+        let mounts = mounts(&spec, vec![bind]).unwrap();
+
+        let targets: Vec<_> = mounts.iter().map(|mount| mount.destination().to_str().unwrap()).collect();
+        assert_eq!(targets, ["/a", "/a/b", "/a/b/c"]);
+        assert!(mounts[1].options().as_ref().unwrap().contains(&"rro".to_owned()));
+        assert!(mounts[0].options().as_ref().unwrap().contains(&"mode=1777".to_owned()));
+    }
+}

@@ -1,0 +1,64 @@
+//! The engine room: containers. `grpc` translates, `engine` decides, `launch` and `monitor` speak to `strata-init`,
+//! `peers` to the node's store. A container outlives this service: its monitor keeps it.
+
+use std::sync::Arc;
+
+use strata_proto::runtime::v1::{
+    container_service_server::ContainerServiceServer, stream_service_server::StreamServiceServer,
+    system_service_server::SystemServiceServer,
+};
+use strata_rpc::{Context, paths};
+use tonic::service::Routes;
+
+use crate::{
+    config::Config,
+    engine::Engine,
+    grpc::{containers::Containers, streams::Streams, system::System},
+    launch::Launcher,
+    peers::StorePeer,
+    presence::Presence,
+};
+
+pub mod config;
+pub mod container;
+pub mod engine;
+pub mod error;
+pub mod events;
+mod grpc;
+mod identity;
+pub mod launch;
+pub mod logs;
+mod monitor;
+mod names;
+mod peers;
+mod presence;
+mod process;
+pub mod record;
+mod signal;
+pub mod spec;
+pub mod store;
+pub mod stream;
+mod table;
+mod tree;
+
+/// The largest message that is taken: a container of many bytes mounts.
+const LARGEST: usize = 8 << 20;
+
+/// Makes the routes of the service.
+pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::BuildError> {
+    let file: config::File = context.load_config()?;
+    let store = StorePeer::new(file.store.as_deref())?;
+    // Sockets of two runtimes on one host must not meet: the root tells them apart.
+    let run = paths::run_dir().join("runtime");
+    let config = Config { root: context.root.clone(), run, file };
+    let launcher = Launcher::open(config.clone())?;
+    let (idle, peer) = (context.idle.clone(), store.clone());
+    let presence = Presence::new(move || Box::new(idle.busy()), move |until| peer.hold_session(until));
+    let engine = Engine::open(config, store, launcher, presence).await?;
+    let containers = Containers::new(engine.clone(), context.drain.clone());
+    let streams = Streams::new(engine.clone(), context.drain.clone());
+    let system = System::new(Arc::clone(&engine));
+    Ok(Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
+        .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
+        .add_service(SystemServiceServer::new(system)))
+}

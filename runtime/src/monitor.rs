@@ -1,0 +1,414 @@
+//! A monitor as this service sees it: a process that keeps one container (or one exec), spoken to in `wire` frames.
+//! The first conversation runs over the socketpair it was born with; attached clients, and a service that was
+//! restarted, use its control socket. It outlives this service.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Child,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use strata_init::{
+    plan,
+    wire::{Created, Decoder, ExitStatus, Frame},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    error::Error,
+    identity::Process,
+    record::Running,
+    spec::{Exit, ExitKind, MountPoint},
+    stream::{Attachment, Input, Output, Pace, Wish},
+};
+
+/// Chunks of output on their way to a client, 32 KiB each at most.
+const CHUNKS: usize = 16;
+
+/// How long a monitor may take to prepare a container or to execute its program.
+const PREPARED: Duration = Duration::from_secs(60);
+
+/// A monitor just spawned; the plan is on its way to it.
+#[derive(Debug)]
+pub struct Launch {
+    /// Id of the container.
+    pub id: String,
+    /// The process.
+    pub child: Child,
+    /// Our end of the socketpair.
+    pub stream: std::os::unix::net::UnixStream,
+    /// Its control socket.
+    pub control: PathBuf,
+    /// Where it will leave the exit status.
+    pub exit_record: PathBuf,
+}
+
+/// A monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The process it keeps.
+    pub init: Process,
+    /// The monitor itself.
+    pub process: Process,
+    /// Its control socket.
+    pub control: PathBuf,
+    id: String,
+    child: Mutex<Option<Child>>,
+    points: Vec<MountPoint>,
+    progress: watch::Receiver<Progress>,
+    start: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone)]
+enum Progress {
+    /// The process waits.
+    Waiting,
+    /// Its program runs.
+    Started,
+    /// It could not be executed.
+    Failed(Failure),
+    /// It has ended.
+    Exited(Exit),
+}
+
+#[derive(Debug, Clone)]
+struct Failure {
+    step: String,
+    errno: i32,
+    text: String,
+    code: i32,
+}
+
+impl Monitor {
+    /// Waits until the process of a launch exists and waits to be started.
+    pub async fn ready(launch: Launch) -> Result<Self, Error> {
+        let Launch { id, mut child, stream, control, exit_record } = launch;
+        match Self::converse(&id, &child, stream).await {
+            Ok((process, init, created, mut frames, writer)) => {
+                let (sender, progress) = watch::channel(Progress::Waiting);
+                tokio::spawn(async move { follow(&mut frames, &sender, &exit_record).await });
+                let points = created.into_iter().map(mount_point).collect();
+                let (child, start) = (Mutex::new(Some(child)), tokio::sync::Mutex::new(Some(writer)));
+                Ok(Self { init, process, control, id, child, points, progress, start })
+            }
+            Err(error) => {
+                // It ends by itself when the socketpair is closed; one that hangs must not stay.
+                let _reaped = tokio::task::spawn_blocking(move || {
+                    let _ended_already = child.kill();
+                    child.wait()
+                })
+                .await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn converse(
+        id: &str,
+        child: &Child,
+        stream: std::os::unix::net::UnixStream,
+    ) -> Result<(Process, Process, Vec<Created>, Frames, OwnedWriteHalf), Error> {
+        let broken = |problem: String| Error::Monitor { id: id.to_owned(), problem };
+        let process = Process::of(child.id())?;
+        let nonblocking = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        let (reader, writer) = nonblocking.map_err(|e| broken(format!("cannot be spoken to: {e}")))?.into_split();
+        let mut frames = Frames::new(reader);
+        let first = tokio::time::timeout(PREPARED, frames.next()).await;
+        match first.map_err(|_| broken("did not prepare the container in time".into()))? {
+            Ok(Some(Frame::Ready { pid, created })) => Ok((process, Process::of(pid)?, created, frames, writer)),
+            Ok(Some(Frame::Failed { step, errno, text, code })) => Err(Failure { step, errno, text, code }.into()),
+            Ok(None) => Err(broken("ended before the container was ready".into())),
+            Ok(Some(_)) => Err(broken("sent a frame out of turn".into())),
+            Err(error) => Err(broken(format!("broke off: {error}"))),
+        }
+    }
+
+    /// Connects to the monitor of a container that was started by an earlier service; `None`: it has ended.
+    pub async fn reconnect(
+        process: Process,
+        running: &Running,
+        id: &str,
+        control: &Path,
+        exit_record: &Path,
+    ) -> Result<Option<Self>, Error> {
+        let broken = |e: io::Error| Error::Monitor { id: id.to_owned(), problem: format!("cannot be reached: {e}") };
+        let hello = Frame::Hello { stdin: false, output: false, wait: false };
+        let connected = async {
+            let (reader, mut writer) = UnixStream::connect(control).await?.into_split();
+            writer.write_all(&hello.encode()).await?;
+            let mut frames = Frames::new(reader);
+            let state = frames.next().await?;
+            Ok::<_, io::Error>((frames, writer, state))
+        };
+        let (mut frames, writer, state) = match connected.await {
+            Ok(connected) => connected,
+            // Nobody listens: it is about to end.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                process.ended().await;
+                return Ok(None);
+            }
+            Err(error) => return Err(broken(error)),
+        };
+        let progress = match state {
+            Some(Frame::State { status: Some(status), .. }) => Progress::Exited(exit(&status)),
+            Some(Frame::State { status: None, .. }) => Progress::Started,
+            _ => return Err(broken(io::ErrorKind::InvalidData.into())),
+        };
+        // Its process may have ended meanwhile; then the monitor is about to say so.
+        let Some(init) = Process::find(&running.init) else {
+            process.ended().await;
+            return Ok(None);
+        };
+        let is_over = matches!(progress, Progress::Exited(_));
+        let (sender, progress) = watch::channel(progress);
+        let exit_record = exit_record.to_owned();
+        tokio::spawn(async move {
+            let _connected = writer;
+            if !is_over {
+                follow(&mut frames, &sender, &exit_record).await;
+            }
+        });
+        Ok(Some(Self {
+            init,
+            process,
+            control: control.to_owned(),
+            id: id.to_owned(),
+            child: Mutex::new(None),
+            points: Vec::new(),
+            progress,
+            start: tokio::sync::Mutex::new(None),
+        }))
+    }
+
+    /// Lets the process execute its program, and waits until it has.
+    pub async fn start(&self) -> Result<(), Error> {
+        let broken = |problem: String| Error::Monitor { id: self.id.clone(), problem };
+        let mut writer = self.start.lock().await.take().ok_or_else(|| broken("was told to start twice".into()))?;
+        let sent = writer.write_all(&Frame::Start.encode()).await;
+        sent.map_err(|e| broken(format!("cannot be told to start: {e}")))?;
+        let mut progress = self.progress.clone();
+        let begun = progress.wait_for(|progress| !matches!(progress, Progress::Waiting));
+        let begun = tokio::time::timeout(PREPARED, begun).await;
+        let begun = begun.map_err(|_| broken("did not start the process in time".into()))?;
+        match begun.map(|progress| progress.clone()) {
+            Ok(Progress::Failed(failure)) => Err(failure.into()),
+            Ok(Progress::Exited(Exit { kind: ExitKind::Unknown(reason), .. })) => Err(broken(reason)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(broken("ended".into())),
+        }
+    }
+
+    /// Waits for the end of the process.
+    pub async fn exited(&self) -> Exit {
+        let mut progress = self.progress.clone();
+        let over = progress.wait_for(|progress| matches!(progress, Progress::Exited(_) | Progress::Failed(_))).await;
+        match over.map(|progress| progress.clone()) {
+            Ok(Progress::Exited(exit)) => exit,
+            Ok(Progress::Failed(failure)) => Exit::code(failure.code.clamp(0, 255) as u32),
+            _ => Exit::unknown("the monitor was lost"),
+        }
+    }
+
+    /// Waits for the end of the monitor itself, and reaps it.
+    pub async fn ended(&self) {
+        self.process.ended().await;
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut child) = child {
+            // Readable pidfd: it is a zombie, this does not wait.
+            let _status = child.wait();
+        }
+    }
+
+    /// Mount points that had to be made in the root file system.
+    pub fn mount_points(&self) -> Vec<MountPoint> {
+        self.points.clone()
+    }
+
+    /// Sends a signal to the process it keeps.
+    pub fn signal(&self, number: i32) -> Result<(), Error> {
+        if self.init.signal(number) {
+            return Ok(());
+        }
+        let not_running = || Error::NotRunning { id: self.id.clone() };
+        if number < 32 {
+            return Err(not_running());
+        }
+        // Real-time signals have no name in safe Rust; the monitor sends them.
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.control).map_err(|_| not_running())?;
+        let hello = Frame::Hello { stdin: false, output: false, wait: false };
+        let timeout = stream.set_write_timeout(Some(Duration::from_secs(2)));
+        let sent = timeout
+            .and_then(|()| strata_init::wire::send(&mut stream, &hello))
+            .and_then(|()| strata_init::wire::send(&mut stream, &Frame::Signal { signal: number }));
+        sent.map_err(|_| not_running())
+    }
+
+    /// Connects to the standard streams.
+    pub async fn attach(&self, wish: Wish) -> Result<Attachment, Error> {
+        let broken = |e: io::Error| Error::Monitor { id: self.id.clone(), problem: format!("cannot be reached: {e}") };
+        let (reader, mut writer) = match UnixStream::connect(&self.control).await {
+            Ok(stream) => stream.into_split(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Err(Error::NotRunning { id: self.id.clone() });
+            }
+            Err(error) => return Err(broken(error)),
+        };
+        let hello = Frame::Hello { stdin: wish.has_stdin, output: true, wait: wish.pace == Pace::OfClient };
+        writer.write_all(&hello.encode()).await.map_err(broken)?;
+        let mut frames = Frames::new(reader);
+        match frames.next().await.map_err(broken)? {
+            Some(Frame::State { .. }) => {}
+            _ => return Err(Error::NotRunning { id: self.id.clone() }),
+        }
+        if let Some(size) = wish.size {
+            writer.write_all(&frame_of(Input::Resize(size)).encode()).await.map_err(broken)?;
+        }
+        let (output_sender, output) = mpsc::channel(CHUNKS);
+        let (input, inputs) = mpsc::channel(CHUNKS);
+        tokio::spawn(async move {
+            // Both halves end together: the monitor sees that this client is gone.
+            tokio::select! {
+                () = pass_output(frames, &output_sender) => {}
+                () = output_sender.closed() => {}
+                () = pass_input(inputs, writer) => {}
+            }
+        });
+        Ok(Attachment { input, output })
+    }
+}
+
+/// Reads frames into the progress until the end of the conversation.
+async fn follow(frames: &mut Frames, progress: &watch::Sender<Progress>, exit_record: &Path) {
+    loop {
+        match frames.next().await {
+            Ok(Some(Frame::Started)) => drop(progress.send_replace(Progress::Started)),
+            Ok(Some(Frame::Exited { status })) => {
+                progress.send_replace(Progress::Exited(exit(&status)));
+                return;
+            }
+            Ok(Some(Frame::Failed { step, errno, text, code })) => {
+                progress.send_replace(Progress::Failed(Failure { step, errno, text, code }));
+                return;
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                let exit = exit_record_at(exit_record).unwrap_or_else(|| Exit::unknown("the monitor was lost"));
+                progress.send_replace(Progress::Exited(exit));
+                return;
+            }
+        }
+    }
+}
+
+async fn pass_output(mut frames: Frames, output: &mpsc::Sender<Output>) {
+    loop {
+        let chunk = match frames.next().await {
+            Ok(Some(Frame::Stdout { bytes })) => Output::Stdout(Bytes::from(bytes)),
+            Ok(Some(Frame::Stderr { bytes })) => Output::Stderr(Bytes::from(bytes)),
+            Ok(Some(Frame::Exited { .. } | Frame::Failed { .. })) => Output::Ended,
+            Ok(Some(_)) => continue,
+            Ok(None) | Err(_) => Output::Lost,
+        };
+        let is_last = matches!(chunk, Output::Ended | Output::Lost);
+        if output.send(chunk).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Passes input on as long as there is some; never ends by itself, so that output goes on.
+async fn pass_input(mut inputs: mpsc::Receiver<Input>, mut writer: OwnedWriteHalf) {
+    while let Some(input) = inputs.recv().await {
+        if writer.write_all(&frame_of(input).encode()).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
+}
+
+fn frame_of(input: Input) -> Frame {
+    match input {
+        Input::Stdin(bytes) => Frame::Stdin { bytes: bytes.into() },
+        Input::EndOfInput => Frame::StdinClose,
+        Input::Resize(size) => Frame::Resize { size: plan::TerminalSize { rows: size.rows, columns: size.columns } },
+        Input::Signal(signal) => Frame::Signal { signal },
+    }
+}
+
+fn mount_point(created: Created) -> MountPoint {
+    MountPoint { path: created.path.to_string_lossy().into_owned(), inode: created.inode }
+}
+
+fn exit(status: &ExitStatus) -> Exit {
+    let kind = match status.signal {
+        0 => ExitKind::Code(status.code.clamp(0, 255) as u32),
+        signal => ExitKind::Signal(signal.unsigned_abs()),
+    };
+    Exit { kind, is_oom_killed: status.oom_killed }
+}
+
+/// The exit record of a monitor, as JSON.
+#[derive(serde::Deserialize)]
+struct ExitRecord {
+    code: i32,
+    signal: i32,
+    oom_killed: bool,
+}
+
+/// Reads the exit record that a monitor left.
+pub fn exit_record_at(path: &Path) -> Option<Exit> {
+    let bytes = std::fs::read(path).ok()?;
+    let record: ExitRecord = serde_json::from_slice(&bytes).ok()?;
+    let (code, signal, oom_killed) = (record.code, record.signal, record.oom_killed);
+    Some(exit(&ExitStatus { code, signal, oom_killed, exited_at_nanos: 0 }))
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure { step, errno, text, code } = failure;
+        // 125 stands for all that is not the program's fault: Docker shows 128 for it.
+        let exit_code = if matches!(code, 126 | 127) { code as u32 } else { 128 };
+        let text = if text.is_empty() { step.clone() } else { format!("cannot {step}: {text}") };
+        Self::Start { step, errno, exit_code, text }
+    }
+}
+
+/// The receiving side of a conversation.
+#[derive(Debug)]
+struct Frames {
+    reader: OwnedReadHalf,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Frames {
+    fn new(reader: OwnedReadHalf) -> Self {
+        Self { reader, decoder: Decoder::new(), buffer: vec![0; 64 << 10] }
+    }
+
+    /// The next frame; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            match self.decoder.next() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+            match self.reader.read(&mut self.buffer).await? {
+                0 => return Ok(None),
+                count => self.decoder.feed(&self.buffer[..count]),
+            }
+        }
+    }
+}

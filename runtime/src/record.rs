@@ -1,0 +1,382 @@
+//! Records: what the runtime knows about a container, as one JSON file each below `containers/<id>/`.
+//! Written temp, fsync, rename, fsync of the directory, unless the container dies with the host anyway.
+//! A record exists before any side effect and disappears after the last.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use strata_types::{ContainerId, ContainerName};
+
+use crate::{
+    error::Error,
+    spec::{Exit, Process, Source, Spec},
+};
+
+/// The version that this program writes.
+const VERSION: u32 = 1;
+
+/// What the runtime knows about a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the format.
+    pub version: u32,
+    /// Id.
+    pub id: ContainerId,
+    /// Name.
+    pub name: ContainerName,
+    /// What it was created from.
+    pub spec: Spec,
+    /// What it is doing.
+    pub state: State,
+    /// Id of its image. Empty: made from a snapshot.
+    pub image_id: String,
+    /// The process after the merge. Before that: empty.
+    pub process: Process,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last started.
+    pub started_at: Option<Timestamp>,
+    /// When its last run ended.
+    pub finished_at: Option<Timestamp>,
+    /// How its last run, or its last attempt to run, ended.
+    pub exit: Option<Exit>,
+    /// It lives as long as the stream of a `Run` call.
+    pub is_run: bool,
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its snapshot is being prepared: undone after a crash.
+    Creating,
+    /// Made, never started.
+    Created,
+    /// Its process runs, or a monitor is about to make it.
+    Running(Running),
+    /// Its process has ended.
+    Exited,
+    /// Being removed: finished after a crash.
+    Removing,
+}
+
+/// The processes of a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The container's first process.
+    pub init: Identity,
+    /// Its monitor.
+    pub monitor: Identity,
+}
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: proc(5), /proc/pid/stat field 22.
+    pub started: u64,
+    /// Boot of the host that it belongs to.
+    pub boot_id: String,
+}
+
+/// Whether a record must survive a crash of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced before the call returns.
+    Synced,
+    /// Visible at once, written back when the kernel likes.
+    Unsynced,
+}
+
+impl Record {
+    /// A record of a container about to be created.
+    pub fn creating(id: ContainerId, name: ContainerName, spec: Spec) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            name,
+            spec,
+            state: State::Creating,
+            image_id: String::new(),
+            process: Process::default(),
+            created_at: Timestamp::now(),
+            started_at: None,
+            finished_at: None,
+            exit: None,
+            is_run: false,
+        }
+    }
+
+    /// How durable its record has to be: one that is removed at its end need not survive the host.
+    pub fn durability(&self) -> Durability {
+        if self.spec.auto_remove { Durability::Unsynced } else { Durability::Synced }
+    }
+}
+
+/// The directory of all records, held by this process alone.
+#[derive(Debug)]
+pub struct Records {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// What `load` found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Records that are whole.
+    pub records: Vec<Record>,
+    /// Ids whose records are damaged: moved to `quarantine/`, their snapshots are not to be touched.
+    pub damaged: Vec<String>,
+}
+
+impl Records {
+    /// Takes the root; refused when another process holds it.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        for dir in [root.to_owned(), root.join("containers"), root.join("quarantine")] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            made.map_err(|e| Error::io("create", &dir, e))?;
+        }
+        let path = root.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = lock.map_err(|e| Error::io("open", &path, e))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::RootLocked { root: root.to_owned() }),
+            Err(errno) => Err(Error::io("lock", path, errno)),
+        }
+    }
+
+    /// The directory of one container: record, log, exit record.
+    pub fn dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(id.as_str())
+    }
+
+    /// Writes a record, in place of the one before.
+    pub fn write(&self, record: &Record, durability: Durability) -> Result<(), Error> {
+        let dir = self.dir(&record.id);
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(e) => return Err(Error::io("create", dir, e)),
+        };
+        let (path, temp) = (dir.join("record.json"), dir.join("record.json.new"));
+        let bytes = serialize(record);
+        let opened = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temp);
+        let mut file = opened.map_err(|e| Error::io("open", &temp, e))?;
+        file.write_all(&bytes).map_err(|e| Error::io("write", &temp, e))?;
+        if durability == Durability::Synced {
+            file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
+        }
+        fs::rename(&temp, &path).map_err(|e| Error::io("rename", &temp, e))?;
+        if durability == Durability::Synced {
+            sync_dir(&dir)?;
+            if is_new {
+                sync_dir(&self.root.join("containers"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a container's directory, the record last.
+    pub fn remove(&self, id: &ContainerId) -> Result<(), Error> {
+        let dir = self.dir(id);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io("read", dir, e)),
+        };
+        for entry in entries.flatten().filter(|entry| entry.file_name() != "record.json") {
+            let path = entry.path();
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|e| Error::io("remove", path, e))?;
+        }
+        fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", dir, e))
+    }
+
+    /// Reads every record. Damaged ones are set aside, never a reason not to start.
+    pub fn load(&self) -> Result<Loaded, Error> {
+        let mut loaded = Loaded::default();
+        let containers = self.root.join("containers");
+        for entry in fs::read_dir(&containers).map_err(|e| Error::io("read", &containers, e))? {
+            let entry = entry.map_err(|e| Error::io("read", &containers, e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match read(&entry.path().join("record.json"), &name) {
+                Ok(Some(record)) => loaded.records.push(record),
+                // A directory without a record: the crash came before the first rename, or amid removal.
+                Ok(None) => fs::remove_dir_all(entry.path()).map_err(|e| Error::io("remove", entry.path(), e))?,
+                Err(error) => {
+                    tracing::error!(%name, %error, "a container record is damaged and was moved to quarantine");
+                    let aside = self.root.join("quarantine").join(&name);
+                    fs::rename(entry.path(), &aside).map_err(|e| Error::io("move", entry.path(), e))?;
+                }
+            }
+        }
+        let quarantine = self.root.join("quarantine");
+        let aside = fs::read_dir(&quarantine).map_err(|e| Error::io("read", &quarantine, e))?;
+        loaded.damaged = aside.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        Ok(loaded)
+    }
+}
+
+fn read(path: &Path, name: &str) -> Result<Option<Record>, Error> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path, e)),
+    };
+    let record: Record =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.into(), source })?;
+    if record.version != VERSION || record.id.as_str() != name {
+        let problem = format!("version {} of container {}", record.version, record.id);
+        let source = serde::de::Error::custom(problem);
+        return Err(Error::Record { path: path.into(), source });
+    }
+    Ok(Some(record))
+}
+
+/// Bytes mounts are secrets: those of a container that cannot be started again stay in memory.
+fn serialize(record: &Record) -> Vec<u8> {
+    let mut record = record.clone();
+    if record.spec.auto_remove {
+        record.spec.mounts.retain(|mount| !matches!(mount.source, Source::Bytes { .. }));
+    }
+    serde_json::to_vec(&record).expect("every key of a record is a string")
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", dir, e))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::spec::{Limits, Mount, Network, Root};
+
+    pub fn spec() -> Spec {
+        Spec {
+            root: Root::Image("debian:bookworm".into()),
+            command: vec![],
+            entry_point: None,
+            env: vec![],
+            working_directory: String::new(),
+            user: String::new(),
+            has_terminal: false,
+            has_stdin: false,
+            hostname: String::new(),
+            network: Network::None,
+            mounts: vec![],
+            is_root_read_only: false,
+            limits: Limits::default(),
+            cap_add: vec![],
+            cap_drop: vec![],
+            is_privileged: false,
+            auto_remove: false,
+            labels: BTreeMap::new(),
+            stop_signal: String::new(),
+            is_volatile: false,
+            has_no_log: false,
+        }
+    }
+
+    pub fn record(byte: u8, name: &str) -> Record {
+        let id = ContainerId::from_bytes([byte; 32]);
+        Record::creating(id, ContainerName::parse(name).unwrap(), spec())
+    }
+
+    fn secret() -> Mount {
+        let source = Source::Bytes { data: b"hunter2".to_vec(), mode: 0 };
+        Mount { target: "/run/secrets/x".into(), is_read_only: true, source }
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let mut first = record(1, "one");
+        first.spec.mounts.push(secret());
+        records.write(&first, Durability::Synced).unwrap();
+        let identity = Identity { pid: 2, started: 3, boot_id: "b".into() };
+        first.state = State::Running(Running { init: identity.clone(), monitor: identity });
+        records.write(&first, Durability::Unsynced).unwrap();
+
+        let loaded = records.load().unwrap();
+
+        assert_eq!(serde_json::to_value(&loaded.records).unwrap(), serde_json::to_value([&first]).unwrap());
+        assert!(loaded.damaged.is_empty());
+    }
+
+    #[test]
+    fn secrets_of_a_container_that_is_removed_at_its_end_never_reach_the_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let mut record = record(1, "one");
+        record.spec.auto_remove = true;
+        record.spec.mounts.push(secret());
+
+        records.write(&record, record.durability()).unwrap();
+
+        assert!(records.load().unwrap().records[0].spec.mounts.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_is_set_aside_and_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let (good, bad) = (record(1, "one"), record(2, "two"));
+        records.write(&good, Durability::Unsynced).unwrap();
+        records.write(&bad, Durability::Unsynced).unwrap();
+        fs::write(records.dir(&bad.id).join("record.json"), b"{\"version\":1,").unwrap();
+
+        let (first, second) = (records.load().unwrap(), records.load().unwrap());
+
+        for loaded in [first, second] {
+            assert_eq!(loaded.records.len(), 1);
+            assert_eq!(loaded.damaged, [bad.id.to_string()]);
+        }
+    }
+
+    #[test]
+    fn a_directory_without_a_record_is_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let dir = records.dir(&record(1, "one").id);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("record.json.new"), b"x").unwrap();
+
+        assert!(records.load().unwrap().records.is_empty());
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_removed_record_is_gone_and_removing_again_succeeds() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let record = record(1, "one");
+        records.write(&record, Durability::Unsynced).unwrap();
+
+        records.remove(&record.id).unwrap();
+        records.remove(&record.id).unwrap();
+
+        assert!(records.load().unwrap().records.is_empty());
+    }
+
+    #[test]
+    fn a_second_service_on_the_same_root_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Records::open(root.path()).unwrap();
+        assert!(matches!(Records::open(root.path()), Err(Error::RootLocked { .. })));
+        drop(first);
+        assert!(Records::open(root.path()).is_ok());
+    }
+}

@@ -1,0 +1,213 @@
+//! What a container shall be, as decided when it is created: the domain's form of the wire's `ContainerSpec`.
+//! Parsed once in `grpc`; everything below trusts it. It is also part of the record on disk.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use strata_types::SnapshotKey;
+
+/// Everything that is decided when a container is created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Where its root file system comes from.
+    pub root: Root,
+    /// Program and arguments after the entry point. Empty: the image's.
+    pub command: Vec<String>,
+    /// Entry point. Absent: the image's; empty: none.
+    pub entry_point: Option<Vec<String>>,
+    /// Environment on top of the image's: KEY=VALUE, or KEY to remove.
+    pub env: Vec<String>,
+    /// Working directory. Empty: the image's, else "/".
+    pub working_directory: String,
+    /// User. Empty: the image's, else root.
+    pub user: String,
+    /// It has a terminal.
+    pub has_terminal: bool,
+    /// Standard input stays open for an attached client.
+    pub has_stdin: bool,
+    /// Host name. Empty: the first 12 digits of the id.
+    pub hostname: String,
+    /// Network.
+    pub network: Network,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// The root file system is read-only.
+    pub is_root_read_only: bool,
+    /// Limits.
+    pub limits: Limits,
+    /// Capabilities on top of the default ones.
+    pub cap_add: Vec<String>,
+    /// Capabilities to take away.
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, no seccomp filter, nothing masked.
+    pub is_privileged: bool,
+    /// It is removed when it has stopped.
+    pub auto_remove: bool,
+    /// Labels: inert.
+    pub labels: BTreeMap<String, String>,
+    /// Signal that Stop sends first. Empty: the image's, else TERM.
+    pub stop_signal: String,
+    /// The writable layer need not survive a crash of the host.
+    pub is_volatile: bool,
+    /// No log is kept.
+    pub has_no_log: bool,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// An image of the node's store: name, id or unique id prefix.
+    Image(String),
+    /// A snapshot that exists and belongs to the caller: build steps.
+    Snapshot(SnapshotKey),
+}
+
+/// Network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Only a loopback device.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// One mount into a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub target: String,
+    /// Read-only.
+    pub is_read_only: bool,
+    /// What is mounted.
+    pub source: Source,
+}
+
+/// What is mounted.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A path of this host.
+    Bind {
+        /// Absolute path.
+        path: PathBuf,
+        /// Make a directory when it does not exist.
+        create: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Size in bytes. 0: half of the memory.
+        size_bytes: u64,
+        /// Permission bits. 0: 1777.
+        mode: u32,
+    },
+    /// Bytes as a file.
+    Bytes {
+        /// The bytes.
+        data: Vec<u8>,
+        /// Permission bits. 0: 0400.
+        mode: u32,
+    },
+}
+
+/// Secrets do not belong in logs.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bind { path, create } => f.debug_struct("Bind").field("path", path).field("create", create).finish(),
+            Self::Tmpfs { size_bytes, mode } => write!(f, "Tmpfs {{ size_bytes: {size_bytes}, mode: {mode:o} }}"),
+            Self::Bytes { data, mode } => write!(f, "Bytes {{ {} bytes, mode: {mode:o} }}", data.len()),
+        }
+    }
+}
+
+/// Limits of a container. Absent: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory in bytes; swap is as much again.
+    pub memory_bytes: Option<u64>,
+    /// Processor time in billionths of a core.
+    pub nano_cpus: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// The least memory that a container may be limited to, as in Docker.
+pub const MIN_MEMORY_BYTES: u64 = 6 << 20;
+
+/// The most bytes of one bytes mount.
+pub const MAX_BYTES_MOUNT: usize = 1 << 20;
+
+/// The process as it runs, after image and request were put together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment, KEY=VALUE.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub working_directory: String,
+    /// User as asked for.
+    pub user: String,
+    /// Signal that Stop sends first.
+    pub stop_signal: String,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Which way.
+    pub kind: ExitKind,
+    /// The kernel's out-of-memory killer struck in its cgroup.
+    #[serde(default)]
+    pub is_oom_killed: bool,
+}
+
+/// The three ways to end; what nobody knows never becomes 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitKind {
+    /// It called exit with this code.
+    Code(u32),
+    /// This signal ended it.
+    Signal(u32),
+    /// Nobody knows, and why.
+    Unknown(String),
+}
+
+impl Exit {
+    /// An exit with a code.
+    pub fn code(code: u32) -> Self {
+        Self { kind: ExitKind::Code(code), is_oom_killed: false }
+    }
+
+    /// An end that nobody saw.
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self { kind: ExitKind::Unknown(reason.into()), is_oom_killed: false }
+    }
+}
+
+/// Size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+impl Default for TerminalSize {
+    fn default() -> Self {
+        Self { columns: 80, rows: 24 }
+    }
+}
+
+/// A mount point that had to be made in the root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// Absolute path in the root file system.
+    pub path: String,
+    /// Inode number.
+    pub inode: u64,
+}

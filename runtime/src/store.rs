@@ -1,0 +1,68 @@
+//! What the runtime asks of its node's store. `peers` answers over gRPC, the tests from memory.
+
+use futures_util::future::BoxFuture;
+use strata_types::{ContainerConfig, LayerId, Mount, SnapshotKey};
+
+use crate::error::Error;
+
+/// The store of this node.
+pub trait Store: Send + Sync + 'static {
+    /// Prepares a snapshot of an image.
+    fn prepare<'a>(&'a self, key: &'a SnapshotKey, image: &'a str) -> BoxFuture<'a, Result<Prepared, Error>>;
+
+    /// Takes a snapshot for `holder` and says how to mount it.
+    fn acquire<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        holder: &'a str,
+        volatile: Volatile,
+    ) -> BoxFuture<'a, Result<Acquired, Error>>;
+
+    /// Lets go of a snapshot. One that is gone, or held by somebody else, is let go of already.
+    fn release<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Removes a free snapshot. One that is gone is removed already.
+    fn remove<'a>(&'a self, key: &'a SnapshotKey) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Lists all snapshots.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>>;
+
+    /// Reads a regular file of a merged view; `None` when there is no such file.
+    fn read_file<'a>(&'a self, layers: &'a [LayerId], path: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, Error>>;
+}
+
+/// Whether a mount need not survive a crash of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volatile {
+    /// It is not synced.
+    Yes,
+    /// It is synced.
+    No,
+}
+
+/// A snapshot that was prepared.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Id of the image.
+    pub image_id: String,
+    /// How containers of the image run.
+    pub config: ContainerConfig,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone)]
+pub struct Acquired {
+    /// The mount to make.
+    pub mount: Mount,
+    /// Layers below, bottom first.
+    pub layers: Vec<LayerId>,
+}
+
+/// A snapshot of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Who holds it. Empty: nobody.
+    pub holder: String,
+}
