@@ -252,8 +252,8 @@ impl Contents {
         let mut index = lock(&self.index);
         let transaction = index.transaction()?;
         {
-            let mut statement =
-                transaction.prepare_cached("INSERT OR IGNORE INTO content (blake3, layer, path, size) VALUES (?1, ?2, ?3, ?4)")?;
+            let mut statement = transaction
+                .prepare_cached("INSERT OR IGNORE INTO content (blake3, layer, path, size) VALUES (?1, ?2, ?3, ?4)")?;
             for (hash, path, size) in contents {
                 statement.execute(params![hash.as_bytes().as_slice(), layer, path, size as i64])?;
             }
@@ -275,15 +275,18 @@ impl Contents {
         Ok(layers)
     }
 
-    /// Removes staged contents that no live lease holds; returns how many.
+    /// Removes staged contents that no live lease holds; returns the bytes freed.
     pub fn sweep(&self, is_live: impl Fn(&str) -> bool) -> Result<u64> {
         let mut state = lock(&self.state);
         let State { staged, held } = &mut *state;
         held.retain(|lease, _| is_live(lease));
         let kept: HashSet<&blake3::Hash> = held.values().flatten().collect();
         let unused: Vec<blake3::Hash> = staged.iter().filter(|hash| !kept.contains(hash)).copied().collect();
+        let mut freed = 0;
         for hash in &unused {
             let path = self.staged_path(hash);
+            // What a layer has taken stays on disk with it.
+            freed += fs::symlink_metadata(&path).map_or(0, |found| if found.nlink() == 1 { found.len() } else { 0 });
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io("remove", &path, source));
@@ -291,7 +294,7 @@ impl Contents {
                 _ => staged.remove(hash),
             };
         }
-        Ok(unused.len() as u64)
+        Ok(freed)
     }
 
     fn staged_path(&self, hash: &blake3::Hash) -> PathBuf {
@@ -423,7 +426,7 @@ mod tests {
 
         assert_eq!(contents.missing("lease", &wanted).unwrap().missing, [0]);
         assert_eq!(contents.sweep(|lease| lease == "lease").unwrap(), 0);
-        assert_eq!(contents.sweep(|_| false).unwrap(), 1);
+        assert_eq!(contents.sweep(|_| false).unwrap(), 3);
         assert_eq!(contents.missing("lease", &wanted).unwrap().missing, [0, 1]);
     }
 

@@ -9,8 +9,10 @@ pub mod content;
 pub mod disk;
 pub mod error;
 pub mod gc;
+pub mod layer;
 pub mod lease;
 pub mod paths;
+pub mod snapshot;
 pub mod tree;
 
 use std::path::Path;
@@ -37,6 +39,8 @@ pub struct Store {
     pub config: Config,
     /// Contents of build contexts and layers.
     pub contents: content::Contents,
+    /// Chains and descriptions of layers.
+    pub layers: layer::Layers,
     /// Wakes the garbage collection.
     pub collector: gc::Collector,
     /// Read: a blob's file goes to its place and its row follows. Write: both go.
@@ -62,11 +66,13 @@ impl Store {
         let fence = Fence::take(root)?;
         let catalog = Catalog::open(&paths.catalog(), boot_id)?;
         let contents = content::Contents::open(root, &paths.layers())?;
+        let layers = layer::Layers::open(&paths, boot_id)?;
         let store = Self {
             paths,
             catalog,
             config,
             contents,
+            layers,
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),
             idle,

@@ -17,8 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use entry::{Metadata, xattrs};
-pub use list::{Hashes, Listed, list};
+#[cfg(test)]
 pub(crate) use list::names;
+pub use list::{Hashes, Listed, list};
 pub use read::open_file;
 pub(crate) use resolve::{copy_attributes, is_opaque, timestamps};
 pub use view::View;

@@ -122,24 +122,46 @@ impl Catalog {
             .await
     }
 
-    /// Writes down what a layer's tar is. The blob `toc` must be stored.
+    /// Writes down what a layer's tar is. The file of the blob `toc`, of `toc_size` bytes, must be in place.
     pub async fn describe_layer(
         &self,
         id: &LayerId,
         diff_id: &Digest,
-        toc: &Digest,
+        (toc, toc_size): (&Digest, u64),
         size: u64,
         tar_size: u64,
     ) -> Result<()> {
-        let (id, diff_id, toc) = (id.clone(), *diff_id, *toc);
+        let (id, diff_id, toc, boot_id) = (id.clone(), *diff_id, *toc, self.boot_id().to_owned());
         self.write("describe a layer", Durability::Relaxed, move |transaction| {
-            if blobs::find(transaction, &toc)?.is_none() {
-                return Err(Error::BlobNotFound { digest: toc });
-            }
+            // The layer's row holds the blob from here on: no lease is needed in between.
+            blobs::insert(transaction, &toc, toc_size, Some(&boot_id))?;
             let changed = transaction
                 .prepare_cached("UPDATE layers SET diff_id = ?, toc = ?, size = ?, tar_size = ? WHERE id = ?")?
                 .execute(params![diff_id.to_string(), toc.to_string(), size, tar_size, id.as_str()])?;
             if changed == 1 { Ok(()) } else { Err(Error::LayerNotFound { id }) }
+        })
+        .await
+    }
+
+    /// Writes down which directories a layer implies, before it is usable. Without it the layer implies none.
+    pub async fn set_layer_shape(&self, id: &LayerId, shape: Vec<u8>) -> Result<()> {
+        let id = id.clone();
+        self.write("describe the shape of a layer", Durability::Relaxed, move |transaction| {
+            transaction
+                .prepare_cached("UPDATE layers SET shape = ? WHERE id = ?")?
+                .execute(params![shape, id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reads the shapes of layers, in the order given.
+    pub async fn layer_shapes(&self, ids: &[LayerId]) -> Result<Vec<Option<Vec<u8>>>> {
+        let ids = ids.to_vec();
+        self.read("read the shapes of layers", move |transaction| {
+            let mut statement = transaction.prepare_cached("SELECT shape FROM layers WHERE id = ?")?;
+            let shapes = ids.iter().map(|id| statement.query_row([id.as_str()], |row| row.get(0)));
+            Ok(shapes.collect::<Result<_, rusqlite::Error>>()?)
         })
         .await
     }

@@ -45,6 +45,7 @@ CREATE TABLE layers (
     toc TEXT,
     size INTEGER NOT NULL DEFAULT 0,
     tar_size INTEGER NOT NULL DEFAULT 0,
+    shape BLOB,                         -- directories that its archive only implies; NULL: written over its parents
     created INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX layers_by_diff_id ON layers (project, diff_id) WHERE diff_id IS NOT NULL;

@@ -124,6 +124,14 @@ impl Chains {
         &self.empty
     }
 
+    /// Returns a chain that was assembled before.
+    pub fn known(&self, ids: &[String]) -> Option<Arc<Chain>> {
+        if ids.is_empty() {
+            return Some(Arc::default());
+        }
+        self.known.lock().unwrap_or_else(|poison| poison.into_inner()).get(ids).cloned()
+    }
+
     /// Assembles a chain of layers, bottom first.
     pub fn assemble(&self, links: &[Link], load: LoadToc<'_>) -> Result<Arc<Chain>> {
         let ids: Vec<String> = links.iter().map(|link| link.id.clone()).collect();

@@ -281,24 +281,24 @@ impl Writer<'_> {
     /// Finds where a single file goes: below the destination when that is a directory, else in its place.
     fn file_target(&mut self, destination: &Path, name: &OsStr) -> Result<(Rc<Directory>, OsString)> {
         let slash = destination.as_os_str().as_bytes().ends_with(b"/");
-        let Some(last) = destination.file_name().filter(|_| !slash) else {
-            return Ok((self.canvas.directory(destination)?, name.to_owned()));
-        };
-        let parent = self.canvas.directory(destination.parent().unwrap_or(Path::new("/")))?;
-        let is_directory = match self.canvas.look(&parent, last)? {
-            Found::Directory { .. } => true,
-            Found::Symlink(_) => self.leads_to_directory(destination),
-            Found::Absent | Found::Other => false,
-        };
-        if is_directory {
-            return Ok((self.canvas.directory(destination)?, name.to_owned()));
+        match destination.file_name() {
+            Some(last) if !slash && !self.leads_to_directory(destination)? => {
+                let parent = self.canvas.directory(destination.parent().unwrap_or(Path::new("/")))?;
+                Ok((parent, last.to_owned()))
+            }
+            _ => Ok((self.canvas.directory(destination)?, name.to_owned())),
         }
-        Ok((parent, last.to_owned()))
     }
 
-    /// Says whether a link of the view below leads to a directory.
-    fn leads_to_directory(&self, path: &Path) -> bool {
+    /// Says whether a path is a directory, or a link of the view below to one.
+    pub(super) fn leads_to_directory(&mut self, path: &Path) -> Result<bool> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        self.canvas.view().is_some_and(|view| view.lookup(path, flags).is_ok())
+        if self.canvas.view().is_some_and(|view| view.lookup(path, flags).is_ok()) {
+            return Ok(true);
+        }
+        let Some(name) = path.file_name() else { return Ok(true) };
+        // A parent that is missing is going to be made in any case.
+        let parent = self.canvas.directory(path.parent().unwrap_or(Path::new("/")))?;
+        Ok(matches!(self.canvas.look(&parent, name)?, Found::Directory { .. }))
     }
 }

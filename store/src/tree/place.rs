@@ -89,13 +89,7 @@ fn attributes(parent: &Directory, name: &OsStr, wanted: &Metadata, time: Time) -
 }
 
 /// Makes a new file with the content of another.
-pub(super) fn copy_file(
-    from: &File,
-    parent: &Directory,
-    name: &OsStr,
-    wanted: &Metadata,
-    time: Time,
-) -> Result<()> {
+pub(super) fn copy_file(from: &File, parent: &Directory, name: &OsStr, wanted: &Metadata, time: Time) -> Result<()> {
     let shown = || Path::new("/").join(&parent.path).join(name);
     let failed = |source: std::io::Error| Error::io("write", shown(), source);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -131,12 +125,7 @@ pub(super) fn symlink(
 }
 
 /// Unpacks an archive below a directory of the view, which is made where missing.
-pub(super) fn archive(
-    writer: &mut Writer<'_>,
-    destination: &Path,
-    blake3: &blake3::Hash,
-    entry: &Entry,
-) -> Result<()> {
+pub(super) fn archive(writer: &mut Writer<'_>, destination: &Path, blake3: &blake3::Hash, entry: &Entry) -> Result<()> {
     let hex = || blake3.to_hex().to_string();
     let found = writer.contents.find(blake3, None).ok_or_else(|| Error::ContentNotFound { blake3: hex() })?;
     let packed = File::open(found.path()).map_err(|source| Error::io("open", found.path(), source))?;
@@ -145,9 +134,8 @@ pub(super) fn archive(
     let path = Path::new("/").join(&directory.path);
     drop(directory);
     let view = writer.mount()?;
-    let target = view
-        .lookup(&path, OFlags::RDONLY | OFlags::DIRECTORY)
-        .map_err(|source| Error::lookup(&path, source))?;
+    let target =
+        view.lookup(&path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|source| Error::lookup(&path, source))?;
     unpack(packed, target, entry).map_err(|source| Error::Archive { blake3: hex(), source: Box::new(source) })
 }
 

@@ -18,9 +18,7 @@ pub fn open_file(view: &View, path: &Path, limit: u64) -> Result<(File, u64)> {
     if metadata.size > limit {
         return Err(Error::TooLarge { path: path.to_path_buf(), size: metadata.size, limit });
     }
-    let file = view
-        .lookup(path, OFlags::RDONLY | OFlags::NONBLOCK)
-        .map_err(|source| Error::lookup(path, source))?;
+    let file = view.lookup(path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(|source| Error::lookup(path, source))?;
     Ok((File::from(file), metadata.size))
 }
 

@@ -195,7 +195,8 @@ impl<'a> Canvas<'a> {
     /// Gives a directory of the layer attributes; its time is set at the end.
     pub fn set_directory(&mut self, directory: &Directory, owner: Owner, time: Option<Time>) -> Result<()> {
         let shown = Path::new("/").join(&directory.path);
-        set_owner_and_mode(directory.upper.as_fd(), owner).map_err(|e| Error::io("change owner or mode of", shown, e))?;
+        set_owner_and_mode(directory.upper.as_fd(), owner)
+            .map_err(|e| Error::io("change owner or mode of", shown, e))?;
         if let Some(time) = time {
             self.times.insert(directory.path.clone(), time);
         }

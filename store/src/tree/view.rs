@@ -52,8 +52,8 @@ impl View {
     /// Uses a directory as it is.
     fn plain(directory: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(directory, flags, Mode::empty())
-            .map_err(|source| Error::io("open", directory, source))?;
+        let root =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(|source| Error::io("open", directory, source))?;
         Ok(Self { root })
     }
 
@@ -69,8 +69,8 @@ impl View {
                     .map_err(|source| Error::io("stack layer", path, source));
             }
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let directory = rustix::fs::open(path, flags, Mode::empty())
-                .map_err(|source| Error::io("open", path, source))?;
+            let directory =
+                rustix::fs::open(path, flags, Mode::empty()).map_err(|source| Error::io("open", path, source))?;
             let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory));
             held.push(directory);
             fsconfig_set_string(context.as_fd(), key, link).map_err(|source| Error::io("stack layer", path, source))

@@ -4,6 +4,7 @@
 //! layer, so a failure half-way leaves only a directory to remove.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -86,6 +87,8 @@ pub enum Source {
 pub struct Entry {
     /// Where, absolute or relative to the working directory.
     pub destination: PathBuf,
+    /// Name below the destination when that is a directory already; empty: the destination is taken as it is.
+    pub name_in_directory: Vec<u8>,
     /// What.
     pub source: Source,
     /// Whose, where not as the source has it.
@@ -146,7 +149,10 @@ impl Writer<'_> {
         if entry.destination.as_os_str().as_bytes().contains(&0) {
             return Err(Error::InvalidPath { path: entry.destination.clone(), reason: "it holds a NUL" });
         }
-        let destination = Path::new("/").join(&self.plan.working_directory).join(&entry.destination);
+        let mut destination = Path::new("/").join(&self.plan.working_directory).join(&entry.destination);
+        if !entry.name_in_directory.is_empty() && self.leads_to_directory(&destination)? {
+            destination.push(OsStr::from_bytes(&entry.name_in_directory));
+        }
         match &entry.source {
             Source::Directory => {
                 let existed = self.canvas_has(&destination)?;

@@ -13,6 +13,7 @@ enum Item {
     File { path: String, text: String },
     Link { path: String, target: String },
     Whiteout { path: String },
+    /// A directory that hides what is below it.
     Opaque { path: String },
 }
 
@@ -46,26 +47,33 @@ impl Item {
 fn archive(items: &[Item]) -> Vec<u8> {
     let mut tar = Vec::new();
     for item in items {
-        let (name, kind, mode, target, text) = item.header();
-        let mut block = [0u8; 512];
-        block[..name.len()].copy_from_slice(name.as_bytes());
-        block[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
-        block[108..116].copy_from_slice(b"0000000\0");
-        block[116..124].copy_from_slice(b"0000000\0");
-        block[124..136].copy_from_slice(format!("{:011o}\0", text.len()).as_bytes());
-        block[136..148].copy_from_slice(b"00000001750\0");
-        block[148..156].copy_from_slice(b"        ");
-        block[156] = kind;
-        block[157..157 + target.len()].copy_from_slice(target.as_bytes());
-        block[257..265].copy_from_slice(b"ustar\x0000");
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        tar.extend_from_slice(&block);
-        tar.extend_from_slice(text.as_bytes());
-        tar.resize(tar.len().next_multiple_of(512), 0);
+        if let Item::Opaque { path } = item {
+            // As all tools write it: the directory, then the mark in it.
+            header(&mut tar, (format!("{path}/"), b'5', 0o755, "", ""));
+        }
+        header(&mut tar, item.header());
     }
     tar.resize(tar.len() + 1024, 0);
     tar
+}
+
+fn header(tar: &mut Vec<u8>, (name, kind, mode, target, text): (String, u8, u32, &str, &str)) {
+    let mut block = [0u8; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
+    block[108..116].copy_from_slice(b"0000000\0");
+    block[116..124].copy_from_slice(b"0000000\0");
+    block[124..136].copy_from_slice(format!("{:011o}\0", text.len()).as_bytes());
+    block[136..148].copy_from_slice(b"00000001750\0");
+    block[148..156].copy_from_slice(b"        ");
+    block[156] = kind;
+    block[157..157 + target.len()].copy_from_slice(target.as_bytes());
+    block[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar.extend_from_slice(&block);
+    tar.extend_from_slice(text.as_bytes());
+    tar.resize(tar.len().next_multiple_of(512), 0);
 }
 
 /// Finds where a directory is in `root`, following links inside it and making what is missing.
@@ -112,11 +120,6 @@ fn remove(path: &Path) {
 fn reference(root: &Path, items: &[Item]) {
     for item in items {
         let path = Path::new(item.path());
-        if let Item::Opaque { .. } = item {
-            let directory = reference_directory(root, path);
-            fs::read_dir(directory).unwrap().flatten().for_each(|entry| remove(&entry.path()));
-            continue;
-        }
         let here = reference_directory(root, path.parent().unwrap()).join(path.file_name().unwrap());
         let is_directory = fs::symlink_metadata(&here).is_ok_and(|found| found.is_dir());
         match item {
@@ -137,7 +140,10 @@ fn reference(root: &Path, items: &[Item]) {
                 std::os::unix::fs::symlink(target, &here).unwrap();
             }
             Item::Whiteout { .. } => remove(&here),
-            Item::Opaque { .. } => {}
+            Item::Opaque { .. } => {
+                remove(&here);
+                fs::create_dir(&here).unwrap();
+            }
         }
     }
 }
@@ -301,14 +307,14 @@ fn item() -> impl Strategy<Value = Item> {
 fn layer() -> impl Strategy<Value = Vec<Item>> {
     prop::collection::vec(item(), 1..6).prop_map(|mut items| {
         items.sort_by_key(|item| {
-            (!matches!(item, Item::Whiteout { .. } | Item::Opaque { .. }), item.path().to_owned())
+            (!matches!(item, Item::Whiteout { .. }), item.path().to_owned())
         });
         let mut kept: Vec<Item> = Vec::new();
         for item in items {
             let is_free = kept.iter().all(|other| {
                 let (one, two) = (item.path(), other.path());
                 let nested = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
-                let passable = |outer: &Item| matches!(outer, Item::Directory { .. });
+                let passable = |outer: &Item| matches!(outer, Item::Directory { .. } | Item::Opaque { .. });
                 one != two && (!nested(one, two) || passable(&item)) && (!nested(two, one) || passable(other))
             });
             if is_free {

@@ -57,7 +57,13 @@ impl Bench {
 }
 
 fn entry(destination: &str, source: Source) -> Entry {
-    Entry { destination: destination.into(), source, owner: Owner::default(), modified: None }
+    Entry {
+        destination: destination.into(),
+        name_in_directory: Vec::new(),
+        source,
+        owner: Owner::default(),
+        modified: None,
+    }
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -78,9 +84,8 @@ fn a_copy_to_lib_lands_in_usr_lib_of_a_merged_base() {
 fn parents_are_as_below_and_missing_ones_are_made() {
     let bench = Bench::new();
 
-    let layer = bench
-        .write("new", vec![entry("tmp/a", bench.put("x")), entry("one/two/three", bench.put("y"))])
-        .unwrap();
+    let layer =
+        bench.write("new", vec![entry("tmp/a", bench.put("x")), entry("one/two/three", bench.put("y"))]).unwrap();
 
     let tmp = fs::metadata(layer.join("tmp")).unwrap();
     assert_eq!((tmp.mode() & 0o7777, tmp.mtime()), (0o1777, 0));
@@ -155,6 +160,17 @@ fn an_equal_file_of_the_previous_layer_is_shared_and_another_is_not() {
 }
 
 #[test]
+fn a_name_goes_below_a_destination_that_is_a_directory() {
+    let bench = Bench::new();
+    let named = |to: &str| Entry { name_in_directory: b"name".to_vec(), ..entry(to, bench.put(to)) };
+
+    let layer = bench.write("new", vec![named("/lib"), named("/other")]).unwrap();
+
+    assert_eq!(read(layer.join("usr/lib/name")), "/lib");
+    assert_eq!(read(layer.join("other")), "/other");
+}
+
+#[test]
 fn a_content_that_is_nowhere_is_an_error() {
     let bench = Bench::new();
 
@@ -177,7 +193,8 @@ fn a_copy_from_another_tree_keeps_links_and_hard_links_and_hides_what_is_hidden(
     let device = rustix::fs::makedev(0, 0);
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(rustix::fs::CWD, top.join("app/gone"), kind, Mode::empty(), device).unwrap();
-    let from = |path: &str| Source::Copy { lowers: vec![top.clone(), low.clone()], path: path.into(), contents_only: true };
+    let from =
+        |path: &str| Source::Copy { lowers: vec![top.clone(), low.clone()], path: path.into(), contents_only: true };
 
     let layer = bench.write("new", vec![entry("/lib/", from("/alias")), entry("/tmp", from("/app/link"))]).unwrap();
 

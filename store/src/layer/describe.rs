@@ -1,0 +1,111 @@
+//! What the archive of a layer is: its diff-id and its table of contents, computed behind.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use strata_archive::{Applied, DiffOptions};
+use strata_types::{Digest, LayerId};
+use tokio::sync::watch;
+
+use super::open_directory;
+use crate::catalog::{LayerRow, blocking};
+use crate::disk::Sync;
+use crate::{Error, Result, Store};
+
+/// How far a description is: under way, done, or failed for a reason that is kept.
+pub(super) type Progress = Option<Result<(), String>>;
+
+/// Waits until a layer has its diff-id.
+///
+/// A layer whose tree cannot become an archive says so to everybody who asks.
+pub async fn describe(store: &Arc<Store>, id: &LayerId) -> Result<LayerRow> {
+    let row = store.catalog.layers_usable(std::slice::from_ref(id)).await?.remove(0);
+    if row.diff_id.is_some() {
+        return Ok(row);
+    }
+    let mut progress = start(store, id);
+    let ended = progress.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+    match ended {
+        Ok(Some(Err(problem))) => Err(Error::LayerDamaged { id: id.clone(), problem }),
+        Ok(_) => store.catalog.layer(id).await,
+        Err(_) => Err(Error::LayerDamaged { id: id.clone(), problem: "its description was cut off".to_owned() }),
+    }
+}
+
+/// Starts to describe the layers whose description a restart cut off.
+pub async fn resume(store: &Arc<Store>) -> Result<()> {
+    for id in store.catalog.layers_undescribed().await? {
+        start(store, &id);
+    }
+    Ok(())
+}
+
+/// Starts to describe a layer unless that has begun. Descriptions start in the order of these calls.
+pub(crate) fn start(store: &Arc<Store>, id: &LayerId) -> watch::Receiver<Progress> {
+    let mut describing = store.layers.describing.lock().unwrap_or_else(|poison| poison.into_inner());
+    if let Some(progress) = describing.get(id) {
+        return progress.clone();
+    }
+    let (sender, receiver) = watch::channel(None);
+    describing.insert(id.clone(), receiver.clone());
+    drop(describing);
+    let (store, id, busy) = (Arc::clone(store), id.clone(), store.idle.busy());
+    let drain = store.drain.clone();
+    drain.spawn(async move {
+        let outcome = compute(&store, &id).await;
+        let outcome = outcome.map_err(|error| {
+            let problem = strata_rpc::fault::chain(&error);
+            tracing::warn!(layer = id.as_str(), "cannot describe layer: {problem}");
+            problem
+        });
+        if outcome.is_ok() {
+            store.layers.describing.lock().unwrap_or_else(|poison| poison.into_inner()).remove(&id);
+        }
+        sender.send_replace(Some(outcome));
+        drop(busy);
+    });
+    receiver
+}
+
+async fn compute(store: &Arc<Store>, id: &LayerId) -> Result<()> {
+    let permits = Arc::clone(&store.layers.permits);
+    // Fair: permits are given in the order in which they are asked for. It is never closed.
+    let _permit = permits.acquire_owned().await;
+    let path = store.paths.layer(id);
+    let applied = blocking(move || {
+        let directory = open_directory(&path)?;
+        strata_archive::diff(directory.as_fd(), &DiffOptions::default()).map_err(|source| Error::Archive { source })
+    })
+    .await?;
+    let diff_id = diff_id(id, &applied)?;
+    record(store, id, diff_id, applied).await
+}
+
+/// Reads the diff-id of an archive.
+pub(super) fn diff_id(id: &LayerId, applied: &Applied) -> Result<Digest> {
+    Digest::parse(&applied.diff_id)
+        .map_err(|invalid| Error::LayerDamaged { id: id.clone(), problem: format!("its diff-id is {invalid}") })
+}
+
+/// Stores what the archive of a layer is, and which contents are in it.
+pub(super) async fn record(store: &Arc<Store>, id: &LayerId, diff_id: Digest, applied: Applied) -> Result<()> {
+    let Applied { size, tar_size, toc, .. } = applied;
+    let (bytes, toc) = blocking(move || (toc.encode(), toc)).await;
+    let (digest, length) = (crate::blob::digest(&bytes), bytes.len() as u64);
+    {
+        let _guard = store.placing.read().await;
+        crate::blob::place(store, bytes, digest, Sync::Later).await?;
+        store.catalog.describe_layer(id, &diff_id, (&digest, length), size, tar_size).await?;
+    }
+    let (this, id) = (Arc::clone(store), id.clone());
+    let recorded = blocking(move || {
+        let contents = toc.contents().map(|(path, size, blake3)| (blake3::Hash::from_bytes(blake3), path, size));
+        this.contents.record(id.as_str(), contents)
+    })
+    .await;
+    if let Err(error) = recorded {
+        // The index can be made again; the layer is as good without.
+        tracing::warn!("cannot index the contents of a layer: {}", strata_rpc::fault::chain(&error));
+    }
+    Ok(())
+}
