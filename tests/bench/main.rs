@@ -1,0 +1,2 @@
+//! Measures ours against each peer on PATH.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the protos promise, over both transports.

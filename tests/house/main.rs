@@ -1,0 +1,5 @@
+//! The rules of the house as tests: who may depend on whom, where `unsafe` may be, what protos must say, how files are named.
+
+mod dependencies;
+mod protos;
+mod sources;
