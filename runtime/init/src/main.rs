@@ -1,6 +1,6 @@
 //! The binary `strata-init`; its roles are in the library.
 
 fn main() {
-    eprintln!("strata-init: no role is there yet");
-    std::process::exit(125);
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    strata_init::run(&args)
 }

@@ -43,7 +43,7 @@ use std::path::PathBuf;
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// Output is cut into frames of at most this many bytes.
-pub const CHUNK_BYTES: usize = 32 << 10;
+pub const CHUNK_BYTES: usize = 64 << 10;
 
 records! {
     /// A mount point that did not exist and was made in the root file system itself.

@@ -1,0 +1,314 @@
+//! The new process, from clone to execve: it joins, runs the steps, enters the root, takes its
+//! identity. It decides nothing, logs nothing, and leaves only by execve or `_exit`.
+
+use crate::channel::{Channel, GO, MAPPED};
+use crate::failure::{Attempt, Failure};
+use crate::place::{Place, Want};
+use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
+use crate::prepare::{Prepared, late_namespaces};
+use crate::steps::{self, Masks, attach, clone_mount};
+use crate::sys;
+use crate::wire::Frame;
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstatfs};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Becomes the process of the plan, or reports why not and ends.
+pub(crate) fn run(plan: &Plan, prepared: Prepared, channel: &Channel, stdio: Option<[OwnedFd; 3]>) -> ! {
+    let Err(failure) = become_process(plan, prepared, channel, stdio);
+    if channel.report(&failure.to_frame(), None).is_err() {
+        // Role `once`: whoever made us is gone, standard error is the caller's.
+        let _ = rustix::io::write(rustix::stdio::stderr(), format!("strata-init: {failure}\n").as_bytes());
+    }
+    sys::exit(failure.code)
+}
+
+fn become_process(
+    plan: &Plan,
+    mut prepared: Prepared,
+    channel: &Channel,
+    stdio: Option<[OwnedFd; 3]>,
+) -> Result<Infallible, Failure> {
+    if plan.target.is_some() {
+        // CVE-2016-9962: processes of the container must not reach our descriptors before execve.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+    }
+    if !channel.wait_for_gate(MAPPED) {
+        sys::exit(125);
+    }
+    rustix::process::umask(Mode::empty());
+    join(plan, &prepared)?;
+    rustix::process::setsid().attempt(|| "make a session".into())?;
+    if let Some(stdio) = stdio {
+        take_stdio(plan, stdio).attempt(|| "take the standard streams".into())?;
+    }
+    let mut place = attach_root(plan, &mut prepared)?;
+    let mut masks = Masks::default();
+    for (index, step) in plan.steps.iter().enumerate() {
+        steps::run(step, index, &mut place, &mut prepared, &mut masks)?;
+    }
+    let master = match &plan.streams.terminal {
+        Some(size) => Some(terminal(plan, &mut place, size).attempt(|| "make the terminal".into())?),
+        None => None,
+    };
+    enter_root(plan, &place)?;
+    let cwd = if plan.process.cwd.as_os_str().is_empty() { Path::new("/") } else { &plan.process.cwd };
+    let directory = place.directory(cwd, 0o755).attempt(|| format!("open working directory {}", cwd.display()))?;
+    rustix::process::fchdir(&directory).attempt(|| format!("enter {}", cwd.display()))?;
+    let program = find_program(plan)?;
+    let created = std::mem::take(&mut place.created);
+    let ready = Frame::Ready { pid: 0, created };
+    channel
+        .report(&ready, master.as_ref().map(AsFd::as_fd))
+        .attempt(|| "report the mount points that were made".into())?;
+    drop((master, place, directory, masks));
+    if !channel.wait_for_gate(GO) {
+        sys::exit(125);
+    }
+    execute(plan, &prepared, &program)
+}
+
+fn join(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
+    let setns = |fd: &OwnedFd, kinds| nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kinds));
+    let mut in_user_namespace = matches!(plan.namespaces.user, Namespace::New);
+    if let Some((target, kinds)) = &prepared.target {
+        setns(target, *kinds).attempt(|| "join the namespaces of the container".into())?;
+        in_user_namespace |= kinds & libc::CLONE_NEWUSER != 0;
+    }
+    for (namespace, kind) in &prepared.joins {
+        setns(namespace, *kind).attempt(|| "join a namespace".into())?;
+        in_user_namespace |= *kind == libc::CLONE_NEWUSER;
+    }
+    let late = late_namespaces(plan);
+    if late != 0 {
+        let flags = nix::sched::CloneFlags::from_bits_retain(late);
+        nix::sched::unshare(flags).attempt(|| "make the cgroup namespace".into())?;
+    }
+    if in_user_namespace {
+        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+        thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
+        thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())?;
+    }
+    Ok(())
+}
+
+fn take_stdio(plan: &Plan, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), Errno> {
+    let owner = Some(Uid::from_raw(plan.process.uid));
+    let pipes: &[&OwnedFd] = if plan.streams.stdin { &[&stdin, &stdout, &stderr] } else { &[&stdout, &stderr] };
+    for pipe in pipes {
+        // So that /dev/stdout can be opened by the user; not possible for pipes from outside a user namespace.
+        let _ = fchown(pipe, owner, None);
+    }
+    dup2_stdin(&stdin)?;
+    dup2_stdout(&stdout)?;
+    dup2_stderr(&stderr)
+}
+
+fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
+    let is_new = matches!(plan.namespaces.mount, Namespace::New);
+    if is_new {
+        let kind = match plan.propagation {
+            Propagation::Slave | Propagation::Shared => MountPropagationFlags::DOWNSTREAM,
+            _ => MountPropagationFlags::PRIVATE,
+        };
+        mount_change("/", MountPropagationFlags::REC | kind).attempt(|| "separate the mounts".into())?;
+    }
+    let host_root = || crate::prepare::path_fd(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY);
+    let root = match prepared.root.take() {
+        None => host_root()?,
+        Some(_) if !is_new => return Err(Failure::new("attach the root", "it needs a new mount namespace")),
+        Some(root) => {
+            attach(root.as_fd(), host_root()?.as_fd()).attempt(|| "attach the root".into())?;
+            root
+        }
+    };
+    Place::new(root).attempt(|| "inspect the root".into())
+}
+
+/// Makes a pty of the container's devpts, puts it on standard streams and /dev/console, and returns the master.
+fn terminal(plan: &Plan, place: &mut Place, size: &TerminalSize) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let master = place.open(Path::new("/dev/pts/ptmx"), flags, ResolveFlags::NO_SYMLINKS)?;
+    // CVE-2025-52565: it must be a devpts, whatever the image put there.
+    if fstatfs(&master)?.f_type as u64 != DEVPTS_MAGIC {
+        return Err(Errno::NOTTY);
+    }
+    unlockpt(&master)?;
+    let winsize = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, winsize)?;
+    let peer = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    fchown(&peer, Some(Uid::from_raw(plan.process.uid)), None)?;
+    if plan.target.is_none() {
+        let console = place.mount_point(Path::new("/dev/console"), Want::File)?;
+        let mount = clone_mount(peer.as_fd(), OpenTreeFlags::empty())?;
+        attach(mount.as_fd(), console.as_fd())?;
+    }
+    rustix::process::ioctl_tiocsctty(&peer)?;
+    dup2_stdin(&peer)?;
+    dup2_stdout(&peer)?;
+    dup2_stderr(&peer)?;
+    Ok(master)
+}
+
+fn enter_root(plan: &Plan, place: &Place) -> Result<(), Failure> {
+    if plan.readonly_root {
+        sys::mount_setattr(place.root(), false, attribute::RDONLY, 0, 0)
+            .attempt(|| "make the root read-only".into())?;
+    }
+    if plan.root == crate::plan::Root::None {
+        return Ok(());
+    }
+    let step = || "enter the root".into();
+    rustix::process::fchdir(place.root()).attempt(step)?;
+    // pivot_root(2): with "." twice the old root ends up over the new one, and is detached from there.
+    rustix::process::pivot_root(".", ".").attempt(step)?;
+    unmount(".", UnmountFlags::DETACH).attempt(|| "detach the old root".into())?;
+    rustix::process::chdir("/").attempt(step)?;
+    let kind = match plan.propagation {
+        Propagation::Private => return Ok(()),
+        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        Propagation::Shared => MountPropagationFlags::SHARED,
+        Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
+    };
+    mount_change("/", MountPropagationFlags::REC | kind).attempt(|| "set the propagation of the root".into())
+}
+
+/// Returns the path to execute: the first file of PATH that may be executed, or the name as it is if it has a slash.
+fn find_program(plan: &Plan) -> Result<CString, Failure> {
+    let Some(name) = plan.process.args.first() else {
+        return Err(Failure::new("execute the process", "it has no arguments"));
+    };
+    let failure = |errno: Errno| Failure::execute(&name.to_string_lossy(), errno);
+    let to_c = |path: &[u8]| CString::new(path).map_err(|_| failure(Errno::INVAL));
+    if name.as_bytes().contains(&b'/') {
+        return to_c(name.as_bytes());
+    }
+    let path = plan.process.env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let mut errno = Errno::NOENT;
+    for directory in path.unwrap_or(DEFAULT_PATH.as_bytes()).split(|&byte| byte == b':') {
+        if name.is_empty() {
+            break;
+        }
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
+        match std::fs::metadata(&candidate) {
+            Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+                return to_c(candidate.as_os_str().as_bytes());
+            }
+            Ok(_) => errno = Errno::ACCESS,
+            Err(_) => {}
+        }
+    }
+    Err(failure(errno))
+}
+
+fn execute(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infallible, Failure> {
+    let process = &plan.process;
+    let name = process.args[0].to_string_lossy().into_owned();
+    let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
+        let each = list.iter().map(|text| CString::new(text.as_bytes()));
+        each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))
+    };
+    let (args, env) = (to_c(&process.args)?, to_c(&process.env)?);
+    if prepared.fifo.is_some() {
+        pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
+    }
+    for limit in &process.rlimits {
+        match sys::setrlimit(limit.resource, limit.soft, limit.hard) {
+            Err(Errno::PERM) if !limit.required => {}
+            result => result.attempt(|| format!("set resource limit {}", limit.resource))?,
+        }
+    }
+    if let Some(profile) = &process.apparmor_profile {
+        steps::write_proc(prepared, "thread-self/attr/apparmor/exec", format!("exec {profile}").as_bytes())
+            .attempt(|| format!("use AppArmor profile {profile}"))?;
+    }
+    for fd in &process.keep_fds {
+        sys::keep_open(*fd).attempt(|| format!("keep descriptor {fd}"))?;
+    }
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, with it the filter comes last.
+    if !process.no_new_privileges {
+        load_seccomp(plan)?;
+    }
+    take_identity(plan)?;
+    if process.no_new_privileges {
+        thread::set_no_new_privs(true).attempt(|| "set no_new_privs".into())?;
+        load_seccomp(plan)?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
+    sys::reset_signals();
+    let Err(errno) = nix::unistd::execve(program, &args, &env);
+    Err(Failure::execute(&name, errno))
+}
+
+fn load_seccomp(plan: &Plan) -> Result<(), Failure> {
+    match &plan.process.seccomp {
+        Some(seccomp) => sys::seccomp(seccomp.flags, &seccomp.program).attempt(|| "load the seccomp filter".into()),
+        None => Ok(()),
+    }
+}
+
+/// Blocks until somebody opens the FIFO for reading: `start`.
+fn pass_fifo(prepared: &Prepared) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(()) };
+    let path = format!("thread-self/fd/{}", fifo.as_raw_fd());
+    let fifo = rustix::fs::openat(procfs, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&fifo, &[0]).map(drop)
+}
+
+fn take_identity(plan: &Plan) -> Result<(), Failure> {
+    let process = &plan.process;
+    let sets = &process.capabilities;
+    let own = thread::capabilities(None).attempt(|| "read capabilities".into())?;
+    for number in 0..64 {
+        if sets.bounding & (1 << number) != 0 {
+            continue;
+        }
+        match thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            // Beyond the last capability of this kernel.
+            Err(Errno::INVAL) => break,
+            result => result.attempt(|| format!("drop capability {number}"))?,
+        }
+    }
+    thread::set_keep_capabilities(true).attempt(|| "keep capabilities".into())?;
+    let groups: Vec<Gid> = process.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    match thread::set_thread_groups(&groups) {
+        // A user namespace whose setgroups is "deny" has no groups to drop.
+        Err(Errno::PERM) if groups.is_empty() => {}
+        result => result.attempt(|| "set groups".into())?,
+    }
+    let gid = Gid::from_raw(process.gid);
+    thread::set_thread_res_gid(gid, gid, gid).attempt(|| format!("become group {}", process.gid))?;
+    let uid = Uid::from_raw(process.uid);
+    thread::set_thread_res_uid(uid, uid, uid).attempt(|| format!("become user {}", process.uid))?;
+    // What this process does not have itself (a host without CAP_SYS_RESOURCE, say) it cannot give.
+    let within = |bits: u64| CapabilitySet::from_bits_retain(bits) & own.permitted;
+    let mut taken = CapabilitySets {
+        effective: within(sets.effective),
+        permitted: within(sets.permitted),
+        inheritable: within(sets.inheritable),
+    };
+    taken.effective &= taken.permitted;
+    thread::set_capabilities(None, taken).attempt(|| "set capabilities".into())?;
+    thread::clear_ambient_capability_set().attempt(|| "clear ambient capabilities".into())?;
+    let ambient = within(sets.ambient) & taken.permitted & taken.inheritable;
+    for number in (0..64).filter(|number| ambient.bits() & (1 << number) != 0) {
+        thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
+            .attempt(|| format!("raise ambient capability {number}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Turns paths inside the container into descriptors beneath its root, making what is missing.
+//! Nothing here can leave the root: openat2 with RESOLVE_IN_ROOT, single components otherwise.
+
+use crate::wire::Created;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, mkdirat, openat, openat2, readlinkat, statx,
+};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// As many symbolic links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// What a missing path becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    Directory,
+    File,
+}
+
+/// The root of the container, and what had to be made in it.
+pub(crate) struct Place {
+    root: OwnedFd,
+    mount: u64,
+    pub(crate) created: Vec<Created>,
+}
+
+impl Place {
+    pub(crate) fn new(root: OwnedFd) -> Result<Self, Errno> {
+        let mount = mount_id(root.as_fd())?;
+        Ok(Self { root, mount, created: Vec::new() })
+    }
+
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Opens what is there.
+    pub(crate) fn open(&self, path: &Path, flags: OFlags, further: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | further;
+        loop {
+            match openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                // A rename elsewhere raced with the walk: openat2(2), EAGAIN.
+                Err(Errno::AGAIN) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Opens a path as O_PATH, or returns `None` if it does not exist.
+    pub(crate) fn find(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+        match self.open(path, OFlags::PATH, ResolveFlags::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a mount point as O_PATH, making it and its parents when missing; what it makes is recorded.
+    pub(crate) fn mount_point(&mut self, path: &Path, want: Want) -> Result<OwnedFd, Errno> {
+        let mut created = Vec::new();
+        let fd = self.ensure(path, want, 0o755, &mut created, 0)?;
+        self.created.append(&mut created);
+        Ok(fd)
+    }
+
+    /// Opens a directory as O_PATH, making it and its parents when missing.
+    pub(crate) fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
+        self.ensure(path, Want::Directory, mode, &mut Vec::new(), 0)
+    }
+
+    /// Opens the directory that holds `path`, and returns the last component.
+    pub(crate) fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Errno> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().ok_or(Errno::INVAL)?;
+        Ok((self.directory(parent, 0o755)?, name))
+    }
+
+    fn ensure(
+        &self,
+        path: &Path,
+        want: Want,
+        mode: u32,
+        created: &mut Vec<Created>,
+        links: usize,
+    ) -> Result<OwnedFd, Errno> {
+        match self.open(path, OFlags::PATH, ResolveFlags::empty()) {
+            Err(Errno::NOENT) => {}
+            Ok(fd) => return of_type(fd, want),
+            Err(error) => return Err(error),
+        }
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP);
+        }
+        let name = path.file_name().ok_or(Errno::NOENT)?;
+        let parent_path = path.parent().ok_or(Errno::NOENT)?;
+        let parent = self.ensure(parent_path, Want::Directory, 0o755, created, links + 1)?;
+        match make(parent.as_fd(), name, want, mode) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let Ok(link) = readlinkat(&parent, name, Vec::new()) else {
+                    // Somebody made it in between.
+                    return self.open(path, OFlags::PATH, ResolveFlags::empty());
+                };
+                // A dangling link: what it points to is made, inside.
+                let target = parent_path.join(OsStr::from_bytes(link.as_bytes()));
+                return self.ensure(&target, want, mode, created, links + 1);
+            }
+            Err(error) => return Err(error),
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = of_type(openat(&parent, name, flags, Mode::empty())?, want)?;
+        if mount_id(parent.as_fd())? == self.mount {
+            created.push(Created { path: real_path(fd.as_fd(), path), inode: fstat(&fd)?.st_ino });
+        }
+        Ok(fd)
+    }
+}
+
+fn make(parent: BorrowedFd<'_>, name: &OsStr, want: Want, mode: u32) -> Result<(), Errno> {
+    if want == Want::Directory {
+        return mkdirat(parent, name, Mode::from_raw_mode(mode));
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+    openat(parent, name, flags, Mode::from_raw_mode(mode & 0o666)).map(drop)
+}
+
+fn of_type(fd: OwnedFd, want: Want) -> Result<OwnedFd, Errno> {
+    let is_directory = FileType::from_raw_mode(fstat(&fd)?.st_mode) == FileType::Directory;
+    match (want, is_directory) {
+        (Want::Directory, false) => Err(Errno::NOTDIR),
+        (Want::File, true) => Err(Errno::ISDIR),
+        _ => Ok(fd),
+    }
+}
+
+fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    Ok(statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// Returns the path without symbolic links. The host's /proc is still what "/proc" means: the root is
+/// attached over "/" but this process is not in it before pivot_root.
+fn real_path(fd: BorrowedFd<'_>, asked: &Path) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    match readlinkat(CWD, link, Vec::new()) {
+        Ok(path) => PathBuf::from(OsStr::from_bytes(path.as_bytes())),
+        Err(_) => asked.to_path_buf(),
+    }
+}

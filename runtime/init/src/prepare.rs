@@ -1,0 +1,211 @@
+//! What the monitor opens before the process exists, while host paths still mean what the plan's
+//! author meant: the detached root, the sources of binds, namespaces to join, a private procfs.
+
+use crate::failure::{Attempt, Failure};
+use crate::plan::{Namespace, Plan, Root, Step, Target};
+use crate::sys;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Descriptors for the child; all close-on-exec.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    /// The detached root mount.
+    pub(crate) root: Option<OwnedFd>,
+    /// The detached source of each bind step, at the index of the step.
+    pub(crate) trees: Vec<Option<OwnedFd>>,
+    /// A detached mount of the host's /dev/null, verified.
+    pub(crate) null: Option<OwnedFd>,
+    /// A private procfs.
+    pub(crate) procfs: Option<OwnedFd>,
+    /// Namespaces that the child joins, the user namespace first.
+    pub(crate) joins: Vec<(OwnedFd, i32)>,
+    /// The process whose namespaces the child joins.
+    pub(crate) target: Option<(OwnedFd, i32)>,
+    /// The exec FIFO as O_PATH.
+    pub(crate) fifo: Option<OwnedFd>,
+    /// Flags of clone3.
+    pub(crate) clone_flags: u64,
+    /// The cgroup directory of clone3.
+    pub(crate) cgroup: Option<OwnedFd>,
+}
+
+pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
+    let mut prepared = Prepared { root: root(&plan.root)?, ..Prepared::default() };
+    for step in &plan.steps {
+        prepared.trees.push(match step {
+            Step::Bind { source, recursive, .. } => Some(tree(source, *recursive)?),
+            _ => None,
+        });
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::Mask { .. })) {
+        prepared.null = Some(null()?);
+    }
+    let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
+        || plan.process.apparmor_profile.is_some()
+        || plan.exec_fifo.is_some();
+    if needs_procfs {
+        let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC);
+        prepared.procfs = Some(filesystem.and_then(finish).attempt(|| "open a private procfs".into())?);
+    }
+    if let Some(path) = &plan.exec_fifo {
+        prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
+    }
+    if let Some(path) = &plan.cgroups.unified {
+        prepared.cgroup = Some(path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?);
+    }
+    match &plan.target {
+        Some(target) => join_target(target, &mut prepared)?,
+        None => namespaces(plan, &mut prepared)?,
+    }
+    Ok(prepared)
+}
+
+pub(crate) fn path_fd(path: &Path, flags: OFlags) -> Result<OwnedFd, Failure> {
+    open(path, flags | OFlags::CLOEXEC, Mode::empty()).attempt(|| format!("open {}", path.display()))
+}
+
+/// Makes the superblock of a configured file system and its detached mount.
+fn finish(filesystem: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    fsconfig_create(&filesystem)?;
+    fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// Sets one option of a file system, `key=value` or `flag`.
+pub(crate) fn configure(filesystem: &OwnedFd, option: &str) -> rustix::io::Result<()> {
+    match option.split_once('=') {
+        Some((key, value)) => fsconfig_set_string(filesystem, key, value),
+        None => fsconfig_set_flag(filesystem, option),
+    }
+}
+
+fn root(root: &Root) -> Result<Option<OwnedFd>, Failure> {
+    match root {
+        Root::None => Ok(None),
+        Root::Bind { path } => {
+            let mount = tree(path, true)?;
+            sys::mount_setattr(mount.as_fd(), true, 0, 0, libc::MS_PRIVATE)
+                .attempt(|| format!("make {} private", path.display()))?;
+            Ok(Some(mount))
+        }
+        Root::Overlay { lowers, upper, work, options } => {
+            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).attempt(|| "open an overlay".into())?;
+            let set = |key: &str, path: &Path| {
+                fsconfig_set_string(&overlay, key, path)
+                    .attempt(|| format!("set {key} {} of the root overlay", path.display()))
+            };
+            fsconfig_set_string(&overlay, "source", "overlay").attempt(|| "name the root overlay".into())?;
+            for lower in lowers {
+                set("lowerdir+", lower)?;
+            }
+            set("upperdir", upper)?;
+            set("workdir", work)?;
+            for option in options {
+                configure(&overlay, option).attempt(|| format!("set {option} of the root overlay"))?;
+            }
+            finish(overlay).attempt(|| "make the root overlay".into()).map(Some)
+        }
+    }
+}
+
+/// Clones a host path into a detached mount.
+fn tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    let recursive = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)
+        .attempt(|| format!("open {}", path.display()))
+}
+
+/// Clones the host's /dev/null, and checks that it is what it should be (CVE-2025-31133).
+fn null() -> Result<OwnedFd, Failure> {
+    let null = tree(Path::new("/dev/null"), false)?;
+    let stat = fstat(&null).attempt(|| "inspect /dev/null".into())?;
+    let is_null =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(Failure::new("use /dev/null", "it is not device 1:3")) }
+}
+
+fn join_target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> {
+    let step = || format!("join process {}", target.pid);
+    let pid = i32::try_from(target.pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Failure::new(step(), "it has no valid process id"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).attempt(step)?;
+    if target.start_time != 0 && start_time(target.pid) != Some(target.start_time) {
+        return Err(Failure::new(step(), "it has ended and its id is used by another"));
+    }
+    // The pid and time namespaces of this process do not change, only those of its children: setns(2).
+    let ours = target.namespaces as i32 & (libc::CLONE_NEWPID | libc::CLONE_NEWTIME);
+    if ours != 0 {
+        nix::sched::setns(&pidfd, nix::sched::CloneFlags::from_bits_retain(ours)).attempt(step)?;
+    }
+    let theirs = target.namespaces as i32 & !ours;
+    if theirs != 0 {
+        prepared.target = Some((pidfd, theirs));
+    }
+    Ok(())
+}
+
+/// Returns field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so it counts from the last `)`.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
+    std::str::from_utf8(rest).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    let names = &plan.namespaces;
+    let joins_user = matches!(names.user, Namespace::Path { .. });
+    if joins_user && matches!(names.pid, Namespace::New) {
+        let text = "it would not belong to the user namespace that is joined";
+        return Err(Failure::new("make a new pid namespace", text));
+    }
+    let kinds = [
+        (&names.user, libc::CLONE_NEWUSER),
+        (&names.mount, libc::CLONE_NEWNS),
+        (&names.network, libc::CLONE_NEWNET),
+        (&names.ipc, libc::CLONE_NEWIPC),
+        (&names.uts, libc::CLONE_NEWUTS),
+        (&names.cgroup, libc::CLONE_NEWCGROUP),
+        (&names.pid, libc::CLONE_NEWPID),
+        (&names.time, libc::CLONE_NEWTIME),
+    ];
+    for (namespace, kind) in kinds {
+        match namespace {
+            Namespace::Host => {}
+            // The cgroup namespace shows the cgroups that the process is in when it is made, so the child
+            // makes it once it has joined them; CLONE_INTO_CGROUP would still show the parent's.
+            Namespace::New if kind == libc::CLONE_NEWCGROUP => {}
+            Namespace::New if joins_user && kind != libc::CLONE_NEWTIME => {}
+            Namespace::New => prepared.clone_flags |= kind as u64,
+            Namespace::Path { path } => {
+                let fd = path_fd(path, OFlags::RDONLY)?;
+                if kind & (libc::CLONE_NEWPID | libc::CLONE_NEWTIME) == 0 {
+                    prepared.joins.push((fd, kind));
+                    continue;
+                }
+                nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kind))
+                    .attempt(|| format!("join namespace {}", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the namespaces that the child makes itself: those that come after a join or after its cgroups.
+pub(crate) fn late_namespaces(plan: &Plan) -> i32 {
+    let names = &plan.namespaces;
+    let joins_user = matches!(names.user, Namespace::Path { .. });
+    let late = |namespace: &Namespace, kind| {
+        if matches!(namespace, Namespace::New) && (joins_user || kind == libc::CLONE_NEWCGROUP) { kind } else { 0 }
+    };
+    late(&names.mount, libc::CLONE_NEWNS)
+        | late(&names.network, libc::CLONE_NEWNET)
+        | late(&names.ipc, libc::CLONE_NEWIPC)
+        | late(&names.uts, libc::CLONE_NEWUTS)
+        | late(&names.cgroup, libc::CLONE_NEWCGROUP)
+}

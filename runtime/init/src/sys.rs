@@ -1,0 +1,155 @@
+//! The only `unsafe` of the workspace: system calls that have no safe wrapper in nix or rustix.
+//! Every function is safe to call from the single thread that `main` asserted; nothing here decides.
+
+#![expect(unsafe_code, reason = "raw system calls, each with the invariant it relies on")]
+
+use rustix::io::Errno;
+use std::ffi::c_long;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The constant of the libc crate is too narrow for its value.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What `clone3` returned.
+pub(crate) enum Cloned {
+    /// This is the new process.
+    Child,
+    /// This is the old one.
+    Parent { pid: u32, pidfd: OwnedFd },
+}
+
+fn check(result: c_long) -> Result<c_long, Errno> {
+    if result < 0 {
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        return Err(Errno::from_raw_os_error(errno));
+    }
+    Ok(result)
+}
+
+/// Forks with new namespaces, into a cgroup directory if one is given.
+pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: clone_args is plain integers; all zero is its documented empty value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: no stack and no CLONE_VM, so the child gets a copy of this address space; the process is
+    // single-threaded (main checked /proc/self/task), so no lock is left held in the copy.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: with CLONE_PIDFD a successful clone3 stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: pid as u32, pidfd })
+}
+
+/// Changes attributes and propagation (`MS_*`, 0: as it is) of the mount that `mount` refers to.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+) -> Result<(), Errno> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a NUL-terminated literal and the struct outlives the call, with its size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    })
+    .map(drop)
+}
+
+/// Marks every descriptor from 3 on close-on-exec.
+pub(crate) fn close_on_exec_all() -> Result<(), Errno> {
+    // SAFETY: changes only a flag of descriptors; none is closed while it is owned.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Takes ownership of a descriptor that was inherited at exec.
+pub(crate) fn inherited(fd: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_GETFD only reads a flag; it fails for a number that is not open.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, and main calls this once per number, before it opens anything itself.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets an inherited descriptor stay open across execve.
+pub(crate) fn keep_open(fd: i32) -> Result<(), Errno> {
+    // SAFETY: changes a flag of a descriptor number; a closed one is an error.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
+}
+
+/// Loads a seccomp filter of 8-byte instructions.
+pub(crate) fn seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
+    if program.is_empty() || !program.len().is_multiple_of(8) || program.len() / 8 > usize::from(u16::MAX) {
+        return Err(Errno::INVAL);
+    }
+    let filter: Vec<libc::sock_filter> = program
+        .chunks_exact(8)
+        .map(|code| libc::sock_filter {
+            code: u16::from_ne_bytes([code[0], code[1]]),
+            jt: code[2],
+            jf: code[3],
+            k: u32::from_ne_bytes([code[4], code[5], code[6], code[7]]),
+        })
+        .collect();
+    let header = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: header and filter outlive the call; the kernel copies and verifies the program.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const header) })
+        .map(drop)
+}
+
+/// Sets one resource limit of this process.
+pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the struct outlives the call, and no old value is asked for.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
+    })
+    .map(drop)
+}
+
+/// Gives every signal its default action and unblocks all of them.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs none of our code; for SIGKILL and SIGSTOP the call fails without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: sigset_t is plain integers, and sigemptyset initialises it before use.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Brings the interface `lo` of this network namespace up.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: ifreq is plain integers and a union of them; all zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
+}
+
+/// Ends this process at once: no destructors, no handlers, no flushing.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: always allowed; the kernel releases everything.
+    unsafe { libc::_exit(code) }
+}

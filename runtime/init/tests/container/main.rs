@@ -1,0 +1,8 @@
+//! Containers made by the built `strata-init`, as root, over a root file system that binds the host's
+//! programs read-only. Each test has its own directory; nothing of it is left.
+
+mod harness;
+mod identity;
+mod isolation;
+mod lifecycle;
+mod streams;

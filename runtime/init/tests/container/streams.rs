@@ -1,0 +1,176 @@
+//! Standard streams, terminals, attached clients, the log.
+
+use crate::harness::*;
+use strata_init::plan::*;
+use strata_init::wire::Frame;
+
+#[test]
+fn both_streams_are_logged_with_their_name() {
+    let bench = Bench::new();
+
+    bench.run_shell("echo out; echo err >&2; printf tail");
+
+    let log = std::fs::read_to_string(bench.path("log")).unwrap();
+    assert!(log.contains("{\"log\":\"out\\n\",\"stream\":\"stdout\",\"time\":\"20"), "{log}");
+    assert!(log.contains("{\"log\":\"err\\n\",\"stream\":\"stderr\",\"time\":\"20"), "{log}");
+    assert!(log.contains("{\"log\":\"tail\",\"stream\":\"stdout\""), "{log}");
+}
+
+#[test]
+fn ten_mebibytes_arrive_whole_at_a_client_that_the_container_waits_for() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("head -c 10485760 /dev/zero | tr '\\0' x");
+    plan.log = None;
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), false, true);
+    monitor.go();
+
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let (text, code) = client.read(|_| false);
+
+    assert_eq!((text.len(), code), (10 << 20, Some(0)));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_and_blocks_nothing() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("head -c 10485760 /dev/zero");
+    plan.log = None;
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    let (_slow, _) = Client::attach(&bench.path("control.sock"), false, false);
+    monitor.go();
+
+    assert_eq!(monitor.finish(), 0);
+}
+
+#[test]
+fn input_reaches_the_process_and_ends_when_it_is_closed() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("cat; echo end");
+    plan.streams.stdin = true;
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), true, true);
+    monitor.go();
+
+    let input = vec![b'y'; 900_000];
+    client.send(&Frame::Stdin { bytes: input.clone() });
+    client.send(&Frame::StdinClose);
+
+    let (text, code) = client.read(|_| false);
+    assert_eq!((text.len(), code), (input.len() + 4, Some(0)));
+}
+
+#[test]
+fn input_ends_with_the_client_that_gave_it_when_asked_so() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("cat");
+    (plan.streams.stdin, plan.streams.stdin_once) = (true, true);
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    let (client, _) = Client::attach(&bench.path("control.sock"), true, true);
+    monitor.go();
+
+    drop(client);
+
+    assert_eq!(monitor.finish(), 0);
+}
+
+#[test]
+fn without_input_standard_input_is_empty() {
+    assert_eq!(Bench::new().run_shell("wc -c"), (0, "0\n".into()));
+}
+
+#[test]
+fn two_clients_see_the_same_output() {
+    let bench = Bench::new();
+    let mut monitor = bench.start(&bench.shell("echo shared"));
+    monitor.ready();
+    let (mut first, _) = Client::attach(&bench.path("control.sock"), false, true);
+    let (mut second, _) = Client::attach(&bench.path("control.sock"), false, true);
+    monitor.go();
+
+    assert_eq!(first.read(|_| false), ("shared\n".into(), Some(0)));
+    assert_eq!(second.read(|_| false), ("shared\n".into(), Some(0)));
+}
+
+fn terminal(bench: &Bench, script: &str) -> Plan {
+    let mut plan = bench.shell(script);
+    plan.streams = Streams { terminal: Some(TerminalSize { rows: 33, columns: 101 }), stdin: true, stdin_once: false };
+    plan
+}
+
+#[test]
+fn a_terminal_has_its_size_from_the_start_and_is_the_console() {
+    let bench = Bench::new();
+    let mut plan = terminal(&bench, "stty size; tty; test -c /dev/console && echo con >/dev/console; ps -o tty= -p $$");
+    plan.process.uid = 1000;
+
+    let (code, text) = bench.run(&plan);
+
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(text, "33 101\r\n/dev/pts/0\r\ncon\r\npts/0\r\n");
+}
+
+#[test]
+fn a_terminal_is_resized_and_passes_ctrl_c() {
+    let bench = Bench::new();
+    let script = "trap 'stty size; exit 5' INT; echo ready; while :; do sleep 1 & wait; done";
+    let mut monitor = bench.start(&terminal(&bench, script));
+    monitor.ready();
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), true, true);
+    monitor.go();
+    client.read(|text| text.contains("ready"));
+
+    client.send(&Frame::Resize { size: TerminalSize { rows: 40, columns: 50 } });
+    client.send(&Frame::Stdin { bytes: vec![3] });
+
+    let (text, code) = client.read(|_| false);
+    assert_eq!(code, Some(5));
+    assert!(text.contains("40 50"), "{text}");
+}
+
+#[test]
+fn an_exec_has_a_terminal_of_the_container() {
+    let bench = Bench::new();
+    let mut container = bench.start(&bench.plan(&["sleep", "100"]));
+    let pid = container.ready();
+    container.go();
+    let mut plan = bench.exec(pid, "tty; stty size");
+    plan.streams.terminal = Some(TerminalSize { rows: 10, columns: 20 });
+
+    let (code, text) = bench.run(&plan);
+
+    assert_eq!((code, text.as_str()), (0, "/dev/pts/0\r\n10 20\r\n"));
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), false, false);
+    client.send(&Frame::Signal { signal: 9 });
+    container.finish();
+}
+
+#[test]
+fn a_grandchild_that_holds_the_output_does_not_keep_an_exec_for_ever() {
+    let bench = Bench::new();
+    let mut container = bench.start(&bench.plan(&["sleep", "100"]));
+    let pid = container.ready();
+    container.go();
+
+    assert_eq!(bench.run(&bench.exec(pid, "sleep 50 & echo done")), (0, "done\n".into()));
+
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), false, false);
+    client.send(&Frame::Signal { signal: 9 });
+    container.finish();
+}
+
+#[test]
+fn the_log_is_rotated_by_size() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done");
+    plan.log = Some(Log { path: bench.path("log"), max_size: 5000, max_files: 2 });
+
+    bench.run(&plan);
+
+    assert!(bench.path("log.1").exists() && !bench.path("log.2").exists());
+    assert!(log_text(&bench.path("log")).ends_with("line 299\n"));
+}
