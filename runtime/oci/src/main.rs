@@ -1,25 +1,90 @@
 //! The command line of an OCI runtime, as engines and test suites call it.
-//! What is implemented is here and in `features`; every other command says that it is not available.
+//! `lifecycle` has the commands on containers, `state` their record on disk, `features` what a spec may say.
+//! A command that is not implemented says so and fails.
 
-use std::{fs, io::Write, path::PathBuf, process::ExitCode};
-
-use clap::{Parser, Subcommand};
-use serde_json::{Value, json};
-use strata_oci::{
-    capabilities::{self, CapabilitySet},
-    default_spec::{Defaults, OCI_VERSION, UserNamespace},
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
+
+use clap::{Args, Parser, Subcommand};
+use strata_oci::default_spec::{Defaults, UserNamespace};
+
+mod features;
+mod lifecycle;
+mod sealed;
+mod state;
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
 #[command(name = "strata-oci", version, disable_help_subcommand = true)]
 struct Arguments {
+    /// Directory of the containers' state.
+    #[arg(long, default_value = "/run/strata-oci", global = true)]
+    root: PathBuf,
+    /// File that errors are appended to as well.
+    #[arg(long, global = true)]
+    log: Option<PathBuf>,
+    /// Form of that file: text or json.
+    #[arg(long, default_value = "text", global = true)]
+    log_format: String,
     #[command(subcommand)]
     command: Command,
 }
 
+/// What create and run have in common.
+#[derive(Args)]
+struct Make {
+    /// Directory of the bundle.
+    #[arg(short, long, default_value = ".")]
+    bundle: PathBuf,
+    /// Unix socket that receives the terminal's master.
+    #[arg(long)]
+    console_socket: Option<PathBuf>,
+    /// File that gets the process id.
+    #[arg(long)]
+    pid_file: Option<PathBuf>,
+    /// Name of the container.
+    id: String,
+}
+
 #[derive(Subcommand)]
 enum Command {
+    /// Makes a container from a bundle; its process waits for `start`.
+    Create(Make),
+    /// Lets the process of a created container execute.
+    Start {
+        /// Name of the container.
+        id: String,
+    },
+    /// Makes a container, waits for its end and removes it; its exit status becomes this program's.
+    Run(Make),
+    /// Prints the state of a container.
+    State {
+        /// Name of the container.
+        id: String,
+    },
+    /// Sends a signal to the process of a container.
+    Kill {
+        /// Sends it to every process of the container.
+        #[arg(short, long)]
+        all: bool,
+        /// Name of the container.
+        id: String,
+        /// Number or name of the signal.
+        #[arg(default_value = "TERM")]
+        signal: String,
+    },
+    /// Removes a stopped container.
+    Delete {
+        /// Kills it first, and does not mind if it is absent.
+        #[arg(short, long)]
+        force: bool,
+        /// Name of the container.
+        id: String,
+    },
     /// Prints what this runtime can do, as the runtime spec's features document.
     Features,
     /// Writes config.json of a default container into the bundle.
@@ -37,26 +102,58 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Features => print(&features()),
-        Command::Spec { bundle, rootless } => write_spec(&bundle, rootless),
-        Command::Other(words) => Err(format!("not available yet: {}", words.first().map_or("", String::as_str))),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
         Err(message) => {
             eprintln!("strata-oci: {message}");
+            log(&arguments, &message);
             ExitCode::FAILURE
         }
     }
 }
 
-fn print(value: &Value) -> Result<(), String> {
+fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let root = &arguments.root;
+    match &arguments.command {
+        Command::Create(make) => {
+            sealed::become_sealed()?;
+            lifecycle::create(root, make)?;
+        }
+        Command::Run(make) => {
+            sealed::become_sealed()?;
+            return lifecycle::run(root, make).map(ExitCode::from);
+        }
+        Command::Start { id } => lifecycle::start(root, id)?,
+        Command::State { id } => print(&state::State::load(root, id)?.document())?,
+        Command::Kill { id, signal, all } => lifecycle::kill(root, id, signal, *all)?,
+        Command::Delete { id, force } => lifecycle::delete(root, id, *force)?,
+        Command::Features => print(&features::document())?,
+        Command::Spec { bundle, rootless } => write_spec(bundle, *rootless)?,
+        Command::Other(words) => {
+            return Err(format!("not available yet: {}", words.first().map_or("", String::as_str)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(value: &serde_json::Value) -> Result<(), String> {
     writeln!(std::io::stdout(), "{value:#}").map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
+/// Appends the error where the engine asked for it; failing to is not worth a second error.
+fn log(arguments: &Arguments, message: &str) {
+    let Some(path) = &arguments.log else { return };
+    let line = match arguments.log_format.as_str() {
+        "json" => serde_json::json!({"level": "error", "msg": message}).to_string(),
+        _ => format!("level=error msg={message:?}"),
+    };
+    let file = fs::OpenOptions::new().append(true).create(true).open(path);
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+}
+
 /// Refuses to overwrite, as a bundle's spec is somebody's work.
-fn write_spec(bundle: &std::path::Path, rootless: bool) -> Result<(), String> {
+fn write_spec(bundle: &Path, rootless: bool) -> Result<(), String> {
     let path = bundle.join("config.json");
     let mut defaults = Defaults { terminal: true, hostname: Some("strata".to_owned()), ..Defaults::default() };
     if rootless {
@@ -79,56 +176,4 @@ fn single_id() -> UserNamespace {
         uid_mappings: mapping(rustix::process::geteuid().as_raw()),
         gid_mappings: mapping(rustix::process::getegid().as_raw()),
     }
-}
-
-/// The document of the runtime spec's features.md; what is false here is an error in a spec.
-fn features() -> Value {
-    let capabilities: Vec<&str> = CapabilitySet::ALL.iter().map(capabilities::name).collect();
-    json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": OCI_VERSION,
-        "hooks": [],
-        "mountOptions": [
-            "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "lazytime", "loud", "mand",
-            "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime",
-            "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime",
-            "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",
-            "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
-            "rsuid", "rsymfollow", "runbindable", "rw", "shared", "slave", "strictatime", "suid", "symfollow", "sync",
-            "unbindable"
-        ],
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "capabilities": capabilities,
-            "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false
-            },
-            "seccomp": {
-                "enabled": true,
-                "actions": [
-                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
-                ],
-                "operators": [
-                    "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
-                    "SCMP_CMP_NE"
-                ],
-                "archs": [
-                    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_RISCV64", "SCMP_ARCH_X32", "SCMP_ARCH_X86",
-                    "SCMP_ARCH_X86_64"
-                ],
-                "knownFlags": [
-                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-                    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
-                ],
-                "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]
-            },
-            "apparmor": {"enabled": true},
-            "selinux": {"enabled": false},
-            "intelRdt": {"enabled": false},
-            "memoryPolicy": {},
-            "mountExtensions": {"idmap": {"enabled": false}},
-            "netDevices": {"enabled": false}
-        },
-    })
 }

@@ -22,6 +22,9 @@ const PROC_FILES: [&str; 11] = [
     "/proc/uptime",
 ];
 
+/// Controllers whose files programs read to learn their limits.
+const INFORMATIVE: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
+
 /// What the options of one mount come to.
 #[derive(Default)]
 struct Options {
@@ -117,18 +120,18 @@ fn cgroup(steps: &mut Vec<Step>, target: PathBuf, options: Options, view: &Cgrou
         CgroupView::Nothing => {}
         CgroupView::Unified => steps.push(filesystem("cgroup2", target, options.set, Vec::new())),
         CgroupView::Hierarchies(hierarchies) => {
-            let directory = options.set & !attribute::RDONLY;
-            steps.push(filesystem(
-                "tmpfs",
-                target.clone(),
-                directory,
-                vec!["mode=755".to_owned(), "size=64k".to_owned()],
-            ));
-            for controllers in hierarchies {
+            // What cannot be written is of use only where it tells the container its limits.
+            let tells =
+                |one: &&Vec<String>| !is_readonly || one.iter().any(|name| INFORMATIVE.contains(&name.as_str()));
+            let shown: Vec<_> = hierarchies.iter().filter(tells).collect();
+            let attributes = if shown.is_empty() { options.set } else { options.set & !attribute::RDONLY };
+            let data = vec!["mode=755".to_owned(), "size=64k".to_owned()];
+            steps.push(filesystem("tmpfs", target.clone(), attributes, data));
+            for controllers in &shown {
                 let place = target.join(controllers.join(","));
-                steps.push(filesystem("cgroup", place, options.set, controllers.clone()));
+                steps.push(filesystem("cgroup", place, options.set, controllers.to_vec()));
             }
-            if is_readonly {
+            if is_readonly && !shown.is_empty() {
                 steps.push(Step::ReadOnly { path: target });
             }
         }

@@ -188,20 +188,40 @@ fn mount_options_become_attributes_propagation_and_data() {
     assert_eq!(step(&["bind", "noatime", "relatime"]), bind(0, ATIME_MASK, false, false, private()));
 }
 
-#[test]
-fn a_v1_cgroup_mount_shows_the_joined_hierarchies_read_only() {
-    let steps = planned("/hostname", json!("web")).steps;
+fn cgroup_targets(spec: &Spec, view: CgroupView) -> Vec<String> {
+    let steps = plan(spec, &PlanInputs { cgroup_view: view, ..inputs() }).unwrap().steps;
+    let shown = steps.iter().filter_map(|step| match step {
+        Step::Filesystem { kind, target, attributes, .. } => {
+            let access = if attributes & attribute::RDONLY == 0 { "rw" } else { "ro" };
+            Some((target, format!("{kind} {} {access}", target.display())))
+        }
+        Step::ReadOnly { path } => Some((path, format!("read-only {}", path.display()))),
+        _ => None,
+    });
+    shown.filter(|(target, _)| target.starts_with("/sys/fs/cgroup")).map(|(_, text)| text).collect()
+}
 
-    let shown: Vec<&Step> = steps
-        .iter()
-        .filter(|step| matches!(step, Step::Filesystem { target, .. } | Step::ReadOnly { path: target } if target.starts_with("/sys/fs/cgroup")))
-        .collect();
-    assert_eq!(shown.len(), 4, "{shown:?}");
-    assert!(
-        matches!(shown[1], Step::Filesystem { kind, options, attributes, .. } if kind == "cgroup" && options == &["freezer"] && attributes & attribute::RDONLY != 0)
+/// Security row 17 (CVE-2023-25809): what a container sees of its cgroups it cannot write.
+#[test]
+fn cgroup_mounts_are_read_only_and_show_the_limits() {
+    let hierarchies = |lists: &[&[&str]]| {
+        CgroupView::Hierarchies(lists.iter().map(|one| one.iter().map(|name| name.to_string()).collect()).collect())
+    };
+    let ordinary = Defaults::default().build().unwrap();
+    let privileged = Defaults { privileged: true, ..Defaults::default() }.build().unwrap();
+    let joined = || hierarchies(&[&["freezer"], &["cpu", "cpuacct"]]);
+
+    assert_eq!(
+        cgroup_targets(&ordinary, joined()),
+        ["tmpfs /sys/fs/cgroup rw", "cgroup /sys/fs/cgroup/cpu,cpuacct ro", "read-only /sys/fs/cgroup"]
     );
-    assert!(matches!(shown[2], Step::Filesystem { target, .. } if target == Path::new("/sys/fs/cgroup/cpu,cpuacct")));
-    assert!(matches!(shown[3], Step::ReadOnly { .. }));
+    assert_eq!(cgroup_targets(&ordinary, hierarchies(&[&["freezer"]])), ["tmpfs /sys/fs/cgroup ro"]);
+    assert_eq!(cgroup_targets(&ordinary, CgroupView::Unified), ["cgroup2 /sys/fs/cgroup ro"]);
+    assert_eq!(cgroup_targets(&ordinary, CgroupView::Nothing).len(), 0);
+    assert_eq!(
+        cgroup_targets(&privileged, joined()),
+        ["tmpfs /sys/fs/cgroup rw", "cgroup /sys/fs/cgroup/freezer rw", "cgroup /sys/fs/cgroup/cpu,cpuacct rw"]
+    );
 }
 
 /// A host whose `/dev` is bound gets none of our nodes or links.
