@@ -177,7 +177,7 @@ impl Inner {
             Durability::Full => &mut writers.full,
             Durability::Relaxed => &mut writers.relaxed,
         };
-        let mut run = || {
+        let run = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = operation(&transaction)?;
             transaction.commit()?;

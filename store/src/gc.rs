@@ -91,10 +91,12 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
     for id in &garbage.layers {
         if let Reclaim::Freed(bytes) = store.catalog.reclaim_layer(id).await? {
             freed += bytes;
-            store.forget_layer(id).await?;
             discard(store, store.paths.layer(id)).await?;
             store.catalog.forget_layer(id).await?;
         }
+    }
+    if !garbage.layers.is_empty() {
+        store.forget_gone_layers().await?;
     }
     // Tables of contents of the layers that just went are garbage now.
     let garbage_now =

@@ -23,8 +23,8 @@ use crate::catalog::{LayerRow, blocking};
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
 use chain::{Chain, Chains, Link, Shape};
-pub use describe::{describe, resume};
 pub(crate) use describe::start;
+pub use describe::{describe, resume};
 
 /// The kernel stacks at most 500 directories; a chain may need a second one for some of its layers.
 const LONGEST_CHAIN: usize = 250;
@@ -205,7 +205,8 @@ impl From<chain::Error> for Error {
     fn from(error: chain::Error) -> Self {
         match error {
             chain::Error::Tree(source) => Self::Tree(source),
-            chain::Error::Unpack { ref layer, .. } | chain::Error::Toc { ref layer, .. } => match LayerId::parse(layer) {
+            chain::Error::Unpack { ref layer, .. } | chain::Error::Toc { ref layer, .. } => match LayerId::parse(layer)
+            {
                 Ok(id) => Self::LayerDamaged { id, problem: strata_rpc::fault::chain(&error) },
                 Err(_) => Self::CatalogCorrupt { noun: "layer id", text: layer.clone() },
             },

@@ -9,11 +9,15 @@ pub mod content;
 pub mod disk;
 pub mod error;
 pub mod gc;
+pub mod grpc;
+pub mod image;
 pub mod layer;
 pub mod lease;
 pub mod paths;
+mod recovery;
 pub mod snapshot;
 pub mod tree;
+pub mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -79,13 +83,24 @@ impl Store {
             drain,
             _fence: fence,
         };
-        Ok(Arc::new(store))
+        let store = Arc::new(store);
+        recovery::recover(&store).await?;
+        layer::resume(&store).await?;
+        Ok(store)
     }
 
-    /// Forgets what else is known of a layer whose directory is about to go.
-    async fn forget_layer(self: &Arc<Self>, id: &LayerId) -> Result<()> {
-        let (store, id) = (Arc::clone(self), id.clone());
-        catalog::blocking(move || store.contents.forget(id.as_str())).await.map_err(Error::from)
+    /// Forgets what else is known of layers that are gone from the disk: contents in them, chains over them.
+    async fn forget_gone_layers(self: &Arc<Self>) -> Result<()> {
+        let store = Arc::clone(self);
+        catalog::blocking(move || {
+            let is_there = |id: &str| LayerId::parse(id).is_ok_and(|id| disk::exists(&store.paths.layer(&id)));
+            for layer in store.contents.recorded_layers()?.iter().filter(|id| !is_there(id)) {
+                store.contents.forget(layer)?;
+            }
+            let swept = store.layers.chains.sweep(is_there);
+            swept.map_err(|source| Error::io("sweep chains below", store.paths.root(), source))
+        })
+        .await
     }
 
     /// Deletes staged contents whose leases have ended; returns the bytes freed.

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use strata_types::{Digest, LayerId, LeaseId, Platform};
 
 use super::{Catalog, Durability, Held, PROJECT, blobs, layers, leases, now};
+use crate::image::Wanted;
 use crate::{Error, Result};
 
 /// An image.
@@ -94,19 +95,6 @@ enum By {
     Id,
 }
 
-/// What people type: a name in full form, if the text is one, and an id or a prefix of one, if it may be.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    /// As it was typed.
-    pub text: String,
-    /// Names to try, in full form.
-    pub names: Vec<String>,
-    /// Digest that a name must agree with: "name@sha256:..." names an image by its manifest.
-    pub manifest: Option<Digest>,
-    /// Hex digits that the id starts with; at least one.
-    pub prefix: Option<String>,
-}
-
 fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, By)> {
     let not_found = || Error::ImageNotFound { reference: wanted.text.clone() };
     if let Some(manifest) = &wanted.manifest {
@@ -116,7 +104,7 @@ fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, By)
         let found = statement.query(params![PROJECT, manifest.to_string()])?.next()?.map(image).transpose()?;
         return Ok((complete(transaction, found.ok_or_else(not_found)?)?, By::Id));
     }
-    for name in &wanted.names {
+    if let Some(name) = &wanted.name {
         let id: Option<String> = transaction
             .prepare_cached("SELECT image_id FROM image_names WHERE project = ? AND name = ?")?
             .query_row(params![PROJECT, name], |row| row.get(0))
@@ -202,7 +190,7 @@ fn remove(transaction: &Transaction<'_>, wanted: &Wanted, force: bool) -> Result
     let untag = transaction.prepare_cached("DELETE FROM image_names WHERE project = ? AND name = ?");
     let mut untag = untag?;
     if by == By::Name && row.names.len() > 1 {
-        let name = wanted.names.iter().find(|name| row.names.contains(name)).cloned().unwrap_or_default();
+        let name = wanted.name.clone().unwrap_or_default();
         untag.execute(params![PROJECT, name])?;
         return Ok(Removed { untagged: vec![name], deleted: Vec::new() });
     }

@@ -9,12 +9,25 @@ use super::*;
 /// One entry of a layer; paths are below the root.
 #[derive(Clone, Debug)]
 enum Item {
-    Directory { path: String, mode: u32 },
-    File { path: String, text: String },
-    Link { path: String, target: String },
-    Whiteout { path: String },
+    Directory {
+        path: String,
+        mode: u32,
+    },
+    File {
+        path: String,
+        text: String,
+    },
+    Link {
+        path: String,
+        target: String,
+    },
+    Whiteout {
+        path: String,
+    },
     /// A directory that hides what is below it.
-    Opaque { path: String },
+    Opaque {
+        path: String,
+    },
 }
 
 impl Item {
@@ -197,11 +210,8 @@ impl Bench {
         let applied = strata_archive::apply(&tar[..], open(&layer).unwrap().as_fd(), &ApplyOptions::default());
         let applied = applied.unwrap();
         self.tocs.insert(id.clone(), applied.toc);
-        let shape = Shape {
-            implied: applied.implied,
-            has_root: applied.has_root,
-            is_root_opaque: applied.is_root_opaque,
-        };
+        let shape =
+            Shape { implied: applied.implied, has_root: applied.has_root, is_root_opaque: applied.is_root_opaque };
         self.links.push(Link { id, shape: Arc::new(shape) });
     }
 
@@ -306,9 +316,7 @@ fn item() -> impl Strategy<Value = Item> {
 /// A layer names each path once, marks first, parents before what is in them, and nothing below its own files.
 fn layer() -> impl Strategy<Value = Vec<Item>> {
     prop::collection::vec(item(), 1..6).prop_map(|mut items| {
-        items.sort_by_key(|item| {
-            (!matches!(item, Item::Whiteout { .. }), item.path().to_owned())
-        });
+        items.sort_by_key(|item| (!matches!(item, Item::Whiteout { .. }), item.path().to_owned()));
         let mut kept: Vec<Item> = Vec::new();
         for item in items {
             let is_free = kept.iter().all(|other| {

@@ -1,0 +1,91 @@
+//! The edge: requests become domain types, domain types become messages, errors become statuses. Decides nothing.
+
+mod blobs;
+mod cache;
+mod contents;
+mod fault;
+mod images;
+mod layers;
+mod leases;
+mod snapshots;
+mod system;
+
+use std::sync::Arc;
+
+use strata_proto::store::v1::{
+    blob_service_server::BlobServiceServer, cache_service_server::CacheServiceServer,
+    content_service_server::ContentServiceServer, image_service_server::ImageServiceServer,
+    layer_service_server::LayerServiceServer, lease_service_server::LeaseServiceServer,
+    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
+};
+use strata_types::LeaseId;
+use tonic::Status;
+use tonic::service::Routes;
+
+use crate::{Error, Result, Store};
+
+/// Most services of a store: blobs, cache, images, leases, system.
+#[derive(Clone, Debug)]
+pub struct Service {
+    store: Arc<Store>,
+}
+
+/// Makes the routes of a store.
+pub fn routes(store: Arc<Store>) -> Routes {
+    let service = Service { store };
+    let mut routes = Routes::builder();
+    routes
+        .add_service(BlobServiceServer::new(service.clone()))
+        .add_service(CacheServiceServer::new(service.clone()))
+        .add_service(ContentServiceServer::new(contents::Contents::new(service.store.clone())))
+        .add_service(ImageServiceServer::new(service.clone()))
+        .add_service(LayerServiceServer::new(layers::Layers::new(service.store.clone())))
+        .add_service(LeaseServiceServer::new(service.clone()))
+        .add_service(SnapshotServiceServer::new(snapshots::Snapshots::new(service.store.clone())))
+        .add_service(SystemServiceServer::new(service));
+    routes.routes()
+}
+
+/// The status of an error.
+pub(crate) fn status(error: Error) -> Status {
+    // The client's own words travel back as they came.
+    match error {
+        Error::StreamEnded { source } => *source,
+        error => strata_rpc::to_status(&error),
+    }
+}
+
+/// A required lease.
+pub(crate) fn lease_id(text: &str) -> Result<LeaseId> {
+    LeaseId::parse(text).map_err(Error::field("lease_id"))
+}
+
+/// A lease that may be left out.
+pub(crate) fn optional_lease(text: &str) -> Result<Option<LeaseId>> {
+    if text.is_empty() { Ok(None) } else { lease_id(text).map(Some) }
+}
+
+/// A digest in the field `field`.
+pub(crate) fn digest(field: &'static str, text: &str) -> Result<strata_types::Digest> {
+    strata_types::Digest::parse(text).map_err(Error::field(field))
+}
+
+/// The key after which a page starts, empty for the first, and its size.
+pub(crate) fn page(token: &str, size: u32) -> Result<(String, usize), Status> {
+    let after = strata_rpc::pages::decode(token).map_err(|error| strata_rpc::to_status(&error))?;
+    Ok((after.unwrap_or_default(), strata_rpc::pages::size(size)))
+}
+
+/// A time of the catalog as a message.
+pub(crate) fn timestamp(millis: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: millis.div_euclid(1000), nanos }
+}
+
+/// A chunk of an upload: neither empty nor too large.
+pub(crate) fn check_chunk(chunk: &bytes::Bytes) -> Result<()> {
+    if chunk.is_empty() || chunk.len() > strata_rpc::chunks::MAX_CHUNK {
+        return Err(Error::invalid("chunk", format!("it has {} bytes, not 1 to 262144", chunk.len())));
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Which code and reason each error is to a client. The only place that decides it.
+
+use strata_archive::Error as Archive;
+use strata_proto::store::v1::Fault as Reason;
+use strata_rpc::Fault;
+use tonic::Code;
+
+use crate::{Error, content, tree};
+
+/// Code and reason.
+fn classify(error: &Error) -> (Code, Reason) {
+    if error.is_disk_full() {
+        return (Code::ResourceExhausted, Reason::DiskFull);
+    }
+    match error {
+        Error::Invalid { .. } => (Code::InvalidArgument, Reason::InvalidArgument),
+        Error::BlobNotFound { .. } => (Code::NotFound, Reason::BlobNotFound),
+        Error::BlobDamaged { .. } | Error::LayerDamaged { .. } | Error::Document { .. } => {
+            (Code::DataLoss, Reason::Corrupt)
+        }
+        Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
+        Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
+        Error::ImageNotFound { .. } => (Code::NotFound, Reason::ImageNotFound),
+        Error::ImageAmbiguous { .. } => (Code::InvalidArgument, Reason::ImageAmbiguous),
+        Error::ImageInUse { .. } => (Code::FailedPrecondition, Reason::ImageInUse),
+        Error::LayerNotFound { .. } => (Code::NotFound, Reason::LayerNotFound),
+        Error::SnapshotNotFound { .. } => (Code::NotFound, Reason::SnapshotNotFound),
+        Error::SnapshotExists { .. } => (Code::AlreadyExists, Reason::SnapshotExists),
+        Error::SnapshotHeld { .. } => (Code::FailedPrecondition, Reason::SnapshotHeld),
+        Error::SnapshotCommitted { .. } => (Code::FailedPrecondition, Reason::SnapshotCommitted),
+        Error::UnsupportedAttribute { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
+        Error::ContentNotFound { .. } => (Code::NotFound, Reason::ContentNotFound),
+        Error::RootLocked { .. } => (Code::FailedPrecondition, Reason::RootLocked),
+        Error::StreamEnded { source } => (source.code(), Reason::InvalidArgument),
+        Error::Archive { source } => archive(source),
+        Error::Tree(error) => in_tree(error),
+        Error::Content(content::Error::DigestMismatch { .. }) => (Code::DataLoss, Reason::DigestMismatch),
+        Error::Content(content::Error::Io { .. } | content::Error::Index { .. })
+        | Error::Io { .. }
+        | Error::Sql(_)
+        | Error::Catalog { .. }
+        | Error::CatalogVersion { .. }
+        | Error::CatalogCorrupt { .. } => (Code::Internal, Reason::Internal),
+    }
+}
+
+fn archive(error: &Archive) -> (Code, Reason) {
+    match error {
+        Archive::Read { .. }
+        | Archive::Truncated { .. }
+        | Archive::Header { .. }
+        | Archive::Entry { .. }
+        | Archive::LinkTarget { .. }
+        | Archive::Limit { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
+        Archive::Unarchivable { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
+        Archive::Damaged { .. } | Archive::Toc { .. } => (Code::DataLoss, Reason::Corrupt),
+        Archive::Write { .. } | Archive::Disk { .. } => (Code::Internal, Reason::Internal),
+    }
+}
+
+fn in_tree(error: &tree::Error) -> (Code, Reason) {
+    match error {
+        tree::Error::PathNotFound { .. } => (Code::NotFound, Reason::PathNotFound),
+        tree::Error::NotADirectory { .. } => (Code::FailedPrecondition, Reason::NotADirectory),
+        tree::Error::NotAFile { .. } => (Code::FailedPrecondition, Reason::NotAFile),
+        tree::Error::TooLarge { .. } => (Code::ResourceExhausted, Reason::TooLarge),
+        tree::Error::InvalidPath { .. } => (Code::InvalidArgument, Reason::InvalidArgument),
+        tree::Error::ContentNotFound { .. } => (Code::NotFound, Reason::ContentNotFound),
+        tree::Error::Archive { source, .. } => archive(source),
+        tree::Error::Io { .. } => (Code::Internal, Reason::Internal),
+    }
+}
+
+impl Fault for Error {
+    fn code(&self) -> Code {
+        classify(self).0
+    }
+
+    fn reason(&self) -> &'static str {
+        classify(self).1.as_str_name()
+    }
+
+    fn field(&self) -> Option<(String, String)> {
+        match self {
+            Self::Invalid { field, problem } => Some(((*field).to_owned(), problem.clone())),
+            _ => None,
+        }
+    }
+
+    fn resource(&self) -> Option<(String, String)> {
+        let (kind, name) = match self {
+            Self::BlobNotFound { digest } => ("blob", digest.to_string()),
+            Self::ImageNotFound { reference } => ("image", reference.clone()),
+            Self::LayerNotFound { id } => ("layer", id.to_string()),
+            Self::LeaseNotFound { id } => ("lease", id.to_string()),
+            Self::SnapshotNotFound { key } | Self::SnapshotExists { key } => ("snapshot", key.to_string()),
+            Self::ContentNotFound { blake3 } => ("content", blake3.clone()),
+            _ => return None,
+        };
+        Some((kind.to_owned(), name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_wherever_it_shows() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [
+            Error::io("write", "/x", full()),
+            Error::Archive { source: Archive::Write { source: full() } },
+            Error::Tree(tree::Error::Io { attempt: "write", path: "/x".into(), source: full() }),
+        ] {
+            assert_eq!((error.code(), error.reason()), (Code::ResourceExhausted, "FAULT_DISK_FULL"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_field_is_named() {
+        let error = Error::invalid("lease_id", "it is empty");
+
+        assert_eq!(error.field(), Some(("lease_id".to_owned(), "it is empty".to_owned())));
+        assert_eq!(error.reason(), "FAULT_INVALID_ARGUMENT");
+    }
+}

@@ -1,0 +1,272 @@
+//! `LayerService`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use strata_proto::store::v1 as proto;
+use strata_types::{LayerId, LeaseId};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Service, lease_id, status};
+use crate::catalog::{LayerRow, blocking};
+use crate::tree::{self, Owner, Source, Time};
+use crate::{Error, Result, Store, layer};
+
+/// Entries in one message of a listing.
+const LISTED_AT_ONCE: usize = 1024;
+
+/// Largest file that is read when the request does not say.
+const DEFAULT_MAX_BYTES: u64 = 10 << 20;
+
+/// Messages of a tree that wait to be written.
+const WAITING: usize = 4;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::layer_service_server::LayerService for Service {
+    async fn describe_layer(
+        &self,
+        request: Request<proto::DescribeLayerRequest>,
+    ) -> Result<Response<proto::DescribeLayerResponse>, Status> {
+        let id = layer_id("layer_id", &request.into_inner().layer_id).map_err(status)?;
+        let row = layer::describe(&self.store, &id).await.map_err(status)?;
+        Ok(Response::new(proto::DescribeLayerResponse { layer: Some(to_proto(&row)) }))
+    }
+
+    async fn write_tree(
+        &self,
+        request: Request<Streaming<proto::WriteTreeRequest>>,
+    ) -> Result<Response<proto::WriteTreeResponse>, Status> {
+        let mut messages = request.into_inner();
+        let header = match messages.message().await?.and_then(|message| message.part) {
+            Some(proto::write_tree_request::Part::Header(header)) => header,
+            _ => return Err(status(Error::invalid("header", "it must come first"))),
+        };
+        let row = self.write_entries(header, messages).await?;
+        Ok(Response::new(proto::WriteTreeResponse { layer: Some(to_proto(&row)) }))
+    }
+
+    type ListTreeStream = Answers<proto::ListTreeResponse>;
+
+    async fn list_tree(
+        &self,
+        request: Request<proto::ListTreeRequest>,
+    ) -> Result<Response<Self::ListTreeStream>, Status> {
+        let request = request.into_inner();
+        let listed = self.list_view(request).await.map_err(status)?;
+        let messages: Vec<_> = listed
+            .chunks(LISTED_AT_ONCE)
+            .map(|entries| Ok(proto::ListTreeResponse { entries: entries.iter().map(listed_to_proto).collect() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    type ReadTreeFileStream = Answers<proto::ReadTreeFileResponse>;
+
+    async fn read_tree_file(
+        &self,
+        request: Request<proto::ReadTreeFileRequest>,
+    ) -> Result<Response<Self::ReadTreeFileStream>, Status> {
+        let request = request.into_inner();
+        let file = self.open_tree_file(&request).await.map_err(status)?;
+        let path = PathBuf::from(request.path);
+        let chunks = strata_rpc::chunks::from_read(file).map(move |chunk| match chunk {
+            Ok(chunk) => Ok(proto::ReadTreeFileResponse { chunk }),
+            Err(source) => Err(status(Error::io("read", &path, source))),
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}
+
+impl Service {
+    async fn write_entries(
+        &self,
+        header: proto::WriteTreeHeader,
+        mut messages: Streaming<proto::WriteTreeRequest>,
+    ) -> Result<LayerRow, Status> {
+        let parsed = parse_header(header).map_err(status)?;
+        let (lease, parents, settings) = parsed;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let store = Arc::clone(&self.store);
+        // Ends with its receiver, which the writer drops when it fails.
+        let feed = async move {
+            loop {
+                let entries = match messages.message().await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(message)) => read_entries(&store, message).await,
+                    Err(status) => Err(Error::StreamEnded { source: Box::new(status) }),
+                };
+                match entries {
+                    Ok(entries) => {
+                        if sender.send(Some(entries)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => {
+                        // The writer must not take a cut-off stream for a whole one.
+                        let _ = sender.send(None).await;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let entries = Entries { receiver, batch: Vec::new().into_iter() };
+        let write = layer::write_tree(&self.store, &parents, &lease, settings, entries);
+        let (fed, written) = tokio::join!(feed, write);
+        // What cut the stream off is the cause of what the writer says.
+        fed.map_err(status)?;
+        written.map_err(status)
+    }
+
+    async fn list_view(&self, request: proto::ListTreeRequest) -> Result<Vec<tree::Listed>> {
+        let layers = layer_ids("layer_ids", &request.layer_ids)?;
+        let view = layer::view(&self.store, &layers).await?;
+        let store = Arc::clone(&self.store);
+        let pattern = PathBuf::from(request.pattern);
+        blocking(move || Ok(tree::list(&view, &pattern, request.recursive, &store.layers.hashes)?)).await
+    }
+
+    async fn open_tree_file(&self, request: &proto::ReadTreeFileRequest) -> Result<std::fs::File> {
+        let layers = layer_ids("layer_ids", &request.layer_ids)?;
+        let view = layer::view(&self.store, &layers).await?;
+        let limit = if request.max_bytes == 0 { DEFAULT_MAX_BYTES } else { request.max_bytes };
+        let path = PathBuf::from(&request.path);
+        blocking(move || {
+            let (file, _) = tree::open_file(&view, &path, limit)?;
+            Ok(file)
+        })
+        .await
+    }
+}
+
+/// The entries of a stream, for a thread that may block.
+struct Entries {
+    receiver: mpsc::Receiver<Option<Vec<tree::Entry>>>,
+    batch: std::vec::IntoIter<tree::Entry>,
+}
+
+impl Iterator for Entries {
+    type Item = tree::Result<tree::Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.batch.next() {
+                return Some(Ok(entry));
+            }
+            match self.receiver.blocking_recv()? {
+                Some(entries) => self.batch = entries.into_iter(),
+                None => {
+                    let reason = "the stream of entries was cut off";
+                    return Some(Err(tree::Error::InvalidPath { path: PathBuf::new(), reason }));
+                }
+            }
+        }
+    }
+}
+
+fn parse_header(header: proto::WriteTreeHeader) -> Result<(LeaseId, Vec<LayerId>, layer::TreeSettings)> {
+    let previous = Some(header.previous_layer_id).filter(|id| !id.is_empty());
+    let settings = layer::TreeSettings {
+        working_directory: PathBuf::from(header.working_directory),
+        previous: previous.map(|id| layer_id("previous_layer_id", &id)).transpose()?,
+        modified: header.modified_at.map(|time| to_time("modified_at", time)).transpose()?,
+    };
+    let lease = lease_id(&header.lease_id)?;
+    Ok((lease, layer_ids("parent_layer_ids", &header.parent_layer_ids)?, settings))
+}
+
+/// Reads the entries of a message; chains that they copy from are looked up here.
+async fn read_entries(store: &Arc<Store>, message: proto::WriteTreeRequest) -> Result<Vec<tree::Entry>> {
+    let Some(proto::write_tree_request::Part::Entries(message)) = message.part else {
+        return Err(Error::invalid("entries", "entries must follow the header"));
+    };
+    let mut entries = Vec::with_capacity(message.entries.len());
+    for entry in message.entries {
+        entries.push(read_entry(store, entry).await?);
+    }
+    Ok(entries)
+}
+
+async fn read_entry(store: &Arc<Store>, entry: proto::TreeEntry) -> Result<tree::Entry> {
+    use proto::tree_entry::Source as From;
+    let source = match entry.source {
+        Some(From::Directory(_)) => Source::Directory,
+        Some(From::File(file)) => Source::File { blake3: content_hex("entries.file.blake3", &file.blake3)? },
+        Some(From::Symlink(link)) if link.target.is_empty() || link.target.contains(&0) => {
+            return Err(Error::invalid("entries.symlink.target", "it is empty or holds a NUL"));
+        }
+        Some(From::Symlink(link)) => Source::Symlink { target: link.target.to_vec() },
+        Some(From::Copy(copy)) => {
+            let layers = layer_ids("entries.copy.layer_ids", &copy.layer_ids)?;
+            let chain = layer::chain(store, &layers).await?;
+            let path = PathBuf::from(copy.path);
+            Source::Copy { lowers: chain.lowers.clone(), path, contents_only: copy.contents_only }
+        }
+        Some(From::Archive(archive)) => {
+            Source::Archive { blake3: content_hex("entries.archive.blake3", &archive.blake3)? }
+        }
+        None => return Err(Error::invalid("entries.source", "it is missing")),
+    };
+    let name = entry.name_in_directory.to_vec();
+    if name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
+        return Err(Error::invalid("entries.name_in_directory", "it is no name of a file"));
+    }
+    if entry.mode.is_some_and(|mode| mode > 0o7777) {
+        return Err(Error::invalid("entries.mode", "it has bits that are no permissions"));
+    }
+    Ok(tree::Entry {
+        destination: PathBuf::from(entry.destination),
+        name_in_directory: name,
+        source,
+        owner: Owner { mode: entry.mode, uid: entry.uid, gid: entry.gid },
+        modified: entry.modified_at.map(|time| to_time("entries.modified_at", time)).transpose()?,
+    })
+}
+
+/// Converts a layer.
+pub(super) fn to_proto(row: &LayerRow) -> proto::Layer {
+    proto::Layer {
+        id: row.id.as_str().to_owned(),
+        diff_id: row.diff_id.map(|digest| digest.to_string()).unwrap_or_default(),
+        size_bytes: row.size,
+    }
+}
+
+fn listed_to_proto(entry: &tree::Listed) -> proto::ListedEntry {
+    proto::ListedEntry {
+        path: Bytes::copy_from_slice(entry.path.as_os_str().as_bytes()),
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        size_bytes: entry.size,
+        digest: entry.digest.to_hex().to_string(),
+        target: Bytes::copy_from_slice(&entry.target),
+    }
+}
+
+/// Reads the id of a layer.
+pub(super) fn layer_id(field: &'static str, text: &str) -> Result<LayerId> {
+    LayerId::parse(text).map_err(Error::field(field))
+}
+
+/// Reads ids of layers.
+pub(super) fn layer_ids(field: &'static str, texts: &[String]) -> Result<Vec<LayerId>> {
+    texts.iter().map(|text| layer_id(field, text)).collect()
+}
+
+fn content_hex(field: &'static str, text: &str) -> Result<blake3::Hash> {
+    blake3::Hash::from_hex(text).map_err(|error| Error::invalid(field, error.to_string()))
+}
+
+fn to_time(field: &'static str, time: prost_types::Timestamp) -> Result<Time> {
+    match u32::try_from(time.nanos) {
+        Ok(nanoseconds) if nanoseconds < 1_000_000_000 => Ok(Time { seconds: time.seconds, nanoseconds }),
+        _ => Err(Error::invalid(field, "its nanoseconds are not below 1,000,000,000")),
+    }
+}

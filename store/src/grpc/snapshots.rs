@@ -1,0 +1,152 @@
+//! `SnapshotService`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use strata_proto::store::v1 as proto;
+use strata_proto::types::v1::Mount;
+use strata_types::SnapshotKey;
+use tonic::{Request, Response, Status};
+
+use super::layers::{layer_ids, to_proto};
+use super::{Service, lease_id, optional_lease, page, status};
+use crate::catalog::{SnapshotRow, SnapshotState};
+use crate::snapshot::{self, Keep, Stub};
+use crate::{Error, Result, image};
+
+/// Most mount stubs in one commit.
+const MOST_STUBS: usize = 4096;
+
+impl Service {
+    async fn prepare_one(&self, request: proto::PrepareSnapshotRequest) -> Result<proto::PrepareSnapshotResponse> {
+        let key = key(&request.key)?;
+        let lease = optional_lease(&request.lease_id)?;
+        let layers = layer_ids("layer_ids", &request.layer_ids)?;
+        if request.image.is_empty() {
+            let row = snapshot::prepare(&self.store, key, layers, None, lease).await?;
+            let (snapshot, image_config_json) = (Some(describe(&row)), Bytes::new());
+            return Ok(proto::PrepareSnapshotResponse { snapshot, image_config_json });
+        }
+        if !layers.is_empty() {
+            return Err(Error::invalid("layer_ids", "an image has its own"));
+        }
+        let image = image::get(&self.store, &request.image, lease.clone()).await?;
+        let config = image::config_json(&self.store, &image.row).await?;
+        let id = Some(image.row.id);
+        let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease).await?;
+        Ok(proto::PrepareSnapshotResponse { snapshot: Some(describe(&row)), image_config_json: config.into() })
+    }
+
+    async fn acquire_one(&self, request: proto::AcquireSnapshotRequest) -> Result<proto::AcquireSnapshotResponse> {
+        let key = key(&request.key)?;
+        let keep = if request.volatile { Keep::Volatile } else { Keep::Durable };
+        let (row, mount) = snapshot::acquire(&self.store, &key, &request.holder, keep).await?;
+        let lower_paths = mount.lowers.iter().map(|path| text(path)).collect::<Result<_>>()?;
+        let mount = Mount {
+            kind: "overlay".to_owned(),
+            lower_paths,
+            upper_path: text(&mount.upper)?,
+            work_path: text(&mount.work)?,
+            source_path: String::new(),
+            options: mount.options,
+        };
+        Ok(proto::AcquireSnapshotResponse { mount: Some(mount), snapshot: Some(describe(&row)) })
+    }
+
+    async fn commit_one(&self, request: proto::CommitSnapshotRequest) -> Result<proto::CommitSnapshotResponse> {
+        let key = key(&request.key)?;
+        let lease = lease_id(&request.lease_id)?;
+        if request.stubs.len() > MOST_STUBS {
+            return Err(Error::invalid("stubs", format!("more than {MOST_STUBS}")));
+        }
+        let stubs = request.stubs.into_iter();
+        let stubs = stubs.map(|stub| Stub { path: PathBuf::from(stub.path), inode: stub.inode }).collect();
+        let row = snapshot::commit(&self.store, &key, &lease, stubs).await?;
+        Ok(proto::CommitSnapshotResponse { layer: Some(to_proto(&row)) })
+    }
+}
+
+#[tonic::async_trait]
+impl proto::snapshot_service_server::SnapshotService for Service {
+    async fn prepare_snapshot(
+        &self,
+        request: Request<proto::PrepareSnapshotRequest>,
+    ) -> Result<Response<proto::PrepareSnapshotResponse>, Status> {
+        self.prepare_one(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn acquire_snapshot(
+        &self,
+        request: Request<proto::AcquireSnapshotRequest>,
+    ) -> Result<Response<proto::AcquireSnapshotResponse>, Status> {
+        self.acquire_one(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn release_snapshot(
+        &self,
+        request: Request<proto::ReleaseSnapshotRequest>,
+    ) -> Result<Response<proto::ReleaseSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let released = async { snapshot::release(&self.store, &key(&request.key)?, &request.holder).await };
+        released.await.map_err(status)?;
+        Ok(Response::new(proto::ReleaseSnapshotResponse {}))
+    }
+
+    async fn commit_snapshot(
+        &self,
+        request: Request<proto::CommitSnapshotRequest>,
+    ) -> Result<Response<proto::CommitSnapshotResponse>, Status> {
+        self.commit_one(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn remove_snapshot(
+        &self,
+        request: Request<proto::RemoveSnapshotRequest>,
+    ) -> Result<Response<proto::RemoveSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let key = key(&request.key).map_err(status)?;
+        let existed = snapshot::remove(&self.store, &key).await.map_err(status)?;
+        if !existed && !request.allow_missing {
+            return Err(status(Error::SnapshotNotFound { key }));
+        }
+        Ok(Response::new(proto::RemoveSnapshotResponse {}))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<proto::ListSnapshotsRequest>,
+    ) -> Result<Response<proto::ListSnapshotsResponse>, Status> {
+        let request = request.into_inner();
+        let (after, size) = page(&request.page_token, request.page_size)?;
+        let mut rows = self.store.catalog.snapshots(&after, size + 1).await.map_err(status)?;
+        let next_page_token = strata_rpc::pages::cut(&mut rows, size, |row| row.key.as_str().to_owned());
+        let snapshots = rows.iter().map(describe).collect();
+        Ok(Response::new(proto::ListSnapshotsResponse { snapshots, next_page_token }))
+    }
+}
+
+fn key(text: &str) -> Result<SnapshotKey> {
+    SnapshotKey::parse(text).map_err(Error::field("key"))
+}
+
+/// A path of the store as text: what a field of a message can hold.
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::invalid("root", format!("{} is not UTF-8", path.display())))
+}
+
+fn describe(row: &SnapshotRow) -> proto::Snapshot {
+    let state = match row.state {
+        SnapshotState::Held => proto::SnapshotState::Held,
+        // What is being committed or removed is not listed; nobody holds it.
+        SnapshotState::Free | SnapshotState::Committing | SnapshotState::Deleting => proto::SnapshotState::Free,
+    };
+    proto::Snapshot {
+        key: row.key.as_str().to_owned(),
+        state: state.into(),
+        holder: row.holder.clone(),
+        layer_ids: row.layer_ids.iter().map(|id| id.as_str().to_owned()).collect(),
+        image_id: row.image_id.map(|id| id.to_string()).unwrap_or_default(),
+        lease_id: row.lease.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+    }
+}

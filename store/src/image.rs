@@ -1,0 +1,146 @@
+//! Images: made from layers that are described and on disk, found by name or id, removed by Docker's rules.
+
+mod import;
+mod wanted;
+
+use std::sync::Arc;
+
+use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, Reference, media_type};
+
+use crate::catalog::{ImageRow, LayerRow, LayerState, NewImage, Removed, millis};
+use crate::disk::{self, Sync};
+use crate::{Error, Result, Store, blob, catalog, layer};
+
+pub use import::{Import, import};
+pub(crate) use wanted::Wanted;
+
+/// What an image is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Config as OCI JSON; its diff-ids are filled in.
+    pub config_json: Vec<u8>,
+    /// Layers, bottom first.
+    pub layers: Vec<LayerId>,
+    /// Names to set.
+    pub names: Vec<Reference>,
+    /// Lease that holds the layers, and the image afterwards.
+    pub lease: LeaseId,
+}
+
+/// An image with its layers.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The image.
+    pub row: ImageRow,
+    /// Its layers, bottom first.
+    pub layers: Vec<LayerRow>,
+}
+
+/// A name in full form, which must have a tag and no digest.
+pub fn tag_name(field: &'static str, text: &str) -> Result<Reference> {
+    let reference = Reference::parse(text).map_err(Error::field(field))?;
+    match (reference.tag(), reference.digest()) {
+        (Some(_), None) => Ok(reference),
+        _ => Err(Error::invalid(field, format!("{text} is no name with a tag"))),
+    }
+}
+
+/// Makes an image. Waits for the description of its layers, syncs what is not on disk, then names it in one step.
+pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
+    let mut config: ImageConfig =
+        serde_json::from_slice(&parts.config_json).map_err(|error| Error::invalid("config_json", error.to_string()))?;
+    store.catalog.hold_layers(&parts.layers, &parts.lease).await?;
+    let mut layers = Vec::with_capacity(parts.layers.len());
+    for id in &parts.layers {
+        layers.push(layer::describe(store, id).await?);
+    }
+    let mut diff_ids = Vec::with_capacity(layers.len());
+    let mut descriptors = Vec::with_capacity(layers.len());
+    for layer in &layers {
+        let problem = || "it has no diff-id".to_owned();
+        let diff_id = layer.diff_id.ok_or_else(|| Error::LayerDamaged { id: layer.id.clone(), problem: problem() })?;
+        diff_ids.push(diff_id);
+        descriptors.push(Descriptor::new(media_type::OCI_LAYER, diff_id, layer.tar_size));
+    }
+    config.rootfs.diff_ids = diff_ids;
+    let config_bytes = to_json(&config)?;
+    let id = blob::digest(&config_bytes);
+    let config_descriptor = Descriptor::new(media_type::OCI_CONFIG, id, config_bytes.len() as u64);
+    let manifest_bytes = to_json(&Manifest::new(config_descriptor, descriptors))?;
+    let manifest = blob::digest(&manifest_bytes);
+
+    let row = ImageRow {
+        id,
+        manifest,
+        manifest_size: manifest_bytes.len() as u64,
+        made: config.created.as_deref().and_then(made_at),
+        size: layers.iter().map(|layer| layer.size).sum(),
+        platform: config.platform(),
+        names: parts.names.iter().map(Reference::to_string).collect(),
+        layers: parts.layers.clone(),
+    };
+    let sizes = vec![(id, config_bytes.len() as u64), (manifest, row.manifest_size)];
+    let is_unsynced = layers.iter().any(|layer| layer.state == LayerState::Unsynced);
+    // The guard keeps the collector from taking a file whose row is about to come.
+    let _guard = store.placing.read().await;
+    place(store, id, config_bytes, is_unsynced).await?;
+    place(store, manifest, manifest_bytes, is_unsynced).await?;
+    if is_unsynced {
+        let root = store.paths.root().to_path_buf();
+        catalog::blocking(move || disk::sync_file_system(&root)).await?;
+    }
+    let row = store.catalog.create_image(NewImage { image: row, blobs: sizes, lease: Some(parts.lease) }).await?;
+    store.collector.wake();
+    let layers = layers.into_iter().map(|layer| LayerRow { state: LayerState::Ready, ..layer }).collect();
+    Ok(Image { row, layers })
+}
+
+/// Puts a document in its place unless it is there; synced now, or by the `syncfs` that is needed anyway.
+async fn place(store: &Arc<Store>, digest: Digest, bytes: Vec<u8>, is_sync_coming: bool) -> Result<()> {
+    match store.catalog.blob(&digest).await {
+        Ok(row) if row.is_durable && disk::exists(&store.paths.blob(&digest)) => Ok(()),
+        Ok(_) | Err(Error::BlobNotFound { .. }) => {
+            blob::place(store, bytes, digest, if is_sync_coming { Sync::Later } else { Sync::Now }).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    // Documents of this store are maps with text keys, which JSON can always express.
+    serde_json::to_vec(document).map_err(|error| Error::invalid("config_json", error.to_string()))
+}
+
+/// The time of a config in milliseconds; a malformed one is none.
+fn made_at(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
+}
+
+/// Now, as configs say it.
+pub(crate) fn now_text() -> String {
+    jiff::Timestamp::from_millisecond(millis(std::time::SystemTime::now())).unwrap_or_default().to_string()
+}
+
+/// Finds an image by name, id or unique prefix of an id; with a lease it is held from this call on.
+pub async fn get(store: &Arc<Store>, reference: &str, lease: Option<LeaseId>) -> Result<Image> {
+    let (row, layers) = store.catalog.image(Wanted::parse(reference)?, lease).await?;
+    Ok(Image { row, layers })
+}
+
+/// Reads the config of an image: the exact bytes.
+pub async fn config_json(store: &Arc<Store>, image: &ImageRow) -> Result<Vec<u8>> {
+    blob::read(store, &image.id).await
+}
+
+/// Gives an image a further name; returns it, and the id of the image that had the name.
+pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(ImageRow, Option<Digest>)> {
+    let target = tag_name("target", target)?;
+    store.catalog.tag_image(Wanted::parse(source)?, target.to_string()).await
+}
+
+/// Removes a name, or an image with all its names.
+pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
+    let removed = store.catalog.remove_image(Wanted::parse(reference)?, force).await?;
+    store.collector.wake();
+    Ok(removed)
+}
