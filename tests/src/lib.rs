@@ -1,8 +1,57 @@
 //! The harness of the tests: a house of its own for each test, images to run in it, and a look for what was left behind.
+//!
+//! What belongs here serves several test binaries. What one test needs lives beside that test.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+mod house;
+mod images;
+mod leaks;
+mod process;
+mod terminal;
+
+pub use house::House;
+pub use images::{Context, Tar};
+pub use leaks::{Trace, living};
+pub use process::{Output, Running, eventually};
+pub use terminal::Terminal;
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is a folder of the repository").to_owned()
+}
+
+/// Cargo's target directory: STRATA_TARGET, or where this binary lies.
+pub fn target() -> PathBuf {
+    if let Some(dir) = env::var_os("STRATA_TARGET") {
+        return dir.into();
+    }
+    let exe = env::current_exe().expect("a running program has a path");
+    let is_profile = |dir: &&Path| dir.file_name().is_some_and(|name| name == "release" || name == "debug");
+    let profile = exe.ancestors().find(is_profile).expect("tests lie below target/release");
+    profile.parent().expect("a profile lies in a target directory").to_owned()
+}
+
+/// The binaries as they are installed. `make build` puts them there.
+pub fn binaries() -> PathBuf {
+    made(target().join("bin"), "make build")
+}
+
+/// The static guest.
+pub fn guest() -> PathBuf {
+    made(target().join("guest/strata-guest"), "make build")
+}
+
+/// The root file system of Debian, as a tar.
+pub fn debian() -> PathBuf {
+    made(target().join("images/debian-bookworm.tar"), "make base")
+}
+
+/// A path that a command of the Makefile makes. Its absence fails the test: nothing is skipped in silence.
+pub fn made(path: PathBuf, command: &str) -> PathBuf {
+    assert!(path.exists(), "{} is not there: `{command}` makes it", path.display());
+    path
 }
