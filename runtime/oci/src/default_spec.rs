@@ -1,21 +1,19 @@
 //! The spec of an ordinary container: what Docker gives one, as an OCI runtime spec.
 //! `Defaults` holds everything a caller may vary; `Defaults::build` is pure. What must be read from the
-//! host (device nodes, thermal paths) comes from the two functions at the end, at the caller's wish.
+//! host (device nodes, thermal paths) comes from the two functions of `host`, at the caller's wish.
 
 use std::{
     collections::HashMap,
-    fs,
-    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use oci_spec::{
     OciSpecError,
     runtime::{
-        BoxBuilder, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
-        LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceBuilder,
-        LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, MountBuilder, PosixRlimit, Process, ProcessBuilder,
-        RootBuilder, Spec, SpecBuilder, UserBuilder,
+        BoxBuilder, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
+        LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources,
+        LinuxSeccomp, Mount, MountBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+        UserBuilder,
     },
 };
 
@@ -24,6 +22,10 @@ use crate::{
     seccomp,
     user::Identity,
 };
+
+mod host;
+
+pub use host::{host_devices, thermal_paths};
 
 /// The version of the runtime spec the result conforms to.
 pub const OCI_VERSION: &str = "1.2.1";
@@ -492,57 +494,6 @@ fn device_rules(privileged: bool) -> Result<Vec<LinuxDeviceCgroup>, OciSpecError
         rules.push(rule);
     }
     Ok(rules)
-}
-
-/// Lists the device nodes of the host's `/dev`, for a privileged container; terminals and shm are left out.
-pub fn host_devices() -> Result<Vec<LinuxDevice>, Error> {
-    let mut devices = Vec::new();
-    list_devices(Path::new("/dev"), &mut devices)?;
-    devices.sort_by(|one, other| one.path().cmp(other.path()));
-    Ok(devices)
-}
-
-fn list_devices(directory: &Path, devices: &mut Vec<LinuxDevice>) -> Result<(), Error> {
-    let skipped = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"];
-    let entries = fs::read_dir(directory).map_err(|source| Error::List { path: directory.to_owned(), source })?;
-    for entry in entries.flatten() {
-        // A node that vanishes while we look is simply not there.
-        let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
-        if entry.file_name().to_str().is_none_or(|name| skipped.contains(&name)) {
-            continue;
-        }
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            list_devices(&entry.path(), devices)?;
-        } else if kind.is_char_device() || kind.is_block_device() {
-            let typ = if kind.is_block_device() { LinuxDeviceType::B } else { LinuxDeviceType::C };
-            let number = metadata.rdev();
-            devices.push(
-                LinuxDeviceBuilder::default()
-                    .path(entry.path())
-                    .typ(typ)
-                    .major(i64::from(rustix::fs::major(number)))
-                    .minor(i64::from(rustix::fs::minor(number)))
-                    .file_mode(metadata.mode() & 0o7777)
-                    .uid(metadata.uid())
-                    .gid(metadata.gid())
-                    .build()?,
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Lists the thermal counters of the host's processors, which tell containers of each other's load.
-pub fn thermal_paths() -> Vec<String> {
-    let processors = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
-    let mut paths: Vec<String> = processors
-        .map(|entry| entry.path().join("thermal_throttle"))
-        .filter(|path| path.is_dir())
-        .filter_map(|path| path.to_str().map(str::to_owned))
-        .collect();
-    paths.sort();
-    paths
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a container gets by default, stated claim by claim against Docker's and the security research.
 
-use oci_spec::runtime::{Capability, LinuxIdMapping};
+use oci_spec::runtime::{Capability, LinuxDeviceBuilder, LinuxIdMapping};
 use serde_json::{Value, json};
 
 use super::*;
