@@ -454,7 +454,7 @@ mod tests {
 
         let found = contents.missing("lease", &[hash]).unwrap();
 
-        assert_eq!(found.missing, []);
+        assert!(found.missing.is_empty());
         assert_eq!(found.layers.into_iter().collect::<Vec<_>>(), ["abc"]);
         assert_eq!(contents.find(&hash, None), Some(Found::Layer(layer.join("file"))));
         fs::write(layer.join("file"), "longer text").unwrap();

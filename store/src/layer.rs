@@ -261,4 +261,4 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

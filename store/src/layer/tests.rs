@@ -1,1 +1,153 @@
+//! Layers on a whole store.
 
+use super::*;
+use crate::{Config, blob, catalog};
+use strata_rpc::{Drain, Idle};
+
+/// A store with a lease, in a directory that goes with it.
+pub(crate) struct Bench {
+    pub base: tempfile::TempDir,
+    pub store: Arc<Store>,
+    pub lease: LeaseId,
+}
+
+impl Bench {
+    pub async fn new() -> Self {
+        let base = tempfile::tempdir_in("/var/tmp").unwrap();
+        let store = Store::open(base.path(), Config::default(), Idle::default(), Drain::default()).await.unwrap();
+        let lease = LeaseId::parse("lease").unwrap();
+        store.catalog.create_lease(&lease, "test", None).await.unwrap();
+        Self { base, store, lease }
+    }
+
+    /// Ingests a tree that looks like a small Debian.
+    pub async fn base_layer(&self) -> LayerId {
+        let tree = self.base.path().join("base-tree");
+        fs::create_dir_all(tree.join("usr/lib")).unwrap();
+        fs::write(tree.join("usr/lib/old"), "old").unwrap();
+        if fs::symlink_metadata(tree.join("lib")).is_err() {
+            std::os::unix::fs::symlink("usr/lib", tree.join("lib")).unwrap();
+        }
+        self.ingest(&tree).await.unwrap().id
+    }
+
+    pub async fn ingest(&self, tree: &Path) -> Result<LayerRow> {
+        let mut tar = Vec::new();
+        let options = strata_archive::DiffOptions { root: true, ..strata_archive::DiffOptions::default() };
+        strata_archive::pack(open_directory(tree).unwrap().as_fd(), &options, &mut tar).unwrap();
+        ingest(&self.store, std::io::Cursor::new(tar), &self.lease).await
+    }
+
+    fn layers(&self) -> usize {
+        fs::read_dir(self.store.paths.layers()).unwrap().count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_archive_twice_is_one_layer() {
+    let bench = Bench::new().await;
+
+    let one = bench.base_layer().await;
+    let two = bench.base_layer().await;
+
+    assert_eq!(one, two);
+    assert_eq!(bench.layers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_ends_early_leaves_nothing() {
+    let bench = Bench::new().await;
+    let tree = bench.base.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), vec![7; 10_000]).unwrap();
+    let mut tar = Vec::new();
+    strata_archive::pack(open_directory(&tree).unwrap().as_fd(), &Default::default(), &mut tar).unwrap();
+    tar.truncate(6000);
+
+    let result = ingest(&bench.store, std::io::Cursor::new(tar), &bench.lease).await;
+
+    assert!(matches!(result, Err(Error::Archive { .. })), "{result:?}");
+    assert_eq!(bench.layers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_of_a_layer_are_known_and_its_table_can_be_read() {
+    let bench = Bench::new().await;
+    let id = bench.base_layer().await;
+
+    let missing = bench.store.contents.missing("lease", &[blake3::hash(b"old")]).unwrap();
+
+    assert!(missing.missing.is_empty());
+    let row = describe(&bench.store, &id).await.unwrap();
+    let toc = blob::read(&bench.store, &row.toc.unwrap()).await.unwrap();
+    assert_eq!(Toc::decode(&toc).unwrap().diff_id(), row.diff_id.unwrap().to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_written_tree_is_described_behind() {
+    let bench = Bench::new().await;
+    let base = bench.base_layer().await;
+    let blake3 = bench.store.contents.put("lease", b"text").unwrap();
+    let entry = tree::Entry {
+        destination: "/lib/".into(),
+        name_in_directory: b"x".to_vec(),
+        source: tree::Source::File { blake3 },
+        owner: tree::Owner::default(),
+        modified: None,
+    };
+
+    let written =
+        write_tree(&bench.store, std::slice::from_ref(&base), &bench.lease, TreeSettings::default(), [Ok(entry)]);
+    let row = written.await.unwrap();
+    let described = describe(&bench.store, &row.id).await.unwrap();
+
+    assert!(described.diff_id.is_some() && described.state == catalog::LayerState::Unsynced);
+    assert!(bench.store.paths.layer(&row.id).join("usr/lib/x").is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_cannot_be_written_leaves_no_layer() {
+    let bench = Bench::new().await;
+    let missing = tree::Source::File { blake3: blake3::hash(b"none") };
+    let entry = tree::Entry {
+        destination: "/x".into(),
+        name_in_directory: Vec::new(),
+        source: missing,
+        owner: tree::Owner::default(),
+        modified: None,
+    };
+
+    let result = write_tree(&bench.store, &[], &bench.lease, TreeSettings::default(), [Ok(entry)]).await;
+
+    assert!(matches!(result, Err(Error::Tree(tree::Error::ContentNotFound { .. }))), "{result:?}");
+    assert_eq!(bench.layers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_cannot_be_an_archive_says_why_to_everybody() {
+    let bench = Bench::new().await;
+    let row = write_tree(&bench.store, &[], &bench.lease, TreeSettings::default(), []).await.unwrap();
+    describe(&bench.store, &row.id).await.unwrap();
+    let bad = bench.store.catalog.create_layer(&bench.lease).await.unwrap();
+    let directory = bench.store.paths.layer(&bad);
+    make_directory(&directory).unwrap();
+    fs::write(directory.join(".wh.name"), "").unwrap();
+    bench.store.catalog.mark_layer_usable(&bad).await.unwrap();
+
+    let (one, two) = (describe(&bench.store, &bad).await, describe(&bench.store, &bad).await);
+
+    assert!(matches!(&one, Err(Error::LayerDamaged { problem, .. }) if problem.contains(".wh.name")), "{one:?}");
+    assert!(matches!(two, Err(Error::LayerDamaged { .. })));
+}
+
+#[test]
+fn a_shape_is_read_back_as_it_was_written() {
+    for shape in [
+        Shape::exact(),
+        Shape { implied: vec![b"a".to_vec(), b"a/\xff".to_vec()], has_root: false, is_root_opaque: true },
+    ] {
+        assert_eq!(Shape::decode(&shape.encode()), Some(shape));
+    }
+    assert_eq!(Shape::decode(&[]), None);
+    assert_eq!(Shape::decode(b"\x00unfinished"), None);
+}

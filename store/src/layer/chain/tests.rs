@@ -334,7 +334,7 @@ fn layer() -> impl Strategy<Value = Vec<Item>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_chain_of_parentless_layers_means_what_sequential_apply_means(layers in prop::collection::vec(layer(), 1..5)) {
