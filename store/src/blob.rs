@@ -177,3 +177,6 @@ pub(crate) fn check(path: PathBuf, digest: Digest, size: u64) -> Result<Option<S
     let actual = Digest::from_sha256_bytes(hasher.finalize().into());
     Ok((actual != digest).then(|| format!("its bytes have digest {actual}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,6 @@ pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
     pruned.reclaimed = collect(store, Duration::ZERO).await?.0;
     Ok(pruned)
 }
+
+#[cfg(test)]
+mod tests;

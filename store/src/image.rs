@@ -144,3 +144,6 @@ pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<
     store.collector.wake();
     Ok(removed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ pub mod config;
 pub mod content;
 pub mod disk;
 pub mod error;
+#[cfg(test)]
+mod fixture;
 pub mod gc;
 pub mod grpc;
 pub mod image;

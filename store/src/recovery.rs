@@ -105,3 +105,6 @@ fn quarantine(store: &Store, digest: &Digest) -> Result<()> {
     disk::remove(&target)?;
     fs::rename(&path, &target).map_err(|source| Error::io("move to quarantine", &path, source))
 }
+
+#[cfg(test)]
+mod tests;

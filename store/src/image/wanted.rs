@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_text_that_can_be_neither_is_refused() {
-        for text in ["", "UPPER/case", "sha256:xyz", "a b", "../x"] {
+        for text in ["", "a/UPPER", "sha256:xyz", "a b", "../x"] {
             assert!(matches!(Wanted::parse(text), Err(Error::Invalid { .. })), "{text}");
         }
     }

@@ -1,0 +1,185 @@
+//! Claims about the catalog alone.
+
+use strata_types::{Digest, LayerId, LeaseId, SnapshotKey};
+
+use super::*;
+
+async fn catalog() -> (tempfile::TempDir, Catalog, LeaseId) {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(&directory.path().join("catalog.db"), "boot-1").unwrap();
+    let lease = LeaseId::parse("lease").unwrap();
+    catalog.create_lease(&lease, "test", None).await.unwrap();
+    (directory, catalog, lease)
+}
+
+async fn usable(catalog: &Catalog, lease: &LeaseId) -> LayerId {
+    let id = catalog.create_layer(lease).await.unwrap();
+    catalog.mark_layer_usable(&id).await.unwrap();
+    id
+}
+
+fn record(key: &str, family: &str, layer: Option<LayerId>) -> CacheRecord {
+    CacheRecord { key: key.into(), family: family.into(), layer, description: "RUN x".into(), created: 0 }
+}
+
+fn snapshot(key: &str, layers: &[LayerId], lease: Option<LeaseId>) -> NewSnapshot {
+    NewSnapshot { key: SnapshotKey::parse(key).unwrap(), layer_ids: layers.to_vec(), image_id: None, lease }
+}
+
+#[tokio::test]
+async fn an_ended_lease_is_as_good_as_none() {
+    let (_directory, catalog, _) = catalog().await;
+    let session = LeaseId::parse("session").unwrap();
+    catalog.create_lease(&session, "test", Some(-1)).await.unwrap();
+    catalog.check_lease(&session).await.unwrap();
+
+    catalog.end_session(&session).await.unwrap();
+
+    assert!(matches!(catalog.check_lease(&session).await, Err(Error::LeaseNotFound { .. })));
+    assert!(matches!(catalog.create_layer(&session).await, Err(Error::LeaseNotFound { .. })));
+    assert_eq!(catalog.expire_leases().await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn an_incomplete_layer_is_found_by_nobody() {
+    let (_directory, catalog, lease) = catalog().await;
+
+    let id = catalog.create_layer(&lease).await.unwrap();
+
+    assert!(matches!(catalog.hold_layers(&[id.clone()], &lease).await, Err(Error::LayerNotFound { .. })));
+    let refused = catalog.put_cache_record(record("k", "", Some(id))).await;
+    assert!(matches!(refused, Err(Error::LayerNotFound { .. })));
+}
+
+#[tokio::test]
+async fn the_newest_record_of_a_family_is_the_previous_one() {
+    let (_directory, catalog, lease) = catalog().await;
+    let layer = usable(&catalog, &lease).await;
+    catalog.put_cache_record(record("old", "f", None)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    catalog.put_cache_record(record("new", "f", Some(layer.clone()))).await.unwrap();
+
+    let (found, previous) = catalog.cache_record("other", "f", &lease).await.unwrap();
+    let (hit, none) = catalog.cache_record("old", "f", &lease).await.unwrap();
+
+    assert_eq!((found, previous.unwrap().layer), (None, Some(layer)));
+    assert_eq!((hit.unwrap().key.as_str(), none), ("old", None));
+}
+
+#[tokio::test]
+async fn what_a_lease_record_or_snapshot_needs_is_not_garbage() {
+    let (_directory, catalog, lease) = catalog().await;
+    let (by_lease, by_record, by_snapshot, by_none) = (
+        usable(&catalog, &lease).await,
+        usable(&catalog, &lease).await,
+        usable(&catalog, &lease).await,
+        usable(&catalog, &lease).await,
+    );
+    let other = LeaseId::parse("other").unwrap();
+    catalog.create_lease(&other, "test", None).await.unwrap();
+    catalog.hold_layers(&[by_lease.clone()], &other).await.unwrap();
+    catalog.put_cache_record(record("k", "", Some(by_record.clone()))).await.unwrap();
+    catalog.prepare_snapshot(snapshot("s", &[by_snapshot.clone()], None)).await.unwrap();
+
+    catalog.delete_lease(&lease).await.unwrap();
+
+    assert_eq!(catalog.garbage(0).await.unwrap().layers, [by_none.clone()]);
+    for kept in [by_lease, by_record, by_snapshot] {
+        assert_eq!(catalog.reclaim_layer(&kept).await.unwrap(), Reclaim::Kept);
+    }
+    assert_eq!(catalog.reclaim_layer(&by_none).await.unwrap(), Reclaim::Freed(0));
+    assert!(matches!(catalog.layers_usable(&[by_none]).await, Err(Error::LayerNotFound { .. })));
+}
+
+#[tokio::test]
+async fn young_garbage_is_left_alone() {
+    let (_directory, catalog, lease) = catalog().await;
+    usable(&catalog, &lease).await;
+    catalog.delete_lease(&lease).await.unwrap();
+
+    let garbage = catalog.garbage(60_000).await.unwrap();
+
+    assert!(garbage.layers.is_empty() && garbage.is_young_left);
+}
+
+#[tokio::test]
+async fn a_held_snapshot_is_neither_taken_committed_nor_removed() {
+    let (_directory, catalog, _) = catalog().await;
+    let key = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap().key;
+    let first = catalog.acquire_snapshot(&key, "a").await.unwrap();
+
+    let again = catalog.acquire_snapshot(&key, "a").await.unwrap();
+
+    assert_eq!(again.work, first.work + 1);
+    assert!(
+        matches!(catalog.acquire_snapshot(&key, "b").await, Err(Error::SnapshotHeld { holder, .. }) if holder == "a")
+    );
+    assert!(matches!(catalog.begin_commit(&key).await, Err(Error::SnapshotHeld { .. })));
+    assert!(matches!(catalog.remove_snapshot(&key).await, Err(Error::SnapshotHeld { .. })));
+    assert!(matches!(catalog.release_snapshot(&key, "b").await, Err(Error::SnapshotHeld { .. })));
+    catalog.release_snapshot(&key, "a").await.unwrap();
+    catalog.remove_snapshot(&key).await.unwrap();
+}
+
+#[tokio::test]
+async fn commit_of_a_committed_key_is_refused_and_frees_the_key_at_the_end() {
+    let (_directory, catalog, lease) = catalog().await;
+    let key = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap().key;
+    catalog.begin_commit(&key).await.unwrap();
+
+    assert!(matches!(catalog.begin_commit(&key).await, Err(Error::SnapshotCommitted { .. })));
+    assert!(matches!(catalog.acquire_snapshot(&key, "a").await, Err(Error::SnapshotCommitted { .. })));
+
+    let layer = catalog.create_layer(&lease).await.unwrap();
+    catalog.finish_commit(&key, &layer).await.unwrap();
+    assert!(matches!(catalog.snapshot(&key).await, Err(Error::SnapshotNotFound { .. })));
+    catalog.layers_usable(&[layer]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_key_over_other_parents_is_taken() {
+    let (_directory, catalog, lease) = catalog().await;
+    let layer = usable(&catalog, &lease).await;
+    let first = catalog.prepare_snapshot(snapshot("s", &[layer], None)).await.unwrap();
+
+    let same = catalog.prepare_snapshot(snapshot("s", &first.layer_ids, None)).await.unwrap();
+    let other = catalog.prepare_snapshot(snapshot("s", &[], None)).await;
+
+    assert_eq!(same, first);
+    assert!(matches!(other, Err(Error::SnapshotExists { .. })));
+}
+
+#[tokio::test]
+async fn another_boot_drops_what_was_not_synced_and_keeps_what_was() {
+    let (directory, catalog, lease) = catalog().await;
+    let (unsynced, synced) = (usable(&catalog, &lease).await, usable(&catalog, &lease).await);
+    let incomplete = catalog.create_layer(&lease).await.unwrap();
+    catalog.mark_layers_synced(&[synced.clone()]).await.unwrap();
+    catalog.put_cache_record(record("k", "", Some(unsynced.clone()))).await.unwrap();
+    let volatile = Digest::from_sha256_bytes([1; 32]);
+    catalog.put_blob(&volatile, 1, &lease, Durability::Relaxed).await.unwrap();
+    drop(catalog);
+
+    let same = Catalog::open(&directory.path().join("catalog.db"), "boot-1").unwrap();
+    let after_crash = same.recover().await.unwrap();
+    drop(same);
+    let other = Catalog::open(&directory.path().join("catalog.db"), "boot-2").unwrap();
+    let after_boot = other.recover().await.unwrap();
+
+    assert!(after_crash.layers.contains(&unsynced) && !after_crash.layers.contains(&incomplete));
+    assert_eq!(after_crash.blobs, [(volatile, 1)]);
+    assert_eq!((after_boot.layers.as_slice(), after_boot.blobs.len()), ([synced].as_slice(), 0));
+    assert_eq!(other.cache_record("k", "", &lease).await.unwrap(), (None, None));
+}
+
+#[tokio::test]
+async fn a_catalog_of_another_version_is_refused() {
+    let (directory, catalog, _) = catalog().await;
+    drop(catalog);
+    let path = directory.path().join("catalog.db");
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+
+    let refused = Catalog::open(&path, "boot-1");
+
+    assert!(matches!(refused, Err(Error::CatalogVersion { found: 99, .. })), "{refused:?}");
+}
