@@ -36,6 +36,8 @@ pub struct Prune {
 
 /// Collects in the background until the service stops.
 pub async fn run(store: Arc<Store>, drain: Drain) {
+    // Set when some garbage was too young for the last collection.
+    let mut again = None;
     loop {
         let next = match expire(&store).await {
             Ok(next) => next,
@@ -46,7 +48,7 @@ pub async fn run(store: Arc<Store>, drain: Drain) {
         };
         tokio::select! {
             () = drain.cancelled() => return,
-            () = tokio::time::sleep(next) => {}
+            () = tokio::time::sleep(again.map_or(next, |again| next.min(again))) => {}
             () = store.collector.woken.notified() => {}
         }
         tokio::select! {
@@ -58,13 +60,8 @@ pub async fn run(store: Arc<Store>, drain: Drain) {
             Err(error) => tracing::warn!("cannot expire leases: {}", chain(&error)),
         }
         match collect(&store, store.config.garbage_grace()).await {
-            Ok((_, false)) => {}
-            Ok((_, true)) => {
-                let store = Arc::clone(&store);
-                tokio::spawn(async move {
-                    tokio::time::sleep(store.config.garbage_grace() + Duration::from_secs(1)).await;
-                    store.collector.wake();
-                });
+            Ok((_, is_young_left)) => {
+                again = is_young_left.then(|| store.config.garbage_grace() + Duration::from_secs(1));
             }
             Err(error) => tracing::warn!("cannot collect garbage: {}", chain(&error)),
         }

@@ -37,11 +37,11 @@ pub fn routes(store: Arc<Store>) -> Routes {
     routes
         .add_service(BlobServiceServer::new(service.clone()))
         .add_service(CacheServiceServer::new(service.clone()))
-        .add_service(ContentServiceServer::new(contents::Contents::new(service.store.clone())))
+        .add_service(ContentServiceServer::new(service.clone()))
         .add_service(ImageServiceServer::new(service.clone()))
-        .add_service(LayerServiceServer::new(layers::Layers::new(service.store.clone())))
+        .add_service(LayerServiceServer::new(service.clone()))
         .add_service(LeaseServiceServer::new(service.clone()))
-        .add_service(SnapshotServiceServer::new(snapshots::Snapshots::new(service.store.clone())))
+        .add_service(SnapshotServiceServer::new(service.clone()))
         .add_service(SystemServiceServer::new(service));
     routes.routes()
 }

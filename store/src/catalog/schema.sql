@@ -51,6 +51,12 @@ CREATE TABLE layers (
 CREATE INDEX layers_by_diff_id ON layers (project, diff_id) WHERE diff_id IS NOT NULL;
 CREATE INDEX layers_by_state ON layers (state) WHERE state <> 'ready';
 
+-- Numbers that are never given twice: what had one may still be on its way out.
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE snapshots (
     project TEXT NOT NULL,
     key TEXT NOT NULL,

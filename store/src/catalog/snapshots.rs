@@ -127,14 +127,21 @@ impl Catalog {
             for id in &new.layer_ids {
                 layers::usable(transaction, id)?;
             }
+            let directory: u64 = transaction
+                .prepare_cached(
+                    "INSERT INTO counters (name, value) VALUES ('snapshot', 1)
+                     ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value",
+                )?
+                .query_row([], |row| row.get(0))?;
             transaction
                 .prepare_cached(
                     "INSERT INTO snapshots (project, key, directory, state, layer_ids, image_id, lease_id, created)
-                     VALUES (?, ?, (SELECT coalesce(max(directory), 0) + 1 FROM snapshots), 'free', ?, ?, ?, ?)",
+                     VALUES (?, ?, ?, 'free', ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     PROJECT,
                     new.key.as_str(),
+                    directory,
                     join(&new.layer_ids),
                     new.image_id.as_ref().map(Digest::to_string),
                     new.lease.as_ref().map(LeaseId::as_str),

@@ -46,7 +46,7 @@ async fn an_incomplete_layer_is_found_by_nobody() {
 
     let id = catalog.create_layer(&lease).await.unwrap();
 
-    assert!(matches!(catalog.hold_layers(&[id.clone()], &lease).await, Err(Error::LayerNotFound { .. })));
+    assert!(matches!(catalog.hold_layers(std::slice::from_ref(&id), &lease).await, Err(Error::LayerNotFound { .. })));
     let refused = catalog.put_cache_record(record("k", "", Some(id))).await;
     assert!(matches!(refused, Err(Error::LayerNotFound { .. })));
 }
@@ -77,13 +77,13 @@ async fn what_a_lease_record_or_snapshot_needs_is_not_garbage() {
     );
     let other = LeaseId::parse("other").unwrap();
     catalog.create_lease(&other, "test", None).await.unwrap();
-    catalog.hold_layers(&[by_lease.clone()], &other).await.unwrap();
+    catalog.hold_layers(std::slice::from_ref(&by_lease), &other).await.unwrap();
     catalog.put_cache_record(record("k", "", Some(by_record.clone()))).await.unwrap();
-    catalog.prepare_snapshot(snapshot("s", &[by_snapshot.clone()], None)).await.unwrap();
+    catalog.prepare_snapshot(snapshot("s", std::slice::from_ref(&by_snapshot), None)).await.unwrap();
 
     catalog.delete_lease(&lease).await.unwrap();
 
-    assert_eq!(catalog.garbage(0).await.unwrap().layers, [by_none.clone()]);
+    assert_eq!(catalog.garbage(0).await.unwrap().layers, std::slice::from_ref(&by_none));
     for kept in [by_lease, by_record, by_snapshot] {
         assert_eq!(catalog.reclaim_layer(&kept).await.unwrap(), Reclaim::Kept);
     }
@@ -154,7 +154,7 @@ async fn another_boot_drops_what_was_not_synced_and_keeps_what_was() {
     let (directory, catalog, lease) = catalog().await;
     let (unsynced, synced) = (usable(&catalog, &lease).await, usable(&catalog, &lease).await);
     let incomplete = catalog.create_layer(&lease).await.unwrap();
-    catalog.mark_layers_synced(&[synced.clone()]).await.unwrap();
+    catalog.mark_layers_synced(std::slice::from_ref(&synced)).await.unwrap();
     catalog.put_cache_record(record("k", "", Some(unsynced.clone()))).await.unwrap();
     let volatile = Digest::from_sha256_bytes([1; 32]);
     catalog.put_blob(&volatile, 1, &lease, Durability::Relaxed).await.unwrap();
@@ -182,4 +182,16 @@ async fn a_catalog_of_another_version_is_refused() {
     let refused = Catalog::open(&path, "boot-1");
 
     assert!(matches!(refused, Err(Error::CatalogVersion { found: 99, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_directory_number_is_never_given_twice() {
+    let (_directory, catalog, _) = catalog().await;
+    let first = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap();
+    catalog.remove_snapshot(&first.key).await.unwrap();
+    catalog.forget_snapshot(&first.key).await.unwrap();
+
+    let second = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap();
+
+    assert_ne!(first.directory, second.directory);
 }

@@ -39,7 +39,7 @@ async fn an_unknown_field_of_a_config_survives_and_the_same_parts_are_the_same_i
     let lease = fixture::lease(&store, "l").await;
     let layer = fixture::layer(&store, &lease, "x").await;
 
-    let first = fixture::create(&store, &lease, &[layer.clone()], &["a:1"]).await.unwrap();
+    let first = fixture::create(&store, &lease, std::slice::from_ref(&layer), &["a:1"]).await.unwrap();
     let second = fixture::create(&store, &lease, &[layer], &["b:1"]).await.unwrap();
 
     let json = config_json(&store, &first.row).await.unwrap();
