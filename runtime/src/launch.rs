@@ -37,7 +37,7 @@ use crate::{
     engine::Exec,
     error::Error,
     monitor::{Launch, Monitor},
-    record::Record,
+    record::{Durability, Record},
     spec::{Spec, TerminalSize},
 };
 
@@ -142,6 +142,15 @@ impl Launcher {
         self.0.config.run.join("c").join(&id.as_str()[..SOCKET_DIGITS])
     }
 
+    /// Where the monitor of a container leaves the exit status. Monitors sync it, which costs milliseconds on a disk:
+    /// for a container that does not outlive the host anyway, memory is good enough.
+    pub fn exit_record(&self, record: &Record, dir: &Path) -> PathBuf {
+        match record.durability() {
+            Durability::Synced => dir.join("exit.json"),
+            Durability::Unsynced => self.control(&record.id).with_extension("exit"),
+        }
+    }
+
     /// Makes files and cgroup of a container, spawns its monitor and sends the plan. Nothing is left on failure.
     pub fn launch(&self, job: &Prepared) -> Result<Launch, Error> {
         let id = &job.record.id;
@@ -159,7 +168,7 @@ impl Launcher {
         let binds = files::prepare(job, &self.secrets(&record.id))?;
         let identity = outline::identity(&record.process.user, &job.users)?;
         let spec = outline::container(self, job, identity, binds)?;
-        let exit_record = exit_record(&job.dir);
+        let exit_record = self.exit_record(record, &job.dir);
         remove_file(&exit_record)?;
         let group = self.make_cgroup(&record.id, &spec)?;
         let file = &self.0.config.file;
@@ -292,6 +301,7 @@ impl Launcher {
     /// Removes sockets and secrets of a container.
     pub fn sweep(&self, id: &ContainerId) -> Result<(), Error> {
         remove_file(&self.control(id))?;
+        remove_file(&self.control(id).with_extension("exit"))?;
         let secrets = self.secrets(id);
         match fs::remove_dir_all(&secrets) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", secrets, error)),
@@ -302,11 +312,6 @@ impl Launcher {
     fn secrets(&self, id: &ContainerId) -> PathBuf {
         self.0.config.run.join("secrets").join(id.as_str())
     }
-}
-
-/// Where the monitor of a container leaves the exit status.
-pub fn exit_record(dir: &Path) -> PathBuf {
-    dir.join("exit.json")
 }
 
 fn root_of(mount: &Mount) -> init::Root {

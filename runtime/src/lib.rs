@@ -7,7 +7,7 @@ use strata_proto::runtime::v1::{
     container_service_server::ContainerServiceServer, stream_service_server::StreamServiceServer,
     system_service_server::SystemServiceServer,
 };
-use strata_rpc::{Context, paths};
+use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
 
 use crate::{
@@ -25,13 +25,13 @@ pub mod engine;
 pub mod error;
 pub mod events;
 mod grpc;
-mod identity;
+pub mod identity;
 pub mod launch;
 pub mod logs;
-mod monitor;
+pub mod monitor;
 mod names;
 mod peers;
-mod presence;
+pub mod presence;
 mod process;
 pub mod record;
 mod signal;
@@ -55,10 +55,15 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
     let (idle, peer) = (context.idle.clone(), store.clone());
     let presence = Presence::new(move || Box::new(idle.busy()), move |until| peer.hold_session(until));
     let engine = Engine::open(config, store, launcher, presence).await?;
-    let containers = Containers::new(engine.clone(), context.drain.clone());
-    let streams = Streams::new(engine.clone(), context.drain.clone());
-    let system = System::new(Arc::clone(&engine));
-    Ok(Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
+    Ok(routes_of(&engine, &context.drain))
+}
+
+/// Makes the routes over an engine; streams end with `drain`.
+pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
+    let containers = Containers::new(engine.clone(), drain.clone());
+    let streams = Streams::new(engine.clone(), drain.clone());
+    let system = System::new(engine.clone());
+    Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
-        .add_service(SystemServiceServer::new(system)))
+        .add_service(SystemServiceServer::new(system))
 }

@@ -194,7 +194,8 @@ impl Monitor {
     /// Lets the process execute its program, and waits until it has.
     pub async fn start(&self) -> Result<(), Error> {
         let broken = |problem: String| Error::Monitor { id: self.id.clone(), problem };
-        let mut writer = self.start.lock().await.take().ok_or_else(|| broken("was told to start twice".into()))?;
+        let mut start = self.start.lock().await;
+        let writer = start.as_mut().ok_or_else(|| broken("was told to start twice".into()))?;
         let sent = writer.write_all(&Frame::Start.encode()).await;
         sent.map_err(|e| broken(format!("cannot be told to start: {e}")))?;
         let mut progress = self.progress.clone();

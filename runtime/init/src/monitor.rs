@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
-use rustix::process::{Pid, WaitOptions, WaitStatus, pidfd_send_signal, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus, pidfd_send_signal, wait};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -346,7 +346,7 @@ impl Monitor {
 
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.read_signal() {}
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid.as_raw_nonzero().get() as u32 == self.spawned.pid {
                 self.record_exit(status);
             }

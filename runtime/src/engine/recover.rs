@@ -2,7 +2,7 @@
 //! removed, monitors found again, ended runs cleared up. Nothing here can keep the service from starting:
 //! a monitor that does not answer costs two seconds, a store that does not answer is asked again behind.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use strata_types::{ContainerId, SnapshotKey};
@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     events::Events,
     identity,
-    launch::{self, Launcher},
+    launch::Launcher,
     monitor::{self, Monitor},
     presence::Presence,
     record::{Record, Records, Running, State},
@@ -92,11 +92,14 @@ impl Engine {
         match identity::Process::find(&running.monitor) {
             None => Ok(None),
             Some(process) => {
-                let (control, exit) =
-                    (self.launcher.control(&container.id), launch::exit_record(&self.records.dir(&container.id)));
+                let (control, exit) = (self.launcher.control(&container.id), self.exit_record(container));
                 Monitor::reconnect(process, running, container.id.as_str(), &control, &exit).await
             }
         }
+    }
+
+    fn exit_record(&self, container: &Container) -> PathBuf {
+        self.launcher.exit_record(&container.record(), &self.records.dir(&container.id))
     }
 
     async fn take_over(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
@@ -112,7 +115,7 @@ impl Engine {
     /// The monitor has ended without us: its exit record tells how the run did, or nobody can.
     async fn lost(self: &Arc<Self>, container: &Arc<Container>) {
         let _guard = container.lifecycle.lock().await;
-        let exit = monitor::exit_record_at(&launch::exit_record(&self.records.dir(&container.id)));
+        let exit = monitor::exit_record_at(&self.exit_record(container));
         let exit = exit.unwrap_or_else(|| Exit::unknown("the monitor was lost"));
         self.clear(container).await;
         self.tell_end(container, &exit);
