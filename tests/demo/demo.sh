@@ -52,7 +52,7 @@ stop_services() {
     local name process
     for name in builder runtime store; do
         for process in /proc/[0-9]*; do
-            if tr '\0' '\n' 2>/dev/null <"$process/cmdline" | grep -qxF -- "$STRATA_ROOT/$name"; then
+            if { tr '\0' '\n' <"$process/cmdline"; } 2>/dev/null | grep -qxF -- "$STRATA_ROOT/$name"; then
                 kill -TERM "${process#/proc/}" 2>/dev/null
                 for _ in $(seq 200); do [ -d "$process" ] && sleep 0.05 || break; done
             fi

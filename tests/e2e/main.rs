@@ -1,1 +1,16 @@
-//! What a person does with `ctl`, from the outside.
+//! What a person does with `ctl`, from the outside: services, kernel and all.
+//!
+//! Each test has a house of its own, which fails the test when something is left behind at its end.
+
+mod archives;
+mod build;
+mod containers;
+mod crashes;
+mod dockerfiles;
+mod faults;
+mod hosts;
+mod images;
+mod limits;
+mod run;
+mod services;
+mod terminals;

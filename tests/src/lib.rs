@@ -11,12 +11,14 @@ mod house;
 mod images;
 mod leaks;
 mod process;
+mod steps;
 mod terminal;
 
 pub use house::House;
 pub use images::{Context, Tar};
 pub use leaks::{Trace, living};
 pub use process::{Output, Running, eventually};
+pub use steps::{Steps, Went};
 pub use terminal::Terminal;
 
 /// The top of the repository.
