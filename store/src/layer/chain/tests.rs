@@ -322,8 +322,15 @@ fn layer() -> impl Strategy<Value = Vec<Item>> {
             let is_free = kept.iter().all(|other| {
                 let (one, two) = (item.path(), other.path());
                 let nested = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
-                let passable = |outer: &Item| matches!(outer, Item::Directory { .. } | Item::Opaque { .. });
-                one != two && (!nested(one, two) || passable(&item)) && (!nested(two, one) || passable(other))
+                // A whiteout below a directory that hides everything says nothing, and comes too early here.
+                let passable = |outer: &Item, inner: &Item| match outer {
+                    Item::Directory { .. } => true,
+                    Item::Opaque { .. } => !matches!(inner, Item::Whiteout { .. }),
+                    _ => false,
+                };
+                one != two
+                    && (!nested(one, two) || passable(&item, other))
+                    && (!nested(two, one) || passable(other, &item))
             });
             if is_free {
                 kept.push(item);
