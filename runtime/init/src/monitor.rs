@@ -312,7 +312,10 @@ impl Monitor {
 
     /// Reads what the child says after "go": nothing, since execve closed its end, or why there was no execve.
     fn hear_child(&mut self) {
-        self.is_starting = false;
+        // The child's end may have been met in the same round, and its word with it.
+        if !std::mem::take(&mut self.is_starting) {
+            return;
+        }
         match self.spawned.channel.receive() {
             Ok(Some((frame, _))) => self.failure = Failure::from_frame(frame),
             _ => {
