@@ -125,9 +125,14 @@ pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno
 
 /// Gives every signal its default action and unblocks all of them.
 pub(crate) fn reset_signals() {
+    // The kernel's struct sigaction; glibc refuses to touch signals 32 and 33, which may be inherited as ignored.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs none of our code; for SIGKILL and SIGSTOP the call fails without effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: all zero is SIG_DFL with no flags, so none of our code is named; the struct outlives the
+        // call. For SIGKILL and SIGSTOP the call fails without effect.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8);
+        }
     }
     // SAFETY: sigset_t is plain integers, and sigemptyset initialises it before use.
     unsafe {
