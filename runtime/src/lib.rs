@@ -48,7 +48,6 @@ const LARGEST: usize = 8 << 20;
 pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::BuildError> {
     let file: config::File = context.load_config()?;
     let store = StorePeer::new(file.store.as_deref())?;
-    // Sockets of two runtimes on one host must not meet: the root tells them apart.
     let run = paths::run_dir().join("runtime");
     let config = Config { root: context.root.clone(), run, file };
     let launcher = Launcher::open(config.clone())?;

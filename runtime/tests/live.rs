@@ -215,6 +215,43 @@ async fn containers_survive_the_service_and_are_found_again() {
 }
 
 #[tokio::test]
+async fn a_container_whose_monitor_is_killed_ends_as_unknown_and_leaves_no_process() {
+    let house = house_or_skip!();
+    let container = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
+    house.start(&container.id).await.unwrap();
+    let pid = house.get(&container.id).await.unwrap().pid;
+
+    house.signal_monitor(&container.id, rustix::process::Signal::KILL);
+
+    let exit = house.wait(&container.id).await;
+    assert!(matches!(exit, Some(Kind::Unknown(_))), "{exit:?}");
+    house.eventually("the end of its process", async |_| !std::path::Path::new(&format!("/proc/{pid}")).exists()).await;
+    house.start(&container.id).await.unwrap();
+    house.delete(&container.id, true).await.unwrap();
+    house.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_monitor_that_does_not_answer_holds_up_nobody() {
+    let mut house = house_or_skip!();
+    let stuck = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
+    house.start(&stuck.id).await.unwrap();
+    house.signal_monitor(&stuck.id, rustix::process::Signal::STOP);
+    house.crash().await;
+
+    let begun = Instant::now();
+    house.restart().await;
+
+    assert!(house.get(&stuck.id).await.is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    house.run(House::spec(&["true"])).await.unwrap();
+    house.signal_monitor(&stuck.id, rustix::process::Signal::CONT);
+    house.eventually("the reunion", async |house| house.exec(&stuck.id, &["true"]).await.is_ok()).await;
+    house.delete(&stuck.id, true).await.unwrap();
+    house.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_terminal_has_the_size_asked_for_and_takes_input() {
     let house = house_or_skip!();
     let mut spec =

@@ -131,14 +131,17 @@ impl Node {
     }
 
     /// Stops both services; the store is found by its socket.
-    async fn end(mut self) {
+    async fn end(self) {
         use strata_proto::store::v1::{GetInfoRequest, system_service_client::SystemServiceClient as StoreSystem};
         let info = StoreSystem::new(self.store.clone()).get_info(GetInfoRequest {}).await.unwrap().into_inner();
         let store = rustix::process::Pid::from_raw(info.info.unwrap().pid as i32).unwrap();
         let runtime = rustix::process::Pid::from_child(&self.runtime);
         rustix::process::kill_process(runtime, rustix::process::Signal::TERM).unwrap();
         drop((self.containers, self.streams));
-        assert!(self.runtime.wait().unwrap().success());
+        let mut runtime = self.runtime;
+        // Not on this thread: the client has a connection to close on it.
+        let status = tokio::task::spawn_blocking(move || runtime.wait()).await.unwrap();
+        assert!(status.unwrap().success());
         rustix::process::kill_process(store, rustix::process::Signal::TERM).unwrap();
         drop(self.store);
         for _ in 0..500 {

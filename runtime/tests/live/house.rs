@@ -360,6 +360,14 @@ impl House {
         text
     }
 
+    /// Sends a signal to the monitor of a container, which its record names.
+    pub fn signal_monitor(&self, id: &str, signal: rustix::process::Signal) {
+        let record = std::fs::read(self.dir.path().join("runtime/containers").join(id).join("record.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        let pid = record["state"]["running"]["monitor"]["pid"].as_i64().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+    }
+
     /// Waits until something is so.
     pub async fn eventually(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         for _ in 0..1000 {
