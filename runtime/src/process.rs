@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn entry_point_and_command_follow_docker() {
         type Words = &'static [&'static str];
-        let table: &[(Option<Words>, Option<Words>, Option<Words>, Words, Words)] = &[
+        type Row = (Option<Words>, Option<Words>, Option<Words>, Words, Words);
+        let table: &[Row] = &[
             // image entry point, image command, request entry point, request command, what runs
             (None, Some(&["sh"]), None, &[], &["sh"]),
             (None, Some(&["sh"]), None, &["ls", "-l"], &["ls", "-l"]),
