@@ -1,0 +1,31 @@
+//! Configuration of the builder: where its store and its runtime are.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The configuration file, TOML.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Endpoint of the store, "unix:PATH" or "tcp:HOST:PORT". Absent: this host's, started when needed.
+    pub store: Option<String>,
+    /// Endpoint of the runtime, likewise.
+    pub runtime: Option<String>,
+    /// Certificates for peers over TCP.
+    pub tls: Option<Tls>,
+    /// Steps that work at once. Absent: one per processor.
+    pub parallelism: Option<usize>,
+}
+
+/// Files of a client certificate, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate authority of the peers.
+    pub ca: PathBuf,
+    /// Certificate of this builder.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}

@@ -1,0 +1,187 @@
+//! What can go wrong in a build, and the code that each failure has on the wire.
+
+use strata_dockerfile::Diagnostic;
+use tonic::Code;
+
+/// A failed build.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile has a mistake.
+    #[error("{0}")]
+    Dockerfile(Box<Diagnostic>),
+    /// The Dockerfile asks for what is not there yet.
+    #[error("{0}")]
+    Unsupported(Box<Diagnostic>),
+    /// The image of a FROM or `--from` is not in the store.
+    #[error("{diagnostic}")]
+    BaseImage {
+        /// The image.
+        image: String,
+        /// Where it is named.
+        diagnostic: Box<Diagnostic>,
+    },
+    /// The source of a COPY or ADD does not exist.
+    #[error("{diagnostic}")]
+    Source {
+        /// The source as written.
+        path: String,
+        /// The pattern of the ignore file that excluded it.
+        ignored_by: Option<String>,
+        /// Where it is named.
+        diagnostic: Box<Diagnostic>,
+    },
+    /// A RUN ended with a code other than 0.
+    #[error("{diagnostic}")]
+    Step {
+        /// Its exit code; 128 + n for a signal.
+        exit_code: u32,
+        /// Where it stands.
+        diagnostic: Box<Diagnostic>,
+    },
+    /// A step failed in another service.
+    #[error("{diagnostic}")]
+    StepRefused {
+        /// Where it stands.
+        diagnostic: Box<Diagnostic>,
+        /// The refusal.
+        source: Box<Error>,
+    },
+    /// The client sent a context that contradicts itself.
+    #[error("the build context is not valid: {problem}")]
+    Context {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A field of the request is malformed.
+    #[error("invalid {field}: {problem}")]
+    Invalid {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A peer cannot be reached.
+    #[error("cannot reach the {peer}")]
+    Unreachable {
+        /// "store" or "runtime".
+        peer: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A peer refused.
+    #[error("the {peer} refused to {action}: {}", .status.message())]
+    Peer {
+        /// "store" or "runtime".
+        peer: &'static str,
+        /// What was asked.
+        action: &'static str,
+        /// Its answer.
+        status: Box<tonic::Status>,
+    },
+    /// A peer's answer lacks what it must hold.
+    #[error("the {peer} gave an answer without {what}")]
+    Answer {
+        /// "store" or "runtime".
+        peer: &'static str,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A JSON document of a peer cannot be read.
+    #[error("cannot read the config of image {image}")]
+    ImageConfig {
+        /// The image.
+        image: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The build was cancelled.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// A peer's refusal.
+    pub fn peer(peer: &'static str, action: &'static str, status: tonic::Status) -> Self {
+        if status.code() == Code::Unavailable {
+            return Error::Unreachable { peer, source: Box::new(status) };
+        }
+        Error::Peer { peer, action, status: Box::new(status) }
+    }
+
+    /// Where in the Dockerfile it happened.
+    pub fn diagnostic(&self) -> Option<&Diagnostic> {
+        match self {
+            Error::Dockerfile(diagnostic) | Error::Unsupported(diagnostic) => Some(diagnostic),
+            Error::BaseImage { diagnostic, .. }
+            | Error::Source { diagnostic, .. }
+            | Error::Step { diagnostic, .. }
+            | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
+            Error::Context { .. }
+            | Error::Invalid { .. }
+            | Error::Unreachable { .. }
+            | Error::Peer { .. }
+            | Error::Answer { .. }
+            | Error::ImageConfig { .. }
+            | Error::Cancelled => None,
+        }
+    }
+}
+
+impl strata_rpc::fault::Fault for Error {
+    fn code(&self) -> Code {
+        match self {
+            Error::Dockerfile(_) | Error::Unsupported(_) | Error::Context { .. } | Error::Invalid { .. } => {
+                Code::InvalidArgument
+            }
+            Error::BaseImage { .. } | Error::Source { .. } => Code::NotFound,
+            Error::Step { .. } => Code::FailedPrecondition,
+            Error::StepRefused { source, .. } => source.code(),
+            Error::Unreachable { .. } => Code::Unavailable,
+            Error::Peer { status, .. } => status.code(),
+            Error::Answer { .. } | Error::ImageConfig { .. } => Code::Internal,
+            Error::Cancelled => Code::Cancelled,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Error::Dockerfile(_) => "FAULT_DOCKERFILE_INVALID",
+            Error::Unsupported(_) => "FAULT_UNSUPPORTED",
+            Error::BaseImage { .. } => "FAULT_BASE_IMAGE_NOT_FOUND",
+            Error::Source { .. } => "FAULT_SOURCE_NOT_FOUND",
+            Error::Step { .. } => "FAULT_STEP_FAILED",
+            Error::StepRefused { source, .. } => source.reason(),
+            Error::Context { .. } => "FAULT_CONTEXT_INVALID",
+            Error::Invalid { .. } => "FAULT_INVALID_ARGUMENT",
+            Error::Unreachable { .. } => "FAULT_PEER_UNAVAILABLE",
+            Error::Peer { .. } => "FAULT_PEER_REFUSED",
+            Error::Answer { .. } | Error::ImageConfig { .. } => "FAULT_INTERNAL",
+            Error::Cancelled => "FAULT_CANCELLED",
+        }
+    }
+
+    fn metadata(&self) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        let mut put = |key: &str, value: String| pairs.push((key.to_owned(), value));
+        if let Some(diagnostic) = self.diagnostic() {
+            put("file", diagnostic.file.to_string());
+            put("line", diagnostic.line.to_string());
+            put("column", diagnostic.column.to_string());
+            put("excerpt", diagnostic.render());
+        }
+        match self {
+            Error::BaseImage { image, .. } => put("image", image.clone()),
+            Error::Source { path, ignored_by, .. } => {
+                put("path", path.clone());
+                if let Some(pattern) = ignored_by {
+                    put("ignored_by", pattern.clone());
+                }
+            }
+            Error::Step { exit_code, .. } => put("exit_code", exit_code.to_string()),
+            Error::Peer { peer, .. } => put("peer", (*peer).to_owned()),
+            _ => {}
+        }
+        pairs
+    }
+}

@@ -1,0 +1,296 @@
+//! The wire: requests become builds, events become messages. Translation only.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use strata_dockerfile::ignore::IgnoreFile;
+use strata_proto::builder::v1 as pb;
+use strata_proto::builder::v1::build_service_server::{BuildService, BuildServiceServer};
+use strata_proto::builder::v1::system_service_server::{SystemService, SystemServiceServer};
+use strata_rpc::{Drain, Idle, to_status};
+use strata_types::Platform;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::Config;
+use crate::context;
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::peers::{Network, Peers};
+use crate::progress::{Event, Progress, StepState};
+use crate::scope::Globals;
+use crate::session::{Ask, DirectoryCache, FromClient, Session};
+use crate::solve::{self, Build, Built};
+
+/// Messages on their way to a client.
+const BACKLOG: usize = 256;
+
+/// The builder's services.
+#[derive(Debug, Clone)]
+pub struct Service {
+    peers: Arc<Peers>,
+    directories: Arc<DirectoryCache>,
+    slots: usize,
+    root: String,
+    idle: Idle,
+    drain: Drain,
+}
+
+/// The gRPC services of a builder with this configuration.
+pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result<tonic::service::Routes, Error> {
+    let slots = config.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
+    let directories = Arc::new(DirectoryCache::default());
+    let service = Service { peers: Arc::new(Peers::new(config)?), directories, slots, root, idle, drain };
+    let mut routes = tonic::service::Routes::builder();
+    routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
+    routes.add_service(SystemServiceServer::new(service));
+    Ok(routes.routes())
+}
+
+#[tonic::async_trait]
+impl SystemService for Service {
+    async fn get_info(&self, _: Request<pb::GetInfoRequest>) -> Result<Response<pb::GetInfoResponse>, Status> {
+        let fact = |label: &str, value: String| strata_proto::types::v1::Fact { label: label.to_owned(), value };
+        let info = strata_proto::types::v1::ServiceInfo {
+            name: "builder".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            root_path: self.root.clone(),
+            facts: vec![fact("Steps at once", self.slots.to_string()), fact("Platform", Platform::host().to_string())],
+        };
+        Ok(Response::new(pb::GetInfoResponse { info: Some(info) }))
+    }
+}
+
+type Answers = mpsc::Sender<Result<pb::BuildResponse, Status>>;
+
+#[tonic::async_trait]
+impl BuildService for Service {
+    type BuildStream = Pin<Box<dyn Stream<Item = Result<pb::BuildResponse, Status>> + Send>>;
+
+    async fn build(
+        &self,
+        request: Request<Streaming<pb::BuildRequest>>,
+    ) -> Result<Response<Self::BuildStream>, Status> {
+        let mut incoming = request.into_inner();
+        let Some(pb::BuildRequest { event: Some(pb::build_request::Event::Start(start)) }) = incoming.message().await?
+        else {
+            let problem = "the first message must be `start`".to_owned();
+            return Err(to_status(&Error::Invalid { field: "start", problem }));
+        };
+        let request = read_start(start).map_err(|error| to_status(&error))?;
+        let (answers, receiver) = mpsc::channel(BACKLOG);
+        let (service, busy) = (self.clone(), self.idle.busy());
+        self.drain.spawn(async move {
+            if let Err(error) = service.conduct(request, incoming, &answers).await {
+                // A client that is gone has cancelled; nobody is left to be told.
+                let _ = answers.send(Err(to_status(&error))).await;
+            }
+            drop(busy);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+impl Service {
+    async fn conduct(
+        &self,
+        request: solve::Request,
+        incoming: Streaming<pb::BuildRequest>,
+        answers: &Answers,
+    ) -> Result<(), Error> {
+        let file = strata_dockerfile::parse(&request.dockerfile, &request.dockerfile_name)
+            .map_err(|diagnostic| Error::Dockerfile(Box::new(diagnostic)))?;
+        let ignore = IgnoreFile::parse(&request.ignore_file)
+            .map_err(|problem| Error::Invalid { field: "ignore_file", problem: problem.to_string() })?;
+        let platform = Platform::host();
+        let globals = Globals::new(&file, request.build_args.clone(), &platform)?;
+        let graph = Graph::plan(&file, &request.target, &globals)?;
+        let store = self.peers.store().await?;
+        let runtime = self.peers.runtime().await?;
+        let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
+        let lease = store.hold(&holder).await?;
+        let (asks, asked) = mpsc::channel(8);
+        let (events, told) = mpsc::channel(BACKLOG);
+        let build = Arc::new(Build {
+            ignore,
+            request,
+            file,
+            graph,
+            globals,
+            platform,
+            session: Session::new(self.directories.clone(), asks),
+            store: store.clone(),
+            runtime,
+            lease: lease.id.clone(),
+            progress: Progress::new(events),
+            slots: Semaphore::new(self.slots),
+            cached: AtomicU32::new(0),
+            serial: AtomicU32::new(0),
+        });
+        let result = self.drive(build, incoming, (asked, told), answers).await;
+        let released = store.release(lease).await;
+        let built = result?;
+        released?;
+        let completed = pb::BuildCompleted {
+            image_id: built.image_id,
+            names: built.names,
+            cached_steps: built.cached,
+            steps: built.steps,
+        };
+        let _ = answers.send(Ok(response(pb::build_response::Event::Completed(completed)))).await;
+        Ok(())
+    }
+
+    async fn drive(
+        &self,
+        build: Arc<Build>,
+        incoming: Streaming<pb::BuildRequest>,
+        (asked, told): (mpsc::Receiver<Ask>, mpsc::Receiver<Event>),
+        answers: &Answers,
+    ) -> Result<Built, Error> {
+        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming));
+        let work = async {
+            let result = build.clone().run().await;
+            // The channels close with the build, and so forwarding ends after the last event.
+            drop(build);
+            result
+        };
+        let result = tokio::select! {
+            (result, ()) = async { tokio::join!(work, forward(asked, told, answers)) } => result,
+            () = answers.closed() => Err(Error::Cancelled),
+            () = self.drain.cancelled() => Err(Error::Cancelled),
+        };
+        listener.abort();
+        result
+    }
+}
+
+/// Hands what the client sends to the session until one of them is gone.
+async fn listen(build: std::sync::Weak<Build>, mut incoming: Streaming<pb::BuildRequest>) {
+    loop {
+        let message = incoming.message().await;
+        let Some(build) = build.upgrade() else { return };
+        let event = match message {
+            Ok(Some(message)) => message.event,
+            Ok(None) => return build.session.close("the client ended the stream".to_owned()),
+            Err(status) => return build.session.close(format!("the client is gone: {}", status.message())),
+        };
+        let result = match read_event(event) {
+            Ok(event) => build.session.receive(event).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            return build.session.close(error.to_string());
+        }
+    }
+}
+
+async fn forward(mut asked: mpsc::Receiver<Ask>, mut told: mpsc::Receiver<Event>, answers: &Answers) {
+    loop {
+        let event = tokio::select! {
+            Some(ask) = asked.recv() => ask_event(ask),
+            Some(event) = told.recv() => progress_event(event),
+            else => return,
+        };
+        if answers.send(Ok(response(event))).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn response(event: pb::build_response::Event) -> pb::BuildResponse {
+    pb::BuildResponse { event: Some(event) }
+}
+
+fn ask_event(ask: Ask) -> pb::build_response::Event {
+    let bytes = |digests: Vec<context::Blake3>| digests.iter().map(|d| Bytes::copy_from_slice(d)).collect();
+    match ask {
+        Ask::Directories(digests) => {
+            pb::build_response::Event::NeedDirectories(pb::NeedDirectories { digests: bytes(digests) })
+        }
+        Ask::Contents(digests) => pb::build_response::Event::NeedContents(pb::NeedContents { blake3: bytes(digests) }),
+    }
+}
+
+fn progress_event(event: Event) -> pb::build_response::Event {
+    match event {
+        Event::Step { step, name, state, started, took, line, reason } => {
+            let state = match state {
+                StepState::Waiting => pb::StepState::Waiting,
+                StepState::Running => pb::StepState::Running,
+                StepState::Done => pb::StepState::Done,
+                StepState::Cached => pb::StepState::Cached,
+                StepState::Failed => pb::StepState::Failed,
+            };
+            let started_at =
+                started.map(|at| prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() });
+            let took = took.map(|took| prost_types::Duration {
+                seconds: i64::try_from(took.as_secs()).unwrap_or(i64::MAX),
+                nanos: took.subsec_nanos() as i32,
+            });
+            let name = name.to_string();
+            let state = state.into();
+            pb::build_response::Event::Step(pb::StepProgress { step, name, state, started_at, took, line, reason })
+        }
+        Event::Output { step, is_stderr, chunk } => {
+            pb::build_response::Event::Output(pb::StepOutput { step, is_stderr, chunk })
+        }
+        Event::Warning { text, line } => pb::build_response::Event::Warning(pb::Warning { text, line }),
+    }
+}
+
+fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
+    let network = match pb::BuildNetwork::try_from(start.network) {
+        Ok(pb::BuildNetwork::Unspecified | pb::BuildNetwork::Host) => Network::Host,
+        Ok(pb::BuildNetwork::None) => Network::None,
+        Err(_) => return Err(Error::Invalid { field: "network", problem: "an unknown value".to_owned() }),
+    };
+    let text = |bytes: &Bytes, field| {
+        String::from_utf8(bytes.to_vec()).map_err(|_| Error::Invalid { field, problem: "it is not UTF-8".to_owned() })
+    };
+    for name in &start.names {
+        strata_types::Reference::parse(name)
+            .map_err(|problem| Error::Invalid { field: "names", problem: format!("{name:?}: {problem}") })?;
+    }
+    let context_root = match start.context_root.is_empty() {
+        true => None,
+        false => Some(context::digest(&start.context_root)?),
+    };
+    Ok(solve::Request {
+        names: start.names,
+        dockerfile: text(&start.dockerfile, "dockerfile")?,
+        dockerfile_name: start.dockerfile_name,
+        ignore_file: text(&start.ignore_file, "ignore_file")?,
+        context_root,
+        target: start.target,
+        build_args: start.build_args.into_iter().collect(),
+        no_cache: start.no_cache,
+        network,
+        labels: start.labels.into_iter().collect(),
+    })
+}
+
+fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Error> {
+    use prost::Message;
+    match event {
+        Some(pb::build_request::Event::Directories(directories)) => {
+            let encodings = directories.directories.iter().map(Message::encode_to_vec).collect();
+            Ok(FromClient::Directories(encodings))
+        }
+        Some(pb::build_request::Event::Content(content)) => {
+            let blake3 = match content.blake3.is_empty() {
+                true => None,
+                false => Some(context::digest(&content.blake3)?),
+            };
+            Ok(FromClient::Content { blake3, chunk: content.chunk, is_last: content.last })
+        }
+        Some(pb::build_request::Event::Start(_)) | None => {
+            Err(Error::Context { problem: "a message that does not belong here".to_owned() })
+        }
+    }
+}

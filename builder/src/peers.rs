@@ -1,0 +1,75 @@
+//! The two services that a build works with: the store keeps what it makes, the runtime runs its steps.
+//! Only these files and `grpc` mention generated types.
+
+mod runtime;
+mod store;
+
+use strata_rpc::Endpoint;
+use strata_rpc::identity::ClientTls;
+use strata_rpc::spawn::OnDemand;
+
+use crate::config::Config;
+use crate::error::Error;
+
+pub use runtime::{MountPoint, Network, Output, RunStep, Runtime};
+pub use store::{BaseImage, CacheRecord, Entry, Placement, Store, Tree};
+
+/// How to reach the two services; those of this host are started when they do not run.
+pub struct Peers {
+    store: Option<Endpoint>,
+    runtime: Option<Endpoint>,
+    tls: Option<ClientTls>,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers").field("store", &self.store).field("runtime", &self.runtime).finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    /// Reads the endpoints of a configuration.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let endpoint = |peer: &'static str, text: Option<String>| match text {
+            None => Ok(None),
+            Some(text) => {
+                Endpoint::parse(&text).map(Some).map_err(|source| Error::Unreachable { peer, source: Box::new(source) })
+            }
+        };
+        let tls = match config.tls {
+            None => None,
+            Some(tls) => Some(
+                ClientTls::load(&tls.ca, &tls.cert, &tls.key)
+                    .map_err(|source| Error::Unreachable { peer: "store", source: Box::new(source) })?,
+            ),
+        };
+        Ok(Self { store: endpoint("store", config.store)?, runtime: endpoint("runtime", config.runtime)?, tls })
+    }
+
+    /// A connection to the store.
+    pub async fn store(&self) -> Result<Store, Error> {
+        Ok(Store::new(self.connect("store", &self.store).await?))
+    }
+
+    /// A connection to the runtime.
+    pub async fn runtime(&self) -> Result<Runtime, Error> {
+        Ok(Runtime::new(self.connect("runtime", &self.runtime).await?))
+    }
+
+    async fn connect(
+        &self,
+        peer: &'static str,
+        endpoint: &Option<Endpoint>,
+    ) -> Result<tonic::transport::Channel, Error> {
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable { peer, source };
+        match endpoint {
+            Some(endpoint) => strata_rpc::connect_eager(endpoint, self.tls.as_ref())
+                .await
+                .map_err(|source| unreachable(Box::new(source))),
+            None => {
+                let service = OnDemand::service(peer).map_err(|source| unreachable(Box::new(source)))?;
+                strata_rpc::spawn::ensure(service).await.map_err(|source| unreachable(Box::new(source)))
+            }
+        }
+    }
+}

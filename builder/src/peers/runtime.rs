@@ -1,0 +1,139 @@
+//! The runtime, as a build sees it: one stream per RUN. Dropping it kills the step and removes its container.
+
+use strata_proto::runtime::v1 as pb;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::error::Error;
+
+/// A connection to the runtime.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    channel: Channel,
+}
+
+/// Network of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// A loopback device only.
+    None,
+}
+
+/// A RUN step.
+#[derive(Debug, Clone)]
+pub struct RunStep {
+    /// Snapshot to run in.
+    pub snapshot: String,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment, KEY=VALUE.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub working_directory: String,
+    /// User.
+    pub user: String,
+    /// Network.
+    pub network: Network,
+    /// A script to run, mounted at its path.
+    pub script: Option<(String, Vec<u8>)>,
+}
+
+/// Output of a step.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// It came from standard error.
+    pub is_stderr: bool,
+    /// The bytes.
+    pub chunk: bytes::Bytes,
+}
+
+/// A mount point that had to be made.
+#[derive(Debug, Clone)]
+pub struct MountPoint {
+    /// Its path.
+    pub path: String,
+    /// Its inode.
+    pub inode: u64,
+}
+
+/// The end of a step.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Exit code; 128 + n for a signal. `None`: nobody knows.
+    pub code: Option<u32>,
+    /// Mount points that had to be made.
+    pub stubs: Vec<MountPoint>,
+}
+
+impl Runtime {
+    /// Speaks to the runtime over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Runs a step and hands its output to `output`.
+    pub async fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> Result<Finished, Error> {
+        let refused = |status| Error::peer("runtime", "run the step", status);
+        let (requests, receiver) = mpsc::channel(1);
+        let start = pb::run_request::Event::Start(start(step));
+        // The sender is kept until the end: a stream that closes early is a cancelled step.
+        requests.send(pb::RunRequest { event: Some(start) }).await.map_err(|_| Error::Cancelled)?;
+        let mut client = pb::stream_service_client::StreamServiceClient::new(self.channel.clone());
+        let mut events = client.run(ReceiverStream::new(receiver)).await.map_err(refused)?.into_inner();
+        let mut exited = None;
+        while let Some(event) = events.message().await.map_err(refused)? {
+            match event.event {
+                Some(pb::run_response::Event::Output(pb::Output { stream: Some(stream) })) => {
+                    let (is_stderr, chunk) = match stream {
+                        pb::output::Stream::Stdout(chunk) => (false, chunk),
+                        pb::output::Stream::Stderr(chunk) => (true, chunk),
+                    };
+                    output.send(Output { is_stderr, chunk }).await.map_err(|_| Error::Cancelled)?;
+                }
+                Some(pb::run_response::Event::Exited(event)) => exited = Some(event),
+                _ => {}
+            }
+        }
+        drop(requests);
+        let exited = exited.ok_or(Error::Answer { peer: "runtime", what: "an exit status" })?;
+        let code = match exited.exit.and_then(|exit| exit.kind) {
+            Some(pb::exit_status::Kind::Code(code)) => Some(code),
+            Some(pb::exit_status::Kind::Signal(signal)) => Some(128 + signal),
+            Some(pb::exit_status::Kind::Unknown(_)) | None => None,
+        };
+        let stubs = exited.created_mount_points.into_iter();
+        let stubs = stubs.map(|point| MountPoint { path: point.path, inode: point.inode }).collect();
+        Ok(Finished { code, stubs })
+    }
+}
+
+fn start(step: RunStep) -> pb::RunStart {
+    let network = match step.network {
+        Network::Host => pb::NetworkMode::Host,
+        Network::None => pb::NetworkMode::None,
+    };
+    let mounts = step.script.into_iter().map(|(target, data)| pb::MountSpec {
+        target,
+        is_read_only: true,
+        source: Some(pb::mount_spec::Source::Bytes(pb::BytesSource { data: data.into(), mode: 0o755 })),
+    });
+    let spec = pb::ContainerSpec {
+        root: Some(pb::container_spec::Root::SnapshotKey(step.snapshot)),
+        entry_point: Some(pb::EntryPoint { args: Vec::new() }),
+        command: step.args,
+        env: step.env,
+        working_directory: step.working_directory,
+        user: step.user,
+        hostname: "strata-build".to_owned(),
+        network: network.into(),
+        mounts: mounts.collect(),
+        auto_remove: true,
+        is_volatile: true,
+        has_no_log: true,
+        ..pb::ContainerSpec::default()
+    };
+    pb::RunStart { id: String::new(), spec: Some(spec), terminal_size: None }
+}

@@ -1,0 +1,166 @@
+//! The conversation with the client of one build: directories and contents that the builder asks for.
+//! What arrives is checked against its digest before anybody sees it; a client can only fail its own build.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+
+use crate::context::{Blake3, Directory};
+use crate::error::Error;
+
+/// Directories kept for later builds, at most this many.
+const KEPT_DIRECTORIES: usize = 65_536;
+
+/// What the client sends after its start.
+#[derive(Debug)]
+pub enum FromClient {
+    /// Directories that were asked for, as their encodings.
+    Directories(Vec<Vec<u8>>),
+    /// The next part of a content.
+    Content {
+        /// Set in the first part.
+        blake3: Option<Blake3>,
+        /// The bytes.
+        chunk: bytes::Bytes,
+        /// It ends here.
+        is_last: bool,
+    },
+}
+
+/// What the client is asked for.
+#[derive(Debug)]
+pub enum Ask {
+    /// Directories by digest.
+    Directories(Vec<Blake3>),
+    /// Contents by digest.
+    Contents(Vec<Blake3>),
+}
+
+/// Directories seen in any build, oldest forgotten first.
+#[derive(Debug, Default)]
+pub struct DirectoryCache {
+    inner: Mutex<(HashMap<Blake3, Arc<Directory>>, VecDeque<Blake3>)>,
+}
+
+impl DirectoryCache {
+    fn get(&self, digest: &Blake3) -> Option<Arc<Directory>> {
+        self.inner.lock().expect("no holder of this lock panics").0.get(digest).cloned()
+    }
+
+    fn insert(&self, digest: Blake3, directory: Arc<Directory>) {
+        let mut inner = self.inner.lock().expect("no holder of this lock panics");
+        if inner.0.insert(digest, directory).is_none() {
+            inner.1.push_back(digest);
+        }
+        while inner.1.len() > KEPT_DIRECTORIES {
+            if let Some(oldest) = inner.1.pop_front() {
+                inner.0.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// One build's conversation.
+#[derive(Debug)]
+pub struct Session {
+    cache: Arc<DirectoryCache>,
+    asks: mpsc::Sender<Ask>,
+    arrived: Notify,
+    closed: Mutex<Option<String>>,
+    contents: AsyncMutex<mpsc::Receiver<FromClient>>,
+    contents_in: mpsc::Sender<FromClient>,
+}
+
+impl Session {
+    /// Starts a conversation whose questions go to `asks`.
+    pub fn new(cache: Arc<DirectoryCache>, asks: mpsc::Sender<Ask>) -> Self {
+        let (contents_in, contents) = mpsc::channel(16);
+        Self {
+            cache,
+            asks,
+            arrived: Notify::new(),
+            closed: Mutex::new(None),
+            contents: AsyncMutex::new(contents),
+            contents_in,
+        }
+    }
+
+    /// Takes in what the client sent.
+    pub async fn receive(&self, event: FromClient) -> Result<(), Error> {
+        match event {
+            FromClient::Directories(encodings) => {
+                for encoding in encodings {
+                    let digest = *blake3::hash(&encoding).as_bytes();
+                    self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
+                }
+                self.arrived.notify_waiters();
+                Ok(())
+            }
+            content => {
+                // The receiver lives as long as this session.
+                let _ = self.contents_in.send(content).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends every wait: the client is gone or said something wrong.
+    pub fn close(&self, why: String) {
+        self.closed.lock().expect("no holder of this lock panics").get_or_insert(why);
+        self.arrived.notify_waiters();
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match &*self.closed.lock().expect("no holder of this lock panics") {
+            Some(why) => Err(Error::Context { problem: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The directories with these digests, from earlier builds or from the client, in one round trip.
+    pub async fn directories(&self, digests: &[Blake3]) -> Result<Vec<Arc<Directory>>, Error> {
+        let missing: Vec<Blake3> = digests.iter().filter(|d| self.cache.get(d).is_none()).copied().collect();
+        if !missing.is_empty() {
+            self.ask(Ask::Directories(missing)).await?;
+        }
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            let found: Option<Vec<_>> = digests.iter().map(|d| self.cache.get(d)).collect();
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            self.check_open()?;
+            arrived.await;
+        }
+    }
+
+    /// Asks for contents and hands each part to `sink`, which ends with the last part of the last content.
+    pub async fn contents(&self, wanted: Vec<Blake3>, sink: mpsc::Sender<FromClient>) -> Result<(), Error> {
+        let mut receiver = self.contents.lock().await;
+        let mut left = wanted.len();
+        self.ask(Ask::Contents(wanted)).await?;
+        while left > 0 {
+            let part = tokio::select! {
+                part = receiver.recv() => part,
+                () = self.arrived.notified() => { self.check_open()?; continue }
+            };
+            let Some(part) = part else { return Err(Error::Context { problem: "the client is gone".to_owned() }) };
+            if matches!(part, FromClient::Content { is_last: true, .. }) {
+                left -= 1;
+            }
+            if sink.send(part).await.is_err() {
+                // Whoever wanted the contents has failed, and says why.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<(), Error> {
+        self.check_open()?;
+        self.asks.send(ask).await.map_err(|_| Error::Context { problem: "the client is gone".to_owned() })
+    }
+}

@@ -1,0 +1,73 @@
+//! `--chown` and the owner of WORKDIR: names are looked up in the image that is being built, numbers are taken strictly.
+
+use strata_dockerfile::Span;
+
+use crate::error::Error;
+use crate::solve::{Build, StageWork};
+
+/// Resolves `user[:group]` against the stage's passwd and group. A user alone gives the group of the same number.
+pub async fn resolve(build: &Build, work: &StageWork, text: &str, span: Span) -> Result<(u32, u32), Error> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let uid = id(build, work, user, "/etc/passwd", span).await?;
+    let gid = match group {
+        Some(group) => id(build, work, group, "/etc/group", span).await?,
+        None => uid,
+    };
+    Ok((uid, gid))
+}
+
+async fn id(build: &Build, work: &StageWork, name: &str, path: &str, span: Span) -> Result<u32, Error> {
+    if name.is_empty() {
+        return Err(build.mistake(span, "the owner is written as user[:group]"));
+    }
+    if looks_numeric(name) {
+        // What looks like a number never falls back to a name: an image could map it to root.
+        let wrong = || build.mistake(span, format!("{name:?} is not an id between 0 and 4294967294"));
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_digit());
+        let id: u32 = name.parse().ok().filter(|_| is_plain).ok_or_else(wrong)?;
+        return if id == u32::MAX { Err(wrong()) } else { Ok(id) };
+    }
+    let file = build.store.read_file(&work.draft.layers, path).await?.unwrap_or_default();
+    find(&file, name).ok_or_else(|| build.mistake(span, format!("the image's {path} has no entry {name:?}")))
+}
+
+fn looks_numeric(name: &str) -> bool {
+    name.trim_start_matches(['+', '-', ' ']).starts_with(|c: char| c.is_ascii_digit())
+        && name.trim_start_matches(['+', '-', ' ']).bytes().all(|b| b.is_ascii_alphanumeric())
+        && name.trim_start_matches(['+', '-', ' ']).bytes().next().is_some_and(|b| b.is_ascii_digit())
+}
+
+fn find(file: &[u8], name: &str) -> Option<u32> {
+    file.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        if fields.next() != Some(name.as_bytes()) {
+            return None;
+        }
+        std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_their_whole_field() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nap:x:5:5::/:\napp:x:1000:1001::/app:/bin/sh\nbroken\n";
+
+        assert_eq!(find(passwd, "app"), Some(1000));
+        assert_eq!(find(passwd, "broken"), None);
+        assert_eq!(find(passwd, "x"), None);
+    }
+
+    #[test]
+    fn what_starts_like_a_number_is_one() {
+        for (text, expected) in [("10", true), ("+1", true), ("-1", true), ("0x1", true), ("app", false), ("a1", false)]
+        {
+            assert_eq!(looks_numeric(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! RUN: a container of the runtime in a snapshot of the store; what it wrote becomes the layer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strata_dockerfile::{Instruction, Run, Script};
+use tokio::sync::mpsc;
+
+use super::{Keyed, family, through_cache};
+use crate::error::Error;
+use crate::image::quoted;
+use crate::key::Key;
+use crate::peers::{Network, Output, RunStep};
+use crate::progress::{Event, Running};
+use crate::solve::{Build, StageWork};
+
+/// Performs a RUN.
+pub async fn perform(
+    build: &Arc<Build>,
+    work: &mut StageWork,
+    instruction: &Instruction,
+    run: &Run,
+    running: &Running,
+) -> Result<(), Error> {
+    let network = network(build, run)?;
+    let (args, script) = command(work, run);
+    let config = &work.draft.config.config;
+    let visible = work.scope.visible_args(config);
+    let pairs: Vec<String> = visible.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let created_by = history(&pairs, &args, run);
+    let mut env = config.env.clone();
+    env.extend(pairs.iter().cloned());
+    let cwd = work.draft.working_directory();
+    let key = Key::step("run", &work.draft.key)
+        .list(&args)
+        .list(&env)
+        .part(&cwd)
+        .part(&config.user)
+        .part(if network == Network::Host { "host" } else { "none" })
+        .part(script.as_ref().map_or(&[][..], |(_, content)| content))
+        .finish();
+    // Proxies reach the step, but neither its key nor the image.
+    let is_set = |name: &str| config.env_get(name).is_some();
+    let proxies = build.globals.proxies().filter(|(name, _)| !is_set(name));
+    env.extend(proxies.map(|(name, value)| format!("{name}={value}")));
+
+    let step = RunStep {
+        snapshot: format!("{}-{}", build.lease, build.serial.fetch_add(1, Ordering::Relaxed)),
+        args,
+        env,
+        working_directory: cwd,
+        user: config.user.clone(),
+        network,
+        script,
+    };
+    let keyed = Keyed { key, family: family(build, work, instruction), created_by };
+    through_cache(build, work, keyed, running, async |work, _| {
+        execute(build, &work.draft.layers, instruction, step, running).await
+    })
+    .await
+}
+
+fn network(build: &Build, run: &Run) -> Result<Network, Error> {
+    let Some(flag) = &run.network else { return Ok(build.request.network) };
+    match flag.value.as_str() {
+        "default" => Ok(build.request.network),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        _ => Err(build.mistake(flag.value_span, "the network of a RUN is default, none or host")),
+    }
+}
+
+/// What is executed, and the script that must be mounted for it.
+fn command(work: &StageWork, run: &Run) -> (Vec<String>, Option<(String, Vec<u8>)>) {
+    let in_shell = |text: String| {
+        let mut args = work.draft.shell();
+        args.push(text);
+        args
+    };
+    match run.script() {
+        Script::Exec(args) => (args, None),
+        Script::Shell(text) => (in_shell(text), None),
+        Script::File { name, content } => {
+            let path = format!("/dev/pipes/{name}");
+            (vec![path.clone()], Some((path, content.into_bytes())))
+        }
+    }
+}
+
+/// The history entry: `RUN |1 A=b /bin/sh -c make # buildkit`.
+fn history(pairs: &[String], args: &[String], run: &Run) -> String {
+    let mut text = String::from("RUN ");
+    if !pairs.is_empty() {
+        text.push_str(&format!("|{} {} ", pairs.len(), pairs.join(" ")));
+    }
+    match run.script() {
+        Script::Exec(_) if args.is_empty() => text.push_str(&quoted(args)),
+        _ => text.push_str(&args.join(" ")),
+    }
+    text.push_str(" # buildkit");
+    text
+}
+
+async fn execute(
+    build: &Arc<Build>,
+    layers: &[String],
+    instruction: &Instruction,
+    step: RunStep,
+    running: &Running,
+) -> Result<String, Error> {
+    let key = step.snapshot.clone();
+    build.store.prepare(&key, layers, &build.lease).await?;
+    let result = run_and_commit(build, instruction, step, running).await;
+    if result.is_err() {
+        // The lease would end it too; the first error is the one to report.
+        let _ = build.store.remove_snapshot(&key).await;
+    }
+    result
+}
+
+async fn run_and_commit(
+    build: &Arc<Build>,
+    instruction: &Instruction,
+    step: RunStep,
+    running: &Running,
+) -> Result<String, Error> {
+    let key = step.snapshot.clone();
+    let command = step.args.join(" ");
+    let (sender, mut output) = mpsc::channel::<Output>(64);
+    let number = running.step();
+    let tell = async {
+        while let Some(Output { is_stderr, chunk }) = output.recv().await {
+            running.progress().tell(Event::Output { step: number, is_stderr, chunk }).await;
+        }
+    };
+    let (finished, ()) = tokio::join!(build.runtime.run(step, sender), tell);
+    let finished = finished?;
+    match finished.code {
+        Some(0) => build.store.commit(&key, finished.stubs, &build.lease).await,
+        code => {
+            let text = match code {
+                Some(code) => format!("{command:?} ended with exit code {code}"),
+                None => format!("{command:?} ended, and its exit code is not known"),
+            };
+            Err(Error::Step { exit_code: code.unwrap_or(255), diagnostic: build.at(instruction.name_span, text) })
+        }
+    }
+}
