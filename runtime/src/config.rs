@@ -8,8 +8,10 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
-    /// The node's store, as "unix:PATH". Absent: the usual socket, started when it is gone.
+    /// The node's store, as "unix:PATH" or "tcp:HOST:PORT". Absent: the usual socket, started when it is gone.
     pub store: Option<String>,
+    /// Certificates for a store over TCP.
+    pub tls: Option<Tls>,
     /// The `strata-init` binary. Absent: beside this one.
     pub init: Option<PathBuf>,
     /// Cgroup below which containers get theirs.
@@ -20,6 +22,18 @@ pub struct File {
     pub log_max_files: u32,
     /// What a container gets when nothing is said.
     pub profile: Profile,
+}
+
+/// Files of a client certificate, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate authority of the store.
+    pub ca: PathBuf,
+    /// Certificate of this runtime.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How much a container gets when nothing is said.
@@ -37,6 +51,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             store: None,
+            tls: None,
             init: None,
             cgroup_parent: "strata".to_owned(),
             log_max_bytes: 10 << 20,

@@ -47,7 +47,7 @@ const LARGEST: usize = 8 << 20;
 /// Makes the routes of the service.
 pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::BuildError> {
     let file: config::File = context.load_config()?;
-    let store = StorePeer::new(file.store.as_deref())?;
+    let store = StorePeer::new(file.store.as_deref(), file.tls.as_ref())?;
     let run = paths::run_dir().join("runtime");
     let config = Config { root: context.root.clone(), run, file };
     let launcher = Launcher::open(config.clone())?;

@@ -15,6 +15,7 @@ use strata_proto::{
 use strata_rpc::{
     Endpoint,
     fault::reason_of,
+    identity::ClientTls,
     serve::BuildError,
     spawn::{self, OnDemand},
 };
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
+    config::Tls,
     error::Error,
     store::{Acquired, Listed, Prepared, Store, Volatile},
 };
@@ -42,7 +44,7 @@ enum Target {
     /// On a socket of this host, started when it is gone.
     OnDemand(OnDemand),
     /// Where the configuration says, started by somebody else.
-    Elsewhere(Endpoint),
+    Elsewhere(Endpoint, Option<ClientTls>),
 }
 
 /// The client of the node's store.
@@ -53,12 +55,15 @@ pub struct StorePeer {
 
 impl StorePeer {
     /// A client; nothing is connected yet.
-    pub fn new(endpoint: Option<&str>) -> Result<Arc<Self>, BuildError> {
+    pub fn new(endpoint: Option<&str>, tls: Option<&Tls>) -> Result<Arc<Self>, BuildError> {
         let usual = OnDemand::service("store")?;
         let target = match endpoint.map(Endpoint::parse).transpose()? {
             None => Target::OnDemand(usual),
             Some(Endpoint::Unix(path)) if path == usual.socket => Target::OnDemand(usual),
-            Some(endpoint) => Target::Elsewhere(endpoint),
+            Some(endpoint) => {
+                let tls = tls.map(|tls| ClientTls::load(&tls.ca, &tls.cert, &tls.key)).transpose()?;
+                Target::Elsewhere(endpoint, tls)
+            }
         };
         Ok(Arc::new(Self { target, channel: tokio::sync::Mutex::new(None) }))
     }
@@ -122,8 +127,8 @@ impl StorePeer {
         *channel = None;
         let opened = match &self.target {
             Target::OnDemand(service) => spawn::ensure(service.clone()).await.map_err(|e| self.unavailable(&e))?,
-            Target::Elsewhere(endpoint) => {
-                strata_rpc::connect_eager(endpoint, None).await.map_err(|e| self.unavailable(&e))?
+            Target::Elsewhere(endpoint, tls) => {
+                strata_rpc::connect_eager(endpoint, tls.as_ref()).await.map_err(|e| self.unavailable(&e))?
             }
         };
         Ok(channel.insert(opened).clone())
@@ -132,7 +137,7 @@ impl StorePeer {
     fn endpoint(&self) -> String {
         match &self.target {
             Target::OnDemand(service) => format!("unix:{}", service.socket.display()),
-            Target::Elsewhere(endpoint) => endpoint.to_string(),
+            Target::Elsewhere(endpoint, _) => endpoint.to_string(),
         }
     }
 

@@ -5,7 +5,7 @@ mod listen;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -71,10 +71,12 @@ pub enum Error {
         source: tonic::transport::Error,
     },
     /// Another service works on this root.
-    #[error("another service works on {root}", root = root.display())]
+    #[error("another service, process {holder}, works on {root}", root = root.display())]
     RootLocked {
         /// The root.
         root: PathBuf,
+        /// Its process id; "unknown" while it is being written.
+        holder: String,
     },
     /// The root cannot be used.
     #[error("cannot use the root {root}", root = root.display())]
@@ -342,16 +344,25 @@ async fn fence(root: &Path, patience: Duration) -> Result<File, Error> {
     socket::private_dir(root)?;
     let failed = |source| Error::Root { root: root.to_owned(), source };
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(root.join("service.lock")).map_err(failed)?;
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let mut file = options.open(root.join("service.lock")).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => {
+                // For whoever is refused. A number that is stale is never read: it is read only while the lock is held.
+                file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+                return Ok(file);
+            }
             Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Err(TryLockError::WouldBlock) => return Err(Error::RootLocked { root: root.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(failed)?;
+                let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
+                return Err(Error::RootLocked { root: root.to_owned(), holder });
+            }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
     }
