@@ -1,2 +1,129 @@
-//! Measures ours against each peer on PATH.
-fn main() {}
+//! Measures ours against each peer found on PATH: the same image, the same Dockerfiles, one after the other in every round.
+//!
+//! A benchmark, not a timed test: nothing here fails because something was slow. What cannot be measured is named, with its reason.
+
+use std::{error::Error, fs, panic, path::PathBuf, process::ExitCode, thread};
+
+use clap::Parser;
+
+mod cgroups;
+mod engine;
+mod machine;
+mod measure;
+mod memory;
+mod report;
+mod room;
+mod work;
+
+use engine::{Buildah, Bundles, Docker, Engine, Ours, Podman};
+use measure::Measure;
+use report::Report;
+use room::Room;
+use work::Work;
+
+/// Errors are read by the person who runs it, not by programs.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Measures Strata against the peers found on PATH.
+#[derive(Debug, Parser)]
+#[command(name = "strata-bench")]
+struct Options {
+    /// Rounds of each measure; slow ones stop when their time is used up, after three at least
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Measure only these (run, exec, steps, cached, changed, memory); may be repeated
+    #[arg(long, value_name = "NAME", value_enum)]
+    only: Vec<Measure>,
+    /// Measure only these engines (ctl, strata-oci, docker, podman, buildah, crun, runc); may be repeated
+    #[arg(long, value_name = "ENGINE")]
+    engine: Vec<String>,
+    /// File for the figures [default: target/bench/bench.json]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match bench(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("strata-bench: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: &Options) -> Outcome<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("containers need root here; run it with sudo".into());
+    }
+    survive_interrupts();
+    let cgroups = cgroups::Before::look();
+    let dir = tempfile::Builder::new().prefix("strata-bench-").tempdir_in("/var/tmp")?;
+    let work = Work::new(dir.path())?;
+    let mut report = Report::new(options.runs);
+    let measured = measure_all(options, &work, &mut report);
+    // Whatever went wrong, what was measured is worth printing.
+    report.leftovers(cgroups.sweep());
+    if let Err(err) = dir.close() {
+        report.leftovers(vec![err.to_string()]);
+    }
+    println!("{}", report.table());
+    let json = options.json.clone().unwrap_or_else(|| strata_tests::target().join("bench/bench.json"));
+    if let Some(parent) = json.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(&json, report.json())?;
+    println!("written: {}", json.display());
+    measured
+}
+
+fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<()> {
+    let room = Room::open()?;
+    let wants = |name: &str| options.engine.is_empty() || options.engine.iter().any(|engine| engine == name);
+    let mut engines: Vec<Box<dyn Engine>> = vec![];
+    // Ours comes first: ratios are to it.
+    let all: [(&str, Box<dyn FnOnce() -> Outcome<Box<dyn Engine>>>); 7] = [
+        ("ctl", Box::new(|| Ok(Box::new(Ours::start(work)?) as Box<dyn Engine>))),
+        ("strata-oci", Box::new(|| Ok(Box::new(Bundles::strata_oci(work, &room)?)))),
+        ("docker", Box::new(|| Ok(Box::new(Docker::start(work, &room)?)))),
+        ("podman", Box::new(|| Ok(Box::new(Podman::start(work, &room)?)))),
+        ("buildah", Box::new(|| Ok(Box::new(Buildah::start(work, &room)?)))),
+        ("crun", Box::new(|| Ok(Box::new(Bundles::of_peer("crun", work, &room)?)))),
+        ("runc", Box::new(|| Ok(Box::new(Bundles::of_peer("runc", work, &room)?)))),
+    ];
+    for (name, start) in all {
+        if !wants(name) {
+            report.not_measured(name, "not asked for");
+            continue;
+        }
+        eprintln!("preparing {name}");
+        match start() {
+            Ok(engine) => {
+                report.engine(engine.name(), engine.version());
+                engines.push(engine);
+            }
+            Err(err) => report.not_measured(name, &err.to_string()),
+        }
+    }
+    for measure in Measure::chosen(&options.only) {
+        eprintln!("measuring {}", measure.title());
+        measure::measure(measure, &mut engines, work, options.runs, report)?;
+    }
+    for mut engine in engines {
+        if let Err(err) = engine.close() {
+            report.leftovers(vec![format!("{}: {err}", engine.name())]);
+        }
+        // A house that finds leaks panics when it is dropped; the report has them already.
+        let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| drop(engine)));
+    }
+    Ok(())
+}
+
+/// Ctrl-C reaches the command that runs, which then fails; this program lives on to put things away.
+fn survive_interrupts() {
+    thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+    });
+}

@@ -1,0 +1,93 @@
+//! What is measured: an engine says which command does a task, and where it runs.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Outcome, room::Done};
+
+mod bundles;
+mod docker;
+mod ours;
+mod podman;
+
+pub(crate) use bundles::Bundles;
+pub(crate) use docker::Docker;
+pub(crate) use ours::Ours;
+pub(crate) use podman::{Buildah, Podman};
+
+/// Name of the image that all have.
+pub(crate) const IMAGE: &str = "guest";
+/// The program in it.
+pub(crate) const GUEST: &str = "/guest";
+
+/// Whether a build may take results from its cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// As always
+    Used,
+    /// `--no-cache`
+    Ignored,
+}
+
+/// What an engine is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task<'a> {
+    /// Make a container without network, run the guest with these words in it, remove it.
+    Run(&'a str, &'a [&'a str]),
+    /// Start a container of this name in the background, in which the guest sleeps for so long.
+    Start(&'a str, &'a str),
+    /// Run the guest with these words in it.
+    Exec(&'a str, &'a [&'a str]),
+    /// Remove it, running or not.
+    Remove(&'a str),
+    /// Build a context under a name.
+    Build(&'a Path, &'a str, Cache),
+}
+
+/// One of those that are compared.
+pub(crate) trait Engine {
+    /// Its command.
+    fn name(&self) -> &str;
+    /// What it says about itself.
+    fn version(&self) -> &str;
+    /// The command that does a task; None: it has none.
+    fn command(&self, task: Task<'_>) -> Option<Command>;
+    /// Runs one to its successful end.
+    fn finish(&self, command: Command) -> Outcome<Done>;
+    /// Its services that run now, of whatever kind.
+    fn services(&self) -> Vec<i32>;
+    /// Stops and removes all of it.
+    fn close(&mut self) -> Outcome<()>;
+
+    /// Does a task; None: it cannot.
+    fn perform(&self, task: Task<'_>) -> Option<Outcome<Done>> {
+        Some(self.finish(self.command(task)?))
+    }
+}
+
+/// All programs of a name on PATH, and where Debian puts those that only root uses.
+fn on_path(name: &str) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let mut found: Vec<PathBuf> = vec![];
+    for program in dirs.map(|dir| dir.join(name)).filter(|path| path.is_file()) {
+        if !found.contains(&program) {
+            found.push(program);
+        }
+    }
+    found
+}
+
+/// The first of them.
+fn first_on_path(name: &str) -> Outcome<PathBuf> {
+    on_path(name).into_iter().next().ok_or_else(|| format!("no {name} on PATH (`make peers` installs it)").into())
+}
+
+/// First line of what `--version` prints.
+fn version_of(program: &Path) -> Outcome<String> {
+    let output = Command::new(program).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("unknown").to_owned())
+}

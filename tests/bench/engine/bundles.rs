@@ -1,0 +1,127 @@
+//! Runtimes alone: crun, runc and our strata-oci run one and the same bundle. No image, no layers, no log: a lower bound.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use super::{Engine, GUEST, Task, first_on_path, version_of};
+use crate::{
+    Outcome,
+    room::{Done, Room},
+    work::Work,
+};
+
+/// A runtime of the OCI's command line.
+pub(crate) struct Bundles {
+    name: String,
+    program: PathBuf,
+    version: String,
+    home: PathBuf,
+    room: Room,
+    /// Containers need names that were not used.
+    serial: Cell<u32>,
+}
+
+impl Bundles {
+    /// Our own.
+    pub(crate) fn strata_oci(work: &Work, room: &Room) -> Outcome<Self> {
+        Self::new("strata-oci", strata_tests::target().join("bin/strata-oci"), work, room)
+    }
+
+    /// A peer of this name.
+    pub(crate) fn of_peer(name: &str, work: &Work, room: &Room) -> Outcome<Self> {
+        Self::new(name, first_on_path(name)?, work, room)
+    }
+
+    fn new(name: &str, program: PathBuf, work: &Work, room: &Room) -> Outcome<Self> {
+        let version = version_of(&program).map_err(|err| format!("{}: {err}", program.display()))?;
+        let home = work.home(name)?;
+        let rootfs = home.join("rootfs");
+        fs::create_dir_all(&rootfs)?;
+        tar::Archive::new(fs::File::open(work.image())?).unpack(&rootfs)?;
+        let bundles = Self { name: name.to_owned(), program, version, home, room: room.clone(), serial: Cell::new(0) };
+        bundles.write("noop", &["noop"])?;
+        Ok(bundles)
+    }
+
+    fn bundle(&self, words: &str) -> PathBuf {
+        self.home.join(words)
+    }
+
+    /// Writes a bundle: what `strata-oci spec` says a default container is, without a terminal.
+    fn write(&self, name: &str, words: &[&str]) -> Outcome<()> {
+        let dir = self.bundle(name);
+        fs::create_dir_all(&dir)?;
+        let path = dir.join("config.json");
+        let mut spec: Value = serde_json::from_slice(&spec_of(&dir)?)?;
+        spec["root"]["path"] = json!(self.home.join("rootfs"));
+        spec["process"]["terminal"] = json!(false);
+        spec["process"]["args"] = json!([&[GUEST], words].concat());
+        spec["linux"]["cgroupsPath"] = json!(format!("/strata-bench/{}-{name}", self.name));
+        fs::write(path, serde_json::to_vec(&spec)?)?;
+        Ok(())
+    }
+
+    fn base(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(self.home.join("state"));
+        command
+    }
+}
+
+fn spec_of(dir: &Path) -> Outcome<Vec<u8>> {
+    let program = strata_tests::target().join("bin/strata-oci");
+    let output = Command::new(&program).arg("spec").arg("--bundle").arg(dir).output()?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim()).into());
+    }
+    Ok(fs::read(dir.join("config.json"))?)
+}
+
+impl Engine for Bundles {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn command(&self, task: Task<'_>) -> Option<Command> {
+        let mut command = self.base();
+        match task {
+            Task::Run(super::IMAGE, ["noop"]) => {
+                self.serial.set(self.serial.get() + 1);
+                command.arg("run").arg("--bundle").arg(self.bundle("noop"));
+                command.arg(format!("bench-{}", self.serial.get()))
+            }
+            // strata-oci has neither `run -d` nor `exec`: the runtime's monitor does both.
+            _ if self.name == "strata-oci" => return None,
+            Task::Start(name, seconds) => {
+                self.write(name, &["sleep", seconds]).ok()?;
+                command.args(["run", "--detach", "--bundle"]).arg(self.bundle(name)).arg(name)
+            }
+            Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
+            Task::Remove(name) => command.args(["delete", "--force", name]),
+            Task::Run(..) | Task::Build(..) => return None,
+        };
+        Some(command)
+    }
+
+    fn finish(&self, command: Command) -> Outcome<Done> {
+        self.room.finish(command)
+    }
+
+    fn services(&self) -> Vec<i32> {
+        vec![]
+    }
+
+    fn close(&mut self) -> Outcome<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Docker: a daemon of its own, with its state, socket and containerd in our directory; a daemon of the host is not touched.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use strata_tests::living;
+
+use super::{Cache, Engine, GUEST, IMAGE, Task, first_on_path, on_path, version_of};
+use crate::{
+    Outcome,
+    room::{self, Done, Room},
+    work::Work,
+};
+
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(20);
+
+/// A daemon and the client that fits it.
+pub(crate) struct Docker {
+    client: PathBuf,
+    version: String,
+    home: PathBuf,
+    room: Room,
+    daemon: Child,
+    /// Newer clients need the buildx plugin for it; without, the classic builder does the work.
+    buildkit: &'static str,
+}
+
+impl Docker {
+    /// Starts the daemon and imports the image.
+    pub(crate) fn start(work: &Work, room: &Room) -> Outcome<Self> {
+        let clients = on_path("docker");
+        let client = first_on_path("docker")?;
+        let dockerd = first_on_path("dockerd")
+            .map_err(|err| format!("{err}; a daemon of the host is not used: images would be left in it"))?;
+        let home = work.home("docker")?;
+        let daemon = room.spawn(daemon(&dockerd, &home)?)?;
+        let mut docker =
+            Self { client, version: version_of(&dockerd)?, home, room: room.clone(), daemon, buildkit: "1" };
+        docker.wait_until_ready()?;
+        let mut import = docker.base();
+        import.arg("import").arg(work.image()).arg(IMAGE);
+        room.finish(import)?;
+        docker.choose_client(clients, work)?;
+        Ok(docker)
+    }
+
+    fn base(&self) -> Command {
+        let mut command = Command::new(&self.client);
+        command.arg("-H").arg(address(&self.home));
+        command.env("DOCKER_CONFIG", self.home.join("config")).env("DOCKER_BUILDKIT", self.buildkit);
+        for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        let start = Instant::now();
+        loop {
+            let mut command = self.base();
+            command.arg("version");
+            let Err(err) = self.room.finish(command) else { return Ok(()) };
+            if self.daemon.try_wait()?.is_some() || start.elapsed() > START {
+                let log = fs::read_to_string(self.home.join("log")).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(format!("dockerd does not start: {err}: {}", last.join(" | ")).into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The first client that builds with BuildKit, else the first that builds at all.
+    fn choose_client(&mut self, clients: Vec<PathBuf>, work: &Work) -> Outcome<()> {
+        let mut last = None;
+        for (buildkit, builder) in [("1", "BuildKit"), ("0", "classic builder")] {
+            for client in &clients {
+                self.client.clone_from(client);
+                self.buildkit = buildkit;
+                match self.perform(Task::Build(&work.steps(), "probe", Cache::Used)) {
+                    Some(Ok(_)) => {
+                        self.version = format!("{}; client {}; {builder}", self.version, version_of(client)?);
+                        return Ok(());
+                    }
+                    Some(Err(err)) => last = Some(err),
+                    None => {}
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| "no client".into()))
+    }
+
+    fn stop(&mut self) -> Outcome<()> {
+        if self.daemon.try_wait()?.is_some() {
+            return Ok(());
+        }
+        kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM)?;
+        match room::wait(&mut self.daemon, STOP)? {
+            Some(_) => Ok(()),
+            None => Err("dockerd did not stop and was killed".into()),
+        }
+    }
+}
+
+fn address(home: &Path) -> String {
+    format!("unix://{}/docker.sock", home.display())
+}
+
+fn daemon(dockerd: &Path, home: &Path) -> Outcome<Command> {
+    let log = File::create(home.join("log"))?;
+    let mut command = Command::new(dockerd);
+    command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
+    command.arg("--pidfile").arg(home.join("pid")).arg("--host").arg(address(home));
+    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"]);
+    // A daemon.json of the host is not for this one.
+    fs::write(home.join("daemon.json"), "{}")?;
+    command.arg("--config-file").arg(home.join("daemon.json")).env("TMPDIR", home);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command)
+}
+
+impl Engine for Docker {
+    fn name(&self) -> &str {
+        "docker"
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn command(&self, task: Task<'_>) -> Option<Command> {
+        let mut command = self.base();
+        match task {
+            Task::Run(image, words) => command.args(["run", "--rm", "--network", "none", image, GUEST]).args(words),
+            Task::Start(name, seconds) => command
+                .args(["run", "--detach", "--name", name, "--network", "none"])
+                .args([IMAGE, GUEST, "sleep", seconds]),
+            Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
+            Task::Remove(name) => command.args(["rm", "--force", name]),
+            Task::Build(context, name, cache) => {
+                command.args(["build", "--quiet", "--network", "none", "--tag", name]);
+                if cache == Cache::Ignored {
+                    command.arg("--no-cache");
+                }
+                command.arg(context)
+            }
+        };
+        Some(command)
+    }
+
+    fn finish(&self, command: Command) -> Outcome<Done> {
+        self.room.finish(command)
+    }
+
+    fn services(&self) -> Vec<i32> {
+        let is_service = |program: &str| ["dockerd", "containerd"].contains(&program);
+        living(&self.home).iter().filter(|trace| is_service(trace.program())).map(|trace| trace.pid).collect()
+    }
+
+    fn close(&mut self) -> Outcome<()> {
+        self.stop()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // close() has said what went wrong; this is for the ways that did not get there.
+        let _ = self.stop();
+    }
+}

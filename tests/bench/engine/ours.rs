@@ -1,0 +1,76 @@
+//! Ours: `ctl` and three services on demand, in a house of their own.
+
+use std::process::Command;
+
+use strata_tests::House;
+
+use super::{Cache, Engine, GUEST, IMAGE, Task, version_of};
+use crate::{
+    Outcome,
+    room::{self, Done},
+    work::Work,
+};
+
+/// A house with the image in it.
+pub(crate) struct Ours {
+    house: House,
+    version: String,
+}
+
+impl Ours {
+    /// Starts the services and imports the image.
+    pub(crate) fn start(work: &Work) -> Outcome<Self> {
+        let ctl = strata_tests::target().join("bin/ctl");
+        let version = version_of(&ctl).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
+        let house = House::start();
+        let mut import = house.ctl_command(&["import"]);
+        import.arg(work.image()).arg(IMAGE);
+        let ours = Self { house, version };
+        ours.finish(import)?;
+        Ok(ours)
+    }
+}
+
+impl Engine for Ours {
+    fn name(&self) -> &str {
+        "ctl"
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn command(&self, task: Task<'_>) -> Option<Command> {
+        let mut command = self.house.ctl_command(&[]);
+        match task {
+            Task::Run(image, words) => command.args(["run", "--rm", "--network", "none", image, GUEST]).args(words),
+            Task::Start(name, seconds) => {
+                command.args(["run", "-d", "--name", name, "--network", "none"]).args([IMAGE, GUEST, "sleep", seconds])
+            }
+            Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
+            Task::Remove(name) => command.args(["rm", "-f", name]),
+            Task::Build(context, name, cache) => {
+                command.args(["build", "-q", "--network", "none", "-t", name]);
+                if cache == Cache::Ignored {
+                    command.arg("--no-cache");
+                }
+                command.arg(context)
+            }
+        };
+        Some(command)
+    }
+
+    fn finish(&self, command: Command) -> Outcome<Done> {
+        room::finish(command)
+    }
+
+    fn services(&self) -> Vec<i32> {
+        self.house.services().iter().map(|trace| trace.pid).collect()
+    }
+
+    fn close(&mut self) -> Outcome<()> {
+        // The house looks for leaks again when it is dropped, and would end the program.
+        let complaints = self.house.close();
+        if complaints.is_empty() { Ok(()) } else { Err(format!("left behind: {complaints:?}").into()) }
+    }
+}

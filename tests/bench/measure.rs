@@ -1,0 +1,219 @@
+//! The measures. In each round every engine does the same once; the one that begins changes, so that none always follows a slow one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+
+use crate::{
+    Outcome,
+    engine::{Cache, Engine, GUEST, IMAGE, Task},
+    memory,
+    report::{Cell, Report, Samples, Unit},
+    work::{CHANGED, STEPS, Work},
+};
+
+/// Rounds that even a slow measure gets.
+const FEWEST: u32 = 3;
+/// A measure stops after this, if it had so many.
+const TIME: Duration = Duration::from_secs(50);
+/// Containers that run at once when memory is measured.
+const CONTAINERS: usize = 5;
+/// Name of the container for `exec`.
+const NAME: &str = "bench-exec";
+/// Unlikely words, so that its processes are found.
+const SLEEP: &str = "86399";
+/// After this much quiet, what services keep is what they need.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Measure {
+    /// `run --rm --network none` of a static no-op
+    Run,
+    /// `exec` of it in a running container
+    Exec,
+    /// A build of 20 RUN steps without cache
+    Steps,
+    /// A build of 1,000 files, all cached
+    Cached,
+    /// The same with one file changed
+    Changed,
+    /// Resident memory, idle and per container
+    Memory,
+}
+
+impl Measure {
+    /// Those that were asked for, or all.
+    pub(crate) fn chosen(only: &[Self]) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|measure| only.is_empty() || only.contains(measure)).collect()
+    }
+
+    /// As the table names it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Run => "run --rm --network none",
+            Self::Exec => "exec",
+            Self::Steps => "build, 20 RUN steps, no cache",
+            Self::Cached => "build, 1,000 files, all cached",
+            Self::Changed => "build, 1,000 files, one changed",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+type Engines = [Box<dyn Engine>];
+
+/// Measures with all engines.
+pub(crate) fn measure(
+    measure: Measure,
+    engines: &mut Engines,
+    work: &Work,
+    runs: u32,
+    report: &mut Report,
+) -> Outcome<()> {
+    if measure == Measure::Memory {
+        return memory_of(engines, report);
+    }
+    let mut states: Vec<State> = engines.iter().map(|engine| prepare(measure, engine.as_ref(), work)).collect();
+    let start = Instant::now();
+    for round in 0..runs {
+        if round >= FEWEST && start.elapsed() > TIME {
+            break;
+        }
+        if measure == Measure::Changed {
+            work.change(round + 1)?;
+        }
+        for index in (0..engines.len()).map(|index| (index + round as usize) % engines.len()) {
+            if let State::Sampled(samples) = &mut states[index] {
+                match perform(measure, engines[index].as_ref(), work) {
+                    Some(Ok(took)) => samples.push(took.as_secs_f64() * 1000.0),
+                    Some(Err(err)) => states[index] = State::Failed(err.to_string()),
+                    None => states[index] = State::Absent,
+                }
+            }
+        }
+    }
+    let mut cells = BTreeMap::new();
+    for (engine, state) in engines.iter().zip(states) {
+        let checked = match state {
+            State::Sampled(samples) => finish(measure, engine.as_ref(), work).map(|()| Cell::Samples(samples)),
+            State::Failed(reason) => Ok(Cell::Failed(reason)),
+            State::Absent => Ok(Cell::Absent),
+        };
+        cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
+    }
+    report.row(measure.title(), Unit::Milliseconds, cells);
+    Ok(())
+}
+
+enum State {
+    Sampled(Samples),
+    Failed(String),
+    Absent,
+}
+
+/// Makes what the measure starts from, and does it once unmeasured, so that caches are warm for all; the slow one does without.
+fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
+    let (files, steps) = (work.files(), work.steps());
+    let mut tasks = vec![];
+    if measure == Measure::Exec {
+        tasks.push(Task::Start(NAME, SLEEP));
+    }
+    if measure != Measure::Steps {
+        tasks.push(task(measure, &files, &steps));
+    }
+    for task in tasks {
+        match engine.perform(task) {
+            Some(Ok(_)) => {}
+            Some(Err(err)) => return State::Failed(err.to_string()),
+            None => return State::Absent,
+        }
+    }
+    State::Sampled(Samples::default())
+}
+
+fn task<'a>(measure: Measure, files: &'a std::path::Path, steps: &'a std::path::Path) -> Task<'a> {
+    match measure {
+        Measure::Exec => Task::Exec(NAME, &["noop"]),
+        Measure::Steps => Task::Build(steps, "steps", Cache::Ignored),
+        Measure::Cached | Measure::Changed => Task::Build(files, "files", Cache::Used),
+        Measure::Run | Measure::Memory => Task::Run(IMAGE, &["noop"]),
+    }
+}
+
+fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome<Duration>> {
+    let (files, steps) = (work.files(), work.steps());
+    Some(engine.perform(task(measure, &files, &steps))?.map(|done| done.took))
+}
+
+/// Looks whether the work was done, and puts things away.
+fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
+    let says = |image: &str, path: &str, wanted: &str| {
+        let Some(done) = engine.perform(Task::Run(image, &["read", path])) else { return Ok(()) };
+        if done?.stdout.trim_end() == wanted.trim_end() {
+            return Ok(());
+        }
+        Err(format!("{path} of the built image {image} is wrong").into())
+    };
+    match measure {
+        Measure::Exec => engine.perform(Task::Remove(NAME)).map_or(Ok(()), |done| done.map(drop)),
+        Measure::Steps => says("steps", &format!("/f{STEPS}"), "x"),
+        Measure::Cached | Measure::Changed => {
+            let inside = CHANGED.strip_prefix("/app/").ok_or("it lies below /app")?;
+            says("files", CHANGED, &std::fs::read_to_string(work.files().join(inside))?)
+        }
+        Measure::Run | Measure::Memory => Ok(()),
+    }
+}
+
+/// Two rows: the services with nothing to do, and what each container costs beside its own process.
+fn memory_of(engines: &mut Engines, report: &mut Report) -> Outcome<()> {
+    let (mut idle, mut each) = (BTreeMap::new(), BTreeMap::new());
+    for engine in engines.iter() {
+        // Starts services that stopped for want of work.
+        if let Some(Err(err)) = engine.perform(Task::Run(IMAGE, &["noop"])) {
+            idle.insert(engine.name().to_owned(), Cell::Failed(err.to_string()));
+            continue;
+        }
+        thread::sleep(QUIET);
+        let services = engine.services();
+        let sum = Samples::of(memory::pss(services.iter().copied()) as f64 / 1_048_576.0);
+        idle.insert(engine.name().to_owned(), if services.is_empty() { Cell::Absent } else { Cell::Samples(sum) });
+        each.insert(engine.name().to_owned(), per_container(engine.as_ref()));
+    }
+    report.row("idle services, PSS", Unit::Mebibytes, idle);
+    report.row("per container, PSS", Unit::Mebibytes, each);
+    Ok(())
+}
+
+fn per_container(engine: &dyn Engine) -> Cell {
+    let names: Vec<String> = (0..CONTAINERS).map(|number| format!("bench-memory-{number}")).collect();
+    let mut cell = None;
+    for name in &names {
+        match engine.perform(Task::Start(name, SLEEP)) {
+            Some(Ok(_)) => {}
+            Some(Err(err)) => cell = Some(Cell::Failed(err.to_string())),
+            None => return Cell::Absent,
+        }
+    }
+    thread::sleep(QUIET);
+    let guests = memory::with_words(&[GUEST, "sleep", SLEEP]);
+    let mut ends: BTreeSet<i32> = engine.services().into_iter().collect();
+    ends.insert(std::process::id() as i32);
+    let keepers = memory::keepers(&guests, &ends);
+    let sum = memory::pss(keepers.iter().copied()) as f64 / 1_048_576.0 / CONTAINERS as f64;
+    if guests.len() != CONTAINERS && cell.is_none() {
+        cell = Some(Cell::Failed(format!("{} processes in {CONTAINERS} containers", guests.len())));
+    }
+    for name in &names {
+        if let Some(Err(err)) = engine.perform(Task::Remove(name)) {
+            cell = Some(Cell::Failed(err.to_string()));
+        }
+    }
+    cell.unwrap_or_else(|| if keepers.is_empty() { Cell::Absent } else { Cell::Samples(Samples::of(sum)) })
+}

@@ -1,0 +1,147 @@
+//! Where peers live: a thread with a mount namespace of its own. Their mounts, lock files and state under /run end with it.
+//!
+//! crun refuses the hybrid cgroup layout, so in here /sys/fs/cgroup/unified is an empty tmpfs; the host's stays as it is.
+
+use std::{
+    fs::File,
+    io::{Read, Seek},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+use crate::Outcome;
+
+/// No command takes longer.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a command did.
+pub(crate) struct Done {
+    /// From before its start to its end.
+    pub(crate) took: Duration,
+    /// What it wrote to its standard output.
+    pub(crate) stdout: String,
+}
+
+enum Job {
+    Run(Command, Sender<Result<Done, String>>),
+    Spawn(Command, Sender<Result<Child, String>>),
+}
+
+/// The peers' thread.
+#[derive(Clone)]
+pub(crate) struct Room {
+    jobs: Sender<Job>,
+}
+
+impl Room {
+    /// Makes the namespace.
+    pub(crate) fn open() -> Outcome<Self> {
+        let (jobs, inbox) = mpsc::channel();
+        let (ready, readiness) = mpsc::channel();
+        thread::spawn(move || {
+            let is_set = furnish();
+            let is_usable = is_set.is_ok();
+            if ready.send(is_set.map_err(|err| format!("cannot make a mount namespace for peers: {err}"))).is_err()
+                || !is_usable
+            {
+                return;
+            }
+            for job in inbox {
+                // Errors: nobody waits for the answer any more.
+                match job {
+                    Job::Run(command, answer) => drop(answer.send(finish(command).map_err(|err| err.to_string()))),
+                    Job::Spawn(mut command, answer) => {
+                        drop(answer.send(command.spawn().map_err(|err| err.to_string())))
+                    }
+                }
+            }
+        });
+        readiness.recv()??;
+        Ok(Self { jobs })
+    }
+
+    /// Runs a command in the room to its successful end.
+    pub(crate) fn finish(&self, command: Command) -> Outcome<Done> {
+        let (answer, result) = mpsc::channel();
+        self.jobs.send(Job::Run(command, answer))?;
+        Ok(result.recv()??)
+    }
+
+    /// Starts a command in the room.
+    pub(crate) fn spawn(&self, command: Command) -> Outcome<Child> {
+        let (answer, result) = mpsc::channel();
+        self.jobs.send(Job::Spawn(command, answer))?;
+        Ok(result.recv()??)
+    }
+}
+
+fn furnish() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+    let nothing = None::<&str>;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+    for path in ["/run", "/dev/shm", "/sys/fs/cgroup/unified"] {
+        if Path::new(path).is_dir() {
+            mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command to its successful end. Its output goes to files: reading pipes would be part of what is measured.
+pub(crate) fn finish(mut command: Command) -> Outcome<Done> {
+    let (mut out, mut err) = (tempfile::tempfile_in("/var/tmp")?, tempfile::tempfile_in("/var/tmp")?);
+    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    let name = name(&command);
+    let start = Instant::now();
+    let mut child = command.spawn().map_err(|err| format!("cannot run {name}: {err}"))?;
+    let status = wait(&mut child, DEADLINE)?;
+    let took = start.elapsed();
+    match status {
+        Some(status) if status.success() => Ok(Done { took, stdout: text(&mut out)? }),
+        Some(status) => Err(format!("{name}: {status}: {}", last_lines(&text(&mut err)?)).into()),
+        None => Err(format!("{name}: not done after {DEADLINE:?}").into()),
+    }
+}
+
+/// Waits for a child; None: the time was up, and it was killed.
+pub(crate) fn wait(child: &mut Child, time: Duration) -> Outcome<Option<ExitStatus>> {
+    let pid = Pid::from_raw(child.id() as i32).ok_or("a child without an id")?;
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&time))? == 0 {
+        pidfd_send_signal(&handle, Signal::KILL)?;
+        child.wait()?;
+        return Ok(None);
+    }
+    Ok(Some(child.wait()?))
+}
+
+fn name(command: &Command) -> String {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let text = format!("{} {}", command.get_program().to_string_lossy(), words.join(" "));
+    if text.len() > 300 { format!("{}…", text.chars().take(300).collect::<String>()) } else { text }
+}
+
+fn text(file: &mut File) -> Outcome<String> {
+    let mut bytes = vec![];
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.trim().lines().rev().take(4).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,92 @@
+//! What every engine is given: one image, and two build contexts whose Dockerfiles need nothing else, no network either.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use strata_tests::Tar;
+
+use crate::Outcome;
+
+/// Steps of the build that runs programs.
+pub(crate) const STEPS: usize = 20;
+const DIRECTORIES: usize = 20;
+const FILES: usize = 50;
+/// The file that changes, as the container sees it.
+pub(crate) const CHANGED: &str = "/app/d07/f07";
+
+/// The image and the contexts.
+pub(crate) struct Work {
+    dir: PathBuf,
+}
+
+impl Work {
+    /// Writes them below a directory.
+    pub(crate) fn new(dir: &Path) -> Outcome<Self> {
+        let work = Self { dir: dir.to_owned() };
+        Tar::of_guest().write(work.image());
+        fs::create_dir_all(work.steps())?;
+        fs::write(work.steps().join("Dockerfile"), steps())?;
+        for directory in 0..DIRECTORIES {
+            let path = work.files().join(format!("d{directory:02}"));
+            fs::create_dir_all(&path)?;
+            for file in 0..FILES {
+                fs::write(path.join(format!("f{file:02}")), content(directory * FILES + file))?;
+            }
+        }
+        fs::write(work.files().join("Dockerfile"), "FROM guest\nCOPY . /app\nCMD [\"/guest\", \"noop\"]\n")?;
+        Ok(work)
+    }
+
+    /// The image, as a root file system tar.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.dir.join("guest.tar")
+    }
+
+    /// The context of the 20 RUN steps.
+    pub(crate) fn steps(&self) -> PathBuf {
+        self.dir.join("steps")
+    }
+
+    /// The context of the 1,000 files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// A directory for an engine.
+    pub(crate) fn home(&self, name: &str) -> Outcome<PathBuf> {
+        let home = self.dir.join(name);
+        fs::create_dir_all(&home)?;
+        Ok(home)
+    }
+
+    /// Gives one file a content that it never had; returns it.
+    pub(crate) fn change(&self, round: u32) -> Outcome<String> {
+        let text = format!("round {round}\n{}", String::from_utf8_lossy(&content(5000 + round as usize)));
+        let inside = CHANGED.strip_prefix("/app/").ok_or("it lies below /app")?;
+        fs::write(self.files().join(inside), &text)?;
+        Ok(text)
+    }
+}
+
+fn steps() -> String {
+    let mut text = "FROM guest\n".to_owned();
+    for step in 1..=STEPS {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "RUN [\"/guest\", \"write\", \"/f{step}\", \"x\"]");
+    }
+    text
+}
+
+/// One to five KiB of text, different for each file.
+fn content(number: usize) -> Vec<u8> {
+    let mut state = number as u64 + 1;
+    let mut text = vec![];
+    while text.len() < 1024 + number % 5 * 1024 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.extend(format!("{state:016x}\n").bytes());
+    }
+    text
+}
