@@ -16,7 +16,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BASE := $(TARGET)/images/debian-bookworm.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
-PEERS := podman buildah crun runc
+PEERS := podman buildah crun runc docker.io
 
 export CARGO_TARGET_DIR := $(TARGET)
 # Containers need root; who builds as a user runs the tests through sudo.
@@ -80,9 +80,10 @@ test-all: build base python packages-test
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 $(CARGO) test --release --workspace
 
-# Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun and runc.
+# Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
+# BENCH="--runs 30 --only run" for less or more of it.
 bench: build
-	$(CARGO) run --release -p strata-tests --bin strata-bench
+	$(CARGO) run --release -p strata-tests --bin strata-bench -- $(BENCH)
 
 peers:
 	$(call packages,$(PEERS))

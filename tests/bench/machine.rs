@@ -14,6 +14,8 @@ pub(crate) struct Machine {
     kernel: String,
     cgroups: &'static str,
     file_system: String,
+    /// Of others, in the minute before: above a few tenths, figures are of a busy machine.
+    load_before: String,
 }
 
 impl Machine {
@@ -23,6 +25,7 @@ impl Machine {
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory = memory.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             cpu: cpu.map_or("unknown", |(_, model)| model).to_owned(),
@@ -30,15 +33,16 @@ impl Machine {
             memory_mib: memory.unwrap_or(0) / 1024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             cgroups: cgroups(),
+            load_before: load.split(' ').next().unwrap_or("unknown").to_owned(),
             file_system: file_system().unwrap_or_else(|| "unknown".to_owned()),
         }
     }
 
     /// In one line.
     pub(crate) fn line(&self) -> String {
-        let Self { date, cpu, cores, memory_mib, kernel, cgroups, file_system } = self;
+        let Self { date, cpu, cores, memory_mib, kernel, cgroups, file_system, load_before } = self;
         format!(
-            "{date}; {cpu}, {cores} cores, {memory_mib} MiB; Linux {kernel}, cgroups {cgroups}, {file_system} on /var/tmp"
+            "{date}; {cpu}, {cores} cores, {memory_mib} MiB; Linux {kernel}, cgroups {cgroups}, {file_system} on /var/tmp; load before {load_before}"
         )
     }
 }

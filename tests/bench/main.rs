@@ -24,6 +24,9 @@ use work::Work;
 /// Errors are read by the person who runs it, not by programs.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
+/// Starts an engine.
+type Start<'a> = Box<dyn FnOnce() -> Outcome<Box<dyn Engine>> + 'a>;
+
 /// Measures Strata against the peers found on PATH.
 #[derive(Debug, Parser)]
 #[command(name = "strata-bench")]
@@ -82,7 +85,7 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
     let wants = |name: &str| options.engine.is_empty() || options.engine.iter().any(|engine| engine == name);
     let mut engines: Vec<Box<dyn Engine>> = vec![];
     // Ours comes first: ratios are to it.
-    let all: [(&str, Box<dyn FnOnce() -> Outcome<Box<dyn Engine>>>); 7] = [
+    let all: [(&str, Start<'_>); 7] = [
         ("ctl", Box::new(|| Ok(Box::new(Ours::start(work)?) as Box<dyn Engine>))),
         ("strata-oci", Box::new(|| Ok(Box::new(Bundles::strata_oci(work, &room)?)))),
         ("docker", Box::new(|| Ok(Box::new(Docker::start(work, &room)?)))),

@@ -8,6 +8,7 @@ use crate::machine::Machine;
 
 /// Ratios are ours to each peer's: of ctl, or of strata-oci where the peer is a runtime alone.
 const OURS: &str = "ctl";
+const OUR_RUNTIME: &str = "strata-oci";
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
 /// What a figure counts.
@@ -119,7 +120,8 @@ impl Report {
             "median", "", "", "min..max", "runs", "ours/peer"
         );
         let _ = writeln!(text, "|{:-<34}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
-        let mut notes = vec![];
+        let mut notes =
+            vec!["ours/peer: of ctl; beside crun and runc of strata-oci, where it can do the same".to_owned()];
         for row in &self.rows {
             self.table_rows(row, &mut text, &mut notes);
         }
@@ -131,7 +133,7 @@ impl Report {
     }
 
     fn table_rows(&self, row: &Row, text: &mut String, notes: &mut Vec<String>) {
-        let mut title = row.title;
+        let (mut title, mut absent) = (row.title, vec![]);
         for (name, _) in &self.engines {
             match row.cells.get(name) {
                 Some(Cell::Samples(samples)) => {
@@ -155,9 +157,12 @@ impl Report {
                     notes.push(format!("{}, {name}: failed: {reason}", row.title));
                     title = "";
                 }
-                Some(Cell::Absent) => notes.push(format!("{}, {name}: it has no such thing", row.title)),
+                Some(Cell::Absent) => absent.push(name.as_str()),
                 None => notes.push(format!("{}, {name}: not measured", row.title)),
             }
+        }
+        if !absent.is_empty() {
+            notes.push(format!("{}: not a thing of {}", row.title, absent.join(", ")));
         }
     }
 
@@ -185,13 +190,17 @@ impl Row {
         }
     }
 
-    /// Ours to this peer's. A runtime alone is compared with our runtime alone, where that can do the same.
-    fn ratio(&self, name: &str) -> Option<f64> {
-        if [OURS, "strata-oci"].contains(&name) {
-            return None;
+    /// What this peer is compared with: a runtime alone with our runtime alone, where that can do the same.
+    fn counterpart(&self, name: &str) -> Option<&'static str> {
+        match name {
+            OURS | OUR_RUNTIME => None,
+            _ if RUNTIMES.contains(&name) && self.median(OUR_RUNTIME).is_some() => Some(OUR_RUNTIME),
+            _ => Some(OURS),
         }
-        let alone = RUNTIMES.contains(&name).then(|| self.median("strata-oci")).flatten();
-        Some(alone.or_else(|| self.median(OURS))? / self.median(name)?)
+    }
+
+    fn ratio(&self, name: &str) -> Option<f64> {
+        Some(self.median(self.counterpart(name)?)? / self.median(name)?)
     }
 
     fn json(&self) -> Value {
@@ -203,6 +212,7 @@ impl Row {
                     "max": rounded(samples.0[samples.0.len() - 1]),
                     "runs": samples.0.len(),
                     "samples": samples.0.iter().copied().map(rounded).collect::<Vec<_>>(),
+                    "ours": self.counterpart(name),
                     "ratio_of_ours": self.ratio(name).map(rounded),
                 }),
                 Cell::Absent => json!({ "absent": true }),

@@ -59,6 +59,8 @@ impl Bundles {
         fs::create_dir_all(&dir)?;
         let path = dir.join("config.json");
         let mut spec: Value = serde_json::from_slice(&spec_of(&dir)?)?;
+        // The oldest crun of today's distributions knows no newer one.
+        spec["ociVersion"] = json!("1.0.2");
         spec["root"]["path"] = json!(self.home.join("rootfs"));
         spec["process"]["terminal"] = json!(false);
         spec["process"]["args"] = json!([&[GUEST], words].concat());

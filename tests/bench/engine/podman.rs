@@ -170,7 +170,7 @@ impl Engine for Buildah {
                 let script = r#"set -e; image=$1; shift
 name=$("$@" from --pull-never --network none "$image")
 "$@" run "$name" -- $WORDS
-"$@" rm "$name""#;
+"$@" rm "$name" >/dev/null"#;
                 let mut command = Command::new("/bin/sh");
                 self.0.surround(&mut command);
                 command.env("WORDS", format!("{GUEST} {}", words.join(" ")));
