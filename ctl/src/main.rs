@@ -1,1 +1,98 @@
-fn main() {}
+//! `ctl`: reads the command line, calls the services, shows what they say.
+
+mod args;
+mod build;
+mod command;
+mod contexts;
+mod error;
+mod input;
+mod platform;
+mod render;
+mod streams;
+mod terminal;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::error::{Error, Result, STRATA_FAILED};
+use crate::platform::Platform;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that was asked for is no failure. A closed terminal cannot be told anything.
+            let _ = error.print();
+            return if error.use_stderr() { STRATA_FAILED.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Error::of(&error).print();
+            return STRATA_FAILED.into();
+        }
+    };
+    let result = runtime.block_on(run(cli));
+    // A read of standard input that still waits must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            error.print();
+            error.code.into()
+        }
+    }
+}
+
+/// Runs the command; Ctrl-C ends what does not pass signals on, and the services clean up behind it.
+async fn run(cli: Cli) -> Result<u8> {
+    let is_passing_signals = match &cli.command {
+        Command::Run(run) => !run.detach,
+        Command::Exec(exec) => !exec.detach,
+        Command::Start(start) => start.attach || start.interactive,
+        _ => false,
+    };
+    let work = dispatch(cli);
+    if is_passing_signals {
+        return work.await;
+    }
+    tokio::select! {
+        result = work => result,
+        interrupted = tokio::signal::ctrl_c() => match interrupted {
+            Ok(()) => Err(Error::silent(130)),
+            Err(error) => Err(Error::of(&error)),
+        },
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<u8> {
+    let open = || Platform::open(cli.context.as_deref());
+    match &cli.command {
+        Command::Context(command) => command::context::run(command, cli.context.as_deref()),
+        Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
+        Command::Build(args) => build::run(&open()?, args).await,
+        Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
+        Command::History(args) => command::history::run(&open()?, args).await,
+        Command::Images(args) => command::images::run(&open()?, args).await,
+        Command::Import(args) => command::import::run(&open()?, args).await,
+        Command::Info => command::info::run(&open()?).await,
+        Command::Inspect(args) => command::inspect::run(&open()?, args).await,
+        Command::Kill(args) => command::kill::run(&open()?, args).await,
+        Command::Logs(args) => command::logs::run(&open()?, args).await,
+        Command::Ps(args) => command::ps::run(&open()?, args).await,
+        Command::Rm(args) => command::rm::run(&open()?, args).await,
+        Command::Rmi(args) => command::rmi::run(&open()?, args).await,
+        Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),
+        Command::Start(args) => command::start::run(&open()?, args).await,
+        Command::Stop(args) => command::stop::run(&open()?, args).await,
+        Command::System(args::System::Verify) => command::verify::run(&open()?).await,
+        Command::System(args::System::Prune(args)) => command::prune::run(&open()?, args).await,
+        Command::Tag(args) => command::tag::run(&open()?, args).await,
+        Command::Version(args) => command::version::run(&open()?, args).await,
+        Command::Wait(args) => command::wait::run(&open()?, args).await,
+    }
+}

@@ -1,0 +1,497 @@
+//! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Builds images layer by layer and runs containers from them.
+#[derive(Debug, Parser)]
+#[command(name = "ctl", version, propagate_version = true, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Context to use, as `ctl context ls` shows them
+    #[arg(short = 'c', long, global = true, env = "STRATA_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    Build(Build),
+    /// Manage contexts: where the services are
+    #[command(subcommand)]
+    Context(Context),
+    /// Run a command in a running container
+    Exec(Exec),
+    /// Show the history of an image
+    History(History),
+    /// List images
+    Images(Images),
+    /// Make an image from a root file system tar
+    Import(Import),
+    /// Show what the services are
+    Info,
+    /// Show details of images and containers as JSON
+    Inspect(Inspect),
+    /// Send a signal to running containers
+    Kill(Kill),
+    /// Show the log of a container
+    Logs(Logs),
+    /// List containers
+    Ps(Ps),
+    /// Remove containers
+    Rm(Rm),
+    /// Remove images
+    Rmi(Rmi),
+    /// Create and start a container
+    Run(Box<Run>),
+    /// Start stopped containers
+    Start(Start),
+    /// Stop running containers
+    Stop(Stop),
+    /// Look after the services
+    #[command(subcommand)]
+    System(System),
+    /// Give an image a further name
+    Tag(Tag),
+    /// Make certificates for services over TCP
+    #[command(subcommand)]
+    Tls(Tls),
+    /// Show versions
+    Version(Version),
+    /// Wait until containers stop, then print their exit codes
+    Wait(Containers),
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// A live view on a terminal, plain lines elsewhere
+    Auto,
+    /// Plain lines
+    Plain,
+}
+
+/// Networks of RUN steps and containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// The host's network
+    Host,
+    /// A loopback device only
+    None,
+}
+
+/// `ctl build`
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Directory of the build context
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Name of the image, "name[:tag]"
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// The Dockerfile; "-" is standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Add a label to the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Take nothing from the cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Network of RUN steps
+    #[arg(long, value_enum, default_value = "host")]
+    pub network: Network,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    pub progress: ProgressMode,
+    /// Print the image id only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+}
+
+/// `ctl context`
+#[derive(Debug, Subcommand)]
+pub enum Context {
+    /// Name the endpoints of a node or a fleet
+    Create(ContextCreate),
+    /// Choose the context of later commands
+    Use {
+        /// Name; "default" is this host
+        name: String,
+    },
+    /// List contexts
+    Ls,
+}
+
+/// `ctl context create`
+#[derive(Debug, Args)]
+pub struct ContextCreate {
+    /// Its name
+    pub name: String,
+    /// Endpoint of the store, unix:PATH or tcp:HOST:PORT
+    #[arg(long, value_name = "ENDPOINT")]
+    pub store: String,
+    /// Endpoint of the builder
+    #[arg(long, value_name = "ENDPOINT")]
+    pub builder: String,
+    /// Endpoint of the runtime
+    #[arg(long, value_name = "ENDPOINT")]
+    pub runtime: String,
+    /// Certificate authority of the services (PEM); needed for tcp
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate of this client (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// `ctl exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Run in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the process all capabilities
+    #[arg(long)]
+    pub privileged: bool,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// User, "name|uid[:group|gid]"
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// The container
+    pub container: String,
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// Formats of lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    Table,
+    /// One JSON object per line
+    Json,
+}
+
+/// `ctl history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// The image
+    pub image: String,
+    /// Show everything in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print image ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+/// `ctl images`
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Only images of this repository or name
+    pub reference: Option<String>,
+    /// Print image ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show ids in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+/// `ctl import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The tar (plain, gzip, bzip2, xz or zstd); "-" is standard input
+    pub file: PathBuf,
+    /// Name of the image
+    pub name: Option<String>,
+    /// Comment for the history
+    #[arg(short, long)]
+    pub message: Option<String>,
+}
+
+/// `ctl inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Images or containers
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// Look only for "image" or "container"
+    #[arg(long = "type", value_parser = ["image", "container"])]
+    pub kind: Option<String>,
+}
+
+/// `ctl kill`
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Signal to send
+    #[arg(short, long, default_value = "KILL")]
+    pub signal: String,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Wait for more
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many of the last lines, or "all"
+    #[arg(short = 'n', long, default_value = "all")]
+    pub tail: String,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// The container
+    pub container: String,
+}
+
+/// `ctl ps`
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Those that do not run too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show everything in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+/// `ctl rm`
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Kill running containers first
+    #[arg(short, long)]
+    pub force: bool,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl rmi`
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// Remove images with several names, or that stopped containers use
+    #[arg(short, long)]
+    pub force: bool,
+    /// The images
+    #[arg(required = true)]
+    pub images: Vec<String>,
+}
+
+/// `ctl run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Remove the container when it has stopped
+    #[arg(long)]
+    pub rm: bool,
+    /// Name of the container
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Set an environment variable; without a value it is taken from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User, "name|uid[:group|gid]"
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Program to run instead of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Mount a path of the host, "host:container[:ro]"
+    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    pub volume: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Network
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Memory limit, "512m"
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Number of processors, "1.5"
+    #[arg(long)]
+    pub cpus: Option<String>,
+    /// Most processes and threads; 0 or -1: no limit
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices
+    #[arg(long)]
+    pub privileged: bool,
+    /// Host name
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// Add a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// When to pull the image: only "never" until there are registries
+    #[arg(long, value_parser = ["never"], default_value = "never")]
+    pub pull: String,
+    /// The image
+    pub image: String,
+    /// Command and arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// `ctl start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Attach to output and signals
+    #[arg(short, long)]
+    pub attach: bool,
+    /// Attach to standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Seconds until the kill
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
+    /// Signal to send first
+    #[arg(short, long)]
+    pub signal: Option<String>,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// Names of containers.
+#[derive(Debug, Args)]
+pub struct Containers {
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl system`
+#[derive(Debug, Subcommand)]
+pub enum System {
+    /// Read everything again and name what is damaged
+    Verify,
+    /// Remove stopped containers, images without a name and what nothing uses
+    Prune(Prune),
+}
+
+/// `ctl system prune`
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// All images that no container uses, and the build cache
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `ctl tag`
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The image
+    pub source: String,
+    /// The name to give
+    pub target: String,
+}
+
+/// `ctl tls`
+#[derive(Debug, Subcommand)]
+pub enum Tls {
+    /// Make a certificate authority, and certificates for services and a client
+    Init(TlsInit),
+}
+
+/// `ctl tls init`
+#[derive(Debug, Args)]
+pub struct TlsInit {
+    /// Directory to write to
+    pub directory: PathBuf,
+    /// Names and addresses of the hosts that services run on
+    #[arg(long, required = true, value_name = "NAME|ADDRESS")]
+    pub host: Vec<String>,
+    /// Days that the certificates are valid
+    #[arg(long, default_value_t = 365)]
+    pub days: u16,
+}
+
+/// `ctl version`
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}

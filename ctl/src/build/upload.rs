@@ -1,0 +1,133 @@
+//! Sends directories and contents of the context, in the order in which the builder asks for them.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+use strata_proto::builder::v1 as pb;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::context::Context;
+use crate::error::Error;
+
+/// Bytes per chunk, the most that the protocol takes.
+const CHUNK: usize = 256 << 10;
+
+/// Bytes of directories per message.
+const BATCH: usize = 1 << 20;
+
+enum Asked {
+    Directories(Vec<Bytes>),
+    Contents(Vec<Bytes>),
+}
+
+/// The sending side of a build.
+pub struct Upload {
+    asks: mpsc::UnboundedSender<Asked>,
+    failure: oneshot::Receiver<Error>,
+}
+
+type Sender = mpsc::Sender<pb::BuildRequest>;
+
+impl Upload {
+    /// Serves asks until this is dropped, or the call is over.
+    pub fn start(context: Context, sender: Sender) -> Self {
+        let (asks, mut asked) = mpsc::unbounded_channel();
+        let (failed, failure) = oneshot::channel();
+        tokio::spawn(async move {
+            while let Some(ask) = asked.recv().await {
+                let result = match ask {
+                    Asked::Directories(digests) => send_directories(&context, &digests, &sender).await,
+                    Asked::Contents(digests) => send_contents(&context, &digests, &sender).await,
+                };
+                if let Err(error) = result {
+                    let _ = failed.send(error);
+                    // The request stream stays open: its end would be another error.
+                    return sender.closed().await;
+                }
+            }
+        });
+        Self { asks, failure }
+    }
+
+    /// The builder asks for directories.
+    pub fn directories(&self, digests: Vec<Bytes>) {
+        // Without a receiver there has been a failure, which is told already.
+        let _ = self.asks.send(Asked::Directories(digests));
+    }
+
+    /// The builder asks for contents.
+    pub fn contents(&self, digests: Vec<Bytes>) {
+        let _ = self.asks.send(Asked::Contents(digests));
+    }
+
+    /// Waits for a failure on this side; for ever, if there is none.
+    pub async fn failure(&mut self) -> Error {
+        match (&mut self.failure).await {
+            Ok(error) => error,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Sends an event; a builder that is gone says why on the other stream.
+async fn send(sender: &Sender, event: pb::build_request::Event) {
+    let _ = sender.send(pb::BuildRequest { event: Some(event) }).await;
+}
+
+async fn send_directories(context: &Context, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
+    let (mut batch, mut size) = (Vec::new(), 0);
+    for digest in digests {
+        let directory = context.get(digest).ok_or_else(|| unknown("directory"))?.clone();
+        let length = directory.encoded_len();
+        if size > 0 && size + length > BATCH {
+            let directories = std::mem::take(&mut batch);
+            send(sender, pb::build_request::Event::Directories(pb::ContextDirectories { directories })).await;
+            size = 0;
+        }
+        size += length;
+        batch.push(directory);
+    }
+    send(sender, pb::build_request::Event::Directories(pb::ContextDirectories { directories: batch })).await;
+    Ok(())
+}
+
+async fn send_contents(context: &Context, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
+    for digest in digests {
+        let path = context.file(digest).ok_or_else(|| unknown("file"))?;
+        let sent = send_file(path, digest, sender).await;
+        sent.map_err(|error| Error::new(format!("cannot read {} of the build context: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+async fn send_file(path: &Path, digest: &Bytes, sender: &Sender) -> io::Result<()> {
+    let mut file = tokio::fs::File::open(path).await?;
+    file.set_max_buf_size(CHUNK);
+    let mut blake3 = digest.clone();
+    // One chunk ahead, so that the last is known to be the last.
+    let mut chunk = read(&mut file).await?;
+    loop {
+        let next = if chunk.is_empty() { Bytes::new() } else { read(&mut file).await? };
+        let last = next.is_empty();
+        let content = pb::ContextContent { blake3: std::mem::take(&mut blake3), chunk, last };
+        send(sender, pb::build_request::Event::Content(content)).await;
+        if last {
+            return Ok(());
+        }
+        chunk = next;
+    }
+}
+
+/// The next chunk, whole unless the file ends.
+async fn read(file: &mut tokio::fs::File) -> io::Result<Bytes> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    file.take(CHUNK as u64).read_to_end(&mut chunk).await?;
+    Ok(chunk.into())
+}
+
+fn unknown(what: &str) -> Error {
+    Error::new(format!("the builder asked for a {what} that is not in the build context"))
+}

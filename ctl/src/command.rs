@@ -1,0 +1,49 @@
+//! The commands, a file each.
+
+pub mod context;
+pub mod exec;
+pub mod history;
+pub mod images;
+pub mod import;
+pub mod info;
+pub mod inspect;
+pub mod kill;
+pub mod logs;
+pub mod prune;
+pub mod ps;
+pub mod rm;
+pub mod rmi;
+pub mod run;
+pub mod start;
+pub mod stop;
+pub mod tag;
+pub mod verify;
+pub mod version;
+pub mod wait;
+
+use crate::error::{Error, Result};
+use crate::render;
+
+/// Does something with each of several things, as Docker does: prints what came of each, tells what failed, goes on,
+/// and fails at the end if one did.
+async fn each<F>(names: &[String], mut act: impl FnMut(String) -> F) -> Result<u8>
+where
+    F: Future<Output = Result<String>>,
+{
+    let mut code = 0;
+    for name in names {
+        match act(name.clone()).await {
+            Ok(text) => render::line(text)?,
+            Err(error) => {
+                error.print();
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// A reply lacks what its proto says is always there.
+fn incomplete(what: &str) -> Error {
+    Error::new(format!("the service answered without {what}")).hint("`ctl version` shows whether versions differ")
+}

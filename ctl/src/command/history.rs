@@ -1,0 +1,55 @@
+//! `ctl history`
+
+use jiff::Timestamp;
+use serde_json::json;
+use strata_types::ImageConfig;
+
+use super::images;
+use crate::args::{Format, History};
+use crate::error::{Error, Result};
+use crate::platform::Platform;
+use crate::render::{self, size, table, time};
+
+/// Shows one row per instruction, the last first.
+pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
+    let image = images::get(platform, &args.image).await?;
+    let config: ImageConfig = serde_json::from_slice(&image.config_json)
+        .map_err(|error| Error::new(format!("the config of {} cannot be read: {error}", args.image)))?;
+    let mut layers = image.layers.iter();
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    for entry in &config.history {
+        let bytes = if entry.empty_layer { 0 } else { layers.next().map_or(0, |layer| layer.size_bytes) };
+        let created = entry.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let by = entry.created_by.clone().unwrap_or_default().replace('\t', " ");
+        let comment = entry.comment.clone().unwrap_or_default();
+        rows.push((created, by, bytes, comment));
+    }
+    // Layers without an entry are part of the image all the same.
+    rows.extend(layers.map(|layer| (None, "<missing>".to_owned(), layer.size_bytes, String::new())));
+    let last = rows.len().saturating_sub(1);
+    let mut text = vec![["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec()];
+    for (index, (created, by, bytes, comment)) in rows.into_iter().enumerate().rev() {
+        let id = match (index == last, args.no_trunc) {
+            (false, _) => "<missing>",
+            (true, true) => image.id.as_str(),
+            (true, false) => table::short_id(&image.id),
+        };
+        if args.quiet {
+            render::line(id)?;
+        } else if args.format == Format::Json {
+            let at = created.map(|at| at.to_string());
+            let (since, size) = (time::ago(created, now), size::human(bytes));
+            render::line(json!({
+                "ID": id, "CreatedAt": at, "CreatedSince": since, "CreatedBy": by, "Size": size, "Comment": comment,
+            }))?;
+        } else {
+            let by = if args.no_trunc { by } else { table::cut(&by, 45) };
+            text.push(vec![id.to_owned(), time::ago(created, now), by, size::human(bytes), comment]);
+        }
+    }
+    if !args.quiet && args.format == Format::Table {
+        table::print(&text)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,51 @@
+//! `ctl system prune`
+
+use std::io::{BufRead, Write};
+
+use strata_proto::{runtime::v1 as runtime, store::v1 as store};
+
+use crate::args::Prune;
+use crate::error::Result;
+use crate::platform::Platform;
+use crate::render::{self, name, size};
+
+/// Removes what nothing uses, after asking.
+pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {
+    if !args.force && !is_agreed(args.all).await? {
+        return Ok(0);
+    }
+    let mut runtime = platform.containers().await?.all;
+    let containers = runtime.prune_containers(runtime::PruneContainersRequest {}).await?.into_inner();
+    if !containers.deleted.is_empty() {
+        render::line(format!("Deleted Containers:\n{}\n", containers.deleted.join("\n")))?;
+    }
+    let request = store::PruneRequest { all_images: args.all, cache: args.all, images_only: false };
+    let pruned = platform.store().await?.prune(request).await?.into_inner();
+    if !pruned.untagged.is_empty() || !pruned.deleted_images.is_empty() {
+        let untagged = pruned.untagged.iter().map(|full| format!("untagged: {}", name::familiar(full)));
+        let deleted = pruned.deleted_images.iter().map(|id| format!("deleted: {id}"));
+        let lines: Vec<String> = untagged.chain(deleted).collect();
+        render::line(format!("Deleted Images:\n{}\n", lines.join("\n")))?;
+    }
+    if pruned.cache_records > 0 {
+        render::line(format!("Deleted build cache records: {}\n", pruned.cache_records))?;
+    }
+    render::line(format!("Total reclaimed space: {}", size::human(pruned.reclaimed_bytes)))?;
+    Ok(0)
+}
+
+async fn is_agreed(all: bool) -> Result<bool> {
+    let images =
+        if all { "all images that no container uses, and the build cache" } else { "all images without a name" };
+    let text = format!(
+        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n\nAre you sure you want to continue? [y/N] "
+    );
+    render::text(&text)?;
+    std::io::stdout().flush().map_err(render::unwritable)?;
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.ok().and_then(std::io::Result::ok).unwrap_or_default();
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,103 @@
+//! `ctl ps`
+
+use jiff::Timestamp;
+use serde_json::json;
+use strata_proto::runtime::v1 as pb;
+
+use crate::args::{Format, Ps};
+use crate::error::Result;
+use crate::platform::Platform;
+use crate::render::{self, table, time};
+use crate::streams;
+
+/// Lists containers, the newest first.
+pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
+    let mut containers = list(platform, args.all).await?;
+    containers.sort_by_key(|container| std::cmp::Reverse(container.created_at.as_ref().and_then(time::timestamp)));
+    let now = Timestamp::now();
+    let mut rows = vec![];
+    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    rows.push(head.map(str::to_owned).to_vec());
+    for container in &containers {
+        let id = if args.no_trunc { container.id.as_str() } else { table::short_id(&container.id) };
+        if args.quiet {
+            render::line(id)?;
+            continue;
+        }
+        let image = match container.spec.as_ref().and_then(|spec| spec.root.as_ref()) {
+            Some(pb::container_spec::Root::Image(image)) => image.as_str(),
+            _ => "<none>",
+        };
+        let command = container.process.as_ref().map(|process| process.args.join(" ")).unwrap_or_default();
+        let command = if args.no_trunc { command } else { table::cut(&command, 20) };
+        let created = container.created_at.as_ref().and_then(time::timestamp);
+        let cells = [
+            id.to_owned(),
+            image.to_owned(),
+            format!("{command:?}"),
+            time::ago(created, now),
+            status(container, now),
+            String::new(),
+            container.name.clone(),
+        ];
+        match args.format {
+            Format::Table => rows.push(cells.to_vec()),
+            Format::Json => {
+                let [id, image, command, running_for, status, ports, names] = cells;
+                render::line(json!({
+                    "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
+                    "State": state(container), "Ports": ports, "Names": names,
+                    "CreatedAt": created.map(|at| at.to_string()),
+                }))?;
+            }
+        }
+    }
+    if !args.quiet && args.format == Format::Table {
+        table::print(&rows)?;
+    }
+    Ok(0)
+}
+
+/// Every container; with `all` those that do not run too.
+pub async fn list(platform: &Platform, all: bool) -> Result<Vec<pb::Container>> {
+    let mut client = platform.containers().await?.all;
+    let (mut containers, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let page = client.list_containers(pb::ListContainersRequest { page_size: 1000, page_token, all }).await?;
+        let page = page.into_inner();
+        containers.extend(page.containers);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(containers);
+        }
+    }
+}
+
+/// Docker's word for the state.
+pub fn state(container: &pb::Container) -> &'static str {
+    match container.state() {
+        pb::ContainerState::Created => "created",
+        pb::ContainerState::Running => "running",
+        pb::ContainerState::Exited => "exited",
+        pb::ContainerState::Removing => "removing",
+        pb::ContainerState::Unspecified => "unknown",
+    }
+}
+
+fn status(container: &pb::Container, now: Timestamp) -> String {
+    let at = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(time::timestamp);
+    match container.state() {
+        pb::ContainerState::Created => "Created".to_owned(),
+        pb::ContainerState::Running => match at(&container.started_at) {
+            Some(since) => format!("Up {}", time::span(now.as_second() - since.as_second())),
+            None => "Up".to_owned(),
+        },
+        pb::ContainerState::Exited => {
+            let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
+            let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+            format!("Exited ({code}) {}", time::ago(at(&container.finished_at), now))
+        }
+        pb::ContainerState::Removing => "Removal In Progress".to_owned(),
+        pb::ContainerState::Unspecified => "Unknown".to_owned(),
+    }
+}

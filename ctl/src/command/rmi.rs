@@ -1,0 +1,33 @@
+//! `ctl rmi`
+
+use strata_proto::store::v1 as pb;
+
+use crate::args::Rmi;
+use crate::error::Result;
+use crate::platform::Platform;
+use crate::render::{self, name};
+
+/// Removes names, and images that have none left.
+pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
+    let mut client = platform.images().await?;
+    let mut code = 0;
+    for reference in &args.images {
+        let request = pb::DeleteImageRequest { reference: reference.clone(), force: args.force };
+        match client.delete_image(request).await {
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                for untagged in &reply.untagged {
+                    render::line(format!("Untagged: {}", name::familiar(untagged)))?;
+                }
+                for deleted in &reply.deleted {
+                    render::line(format!("Deleted: {deleted}"))?;
+                }
+            }
+            Err(status) => {
+                crate::error::Error::from(status).print();
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,161 @@
+//! What people type for environments, volumes, sizes and labels, in Docker's forms.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use strata_proto::runtime::v1 as pb;
+
+use crate::error::{Error, Result};
+
+/// Environment of files first, of flags then. A name without a value is taken from this process, if it is set here.
+pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Error::usage(format!("cannot read --env-file {}: {error}", file.display())))?;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let here = format!("{}:{}", file.display(), index + 1);
+            all.extend(variable(line, &here)?);
+        }
+    }
+    for flag in flags {
+        all.extend(variable(flag, "--env")?);
+    }
+    Ok(all)
+}
+
+fn variable(text: &str, place: &str) -> Result<Option<String>> {
+    let name = text.split('=').next().unwrap_or_default();
+    if name.is_empty() || name.contains(char::is_whitespace) || text.contains('\0') {
+        return Err(Error::usage(format!("{place}: invalid variable {text:?}: NAME=VALUE or NAME is expected")));
+    }
+    if text.contains('=') {
+        return Ok(Some(text.to_owned()));
+    }
+    Ok(std::env::var(name).ok().map(|value| format!("{name}={value}")))
+}
+
+/// "host:container[:ro|rw]". A relative path starts with "." and is below the current directory.
+pub fn volume(text: &str) -> Result<pb::MountSpec> {
+    let wrong = |why: &str| Error::usage(format!("invalid volume {text:?}: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        [_] => return Err(wrong("HOST:CONTAINER[:ro] is expected; volumes without a path are not available yet")),
+        _ => return Err(wrong("too many colons")),
+    };
+    let path = match source {
+        _ if source.starts_with('/') => PathBuf::from(source),
+        "." | ".." => absolute(source)?,
+        _ if source.starts_with("./") || source.starts_with("../") => absolute(source)?,
+        "" => return Err(wrong("the path of the host is missing")),
+        _ => return Err(wrong("volumes with a name are not available yet; a path starts with \"/\" or \".\"")),
+    };
+    if !target.starts_with('/') || Path::new(target).components().count() < 2 {
+        return Err(wrong("the path in the container must be absolute, and not \"/\""));
+    }
+    let mut is_read_only = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => is_read_only = true,
+            "rw" => is_read_only = false,
+            _ => return Err(wrong(&format!("the option {option:?} is not known; \"ro\" and \"rw\" are"))),
+        }
+    }
+    let path = path.into_os_string().into_string().map_err(|_| wrong("the path is not UTF-8"))?;
+    let source = pb::mount_spec::Source::Bind(pb::BindSource { path, create: true });
+    Ok(pb::MountSpec { target: target.to_owned(), is_read_only, source: Some(source) })
+}
+
+fn absolute(path: &str) -> Result<PathBuf> {
+    let here = std::env::current_dir()
+        .map_err(|error| Error::new(format!("cannot find the current directory for {path:?}: {error}")))?;
+    let mut all = PathBuf::new();
+    for part in here.join(path).components() {
+        match part {
+            std::path::Component::ParentDir => drop(all.pop()),
+            std::path::Component::CurDir => {}
+            other => all.push(other),
+        }
+    }
+    Ok(all)
+}
+
+/// "512m": bytes, with k, m, g or t for powers of 1024; a "b" or "ib" may follow.
+pub fn bytes(flag: &str, text: &str) -> Result<u64> {
+    let wrong = || Error::usage(format!("invalid {flag} {text:?}: a size such as 512m is expected"));
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let power = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err(wrong()),
+    };
+    let value = number.parse::<f64>().map_err(|_| wrong())? * 1024_f64.powi(power);
+    if value < 0.0 || value > i64::MAX as f64 { Err(wrong()) } else { Ok(value as u64) }
+}
+
+/// "1.5" processors, in billionths.
+pub fn nano_cpus(text: &str) -> Result<u64> {
+    let wrong = || Error::usage(format!("invalid --cpus {text:?}: a number of processors such as 1.5 is expected"));
+    let value: f64 = text.parse().map_err(|_| wrong())?;
+    if !(0.0..=1e6).contains(&value) { Err(wrong()) } else { Ok((value * 1e9).round() as u64) }
+}
+
+/// "KEY=VALUE" of each; "KEY" alone has an empty value.
+pub fn labels(flags: &[String]) -> Result<HashMap<String, String>> {
+    let mut labels = HashMap::new();
+    for flag in flags {
+        let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
+        if key.is_empty() {
+            return Err(Error::usage(format!("invalid label {flag:?}: KEY=VALUE is expected")));
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, expected) in [("512m", 512 << 20), ("1G", 1 << 30), ("1.5k", 1536), ("10", 10), ("7MiB", 7 << 20)] {
+            assert_eq!(bytes("--memory", text).unwrap(), expected, "{text}");
+        }
+        for text in ["lots", "", "-1", "1x", "1.2.3m"] {
+            assert!(bytes("--memory", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn volumes_need_two_paths() {
+        let mount = volume("/a:/b:ro").unwrap();
+        assert!(mount.is_read_only && mount.target == "/b");
+        assert!(!volume("/a:/b").unwrap().is_read_only);
+        let Some(pb::mount_spec::Source::Bind(bind)) = volume("./x/../y:/b").unwrap().source else { panic!("a bind") };
+        assert_eq!(Path::new(&bind.path), std::env::current_dir().unwrap().join("y"));
+        for text in ["/a", "name:/b", "/a:b", "/a:/", "/a:/b:zz", "/a:/b:ro:x", ":/b"] {
+            assert!(volume(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_without_a_value_come_from_here_or_not_at_all() {
+        let flags = ["A=1".to_owned(), "PATH".to_owned(), "NOT_SET_ANYWHERE_42".to_owned(), "E=".to_owned()];
+        let env = environment(&[], &flags).unwrap();
+        assert_eq!(env.len(), 3, "{env:?}");
+        assert!(env[1].starts_with("PATH=/"));
+        assert!(environment(&[], &["=x".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! From a context to clients: the services of this host, started when they do not run, or endpoints by name.
+
+use strata_proto::builder::v1 as builder;
+use strata_proto::runtime::v1 as runtime;
+use strata_proto::store::v1 as store;
+use strata_rpc::Endpoint;
+use strata_rpc::identity::ClientTls;
+use strata_rpc::spawn::{self, OnDemand};
+use tonic::transport::Channel;
+
+use crate::contexts::{self, Contexts, Named};
+use crate::error::{Error, Result};
+
+/// Where the services are.
+pub struct Platform {
+    /// The context's name.
+    pub name: String,
+    named: Option<Named>,
+}
+
+impl Platform {
+    /// The context asked for, else the one in use.
+    pub fn open(context: Option<&str>) -> Result<Self> {
+        let contexts = Contexts::load()?;
+        let name = context.unwrap_or(&contexts.current).to_owned();
+        if name == contexts::DEFAULT {
+            return Ok(Self { name, named: None });
+        }
+        let named = contexts.find(&name)?.clone();
+        Ok(Self { name, named: Some(named) })
+    }
+
+    async fn channel(&self, service: &'static str) -> Result<Channel> {
+        let Some(named) = &self.named else { return Ok(spawn::ensure(OnDemand::service(service)?).await?) };
+        let endpoint = match service {
+            "store" => &named.store,
+            "builder" => &named.builder,
+            _ => &named.runtime,
+        };
+        let endpoint = Endpoint::parse(endpoint)?;
+        let tls = match (&named.tls_ca, &named.tls_cert, &named.tls_key) {
+            (Some(ca), Some(cert), Some(key)) => Some(ClientTls::load(ca, cert, key).map_err(|e| Error::of(&e))?),
+            _ => None,
+        };
+        let reached = strata_rpc::connect_eager(&endpoint, tls.as_ref()).await;
+        reached.map_err(|error| {
+            Error::of(&error).hint(format!("context {:?} names the {service} at {endpoint}", self.name))
+        })
+    }
+
+    /// The images of the store.
+    pub async fn images(&self) -> Result<store::image_service_client::ImageServiceClient<Channel>> {
+        Ok(store::image_service_client::ImageServiceClient::new(self.channel("store").await?))
+    }
+
+    /// The store itself.
+    pub async fn store(&self) -> Result<store::system_service_client::SystemServiceClient<Channel>> {
+        Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))
+    }
+
+    /// Builds.
+    pub async fn builds(&self) -> Result<builder::build_service_client::BuildServiceClient<Channel>> {
+        let client = builder::build_service_client::BuildServiceClient::new(self.channel("builder").await?);
+        Ok(client.max_decoding_message_size(16 << 20))
+    }
+
+    /// The builder itself.
+    pub async fn builder(&self) -> Result<builder::system_service_client::SystemServiceClient<Channel>> {
+        Ok(builder::system_service_client::SystemServiceClient::new(self.channel("builder").await?))
+    }
+
+    /// Containers, and their streams over the same connection.
+    pub async fn containers(&self) -> Result<Containers> {
+        let channel = self.channel("runtime").await?;
+        Ok(Containers {
+            all: runtime::container_service_client::ContainerServiceClient::new(channel.clone()),
+            streams: runtime::stream_service_client::StreamServiceClient::new(channel),
+        })
+    }
+
+    /// The runtime itself.
+    pub async fn runtime(&self) -> Result<runtime::system_service_client::SystemServiceClient<Channel>> {
+        Ok(runtime::system_service_client::SystemServiceClient::new(self.channel("runtime").await?))
+    }
+}
+
+/// Clients of the runtime.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    /// Containers.
+    pub all: runtime::container_service_client::ContainerServiceClient<Channel>,
+    /// Their streams.
+    pub streams: runtime::stream_service_client::StreamServiceClient<Channel>,
+}

@@ -1,0 +1,42 @@
+//! Sizes as Docker says them: three digits, powers of a thousand.
+
+/// "1.24GB".
+pub fn human(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let text = match value {
+        _ if unit == 0 => format!("{value}"),
+        0.0..10.0 => trimmed(&format!("{value:.2}")),
+        10.0..100.0 => trimmed(&format!("{value:.1}")),
+        _ => format!("{value:.0}"),
+    };
+    format!("{text}{}", units[unit])
+}
+
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (7_800, "7.8kB"),
+            (124_400_000, "124MB"),
+            (12_340_000, "12.3MB"),
+            (1_239_000_000, "1.24GB"),
+        ] {
+            assert_eq!(human(bytes), expected);
+        }
+    }
+}
