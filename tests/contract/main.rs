@@ -1,1 +1,19 @@
-//! What the protos promise, over both transports.
+//! What the protos promise, over both transports: each body takes a node and does not know how it is reached.
+
+#[macro_use]
+mod node;
+mod blobs;
+mod builds;
+mod certificates;
+mod containers;
+mod contents;
+mod doors;
+mod faults;
+mod houses;
+mod images;
+mod leases;
+mod python;
+mod services;
+mod snapshots;
+mod streams;
+mod trees;

@@ -1,0 +1,155 @@
+//! Snapshots: prepared, held by one, committed or removed.
+
+use strata_proto::store::v1::{
+    AcquireSnapshotRequest, CommitSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
+    PrepareSnapshotResponse, ReleaseSnapshotRequest, RemoveSnapshotRequest, Snapshot, SnapshotState,
+    snapshot_service_client::SnapshotServiceClient,
+};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    faults::{malformed, refused},
+    images::{import, tar},
+    leases::hold,
+    node::{Node, STORE, eventually},
+};
+
+over_both!(STORE; a_snapshot_is_held_by_one_at_a_time, preparing_again_is_the_same_or_refused,
+    what_was_written_becomes_a_layer, a_snapshot_of_a_lease_dies_with_it, snapshots_are_listed_in_pages,
+    malformed_requests_name_the_field);
+
+fn client(node: &Node) -> SnapshotServiceClient<Channel> {
+    SnapshotServiceClient::new(node.channel("store"))
+}
+
+fn of_image(key: &str, image: &str) -> PrepareSnapshotRequest {
+    PrepareSnapshotRequest { key: key.into(), image: image.into(), ..Default::default() }
+}
+
+async fn prepare(node: &Node, request: PrepareSnapshotRequest) -> Result<PrepareSnapshotResponse, Status> {
+    client(node).prepare_snapshot(request).await.map(tonic::Response::into_inner)
+}
+
+fn acquire(key: &str, holder: &str) -> AcquireSnapshotRequest {
+    AcquireSnapshotRequest { key: key.into(), holder: holder.into(), volatile: false }
+}
+
+async fn list(node: &Node) -> Vec<Snapshot> {
+    client(node).list_snapshots(ListSnapshotsRequest::default()).await.unwrap().into_inner().snapshots
+}
+
+async fn a_snapshot_is_held_by_one_at_a_time(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    let prepared = prepare(node, of_image("k", "base")).await.unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&prepared.image_config_json).is_ok());
+    assert_eq!(prepared.snapshot.unwrap().state(), SnapshotState::Free);
+    let mut client = client(node);
+
+    let mount = client.acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
+
+    assert_eq!(mount.kind, "overlay");
+    assert_eq!(mount.lower_paths.len(), 1);
+    assert!(std::path::Path::new(&mount.upper_path).is_dir() && std::path::Path::new(&mount.work_path).is_dir());
+    client.acquire_snapshot(acquire("k", "me")).await.unwrap();
+    let other = client.acquire_snapshot(acquire("k", "you")).await;
+    refused(other, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
+    let release = |holder: &str| ReleaseSnapshotRequest { key: "k".into(), holder: holder.into() };
+    let stolen = client.release_snapshot(release("you")).await;
+    refused(stolen, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
+    let remove = |allow_missing| RemoveSnapshotRequest { key: "k".into(), allow_missing };
+    refused(client.remove_snapshot(remove(true)).await, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
+    client.release_snapshot(release("me")).await.unwrap();
+    client.release_snapshot(release("me")).await.unwrap();
+    client.remove_snapshot(remove(false)).await.unwrap();
+    client.remove_snapshot(remove(true)).await.unwrap();
+    let gone = client.remove_snapshot(remove(false)).await;
+    refused(gone, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND").resource("snapshot", "k");
+    refused(client.acquire_snapshot(acquire("k", "me")).await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND");
+}
+
+async fn preparing_again_is_the_same_or_refused(node: &Node) {
+    for name in ["one", "two"] {
+        import(node.channel("store"), name, tar(name)).await.unwrap();
+    }
+
+    let first = prepare(node, of_image("k", "one")).await.unwrap();
+    let second = prepare(node, of_image("k", "one")).await.unwrap();
+    let other = prepare(node, of_image("k", "two")).await;
+
+    assert_eq!(first, second);
+    refused(other, Code::AlreadyExists, "FAULT_SNAPSHOT_EXISTS").resource("snapshot", "k");
+    refused(prepare(node, of_image("l", "none")).await, Code::NotFound, "FAULT_IMAGE_NOT_FOUND");
+    let layers = PrepareSnapshotRequest { key: "l".into(), layer_ids: vec!["zz9".into()], ..Default::default() };
+    refused(prepare(node, layers).await, Code::NotFound, "FAULT_LAYER_NOT_FOUND").resource("layer", "zz9");
+}
+
+async fn what_was_written_becomes_a_layer(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    prepare(node, of_image("k", "base")).await.unwrap();
+    let lease = hold(node.channel("store")).await;
+    let mut client = client(node);
+    let mount = client.acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
+    std::fs::write(std::path::Path::new(&mount.upper_path).join("new"), "written").unwrap();
+    let commit = || CommitSnapshotRequest { key: "k".into(), lease_id: lease.id.clone(), stubs: vec![] };
+    refused(client.commit_snapshot(commit()).await, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
+    client.release_snapshot(ReleaseSnapshotRequest { key: "k".into(), holder: "me".into() }).await.unwrap();
+
+    let layer = client.commit_snapshot(commit()).await.unwrap().into_inner().layer.unwrap();
+
+    assert!((1..=8).contains(&layer.id.len()), "{layer:?}");
+    assert!(list(node).await.is_empty());
+    refused(client.commit_snapshot(commit()).await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND");
+    let found = crate::trees::read_file(node, &[layer.id.clone()], "/new", 0).await.unwrap();
+    assert_eq!(found, b"written");
+    let described = crate::trees::describe(node, &layer.id).await.unwrap();
+    assert!(described.diff_id.starts_with("sha256:") && described.size_bytes == 7, "{described:?}");
+}
+
+async fn a_snapshot_of_a_lease_dies_with_it(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    let lease = hold(node.channel("store")).await;
+    let request = PrepareSnapshotRequest { lease_id: lease.id.clone(), ..of_image("step", "base") };
+    assert_eq!(prepare(node, request).await.unwrap().snapshot.unwrap().lease_id, lease.id);
+
+    drop(lease);
+
+    eventually("the snapshot is gone", async || list(node).await.is_empty()).await;
+}
+
+async fn snapshots_are_listed_in_pages(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    for key in ["e", "c", "a", "d", "b"] {
+        prepare(node, of_image(key, "base")).await.unwrap();
+    }
+
+    let (mut keys, mut page_token) = (vec![], String::new());
+    loop {
+        let request = ListSnapshotsRequest { page_size: 2, page_token };
+        let page = client(node).list_snapshots(request).await.unwrap().into_inner();
+        keys.extend(page.snapshots.into_iter().map(|snapshot| snapshot.key));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+
+    assert_eq!(keys, ["a", "b", "c", "d", "e"]);
+    let foreign = ListSnapshotsRequest { page_size: 2, page_token: "b".into() };
+    malformed(client(node).list_snapshots(foreign).await, "page_token");
+}
+
+async fn malformed_requests_name_the_field(node: &Node) {
+    let image = import(node.channel("store"), "base", tar("one")).await.unwrap();
+    for bad in ["", "a/b", "..", "a b", &"k".repeat(129)] {
+        malformed(prepare(node, of_image(bad, "base")).await, "key");
+    }
+    let both = PrepareSnapshotRequest { layer_ids: vec![image.layers[0].layer_id.clone()], ..of_image("k", "base") };
+    malformed(prepare(node, both).await, "layer_ids");
+    let lease = PrepareSnapshotRequest { lease_id: "A".into(), ..of_image("k", "base") };
+    malformed(prepare(node, lease).await, "lease_id");
+    prepare(node, of_image("k", "base")).await.unwrap();
+
+    malformed(client(node).acquire_snapshot(acquire("k", "")).await, "holder");
+    let no_lease = CommitSnapshotRequest { key: "k".into(), lease_id: String::new(), stubs: vec![] };
+    malformed(client(node).commit_snapshot(no_lease).await, "lease_id");
+}
