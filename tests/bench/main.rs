@@ -2,7 +2,14 @@
 //!
 //! A benchmark, not a timed test: nothing here fails because something was slow. What cannot be measured is named, with its reason.
 
-use std::{error::Error, fs, panic, path::PathBuf, process::ExitCode, thread};
+use std::{
+    error::Error,
+    fs, panic,
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use clap::Parser;
 
@@ -59,7 +66,7 @@ fn bench(options: &Options) -> Outcome<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("containers need root here; run it with sudo".into());
     }
-    survive_interrupts();
+    hear_interrupts();
     let cgroups = cgroups::Before::look();
     let dir = tempfile::Builder::new().prefix("strata-bench-").tempdir_in("/var/tmp")?;
     let work = Work::new(dir.path())?;
@@ -71,13 +78,15 @@ fn bench(options: &Options) -> Outcome<()> {
         report.leftovers(vec![err.to_string()]);
     }
     println!("{}", report.table());
+    // Half the figures are not to replace those of a whole run.
+    measured?;
     let json = options.json.clone().unwrap_or_else(|| strata_tests::target().join("bench/bench.json"));
     if let Some(parent) = json.parent() {
         fs::create_dir_all(parent)?;
     }
     fs::write(&json, report.json())?;
     println!("written: {}", json.display());
-    measured
+    Ok(())
 }
 
 fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<()> {
@@ -95,6 +104,7 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
         ("runc", Box::new(|| Ok(Box::new(Bundles::of_peer("runc", work, &room)?)))),
     ];
     for (name, start) in all {
+        go_on()?;
         if !wants(name) {
             report.not_measured(name, "not asked for");
             continue;
@@ -108,10 +118,10 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
             Err(err) => report.not_measured(name, &err.to_string()),
         }
     }
-    for measure in Measure::chosen(&options.only) {
+    let measured = Measure::chosen(&options.only).into_iter().try_for_each(|measure| {
         eprintln!("measuring {}", measure.title());
-        measure::measure(measure, &mut engines, work, options.runs, report)?;
-    }
+        measure::measure(measure, &mut engines, work, options.runs, report)
+    });
     for mut engine in engines {
         if let Err(err) = engine.close() {
             report.leftovers(vec![format!("{}: {err}", engine.name())]);
@@ -119,14 +129,25 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
         // A house that finds leaks panics when it is dropped; the report has them already.
         let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| drop(engine)));
     }
-    Ok(())
+    measured
 }
 
-/// Ctrl-C reaches the command that runs, which then fails; this program lives on to put things away.
-fn survive_interrupts() {
+/// Set by Ctrl-C, which also reaches the command that runs: this program lives on to put things away.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Fails after Ctrl-C.
+fn go_on() -> Outcome<()> {
+    if IS_INTERRUPTED.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
+}
+
+fn hear_interrupts() {
     thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
-        runtime.block_on(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                IS_INTERRUPTED.store(true, Ordering::Relaxed);
+            }
+        });
     });
 }

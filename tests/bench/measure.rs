@@ -1,4 +1,4 @@
-//! The measures. In each round every engine does the same once; the one that begins changes, so that none always follows a slow one.
+//! The measures. In each round every engine does the same once, in an order that changes: none always follows the same one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,8 +88,11 @@ pub(crate) fn measure(
         if measure == Measure::Changed {
             work.change(round + 1)?;
         }
-        for index in (0..engines.len()).map(|index| (index + round as usize) % engines.len()) {
+        for index in order(engines.len(), round) {
             if let State::Sampled(samples) = &mut states[index] {
+                crate::go_on()?;
+                // What one has not written yet is not the next one's to wait for.
+                rustix::fs::sync();
                 match perform(measure, engines[index].as_ref(), work) {
                     Some(Ok(took)) => samples.push(took.as_secs_f64() * 1000.0),
                     Some(Err(err)) => states[index] = State::Failed(err.to_string()),
@@ -115,6 +118,17 @@ enum State {
     Sampled(Samples),
     Failed(String),
     Absent,
+}
+
+/// A permutation of the engines, different in each round and the same in each run.
+fn order(number: usize, round: u32) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..number).collect();
+    let mut state = u64::from(round) + 1;
+    for last in (1..number).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(last, (state >> 33) as usize % (last + 1));
+    }
+    order
 }
 
 /// Makes what the measure starts from, and does it once unmeasured, so that caches are warm for all; the slow one does without.
@@ -175,6 +189,7 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
 fn memory_of(engines: &mut Engines, report: &mut Report) -> Outcome<()> {
     let (mut idle, mut each) = (BTreeMap::new(), BTreeMap::new());
     for engine in engines.iter() {
+        crate::go_on()?;
         // Starts services that stopped for want of work.
         if let Some(Err(err)) = engine.perform(Task::Run(IMAGE, &["noop"])) {
             idle.insert(engine.name().to_owned(), Cell::Failed(err.to_string()));
