@@ -1,1 +1,329 @@
-//! Soon.
+//! Builds: a conversation about a Merkle tree that ends in an image, or in one refusal that names the line.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use prost::Message;
+use strata_proto::builder::v1::{
+    BuildCompleted, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectories, ContextDirectory,
+    ContextEntry, ContextFile, StepState, build_request, build_response::Event,
+    build_service_client::BuildServiceClient, context_entry,
+};
+use strata_proto::{
+    runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
+    store::v1::{
+        GetImageRequest, ListLeasesRequest, ListSnapshotsRequest, image_service_client::ImageServiceClient,
+        lease_service_client::LeaseServiceClient, snapshot_service_client::SnapshotServiceClient,
+    },
+};
+use strata_tests::Tar;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::{
+    contents::digest,
+    faults::{malformed, refused},
+    images::import,
+    node::{ALL, Node, eventually},
+};
+
+over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_and_its_output_is_told,
+    a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_step_that_fails_says_how,
+    a_context_that_lies_is_refused, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing);
+
+/// A context: its directories and contents by digest.
+#[derive(Default)]
+struct Tree {
+    root: Bytes,
+    directories: HashMap<Bytes, ContextDirectory>,
+    contents: HashMap<Bytes, Bytes>,
+}
+
+enum Branch {
+    File(Bytes),
+    Directory(BTreeMap<String, Branch>),
+}
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let mut top = BTreeMap::new();
+        for (path, text) in files {
+            let (mut at, mut parts) = (&mut top, path.split('/').peekable());
+            while let Some(part) = parts.next() {
+                if parts.peek().is_none() {
+                    at.insert(part.to_owned(), Branch::File(Bytes::copy_from_slice(text.as_bytes())));
+                    break;
+                }
+                let next = at.entry(part.to_owned()).or_insert_with(|| Branch::Directory(BTreeMap::new()));
+                let Branch::Directory(next) = next else { panic!("{part} is a file") };
+                at = next;
+            }
+        }
+        let mut tree = Self::default();
+        tree.root = tree.add(&top);
+        tree
+    }
+
+    fn add(&mut self, directory: &BTreeMap<String, Branch>) -> Bytes {
+        let mut entries = vec![];
+        for (name, branch) in directory {
+            let (mode, node) = match branch {
+                Branch::File(bytes) => {
+                    let blake3 = digest(bytes);
+                    self.contents.insert(blake3.clone(), bytes.clone());
+                    (0o644, context_entry::Node::File(ContextFile { blake3, size_bytes: bytes.len() as u64 }))
+                }
+                Branch::Directory(below) => (0o755, context_entry::Node::Directory(self.add(below))),
+            };
+            entries.push(ContextEntry { name: Bytes::copy_from_slice(name.as_bytes()), mode, node: Some(node) });
+        }
+        let message = ContextDirectory { entries };
+        let blake3 = digest(&message.encode_to_vec());
+        self.directories.insert(blake3.clone(), message);
+        blake3
+    }
+}
+
+/// What a build said before its end.
+#[derive(Debug, Default)]
+struct Said {
+    asked_directories: usize,
+    asked_contents: usize,
+    output: Vec<u8>,
+    cached: Vec<String>,
+}
+
+fn start(dockerfile: &str, tree: &Tree) -> BuildStart {
+    BuildStart {
+        names: vec!["made".into()],
+        dockerfile: Bytes::copy_from_slice(dockerfile.as_bytes()),
+        dockerfile_name: "Dockerfile".into(),
+        context_root: tree.root.clone(),
+        ..Default::default()
+    }
+}
+
+fn event(event: build_request::Event) -> BuildRequest {
+    BuildRequest { event: Some(event) }
+}
+
+async fn begin(
+    node: &Node,
+    start: BuildStart,
+) -> Result<(mpsc::Sender<BuildRequest>, Streaming<BuildResponse>), Status> {
+    let (sender, receiver) = mpsc::channel(64);
+    sender.send(event(build_request::Event::Start(start))).await.unwrap();
+    let mut client = BuildServiceClient::new(node.channel("builder"));
+    Ok((sender, client.build(ReceiverStream::new(receiver)).await?.into_inner()))
+}
+
+/// Answers what the builder asks for from the tree.
+async fn build(node: &Node, start: BuildStart, tree: &Tree) -> Result<(BuildCompleted, Said), Status> {
+    let (sender, mut events) = begin(node, start).await?;
+    let mut said = Said::default();
+    let mut completed = None;
+    while let Some(message) = events.message().await? {
+        assert_eq!(completed, None, "completed is the last event");
+        match message.event.unwrap() {
+            Event::NeedDirectories(need) => {
+                said.asked_directories += need.digests.len();
+                let directories = need.digests.iter().map(|digest| tree.directories[digest].clone()).collect();
+                let answer = build_request::Event::Directories(ContextDirectories { directories });
+                sender.send(event(answer)).await.unwrap();
+            }
+            Event::NeedContents(need) => {
+                for blake3 in need.blake3 {
+                    said.asked_contents += 1;
+                    let chunk = tree.contents[&blake3].clone();
+                    let content = ContextContent { blake3, chunk, last: true };
+                    sender.send(event(build_request::Event::Content(content))).await.unwrap();
+                }
+            }
+            Event::Step(step) if step.state() == StepState::Cached => said.cached.push(step.name),
+            Event::Output(output) => said.output.extend_from_slice(&output.chunk),
+            Event::Completed(end) => completed = Some(end),
+            _ => {}
+        }
+    }
+    Ok((completed.expect("a build that succeeds says so"), said))
+}
+
+async fn import_guest(node: &Node) {
+    import(node.channel("store"), "guest", Tar::of_guest().bytes()).await.unwrap();
+}
+
+async fn a_context_is_asked_for_once_and_becomes_an_image(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one"), ("sub/b", "two"), ("sub/empty", "")]);
+    let dockerfile = "FROM guest\nCOPY . /app/\nLABEL x=y\n";
+
+    let (first, said) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
+    let (second, again) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
+
+    assert_eq!((said.asked_directories, said.asked_contents), (2, 3), "{said:?}");
+    assert_eq!((again.asked_directories, again.asked_contents), (0, 0), "{again:?}");
+    assert_eq!(first.image_id, second.image_id);
+    assert_eq!(second.names, ["docker.io/library/made:latest"]);
+    assert!(second.cached_steps > 0 && second.cached_steps <= second.steps, "{second:?}");
+    let mut images = ImageServiceClient::new(node.channel("store"));
+    let request = GetImageRequest { reference: "made".into(), lease_id: String::new() };
+    let image = images.get_image(request).await.unwrap().into_inner().image.unwrap();
+    assert_eq!((image.id, image.layers.len()), (first.image_id, 2));
+    let layers: Vec<String> = image.layers.into_iter().map(|layer| layer.layer_id).collect();
+    assert_eq!(crate::trees::read_file(node, &layers, "/app/sub/b", 0).await.unwrap(), b"two");
+
+    let changed = Tree::new(&[("a", "one"), ("sub/b", "changed"), ("sub/empty", "")]);
+    let (third, said) = build(node, start(dockerfile, &changed), &changed).await.unwrap();
+    assert_eq!((said.asked_directories, said.asked_contents), (2, 1), "only what is new is sent: {said:?}");
+    assert_ne!(third.image_id, second.image_id);
+}
+
+async fn a_step_runs_and_its_output_is_told(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::default();
+    let dockerfile = "FROM guest\nRUN [\"/guest\", \"echo\", \"hello\", \"from\", \"a\", \"step\"]\n";
+    let start = BuildStart { context_root: Bytes::new(), ..start(dockerfile, &tree) };
+
+    let (_, said) = build(node, start.clone(), &tree).await.unwrap();
+    let (_, again) = build(node, start.clone(), &tree).await.unwrap();
+    let (_, anew) = build(node, BuildStart { no_cache: true, ..start }, &tree).await.unwrap();
+
+    assert_eq!(String::from_utf8_lossy(&said.output), "hello from a step\n");
+    assert!(again.output.is_empty() && again.cached.iter().any(|name| name.contains("RUN")), "{again:?}");
+    assert_eq!(String::from_utf8_lossy(&anew.output), "hello from a step\n");
+}
+
+async fn a_mistake_in_the_dockerfile_names_its_place(node: &Node) {
+    let tree = Tree::new(&[("a", "one")]);
+
+    let answer = build(node, start("FROM scratch\nCOPPY a /\n", &tree), &tree).await;
+    let refusal = refused(answer, Code::InvalidArgument, "FAULT_DOCKERFILE_INVALID");
+    let refusal = refusal.fact("file", "Dockerfile").fact("line", "2").fact("column", "1").fact("suggestion", "COPY");
+    assert!(refusal.metadata["excerpt"].contains("COPPY a /") && refusal.metadata["excerpt"].contains('^'));
+
+    let answer = build(node, start("FROM scratch\nADD https://example.org/x /\n", &tree), &tree).await;
+    refused(answer, Code::InvalidArgument, "FAULT_UNSUPPORTED").fact("line", "2");
+}
+
+async fn what_a_build_lacks_is_named(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one")]);
+
+    let base = build(node, start("# a comment\nFROM nobody/made:this\n", &tree), &tree).await;
+    let refusal = refused(base, Code::NotFound, "FAULT_BASE_IMAGE_NOT_FOUND").fact("line", "2");
+    assert!(refusal.metadata["image"].contains("nobody/made:this"), "{refusal:?}");
+    let source = build(node, start("FROM guest\nCOPY a absent /x/\n", &tree), &tree).await;
+    refused(source, Code::NotFound, "FAULT_SOURCE_NOT_FOUND").fact("line", "2").fact("path", "absent");
+    let ignored = BuildStart { ignore_file: "secret*\n".into(), ..start("FROM guest\nCOPY secret.txt /\n", &tree) };
+    let refusal = refused(build(node, ignored, &tree).await, Code::NotFound, "FAULT_SOURCE_NOT_FOUND");
+    refusal.fact("path", "secret.txt").fact("ignored_by", "secret*");
+}
+
+async fn a_step_that_fails_says_how(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one")]);
+    let dockerfile = "FROM guest\nCOPY a /a\nRUN [\"/guest\", \"exit\", \"7\"]\n";
+
+    let answer = build(node, start(dockerfile, &tree), &tree).await;
+
+    let refusal = refused(answer, Code::FailedPrecondition, "FAULT_STEP_FAILED");
+    let refusal = refusal.fact("exit_code", "7").fact("line", "3").fact("file", "Dockerfile");
+    assert!(refusal.metadata["excerpt"].contains("/guest"), "{refusal:?}");
+    is_empty(node).await;
+}
+
+async fn a_context_that_lies_is_refused(node: &Node) {
+    import_guest(node).await;
+    let dockerfile = "FROM guest\nCOPY . /app/\n";
+    let honest = Tree::new(&[("a", "one"), ("sub/b", "two")]);
+
+    let mut other = Tree::new(&[("a", "one"), ("sub/b", "two")]);
+    let wrong = ContextDirectory::default();
+    other.directories.insert(other.root.clone(), wrong);
+    let answer = build(node, start(dockerfile, &other), &other).await;
+    refused(answer, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+
+    let mut other = Tree::new(&[("a", "three"), ("sub/b", "four")]);
+    other.contents.values_mut().for_each(|bytes| *bytes = Bytes::from_static(b"altered"));
+    let answer = build(node, start(dockerfile, &other), &other).await;
+    refused(answer, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+
+    let (sender, mut events) = begin(node, start(dockerfile, &honest)).await.unwrap();
+    drop(sender);
+    let silent = async {
+        loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    refused(silent.await, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+    build(node, start(dockerfile, &honest), &honest).await.unwrap();
+    is_empty(node).await;
+}
+
+async fn malformed_starts_name_the_field(node: &Node) {
+    let tree = Tree::new(&[("a", "one")]);
+    let good = || start("FROM scratch\nCOPY a /\n", &tree);
+
+    malformed(build(node, BuildStart { names: vec!["UPPER".into()], ..good() }, &tree).await, "names");
+    malformed(build(node, BuildStart { network: 77, ..good() }, &tree).await, "network");
+    let latin = Bytes::from_static(b"FROM \xff");
+    malformed(build(node, BuildStart { dockerfile: latin, ..good() }, &tree).await, "dockerfile");
+    let short = Bytes::from_static(b"short");
+    malformed(build(node, BuildStart { context_root: short, ..good() }, &tree).await, "context_root");
+    let mut client = BuildServiceClient::new(node.channel("builder"));
+    let content = build_request::Event::Content(ContextContent::default());
+    malformed(client.build(tokio_stream::once(event(content))).await, "start");
+}
+
+async fn a_build_that_is_dropped_leaves_nothing(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one")]);
+    let dockerfile =
+        "FROM guest\nCOPY a /a\nRUN [\"/guest\", \"then\", \"echo\", \"begun\", \"+\", \"sleep\", \"300\"]\n";
+    let (sender, mut events) = begin(node, start(dockerfile, &tree)).await.unwrap();
+    loop {
+        match events.message().await.unwrap().unwrap().event.unwrap() {
+            Event::NeedDirectories(_) => {
+                let directories = tree.directories.values().cloned().collect();
+                let answer = build_request::Event::Directories(ContextDirectories { directories });
+                sender.send(event(answer)).await.unwrap();
+            }
+            Event::NeedContents(need) => {
+                let chunk = Bytes::from_static(b"one");
+                let content = ContextContent { blake3: need.blake3[0].clone(), chunk, last: true };
+                sender.send(event(build_request::Event::Content(content))).await.unwrap();
+            }
+            Event::Output(_) => break,
+            _ => {}
+        }
+    }
+
+    drop((sender, events));
+
+    is_empty(node).await;
+}
+
+/// No container, snapshot or lease is left.
+async fn is_empty(node: &Node) {
+    let mut containers = ContainerServiceClient::new(node.channel("runtime"));
+    let all = ListContainersRequest { all: true, ..Default::default() };
+    eventually("no container is left", async || {
+        containers.list_containers(all.clone()).await.unwrap().into_inner().containers.is_empty()
+    })
+    .await;
+    let mut snapshots = SnapshotServiceClient::new(node.channel("store"));
+    eventually("no snapshot is left", async || {
+        snapshots.list_snapshots(ListSnapshotsRequest::default()).await.unwrap().into_inner().snapshots.is_empty()
+    })
+    .await;
+    let mut leases = LeaseServiceClient::new(node.channel("store"));
+    eventually("no lease is left", async || {
+        let leases = leases.list_leases(ListLeasesRequest::default()).await.unwrap().into_inner().leases;
+        leases.iter().all(|lease| !lease.holder.starts_with("build"))
+    })
+    .await;
+}
