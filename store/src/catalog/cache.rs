@@ -3,7 +3,7 @@
 use rusqlite::{Row, Transaction, params};
 use strata_types::{LayerId, LeaseId};
 
-use super::{Catalog, Durability, Held, PROJECT, layers, leases, now};
+use super::{Catalog, Durability, Held, PROJECT, layers, leases};
 use crate::{Error, Result};
 
 /// What a build step made.
@@ -90,7 +90,7 @@ impl Catalog {
                     record.family,
                     record.layer.as_ref().map(LayerId::as_str),
                     record.description,
-                    now()
+                    record.created
                 ])?;
             Ok(())
         })

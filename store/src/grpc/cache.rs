@@ -8,7 +8,7 @@ use strata_types::LayerId;
 use tonic::{Request, Response, Status};
 
 use super::{Service, lease_id, status, timestamp};
-use crate::catalog::CacheRecord;
+use crate::catalog::{self, CacheRecord};
 use crate::{Error, Result};
 
 /// Longest description that is kept, in bytes.
@@ -42,7 +42,10 @@ fn record(message: Message) -> Result<CacheRecord> {
     };
     let mut description = message.description;
     description.truncate(description.floor_char_boundary(DESCRIPTION));
-    Ok(CacheRecord { key: message.key, family: message.family, layer, description, created: 0 })
+    let created = message
+        .created_at
+        .map_or_else(catalog::now, |at| at.seconds.saturating_mul(1000) + i64::from(at.nanos) / 1_000_000);
+    Ok(CacheRecord { key: message.key, family: message.family, layer, description, created })
 }
 
 #[tonic::async_trait]
