@@ -120,6 +120,10 @@ impl Contents {
     /// Says which contents are missing; the others are held by the lease from now on.
     pub fn missing(&self, lease: &str, wanted: &[blake3::Hash]) -> Result<Missing> {
         let mut result = Missing::default();
+        // No layer holds a place for nothing, and nobody has to send it.
+        if wanted.contains(&blake3::hash(b"")) {
+            self.put(lease, b"")?;
+        }
         let mut state = lock(&self.state);
         let State { staged, held } = &mut *state;
         let held = held.entry(lease.to_owned()).or_default();

@@ -46,6 +46,18 @@ pub fn routes(store: Arc<Store>) -> Routes {
     routes.routes()
 }
 
+impl Service {
+    /// Does work to its end though its client may leave: its stream fails then, and what it began is undone.
+    /// Left to the server, the work would be dropped wherever it stands.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let ended = self.store.drain.spawn(work).await;
+        ended.unwrap_or_else(|_| Err(Status::internal("the work on this request panicked")))
+    }
+}
+
 /// The status of an error.
 pub(crate) fn status(error: Error) -> Status {
     // The client's own words travel back as they came.

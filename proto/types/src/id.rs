@@ -82,8 +82,7 @@ text_id! {
 }
 text_id! {
     /// Id of a lease, chosen by the store or by whoever takes it.
-    LeaseId, "lease id", is_key,
-    "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
+    LeaseId, "lease id", is_lease, "it must be 1 to 64 characters a-z, 0-9 or \"-\""
 }
 text_id! {
     /// Id of a layer within its node: the name of a directory, short because mount options hold many of them.
@@ -117,6 +116,10 @@ fn is_container_name(text: &str) -> bool {
 
 fn is_key(text: &str) -> bool {
     text.len() <= 128 && starts_and_goes_on(text, b"_.-")
+}
+
+fn is_lease(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn is_layer_id(text: &str) -> bool {

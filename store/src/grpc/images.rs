@@ -88,9 +88,20 @@ impl Service {
             Err(source) => Err(Error::StreamEnded { source: Box::new(source) }),
         });
         let archive = strata_rpc::chunks::to_read(chunks);
-        let image =
-            image::import(&self.store, Import { name, message, config_json: config_json.to_vec() }, archive).await?;
+        let what = Import { name, message, config_json: config_json.to_vec() };
+        let image = image::import(&self.store, what, archive).await.map_err(of_the_stream)?;
         self.whole(image).await
+    }
+}
+
+/// What ended the stream of an archive early, where that is why the archive could not be read.
+fn of_the_stream(error: Error) -> Error {
+    match error {
+        Error::Archive { source: strata_archive::Error::Read { source } } => match source.downcast::<Error>() {
+            Ok(error) => error,
+            Err(source) => Error::Archive { source: strata_archive::Error::Read { source } },
+        },
+        error => error,
     }
 }
 
@@ -119,7 +130,8 @@ impl ImageService for Service {
         &self,
         request: Request<Streaming<ImportImageRequest>>,
     ) -> Result<Response<ImportImageResponse>, Status> {
-        let image = self.import_image(request.into_inner()).await.map_err(status)?;
+        let (this, parts) = (self.clone(), request.into_inner());
+        let image = self.to_the_end(async move { this.import_image(parts).await.map_err(status) }).await?;
         Ok(Response::new(ImportImageResponse { image: Some(image) }))
     }
 

@@ -20,6 +20,9 @@ use crate::{Error, Result, Store, layer};
 /// Entries in one message of a listing.
 const LISTED_AT_ONCE: usize = 1024;
 
+/// Most entries in one message of a tree.
+const MOST_ENTRIES: usize = 4096;
+
 /// Largest file that is read when the request does not say.
 const DEFAULT_MAX_BYTES: u64 = 10 << 20;
 
@@ -48,7 +51,8 @@ impl proto::layer_service_server::LayerService for Service {
             Some(proto::write_tree_request::Part::Header(header)) => header,
             _ => return Err(status(Error::invalid("header", "it must come first"))),
         };
-        let row = self.write_entries(header, messages).await?;
+        let this = self.clone();
+        let row = self.to_the_end(async move { this.write_entries(header, messages).await }).await?;
         Ok(Response::new(proto::WriteTreeResponse { layer: Some(to_proto(&row)) }))
     }
 
@@ -186,6 +190,9 @@ async fn read_entries(store: &Arc<Store>, message: proto::WriteTreeRequest) -> R
     let Some(proto::write_tree_request::Part::Entries(message)) = message.part else {
         return Err(Error::invalid("entries", "entries must follow the header"));
     };
+    if message.entries.len() > MOST_ENTRIES {
+        return Err(Error::invalid("entries", format!("more than {MOST_ENTRIES} in one message")));
+    }
     let mut entries = Vec::with_capacity(message.entries.len());
     for entry in message.entries {
         entries.push(read_entry(store, entry).await?);
