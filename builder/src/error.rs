@@ -169,6 +169,9 @@ impl strata_rpc::fault::Fault for Error {
             put("line", diagnostic.line.to_string());
             put("column", diagnostic.column.to_string());
             put("excerpt", diagnostic.render());
+            if let Some(suggestion) = &diagnostic.suggestion {
+                put("suggestion", suggestion.clone());
+            }
         }
         match self {
             Error::BaseImage { image, .. } => put("image", image.clone()),
@@ -179,9 +182,30 @@ impl strata_rpc::fault::Fault for Error {
                 }
             }
             Error::Step { exit_code, .. } => put("exit_code", exit_code.to_string()),
-            Error::Peer { peer, .. } => put("peer", (*peer).to_owned()),
+            Error::Peer { peer, status, .. } => {
+                put("peer", (*peer).to_owned());
+                if let Some(reason) = strata_rpc::reason_of(status) {
+                    put("reason", reason);
+                }
+            }
+            Error::StepRefused { source, .. } => pairs.extend(source.metadata()),
             _ => {}
         }
         pairs
+    }
+
+    fn field(&self) -> Option<(String, String)> {
+        match self {
+            Error::Invalid { field, problem } => Some(((*field).to_owned(), problem.clone())),
+            _ => None,
+        }
+    }
+
+    fn resource(&self) -> Option<(String, String)> {
+        match self {
+            Error::BaseImage { image, .. } => Some(("image".to_owned(), image.clone())),
+            Error::Source { path, .. } => Some(("path".to_owned(), path.clone())),
+            _ => None,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The conversation with the client of one build: directories and contents that the builder asks for.
 //! What arrives is checked against its digest before anybody sees it; a client can only fail its own build.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
@@ -67,6 +67,7 @@ pub struct Session {
     cache: Arc<DirectoryCache>,
     asks: mpsc::Sender<Ask>,
     arrived: Notify,
+    asked: Mutex<HashSet<Blake3>>,
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<FromClient>>,
     contents_in: mpsc::Sender<FromClient>,
@@ -80,6 +81,7 @@ impl Session {
             cache,
             asks,
             arrived: Notify::new(),
+            asked: Mutex::default(),
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
             contents_in,
@@ -92,6 +94,11 @@ impl Session {
             FromClient::Directories(encodings) => {
                 for encoding in encodings {
                     let digest = *blake3::hash(&encoding).as_bytes();
+                    // What was asked for and does not come would be waited for for ever.
+                    if !self.asked.lock().expect("no holder of this lock panics").contains(&digest) {
+                        let problem = "a directory came that was not asked for".to_owned();
+                        return Err(Error::Context { problem });
+                    }
                     self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
                 }
                 self.arrived.notify_waiters();
@@ -122,6 +129,7 @@ impl Session {
     pub async fn directories(&self, digests: &[Blake3]) -> Result<Vec<Arc<Directory>>, Error> {
         let missing: Vec<Blake3> = digests.iter().filter(|d| self.cache.get(d).is_none()).copied().collect();
         if !missing.is_empty() {
+            self.asked.lock().expect("no holder of this lock panics").extend(&missing);
             self.ask(Ask::Directories(missing)).await?;
         }
         loop {
@@ -143,9 +151,20 @@ impl Session {
         let mut left = wanted.len();
         self.ask(Ask::Contents(wanted)).await?;
         while left > 0 {
-            let part = tokio::select! {
-                part = receiver.recv() => part,
-                () = self.arrived.notified() => { self.check_open()?; continue }
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            // What came before the end still counts.
+            let part = match receiver.try_recv() {
+                Ok(part) => Some(part),
+                Err(_) => {
+                    self.check_open()?;
+                    tokio::select! {
+                        biased;
+                        part = receiver.recv() => part,
+                        () = arrived => continue,
+                    }
+                }
             };
             let Some(part) = part else { return Err(Error::Context { problem: "the client is gone".to_owned() }) };
             if matches!(part, FromClient::Content { is_last: true, .. }) {

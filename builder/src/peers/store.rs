@@ -294,7 +294,12 @@ impl Store {
         let put = client.put_contents(ReceiverStream::new(receiver));
         // A refusal ends the feed too: its channel closes.
         let (_, answer) = tokio::join!(feed, put);
-        answer.map_err(|status| Error::peer("store", "take in the build context", status))?;
+        answer.map_err(|status| match strata_rpc::reason_of(&status).as_deref() {
+            Some("FAULT_DIGEST_MISMATCH" | "FAULT_INVALID_ARGUMENT") => {
+                Error::Context { problem: format!("a content is not what it should be: {}", status.message()) }
+            }
+            _ => Error::peer("store", "take in the build context", status),
+        })?;
         Ok(())
     }
 

@@ -489,7 +489,8 @@ async fn fetch(build: &Build, wanted: HashMap<Blake3, u64>) -> Result<(), Error>
     let ask = build.session.contents(missing, sender);
     let put = build.store.put_contents(receiver, wanted, &build.lease);
     let (asked, stored) = tokio::join!(ask, put);
-    stored.and(asked)
+    // A client that broke off is why the store got less than it was told.
+    asked.and(stored)
 }
 
 /// ADD: files that are archives give their entries.
