@@ -313,10 +313,20 @@ where
     let root = std::path::absolute(&root).map_err(|source| Error::Root { root, source })?;
     // A predecessor may still be draining; whoever starts by hand wants to be told at once.
     let patience = if on_demand { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
-    let _fence = fence(&root, patience).await?;
     let config = args.config.clone();
     let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };
-    let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
+    let begun = async {
+        let fence = fence(&context.root, patience).await?;
+        let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
+        Ok::<_, Error>((fence, routes))
+    };
+    let (_fence, routes) = match begun.await {
+        Ok(begun) => begun,
+        Err(err) => {
+            server.bound.take_away();
+            return Err(err);
+        }
+    };
     tracing::info!(service = name, endpoint = %server.endpoint(), "serving");
     server.serve(routes, descriptor_set).await
 }

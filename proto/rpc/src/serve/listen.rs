@@ -101,6 +101,18 @@ impl Bound {
         matches!(self, Self::Tcp { .. })
     }
 
+    /// Removes the socket of a service that never served, unless the path is somebody else's by now.
+    pub fn take_away(&self) {
+        if let Self::Unix { path, inode, .. } = self
+            && inode.is_some()
+            && let Ok(_lock) = socket::lock(path)
+            && socket::inode(path) == *inode
+        {
+            // It is stale then, which the next service sees.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Self::Unix { path, .. } => Endpoint::Unix(path.clone()),
