@@ -109,6 +109,16 @@ impl Error {
         Error::Peer { peer, action, status: Box::new(status) }
     }
 
+    /// Exit code and cause, when the runtime could not start the program of a step.
+    pub fn not_started(&self) -> Option<(u32, String)> {
+        let Error::Peer { status, .. } = self else { return None };
+        if strata_rpc::reason_of(status).as_deref() != Some("FAULT_START_FAILED") {
+            return None;
+        }
+        let exit_code = strata_rpc::fault::metadata_of(status).get("exit_code")?.parse().ok()?;
+        Some((exit_code, status.message().to_owned()))
+    }
+
     /// Where in the Dockerfile it happened.
     pub fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {

@@ -259,13 +259,17 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
     }
     let context_root = match start.context_root.is_empty() {
         true => None,
-        false => Some(context::digest(&start.context_root)?),
+        false => Some(
+            context::digest(&start.context_root)
+                .map_err(|_| Error::Invalid { field: "context_root", problem: "it is not 32 bytes long".to_owned() })?,
+        ),
     };
     Ok(solve::Request {
         names: start.names,
         dockerfile: text(&start.dockerfile, "dockerfile")?,
         dockerfile_name: start.dockerfile_name,
         ignore_file: text(&start.ignore_file, "ignore_file")?,
+        ignore_file_name: start.ignore_file_name,
         context_root,
         target: start.target,
         build_args: start.build_args.into_iter().collect(),

@@ -32,6 +32,8 @@ pub struct Request {
     pub dockerfile_name: String,
     /// Text of the ignore file.
     pub ignore_file: String,
+    /// Its name, for messages.
+    pub ignore_file_name: String,
     /// Root of the context. `None`: there is no context.
     pub context_root: Option<Blake3>,
     /// Stage to build; empty: the last.

@@ -120,7 +120,7 @@ impl Container {
 
     /// Its monitor, if its process runs.
     pub fn running_monitor(&self) -> Result<Arc<Monitor>, Error> {
-        let not_running = || Error::NotRunning { id: self.id.to_string() };
+        let not_running = || Error::NotRunning { name: self.name.to_string() };
         if !self.is_running() {
             return Err(not_running());
         }

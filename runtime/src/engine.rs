@@ -177,7 +177,7 @@ impl Engine {
         whole("removing the container", async move {
             if container.is_running() {
                 if !force {
-                    return Err(Error::Running { id: container.id.to_string() });
+                    return Err(Error::Running { name: container.name.to_string() });
                 }
                 engine.kill_and_wait(&container).await?;
             }
@@ -190,14 +190,20 @@ impl Engine {
     /// Removes a container that does not run. The caller holds its lifecycle.
     async fn delete_stopped(&self, container: &Container) -> Result<(), Error> {
         if container.is_running() {
-            return Err(Error::Running { id: container.id.to_string() });
+            return Err(Error::Running { name: container.name.to_string() });
         }
         if matches!(*container.phases().borrow(), Phase::Gone(_)) {
             return Ok(());
         }
         let exit = container.record().exit;
         let record = container.change(|record| record.state = State::Removing);
-        self.write(record.clone()).await?;
+        match self.write(record.clone()).await {
+            // A full disk must not keep what would make room. After a crash from here on it is removed once more.
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(container = %container.id, %error, "removing a container without a note of it");
+            }
+            written => written?,
+        }
         self.erase(&record).await?;
         self.forget(container, exit);
         self.events.tell(Action::Destroy, &container.id, &container.name, None);

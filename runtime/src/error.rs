@@ -47,16 +47,16 @@ pub enum Error {
         id: String,
     },
     /// It does not run.
-    #[error("container {id} is not running")]
+    #[error("container {name} is not running")]
     NotRunning {
-        /// Id of the container.
-        id: String,
+        /// Name of the container, or its id.
+        name: String,
     },
     /// It runs.
-    #[error("container {id} is running: stop it first, or use force")]
+    #[error("container {name} is running: stop it first, or use force")]
     Running {
-        /// Id of the container.
-        id: String,
+        /// Name of the container, or its id.
+        name: String,
     },
     /// It is being removed.
     #[error("container {id} is being removed")]
@@ -209,6 +209,12 @@ impl Error {
         Self::Io { verb, path: path.into(), source: source.into() }
     }
 
+    /// It failed because no space is left.
+    pub fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+
     /// A malformed field.
     pub fn argument(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Argument { field: field.into(), problem: problem.into() }
@@ -245,6 +251,7 @@ impl strata_rpc::Fault for Error {
             Self::StopPending { .. } => Code::DeadlineExceeded,
             Self::Unsupported { .. } => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
+            Self::Io { .. } if self.is_disk_full() => Code::ResourceExhausted,
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -272,6 +279,7 @@ impl strata_rpc::Fault for Error {
             Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
             Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
+            Self::Io { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }

@@ -241,7 +241,7 @@ impl Monitor {
         if self.init.signal(number) {
             return Ok(());
         }
-        let not_running = || Error::NotRunning { id: self.id.clone() };
+        let not_running = || Error::NotRunning { name: self.id.clone() };
         if number < 32 {
             return Err(not_running());
         }
@@ -261,7 +261,7 @@ impl Monitor {
         let (reader, mut writer) = match UnixStream::connect(&self.control).await {
             Ok(stream) => stream.into_split(),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Err(Error::NotRunning { id: self.id.clone() });
+                return Err(Error::NotRunning { name: self.id.clone() });
             }
             Err(error) => return Err(broken(error)),
         };
@@ -270,7 +270,7 @@ impl Monitor {
         let mut frames = Frames::new(reader);
         match frames.next().await.map_err(broken)? {
             Some(Frame::State { .. }) => {}
-            _ => return Err(Error::NotRunning { id: self.id.clone() }),
+            _ => return Err(Error::NotRunning { name: self.id.clone() }),
         }
         if let Some(size) = wish.size {
             writer.write_all(&frame_of(Input::Resize(size)).encode()).await.map_err(broken)?;

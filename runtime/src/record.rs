@@ -171,7 +171,11 @@ impl Records {
         let bytes = serialize(record);
         let opened = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temp);
         let mut file = opened.map_err(|e| Error::io("open", &temp, e))?;
-        file.write_all(&bytes).map_err(|e| Error::io("write", &temp, e))?;
+        if let Err(error) = file.write_all(&bytes) {
+            // The record before this one stays; half of a new one would only take space.
+            let _ = fs::remove_file(&temp);
+            return Err(Error::io("write", &temp, error));
+        }
         if durability == Durability::Synced {
             file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
         }

@@ -90,7 +90,14 @@ async fn unpack(
         make_directory(&directory)?;
         let root = open_directory(&directory)?;
         let (_, tar) = strata_archive::decompress_ahead(reader).map_err(|source| Error::Archive { source })?;
-        strata_archive::apply(tar, root.as_fd(), &ApplyOptions::default()).map_err(|source| Error::Archive { source })
+        let applied = strata_archive::apply(tar, root.as_fd(), &ApplyOptions::default());
+        match applied.map_err(|source| Error::Archive { source })? {
+            // Even an archive of nothing has its end marks; no bytes at all are a lost one.
+            applied if applied.tar_size == 0 => {
+                Err(Error::Archive { source: strata_archive::Error::Truncated { offset: 0 } })
+            }
+            applied => Ok(applied),
+        }
     })
     .await?;
     let diff_id = describe::diff_id(id, &applied)?;

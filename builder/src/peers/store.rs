@@ -265,7 +265,10 @@ impl Store {
     ) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel(16);
         let lease = lease.to_owned();
-        let feed = async move {
+        // Set when the client sends what is not the content asked for; what the store says then is a consequence.
+        let mut lie = None;
+        let feed = async {
+            let sender = sender;
             let mut batch = Batch { lease, contents: Vec::new(), bytes: 0 };
             let mut current: Option<(Blake3, Vec<u8>)> = None;
             while let Some(FromClient::Content { blake3, chunk, is_last }) = parts.recv().await {
@@ -280,11 +283,20 @@ impl Store {
                     }
                 }
                 match &mut current {
+                    Some((digest, bytes)) if bytes.len() + chunk.len() > SMALL => {
+                        lie = Some(*digest);
+                        return Err(Closed);
+                    }
                     Some((_, bytes)) => bytes.extend_from_slice(&chunk),
                     None if chunk.is_empty() => {}
                     None => send(&sender, pb::put_contents_request::Part::Chunk(chunk)).await?,
                 }
-                if is_last && let Some((_, bytes)) = current.take() {
+                if is_last && let Some((digest, bytes)) = current.take() {
+                    // The store hashes small contents on arrival, whatever they are.
+                    if *blake3::hash(&bytes).as_bytes() != digest {
+                        lie = Some(digest);
+                        return Err(Closed);
+                    }
                     batch.add(bytes, &sender).await?;
                 }
             }
@@ -294,6 +306,10 @@ impl Store {
         let put = client.put_contents(ReceiverStream::new(receiver));
         // A refusal ends the feed too: its channel closes.
         let (_, answer) = tokio::join!(feed, put);
+        if let Some(digest) = lie {
+            let problem = format!("content {} is not what it should be", hex::encode(digest));
+            return Err(Error::Context { problem });
+        }
         answer.map_err(|status| match strata_rpc::reason_of(&status).as_deref() {
             Some("FAULT_DIGEST_MISMATCH" | "FAULT_INVALID_ARGUMENT") => {
                 Error::Context { problem: format!("a content is not what it should be: {}", status.message()) }

@@ -319,7 +319,10 @@ fn missing(build: &Build, source: &str, span: Span) -> Error {
     let diagnostic = match &pattern {
         Some(pattern) => build.file.diagnostic(
             span,
-            format!("{source:?} is excluded from the build context by the ignore file's {pattern:?}"),
+            format!(
+                "{source:?} is excluded from the build context by {pattern:?} in {}",
+                build.request.ignore_file_name
+            ),
         ),
         None => build.file.diagnostic(span, format!("{source:?} is not in the build context")),
     };

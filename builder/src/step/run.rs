@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use super::{Keyed, family, through_cache};
 use crate::error::Error;
-use crate::image::quoted;
 use crate::key::Key;
 use crate::peers::{Network, Output, RunStep};
 use crate::progress::{Event, Running};
@@ -27,7 +26,7 @@ pub async fn perform(
     let config = &work.draft.config.config;
     let visible = work.scope.visible_args(config);
     let pairs: Vec<String> = visible.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let created_by = history(&pairs, &args, run);
+    let created_by = history(&pairs, &args);
     let mut env = config.env.clone();
     env.extend(pairs.iter().cloned());
     let cwd = work.draft.working_directory();
@@ -88,15 +87,12 @@ fn command(work: &StageWork, run: &Run) -> (Vec<String>, Option<(String, Vec<u8>
 }
 
 /// The history entry: `RUN |1 A=b /bin/sh -c make # buildkit`.
-fn history(pairs: &[String], args: &[String], run: &Run) -> String {
+fn history(pairs: &[String], args: &[String]) -> String {
     let mut text = String::from("RUN ");
     if !pairs.is_empty() {
         text.push_str(&format!("|{} {} ", pairs.len(), pairs.join(" ")));
     }
-    match run.script() {
-        Script::Exec(_) if args.is_empty() => text.push_str(&quoted(args)),
-        _ => text.push_str(&args.join(" ")),
-    }
+    text.push_str(&args.join(" "));
     text.push_str(" # buildkit");
     text
 }
@@ -134,7 +130,14 @@ async fn run_and_commit(
         }
     };
     let (finished, ()) = tokio::join!(build.runtime.run(step, sender), tell);
-    let finished = finished?;
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => {
+            let Some((exit_code, why)) = error.not_started() else { return Err(error) };
+            let text = format!("{why}: exit code {exit_code}");
+            return Err(Error::Step { exit_code, diagnostic: build.at(instruction.name_span, text) });
+        }
+    };
     match finished.code {
         Some(0) => build.store.commit(&key, finished.stubs, &build.lease).await,
         code => {
