@@ -41,7 +41,7 @@ struct Options {
     /// Rounds of each measure; slow ones stop when their time is used up, after three at least
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Measure only these (run, exec, steps, cached, changed, memory); may be repeated
+    /// Measure only these (run, exec, cached, changed, steps, memory); may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
     /// Measure only these engines (ctl, strata-oci, docker, podman, buildah, crun, runc); may be repeated
