@@ -64,7 +64,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let call = Call::begin(&mut request);
-        let future = self.inner.call(request);
+        let future = self.inner.call(request.map(|inner| Body::new(WholeBody { inner })));
         Box::pin(async move {
             let mut response = future.await?;
             response.headers_mut().insert(REQUEST_ID, call.id.clone());
@@ -133,6 +133,41 @@ fn new_id() -> http::HeaderValue {
     });
     let text = format!("{:08x}-{:x}", *began as u32, COUNT.fetch_add(1, Ordering::Relaxed));
     http::HeaderValue::try_from(text).unwrap_or(http::HeaderValue::from_static("none"))
+}
+
+/// A body that ends only where its sender ended it.
+///
+/// To hyper and tonic a stream that the client reset with CANCEL ends like any other; half an upload must not pass for a whole.
+struct WholeBody {
+    inner: Body,
+}
+
+impl HttpBody for WholeBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let is_broken_off = match &frame {
+            None => !self.inner.is_end_stream(),
+            Some(Err(status)) => status.code() == Code::Cancelled,
+            Some(Ok(_)) => false,
+        };
+        if is_broken_off {
+            self.inner = Body::empty();
+            // Not "cancelled", which tonic takes for the end of the request's stream.
+            return Poll::Ready(Some(Err(tonic::Status::aborted("the client broke the request off"))));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
 }
 
 /// A body whose trailers tell how the request ended.

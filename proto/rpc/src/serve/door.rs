@@ -42,12 +42,28 @@ pub(super) async fn serve(
     drain: Drain,
     bye: impl Future<Output = ()>,
 ) -> Result<Stopped, Error> {
-    let failed = |source| Error::Serve { source };
-    // Accepting ends when the keeper drops its sender, not before: until then it admits who waits.
-    let never = async {
+    // Polled first, so that it is said before the last connection ends.
+    let beside = async {
         bye.await;
         std::future::pending().await
     };
+    tokio::select! {
+        biased;
+        never = beside => never,
+        stopped = admit_all(bound, router, idle_timeout, idle, drain) => stopped,
+    }
+}
+
+async fn admit_all(
+    bound: Bound,
+    router: Router<Layers>,
+    idle_timeout: Option<Duration>,
+    idle: Idle,
+    drain: Drain,
+) -> Result<Stopped, Error> {
+    let failed = |source| Error::Serve { source };
+    // Accepting ends when the keeper drops its sender, not before: until then it admits who waits.
+    let never = std::future::pending();
     match bound {
         Bound::Unix { listener, path, inode } => {
             let (sender, receiver) = mpsc::channel(16);
