@@ -161,7 +161,7 @@ async fn a_context_is_asked_for_once_and_becomes_an_image(node: &Node) {
     let (first, said) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
     let (second, again) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
 
-    assert_eq!((said.asked_directories, said.asked_contents), (2, 3), "{said:?}");
+    assert_eq!((said.asked_directories, said.asked_contents), (2, 2), "{said:?}");
     assert_eq!((again.asked_directories, again.asked_contents), (0, 0), "{again:?}");
     assert_eq!(first.image_id, second.image_id);
     assert_eq!(second.names, ["docker.io/library/made:latest"]);
@@ -199,7 +199,8 @@ async fn a_mistake_in_the_dockerfile_names_its_place(node: &Node) {
 
     let answer = build(node, start("FROM scratch\nCOPPY a /\n", &tree), &tree).await;
     let refusal = refused(answer, Code::InvalidArgument, "FAULT_DOCKERFILE_INVALID");
-    let refusal = refusal.fact("file", "Dockerfile").fact("line", "2").fact("column", "1").fact("suggestion", "COPY");
+    let refusal = refusal.fact("file", "Dockerfile").fact("line", "2").fact("column", "1");
+    assert!(refusal.metadata["suggestion"].contains("COPY"), "{refusal:?}");
     assert!(refusal.metadata["excerpt"].contains("COPPY a /") && refusal.metadata["excerpt"].contains('^'));
 
     let answer = build(node, start("FROM scratch\nADD https://example.org/x /\n", &tree), &tree).await;

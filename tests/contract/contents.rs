@@ -69,7 +69,7 @@ async fn what_was_put_is_missing_no_more(node: &Node) {
     let lease = hold(node.channel("store")).await;
     let large: Vec<u8> = (0..600_000).map(|n| (n % 253) as u8).collect();
     let wanted: [&[u8]; 4] = [b"one", b"two", b"", &large];
-    assert_eq!(missing(node, &lease.id, &wanted).await, [0, 1, 2, 3]);
+    assert_eq!(missing(node, &lease.id, &wanted).await, [0, 1, 3], "nobody has to send nothing");
 
     let mut messages = vec![small(&lease.id, &[b"two", b""]), header("", &large)];
     messages.extend(large.chunks(262_144).map(|part| chunk(part.to_vec())));

@@ -128,7 +128,10 @@ fn a_service_that_is_told_to_stop_ends_what_it_has_begun() {
     for transport in [Transport::Unix, Transport::Tcp] {
         let mut node = Node::start(transport, STORE);
         block_on(async {
-            let lease = hold(node.channel("store")).await;
+            let request = HoldLeaseRequest { holder: "an upload".into(), grace: None };
+            let mut client = LeaseServiceClient::new(node.channel("store"));
+            let mut held = client.hold_lease(request).await.unwrap().into_inner();
+            let lease = held.message().await.unwrap().unwrap().lease.unwrap();
             let (sender, receiver) = mpsc::channel(4);
             let header = PutBlobHeader { expected_digest: None, lease_id: lease.id.clone() };
             sender.send(PutBlobRequest { part: Some(Part::Header(header)) }).await.unwrap();
@@ -150,7 +153,6 @@ fn a_service_that_is_told_to_stop_ends_what_it_has_begun() {
 
             let blob = upload.await.unwrap().unwrap().into_inner().blob.unwrap();
             assert_eq!(blob.size_bytes, 16, "{transport:?}");
-            drop(lease);
         });
 
         node.ended("store").ok();

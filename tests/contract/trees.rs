@@ -193,7 +193,7 @@ async fn cache_records_hold_their_layers(node: &Node) {
         layer_id: layer.clone(),
         description: "COPY . .".into(),
         family: key("f"),
-        created_at: None,
+        created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
     };
     client.put_cache_record(PutCacheRecordRequest { record: Some(record.clone()) }).await.unwrap();
     drop(lease);
@@ -201,7 +201,7 @@ async fn cache_records_hold_their_layers(node: &Node) {
     let get = |letter: &str| GetCacheRecordRequest { key: key(letter), family: key("f"), lease_id: other.id.clone() };
 
     let hit = client.get_cache_record(get("a")).await.unwrap().into_inner();
-    assert_eq!(hit.record.map(|found| found.layer_id), Some(layer.clone()));
+    assert_eq!(hit.record, Some(record), "also when it was made: a cached build makes the same image");
     assert_eq!(hit.previous, None);
     describe(node, &layer).await.unwrap();
     let miss = client.get_cache_record(get("b")).await.unwrap().into_inner();
