@@ -37,10 +37,13 @@ pub enum Ask {
     Contents(Vec<Blake3>),
 }
 
+/// Directories by digest, and the digests by age.
+type Known = (HashMap<Blake3, Arc<Directory>>, VecDeque<Blake3>);
+
 /// Directories seen in any build, oldest forgotten first.
 #[derive(Debug, Default)]
 pub struct DirectoryCache {
-    inner: Mutex<(HashMap<Blake3, Arc<Directory>>, VecDeque<Blake3>)>,
+    inner: Mutex<Known>,
 }
 
 impl DirectoryCache {

@@ -99,7 +99,7 @@ async fn what_was_written_becomes_a_layer(node: &Node) {
     assert!((1..=8).contains(&layer.id.len()), "{layer:?}");
     assert!(list(node).await.is_empty());
     refused(client.commit_snapshot(commit()).await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND");
-    let found = crate::trees::read_file(node, &[layer.id.clone()], "/new", 0).await.unwrap();
+    let found = crate::trees::read_file(node, std::slice::from_ref(&layer.id), "/new", 0).await.unwrap();
     assert_eq!(found, b"written");
     let described = crate::trees::describe(node, &layer.id).await.unwrap();
     assert!(described.diff_id.starts_with("sha256:") && described.size_bytes == 7, "{described:?}");
