@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use crate::{
     Outcome,
     engine::{Cache, Engine, GUEST, IMAGE, Task},
-    memory,
+    memory::{self, Part},
     report::{Cell, Report, Samples, Unit},
     work::{CHANGED, STEPS, Work},
 };
@@ -168,11 +168,17 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
 /// Looks whether the work was done, and puts things away.
 fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
     let says = |image: &str, path: &str, wanted: &str| {
-        let Some(done) = engine.perform(Task::Run(image, &["read", path])) else { return Ok(()) };
-        if done?.stdout.trim_end() == wanted.trim_end() {
-            return Ok(());
+        let mut said = String::new();
+        // Under load, attaching to what ends at once has lost its output: podman did once. A wrong image stays wrong.
+        for _ in 0..3 {
+            let Some(done) = engine.perform(Task::Run(image, &["read", path])) else { return Ok(()) };
+            said = done?.stdout;
+            if said.trim_end() == wanted.trim_end() {
+                return Ok(());
+            }
         }
-        Err(format!("{path} of the built image {image} is wrong").into())
+        said.truncate(said.floor_char_boundary(80));
+        Err(format!("{path} of the built image {image} is wrong: {said:?}").into())
     };
     match measure {
         Measure::Exec => engine.perform(Task::Remove(NAME)).map_or(Ok(()), |done| done.map(drop)),
@@ -185,9 +191,9 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
     }
 }
 
-/// Two rows: the services with nothing to do, and what each container costs beside its own process.
+/// The services with nothing to do, after all the work that was asked for; and what each container costs beside its own process.
 fn memory_of(engines: &mut Engines, report: &mut Report) -> Outcome<()> {
-    let (mut idle, mut each) = (BTreeMap::new(), BTreeMap::new());
+    let (mut idle, mut heap, mut each) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for engine in engines.iter() {
         crate::go_on()?;
         // Starts services that stopped for want of work.
@@ -197,11 +203,14 @@ fn memory_of(engines: &mut Engines, report: &mut Report) -> Outcome<()> {
         }
         thread::sleep(QUIET);
         let services = engine.services();
-        let sum = Samples::of(memory::pss(services.iter().copied()) as f64 / 1_048_576.0);
-        idle.insert(engine.name().to_owned(), if services.is_empty() { Cell::Absent } else { Cell::Samples(sum) });
+        for (cells, part) in [(&mut idle, Part::All), (&mut heap, Part::Anonymous)] {
+            let sum = Samples::of(memory::mebibytes(services.iter().copied(), part));
+            cells.insert(engine.name().to_owned(), if services.is_empty() { Cell::Absent } else { Cell::Samples(sum) });
+        }
         each.insert(engine.name().to_owned(), per_container(engine.as_ref()));
     }
-    report.row("idle services, PSS", Unit::Mebibytes, idle);
+    report.row("idle services after the above, PSS", Unit::Mebibytes, idle);
+    report.row("of that, not of files", Unit::Mebibytes, heap);
     report.row("per container, PSS", Unit::Mebibytes, each);
     Ok(())
 }
@@ -221,7 +230,7 @@ fn per_container(engine: &dyn Engine) -> Cell {
     let mut ends: BTreeSet<i32> = engine.services().into_iter().collect();
     ends.insert(std::process::id() as i32);
     let keepers = memory::keepers(&guests, &ends);
-    let sum = memory::pss(keepers.iter().copied()) as f64 / 1_048_576.0 / CONTAINERS as f64;
+    let sum = memory::mebibytes(keepers.iter().copied(), Part::All) / CONTAINERS as f64;
     if guests.len() != CONTAINERS && cell.is_none() {
         cell = Some(Cell::Failed(format!("{} processes in {CONTAINERS} containers", guests.len())));
     }

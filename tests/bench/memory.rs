@@ -2,12 +2,25 @@
 
 use std::{collections::BTreeSet, fs};
 
-/// Sum of PSS in bytes. A process that has ended counts nothing.
-pub(crate) fn pss(pids: impl IntoIterator<Item = i32>) -> u64 {
+/// What of it is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// Everything
+    All,
+    /// Heaps and stacks: not what is mapped from programs, which other instances share
+    Anonymous,
+}
+
+/// Sum of PSS. A process that has ended counts nothing.
+pub(crate) fn mebibytes(pids: impl IntoIterator<Item = i32>, part: Part) -> f64 {
+    let field = match part {
+        Part::All => "Pss:",
+        Part::Anonymous => "Pss_Anon:",
+    };
     let of = |pid: i32| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
     };
     pids.into_iter().map(of).sum()
 }

@@ -116,10 +116,10 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n| {:<32} | {:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
+            "\n| {:<34} | {:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
             "median", "", "", "min..max", "runs", "ours/peer"
         );
-        let _ = writeln!(text, "|{:-<34}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
+        let _ = writeln!(text, "|{:-<36}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
         let mut notes =
             vec!["ours/peer: of ctl; beside crun and runc of strata-oci, where it can do the same".to_owned()];
         for row in &self.rows {
@@ -144,14 +144,14 @@ impl Report {
                     let runs = samples.0.len();
                     let _ = writeln!(
                         text,
-                        "| {title:<32} | {name:<10} | {median:>11} | {spread:>19} | {runs:>4} | {ratio:>9} |"
+                        "| {title:<34} | {name:<10} | {median:>11} | {spread:>19} | {runs:>4} | {ratio:>9} |"
                     );
                     title = "";
                 }
                 Some(Cell::Failed(reason)) => {
                     let _ = writeln!(
                         text,
-                        "| {title:<32} | {name:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
+                        "| {title:<34} | {name:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
                         "failed", "", "", ""
                     );
                     notes.push(format!("{}, {name}: failed: {reason}", row.title));
