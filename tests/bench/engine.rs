@@ -6,7 +6,10 @@ use std::{
     process::Command,
 };
 
-use crate::{Outcome, room::Done};
+use crate::{
+    Outcome,
+    room::{Done, Room},
+};
 
 mod bundles;
 mod docker;
@@ -86,8 +89,9 @@ fn first_on_path(name: &str) -> Outcome<PathBuf> {
     on_path(name).into_iter().next().ok_or_else(|| format!("no {name} on PATH (`make peers` installs it)").into())
 }
 
-/// First line of what `--version` prints.
-fn version_of(program: &Path) -> Outcome<String> {
-    let output = Command::new(program).arg("--version").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("unknown").to_owned())
+/// First line of what `--version` prints. Asked in the room: crun makes its directory under /run even for that.
+fn version_of(program: &Path, room: &Room) -> Outcome<String> {
+    let mut command = Command::new(program);
+    command.arg("--version");
+    Ok(room.finish(command)?.stdout.lines().next().unwrap_or("unknown").to_owned())
 }

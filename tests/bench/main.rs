@@ -95,7 +95,7 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
     let mut engines: Vec<Box<dyn Engine>> = vec![];
     // Ours comes first: ratios are to it.
     let all: [(&str, Start<'_>); 7] = [
-        ("ctl", Box::new(|| Ok(Box::new(Ours::start(work)?) as Box<dyn Engine>))),
+        ("ctl", Box::new(|| Ok(Box::new(Ours::start(work, &room)?) as Box<dyn Engine>))),
         ("strata-oci", Box::new(|| Ok(Box::new(Bundles::strata_oci(work, &room)?)))),
         ("docker", Box::new(|| Ok(Box::new(Docker::start(work, &room)?)))),
         ("podman", Box::new(|| Ok(Box::new(Podman::start(work, &room)?)))),

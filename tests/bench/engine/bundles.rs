@@ -39,7 +39,7 @@ impl Bundles {
     }
 
     fn new(name: &str, program: PathBuf, work: &Work, room: &Room) -> Outcome<Self> {
-        let version = version_of(&program).map_err(|err| format!("{}: {err}", program.display()))?;
+        let version = version_of(&program, room).map_err(|err| format!("{}: {err}", program.display()))?;
         let home = work.home(name)?;
         let rootfs = home.join("rootfs");
         fs::create_dir_all(&rootfs)?;

@@ -45,7 +45,7 @@ impl Docker {
         let home = work.home("docker")?;
         let daemon = room.spawn(daemon(&dockerd, &home)?)?;
         let mut docker =
-            Self { client, version: version_of(&dockerd)?, home, room: room.clone(), daemon, buildkit: "1" };
+            Self { client, version: version_of(&dockerd, room)?, home, room: room.clone(), daemon, buildkit: "1" };
         docker.wait_until_ready()?;
         let mut import = docker.base();
         import.arg("import").arg(work.image()).arg(IMAGE);
@@ -88,7 +88,8 @@ impl Docker {
                 self.buildkit = buildkit;
                 match self.perform(Task::Build(&work.steps(), "probe", Cache::Used)) {
                     Some(Ok(_)) => {
-                        self.version = format!("{}; client {}; {builder}", self.version, version_of(client)?);
+                        self.version =
+                            format!("{}; client {}; {builder}", self.version, version_of(client, &self.room)?);
                         return Ok(());
                     }
                     Some(Err(err)) => last = Some(err),

@@ -7,7 +7,7 @@ use strata_tests::House;
 use super::{Cache, Engine, GUEST, IMAGE, Task, version_of};
 use crate::{
     Outcome,
-    room::{self, Done},
+    room::{self, Done, Room},
     work::Work,
 };
 
@@ -19,9 +19,10 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Starts the services and imports the image.
-    pub(crate) fn start(work: &Work) -> Outcome<Self> {
+    pub(crate) fn start(work: &Work, room: &Room) -> Outcome<Self> {
         let ctl = strata_tests::target().join("bin/ctl");
-        let version = version_of(&ctl).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
+        let version =
+            version_of(&ctl, room).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
         let house = House::start();
         let mut import = house.ctl_command(&["import"]);
         import.arg(work.image()).arg(IMAGE);

@@ -27,7 +27,7 @@ struct Storage {
 impl Storage {
     fn new(name: &str, work: &Work, room: &Room) -> Outcome<Self> {
         let program = first_on_path(name)?;
-        let version = version_of(&program)?;
+        let version = version_of(&program, room)?;
         let home = work.home(name)?;
         fs::write(home.join("containers.conf"), CONTAINERS)?;
         fs::write(home.join("registries.conf"), "")?;
