@@ -144,11 +144,17 @@ impl Container {
         }
     }
 
-    /// Waits until it is removed.
+    /// It should have removed itself and could not: it stays until somebody removes it.
+    pub fn stay(&self) {
+        lock(&self.record).spec.auto_remove = false;
+        self.phase.send_modify(|_| {});
+    }
+
+    /// Waits until it is removed, or stays.
     pub async fn gone(&self) {
         let mut phases = self.phases();
         // The sender lives in `self`.
-        let _ = phases.wait_for(|phase| matches!(phase, Phase::Gone(_))).await;
+        let _ = phases.wait_for(|phase| matches!(phase, Phase::Gone(_)) || !self.is_auto_remove()).await;
     }
 }
 

@@ -11,6 +11,7 @@ mod images;
 mod layers;
 mod leases;
 mod recovery;
+mod reserve;
 mod snapshots;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ struct Inner {
 struct Writers {
     full: Connection,
     relaxed: Connection,
+    reserve: reserve::Reserve,
 }
 
 impl Catalog {
@@ -94,10 +96,11 @@ impl Catalog {
         let full = connect(path, "FULL")?;
         migrate(&full, path)?;
         let relaxed = connect(path, "NORMAL")?;
+        let reserve = reserve::Reserve::open(path);
         let inner = Inner {
             path: path.to_path_buf(),
             boot_id: boot_id.to_owned(),
-            writers: Mutex::new(Writers { full, relaxed }),
+            writers: Mutex::new(Writers { full, relaxed, reserve }),
             readers: Mutex::new(Vec::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -125,7 +128,25 @@ impl Catalog {
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.write(attempt, durability, operation)).await
+        blocking(move || {
+            lock(&inner.writers).reserve.restore();
+            inner.write(attempt, durability, operation)
+        })
+        .await
+    }
+
+    /// As `write`, for what frees space or lets it be freed: it works on a full disk too.
+    pub(crate) async fn free<T, F>(&self, attempt: &'static str, durability: Durability, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            lock(&inner.writers).reserve.lend();
+            inner.write(attempt, durability, operation)
+        })
+        .await
     }
 
     /// Lets SQLite look for damage; returns what it says, one line each.

@@ -44,11 +44,13 @@ impl Hosts {
 
     /// A program on one of the hosts. Each has files of its own: the others' directories are hidden.
     fn command(&self, host: usize, hidden: &[&Path], house: &House, program: &Path, args: &[String]) -> Command {
-        let mut command = house.command("ip");
-        // `ip netns exec` gives the process its own mount namespace, so what is hidden there is hidden there only.
+        // Not `ip netns exec`: it mounts another /sys, in which a host would have no cgroups. The mount namespace is the
+        // host's own, so what is hidden there is hidden there only.
+        let mut command = house.command("nsenter");
         let hide: String = hidden.iter().map(|dir| format!("mount -t tmpfs none {}; ", dir.display())).collect();
         let script = format!("set -e; {hide}exec \"$0\" \"$@\"");
-        command.args(["netns", "exec", &self.names[host], "sh", "-c", &script]).arg(program).args(args);
+        command.arg(format!("--net=/run/netns/{}", self.names[host]));
+        command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", &script]).arg(program).args(args);
         command
     }
 }

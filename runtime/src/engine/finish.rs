@@ -37,6 +37,7 @@ impl Engine {
         };
         if let Err(error) = kept {
             tracing::error!(container = %container.id, %error, "cannot record the end of the container");
+            container.stay();
         }
     }
 
