@@ -103,7 +103,7 @@ pub enum Error {
 impl Error {
     /// A peer's refusal.
     pub fn peer(peer: &'static str, action: &'static str, status: tonic::Status) -> Self {
-        if status.code() == Code::Unavailable {
+        if strata_rpc::fault::is_lost(&status) {
             return Error::Unreachable { peer, source: Box::new(status) };
         }
         Error::Peer { peer, action, status: Box::new(status) }

@@ -81,7 +81,7 @@ impl From<tonic::Status> for Error {
         let reason = fault::reason_of(&status).unwrap_or_default();
         let facts = fault::metadata_of(&status);
         let message = match (status.code(), status.message()) {
-            (Code::Unavailable, text) if reason.is_empty() => format!("the service is not reachable: {text}"),
+            (_, text) if fault::is_lost(&status) => format!("the service went away or cannot be reached: {text}"),
             (Code::Unimplemented, text) => format!("not available: {text}"),
             (code, "") => format!("the service failed with {code:?}"),
             (_, text) => text.to_owned(),

@@ -14,7 +14,7 @@ use strata_proto::{
 };
 use strata_rpc::{
     Endpoint,
-    fault::reason_of,
+    fault::{is_lost, reason_of},
     identity::ClientTls,
     serve::BuildError,
     spawn::{self, OnDemand},
@@ -22,7 +22,7 @@ use strata_rpc::{
 use strata_types::{ImageConfig, LayerId, Mount, SnapshotKey};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
 use crate::{
     config::Tls,
@@ -110,7 +110,7 @@ impl StorePeer {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
-        if first.code() != Code::Unavailable || reason_of(&first).is_some() {
+        if !is_lost(&first) {
             return Err(self.refusal(attempt, &first));
         }
         let channel = self.channel(true).await?;
@@ -148,7 +148,7 @@ impl StorePeer {
     fn refusal(&self, attempt: &'static str, status: &Status) -> Error {
         match (status.code(), reason_of(status)) {
             (_, Some(reason)) => Error::StoreRefused { attempt, reason, message: status.message().to_owned() },
-            (Code::Unavailable, None) => {
+            (_, None) if is_lost(status) => {
                 Error::StoreUnavailable { endpoint: self.endpoint(), problem: status.message().to_owned() }
             }
             (code, None) => {

@@ -34,9 +34,12 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
         }
     };
     if result.is_err() && args.rm {
-        // What could not be started is not left behind; the first error is the one to tell.
-        let request = pb::DeleteContainerRequest { container: container.id, force: true, allow_missing: true };
-        let _ = containers.all.delete_container(request).await;
+        // What could not be started is not left behind, even if its runtime went away: hence new clients. A container
+        // that runs is left alone. The first error is the one to tell.
+        let request = pb::DeleteContainerRequest { container: container.id, force: false, allow_missing: true };
+        if let Ok(mut containers) = platform.containers().await {
+            let _ = containers.all.delete_container(request).await;
+        }
     }
     result
 }

@@ -75,6 +75,13 @@ pub fn reason_of(status: &Status) -> Option<String> {
     status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.reason)
 }
 
+/// The service did not answer: it cannot be reached, or it went away in the middle of the call. No service says that of
+/// itself without a reason, and only a connection that broke is the source of a status.
+pub fn is_lost(status: &Status) -> bool {
+    let is_broken = status.code() == Code::Unavailable || status.source().is_some();
+    is_broken && reason_of(status).is_none()
+}
+
 /// Facts of a status that a Strata service sent.
 pub fn metadata_of(status: &Status) -> std::collections::HashMap<String, String> {
     status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.metadata).unwrap_or_default()

@@ -7,7 +7,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use strata_types::{ContainerId, SnapshotKey};
 
-use super::Engine;
+use super::{Engine, blocking};
 use crate::{
     config::Config,
     container::{Container, Phase},
@@ -60,9 +60,19 @@ impl Engine {
             return;
         }
         match record.state {
+            State::Running(running) => return self.take_up_running(container, running).await,
+            // Half made; or a run, whose caller is gone with the service that had it; or ended without the time to go.
             State::Creating => drop(container.change(|record| record.state = State::Removing)),
+            State::Created if record.is_run => drop(container.change(|record| record.state = State::Removing)),
+            State::Exited if container.is_auto_remove() => {
+                drop(container.change(|record| record.state = State::Removing))
+            }
             State::Created | State::Exited | State::Removing => {}
-            State::Running(running) => self.take_up_running(container, running).await,
+        }
+        // A start that was cut off before its record was written has left a cgroup, and perhaps a process in it.
+        let (launcher, id) = (self.launcher.clone(), container.id.clone());
+        if let Err(error) = blocking("clearing the cgroup", move || launcher.clear(&id)).await {
+            tracing::error!(container = %container.id, %error, "cannot clear up after a container that does not run");
         }
     }
 
