@@ -79,12 +79,26 @@ impl Engine {
     async fn take_up_running(self: Arc<Self>, container: Arc<Container>, running: Running) {
         let first = tokio::time::timeout(ANSWER, self.reconnect(&container, &running)).await;
         let presence = self.presence.enter();
+        if let Ok(Ok(None)) = first {
+            // Told before anybody can ask; what is left of it is cleared up behind.
+            let guard = container.lifecycle.clone().lock_owned().await;
+            self.tell_lost(&container);
+            tokio::spawn(async move {
+                self.clear_lost(&container).await;
+                drop((guard, presence));
+            });
+            return;
+        }
         tokio::spawn(async move {
             let mut attempt = first;
             loop {
                 match attempt {
                     Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
-                    Ok(Ok(None)) => break self.lost(&container).await,
+                    Ok(Ok(None)) => {
+                        let _guard = container.lifecycle.lock().await;
+                        self.tell_lost(&container);
+                        break self.clear_lost(&container).await;
+                    }
                     Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "a monitor is unreachable"),
                     Err(_) => tracing::warn!(container = %container.id, "a monitor is unreachable: it does not answer"),
                 }
@@ -123,18 +137,21 @@ impl Engine {
     }
 
     /// The monitor has ended without us: its exit record tells how the run did, or nobody can.
-    async fn lost(self: &Arc<Self>, container: &Arc<Container>) {
-        let _guard = container.lifecycle.lock().await;
+    fn tell_lost(&self, container: &Container) {
         let exit = monitor::exit_record_at(&self.exit_record(container));
-        let exit = exit.unwrap_or_else(|| Exit::unknown("the monitor was lost"));
+        self.tell_end(container, &exit.unwrap_or_else(|| Exit::unknown("the monitor was lost")));
+    }
+
+    /// Clears up after a lost monitor. The caller holds the container's lifecycle.
+    async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>) {
         self.clear(container).await;
-        self.tell_end(container, &exit);
         let kept = match container.is_auto_remove() {
             true => self.delete_stopped(container).await,
             false => self.write(container.record()).await,
         };
         if let Err(error) = kept {
             tracing::error!(container = %container.id, %error, "cannot record the end of a lost container");
+            container.stay();
         }
     }
 
