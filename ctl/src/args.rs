@@ -1,12 +1,20 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+mod run;
+
 use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use run::Run;
 
 /// Builds images layer by layer and runs containers from them.
 #[derive(Debug, Parser)]
-#[command(name = "ctl", version, propagate_version = true, max_term_width = 120, disable_help_subcommand = true)]
+#[command(name = "ctl", version, disable_version_flag = true, max_term_width = 120, args_override_self = true)]
 pub struct Cli {
+    /// Print version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
     /// Context to use, as `ctl context ls` shows them
     #[arg(short = 'c', long, global = true, env = "STRATA_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
@@ -24,6 +32,7 @@ pub enum Command {
     #[command(subcommand)]
     Context(Context),
     /// Run a command in a running container
+    #[command(override_usage = "ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(Exec),
     /// Show the history of an image
     History(History),
@@ -46,6 +55,7 @@ pub enum Command {
     /// Remove images
     Rmi(Rmi),
     /// Create and start a container
+    #[command(override_usage = "ctl run [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
     Run(Box<Run>),
     /// Start stopped containers
     Start(Start),
@@ -69,6 +79,7 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
     /// A live view on a terminal, plain lines elsewhere
+    #[value(alias = "tty")]
     Auto,
     /// Plain lines
     Plain,
@@ -187,11 +198,22 @@ pub struct Exec {
     /// Working directory
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
-    /// The container
-    pub container: String,
-    /// The command
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The container, then the command and its arguments: flags among them are the command's
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND", hide = true)]
+    words: Vec<String>,
+}
+
+impl Exec {
+    /// The container.
+    pub fn container(&self) -> &str {
+        // clap requires two words at least.
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The command.
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
 }
 
 /// Formats of lists.
@@ -325,82 +347,6 @@ pub struct Rmi {
     /// The images
     #[arg(required = true)]
     pub images: Vec<String>,
-}
-
-/// `ctl run`
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Keep standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give the process a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Run in the background and print the container's id
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Remove the container when it has stopped
-    #[arg(long)]
-    pub rm: bool,
-    /// Name of the container
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Set an environment variable; without a value it is taken from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// User, "name|uid[:group|gid]"
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Program to run instead of the image's entry point
-    #[arg(long, value_name = "PROGRAM")]
-    pub entrypoint: Option<String>,
-    /// Mount a path of the host, "host:container[:ro]"
-    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
-    pub volume: Vec<String>,
-    /// Make the root file system read-only
-    #[arg(long)]
-    pub read_only: bool,
-    /// Network
-    #[arg(long, value_enum, default_value = "none")]
-    pub network: Network,
-    /// Memory limit, "512m"
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Number of processors, "1.5"
-    #[arg(long)]
-    pub cpus: Option<String>,
-    /// Most processes and threads; 0 or -1: no limit
-    #[arg(long, allow_hyphen_values = true)]
-    pub pids_limit: Option<i64>,
-    /// Add a capability
-    #[arg(long, value_name = "CAPABILITY")]
-    pub cap_add: Vec<String>,
-    /// Take a capability away
-    #[arg(long, value_name = "CAPABILITY")]
-    pub cap_drop: Vec<String>,
-    /// All capabilities and devices
-    #[arg(long)]
-    pub privileged: bool,
-    /// Host name
-    #[arg(long)]
-    pub hostname: Option<String>,
-    /// Add a label
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub label: Vec<String>,
-    /// When to pull the image: only "never" until there are registries
-    #[arg(long, value_parser = ["never"], default_value = "never")]
-    pub pull: String,
-    /// The image
-    pub image: String,
-    /// Command and arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
 }
 
 /// `ctl start`

@@ -64,7 +64,12 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
         render::line(&built.image_id)?;
     } else {
         let names: Vec<String> = built.names.iter().map(|full| name::familiar(full)).collect();
-        let named = if names.is_empty() { String::new() } else { format!(", named {}", names.join(", ")) };
+        // Without --tag it may have names of earlier builds: they are not this build's doing.
+        let named = if args.tag.is_empty() || names.is_empty() {
+            String::new()
+        } else {
+            format!(", named {}", names.join(", "))
+        };
         render::note(format!("built {}{named}", built.image_id));
     }
     Ok(0)

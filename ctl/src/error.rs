@@ -44,7 +44,7 @@ impl Error {
 
     /// An error with its causes, on one line.
     pub fn of(error: &dyn std::error::Error) -> Self {
-        Self::new(fault::chain(error))
+        Self::new(said_once(&fault::chain(error)))
     }
 
     /// Adds what to do next.
@@ -86,16 +86,47 @@ impl From<tonic::Status> for Error {
             (code, "") => format!("the service failed with {code:?}"),
             (_, text) => text.to_owned(),
         };
-        let mut error = Self::new(message);
+        let mut error = Self::new(said_once(&message));
         error.excerpt = facts.get("excerpt").cloned().unwrap_or_default();
         if let Some(code) = facts.get("exit_code").and_then(|code| code.parse().ok())
             && reason == "FAULT_START_FAILED"
         {
-            error.code = code;
+            // 126 and 127 are the program's; Docker's `run` says 125 for the rest, though the container has 128.
+            error.code = if matches!(code, 126 | 127) { code } else { STRATA_FAILED };
         }
         error.hints.extend(hint(&reason).map(ToOwned::to_owned));
         error.reason = reason;
         error
+    }
+}
+
+/// Services name the field that is wrong; people know the flag. What is said twice in a row is said once.
+fn said_once(message: &str) -> String {
+    let mut parts: Vec<&str> = message.split(": ").collect();
+    parts.dedup();
+    let says_again =
+        |pair: &[&str]| pair[0].starts_with("invalid ") && !pair[0].contains('"') && pair[1].starts_with("invalid ");
+    while let Some(at) = parts.windows(2).position(says_again) {
+        parts.remove(at);
+    }
+    if let Some(first) = parts.first_mut() {
+        *first = flag_of(first);
+    }
+    parts.join(": ")
+}
+
+fn flag_of(field: &str) -> &str {
+    match field {
+        "signal" => "--signal",
+        "spec.cap_add" => "--cap-add",
+        "spec.cap_drop" => "--cap-drop",
+        "spec.hostname" => "--hostname",
+        "spec.limits.memory_bytes" => "--memory",
+        "spec.limits.nano_cpus" => "--cpus",
+        "spec.limits.pids" => "--pids-limit",
+        "spec.name" => "--name",
+        "spec.user" => "--user",
+        other => other,
     }
 }
 
@@ -108,7 +139,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "FAULT_NAME_TAKEN" => Some("`ctl rm NAME` frees the name, `--name` chooses another"),
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
-        "FAULT_IMAGE_IN_USE" => Some("remove the containers that use it, or use `ctl rmi -f`"),
+        "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),
         "FAULT_DISK_FULL" => Some("`ctl system prune` frees what nothing uses"),
         "FAULT_CORRUPT" | "FAULT_DIGEST_MISMATCH" => Some("`ctl system verify` names everything that is damaged"),
         "FAULT_STEP_FAILED" => Some("the output of the step is above"),
@@ -124,6 +155,30 @@ impl From<strata_rpc::endpoint::Error> for Error {
 
 impl From<strata_rpc::spawn::Error> for Error {
     fn from(error: strata_rpc::spawn::Error) -> Self {
-        Self::of(&error)
+        let message = Self::of(&error);
+        match message.message.contains("cannot find the service binary") {
+            true => {
+                message.hint("the services' binaries are beside ctl, or in the directory that STRATA_BIN_DIR names")
+            }
+            false => message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_things_once_and_name_flags() {
+        for (message, expected) in [
+            (r#"invalid reference: invalid reference "X": lower case"#, r#"invalid reference "X": lower case"#),
+            (r#"no such thing: invalid target: invalid name "X""#, r#"no such thing: invalid name "X""#),
+            ("cannot connect to /s: cannot connect to /s: denied", "cannot connect to /s: denied"),
+            (r#"spec.cap_add: unknown capability "FOO""#, r#"--cap-add: unknown capability "FOO""#),
+            ("invalid target: there is no stage", "invalid target: there is no stage"),
+        ] {
+            assert_eq!(said_once(message), expected);
+        }
     }
 }

@@ -86,6 +86,14 @@ fn absolute(path: &str) -> Result<PathBuf> {
     Ok(all)
 }
 
+/// A working directory in a container.
+pub fn directory(text: &str) -> Result<String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(Error::usage(format!("invalid --workdir {text:?}: it must be an absolute path"))),
+    }
+}
+
 /// "512m": bytes, with k, m, g or t for powers of 1024; a "b" or "ib" may follow.
 pub fn bytes(flag: &str, text: &str) -> Result<u64> {
     let wrong = || Error::usage(format!("invalid {flag} {text:?}: a size such as 512m is expected"));

@@ -11,7 +11,9 @@ mod render;
 mod streams;
 mod terminal;
 mod tls;
+mod usage;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,9 +26,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help that was asked for is no failure. A closed terminal cannot be told anything.
-            let _ = error.print();
-            return if error.use_stderr() { STRATA_FAILED.into() } else { ExitCode::SUCCESS };
+            let error = usage::explain(error, std::env::args_os());
+            error.print();
+            return error.code.into();
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -63,7 +65,13 @@ async fn run(cli: Cli) -> Result<u8> {
     tokio::select! {
         result = work => result,
         interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(Error::silent(130)),
+            Ok(()) => {
+                // The prompt does not continue the line with ^C.
+                if std::io::stderr().is_terminal() {
+                    render::note("");
+                }
+                Err(Error::silent(130))
+            }
             Err(error) => Err(Error::of(&error)),
         },
     }

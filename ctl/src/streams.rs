@@ -1,6 +1,8 @@
 //! Between this process's streams and a process in a container: bytes, sizes and signals one way, output the other.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -33,8 +35,12 @@ pub enum Event {
     Exited(pb::ExitStatus),
 }
 
+/// So many of one signal in [`IMPATIENCE`] end `ctl` instead of reaching the process once more.
+const ENOUGH: usize = 3;
+const IMPATIENCE: Duration = Duration::from_secs(3);
+
 /// Signals that go on to the container's process. From the moment they are registered none is lost.
-pub struct Signals(Vec<(Signal, &'static str)>);
+pub struct Signals(Vec<(Signal, SignalKind, &'static str)>);
 
 impl Signals {
     /// Takes the signals over from their default actions.
@@ -47,7 +53,7 @@ impl Signals {
             (SignalKind::user_defined1(), "USR1"),
             (SignalKind::user_defined2(), "USR2"),
         ];
-        let registered = forwarded.into_iter().map(|(kind, name)| Ok((signal(kind)?, name)));
+        let registered = forwarded.into_iter().map(|(kind, name)| Ok((signal(kind)?, kind, name)));
         registered.collect::<std::io::Result<_>>().map(Self).map_err(|error| Error::of(&error))
     }
 }
@@ -66,7 +72,13 @@ pub async fn converse<Q: Send + 'static, R>(
     // Dropped at every return: the terminal is given back, and nothing more is sent.
     let mut raw = None;
     let mut feeding = tokio::task::JoinSet::new();
-    while let Some(event) = events.next().await {
+    let (leave, mut leaving) = mpsc::channel(1);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            Some(error) = leaving.recv() => return Err(error),
+        };
+        let Some(event) = event else { break };
         match event.map_err(|status: Status| Error::from(status))? {
             Event::Started => {
                 // Raw from here on: an error before this point shows on an ordinary terminal.
@@ -74,7 +86,7 @@ pub async fn converse<Q: Send + 'static, R>(
                     raw = Some(terminal::Raw::enter()?);
                 }
                 if let Some(signals) = signals.take() {
-                    feeding.spawn(feed(wires, signals, sender.clone(), wrap));
+                    feeding.spawn(feed(wires, signals, sender.clone(), leave.clone(), wrap));
                 }
             }
             Event::Output(output) => show(output)?,
@@ -89,18 +101,22 @@ async fn feed<Q: Send + 'static>(
     wires: Wires,
     signals: Signals,
     sender: mpsc::Sender<Q>,
+    leave: mpsc::Sender<Error>,
     wrap: fn(pb::input::Event) -> Q,
 ) {
     let mut tasks = tokio::task::JoinSet::new();
     if wires.stdin {
         tasks.spawn(feed_input(sender.clone(), wrap));
     }
+    for (signal, kind, name) in signals.0 {
+        match wires.terminal && wires.stdin {
+            // Keys arrive as bytes: a signal is meant for ctl itself, whose terminal is gone or who is to end.
+            true => tasks.spawn(end_at(signal, kind, leave.clone())),
+            false => tasks.spawn(feed_signal(signal, kind, name, sender.clone(), leave.clone(), wrap)),
+        };
+    }
     if wires.terminal {
         tasks.spawn(feed_sizes(sender, wrap));
-    } else {
-        for (signal, name) in signals.0 {
-            tasks.spawn(feed_signal(signal, name, sender.clone(), wrap));
-        }
     }
     while tasks.join_next().await.is_some() {}
 }
@@ -122,20 +138,58 @@ async fn feed_input<Q>(sender: mpsc::Sender<Q>, wrap: fn(pb::input::Event) -> Q)
 
 async fn feed_sizes<Q>(sender: mpsc::Sender<Q>, wrap: fn(pb::input::Event) -> Q) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
-    while changes.recv().await.is_some() {
-        let Some((columns, rows)) = terminal::size() else { continue };
-        if sender.send(wrap(pb::input::Event::Resize(pb::TerminalSize { columns, rows }))).await.is_err() {
+    // The first is what it was resized to before the signal was heard.
+    loop {
+        if let Some((columns, rows)) = terminal::size() {
+            let resize = pb::input::Event::Resize(pb::TerminalSize { columns, rows });
+            if sender.send(wrap(resize)).await.is_err() {
+                return;
+            }
+        }
+        if changes.recv().await.is_none() {
             return;
         }
     }
 }
 
-async fn feed_signal<Q>(mut signal: Signal, name: &str, sender: mpsc::Sender<Q>, wrap: fn(pb::input::Event) -> Q) {
+async fn feed_signal<Q>(
+    mut signal: Signal,
+    kind: SignalKind,
+    name: &str,
+    sender: mpsc::Sender<Q>,
+    leave: mpsc::Sender<Error>,
+    wrap: fn(pb::input::Event) -> Q,
+) {
+    let mut recent = VecDeque::new();
     while signal.recv().await.is_some() {
+        recent.push_back(Instant::now());
+        if recent.len() > ENOUGH {
+            recent.pop_front();
+        }
+        let is_final = matches!(name, "INT" | "TERM") && recent.len() == ENOUGH;
+        if is_final && recent.front().is_some_and(|first| first.elapsed() < IMPATIENCE) {
+            let error = Error::new("the process does not end at the signal, ctl does").with_code(code_of(kind));
+            let hint = "without --rm the container goes on running: `ctl ps` shows it, `ctl kill` ends it";
+            let _ = leave.send(error.hint(hint)).await;
+            return;
+        }
         if sender.send(wrap(pb::input::Event::Signal(name.to_owned()))).await.is_err() {
             return;
         }
     }
+}
+
+async fn end_at(mut signal: Signal, kind: SignalKind, leave: mpsc::Sender<Error>) {
+    let is_deadly = ![SignalKind::user_defined1(), SignalKind::user_defined2()].contains(&kind);
+    while signal.recv().await.is_some() {
+        if is_deadly {
+            let _ = leave.send(Error::silent(code_of(kind))).await;
+        }
+    }
+}
+
+fn code_of(kind: SignalKind) -> u8 {
+    128 + kind.as_raw_value() as u8
 }
 
 /// Writes output of the process to this process's streams.

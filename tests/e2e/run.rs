@@ -42,8 +42,18 @@ fn what_cannot_be_run_has_dockers_exit_codes() {
     house.ctl(&["run", "--rm", "guest", "/etc/passwd"]).code(126).complains(&["/etc/passwd"]);
     house.ctl(&["run", "--rm", "no-such-image", "/guest"]).code(125).complains(&["no-such-image"]);
     house.ctl(&["run", "--rm", "--no-such-flag", "guest"]).code(125).complains(&["--no-such-flag"]);
-    house.ctl(&["run", "--rm", "-u", "nobody-here", "guest", "/guest", "noop"]).fails().complains(&["nobody-here"]);
+    house.ctl(&["run", "--rm", "-u", "nobody-here", "guest", "/guest", "noop"]).code(125).complains(&["nobody-here"]);
+    house.ctl(&["run", "--rm", "-w", "relative", "guest", "/guest", "noop"]).code(125).complains(&["--workdir"]);
+    house.ctl(&["run", "--rm", "-p", "80:80", "guest", "/guest", "noop"]).code(125).complains(&["not available yet"]);
     assert_eq!(house.ctl(&["ps", "-aq"]).ok().stdout, "", "nothing stays of a run with --rm that failed");
+}
+
+#[test]
+fn flags_after_the_image_are_the_processs() {
+    let house = House::with_guest();
+
+    house.ctl(&["run", "--rm", "guest", "-it", "--rm"]).code(127).complains(&["-it"]);
+    assert!(!house.ctl(&["run", "--rm", "--entrypoint", "/guest", "guest", "--rm"]).fails().stderr.contains("ctl:"));
 }
 
 #[test]

@@ -69,3 +69,38 @@ fn a_terminal_where_there_is_none_is_an_error() {
 
     house.ctl(&["run", "--rm", "-it", "guest", "/guest", "tty"]).fails().complains(&["terminal"]);
 }
+
+#[test]
+fn ctl_ends_with_its_terminal_and_the_container_stays() {
+    let house = House::with_debian();
+    let words = ["run", "-it", "--name", "left", "debian:bookworm", "bash", "--norc"];
+    let terminal = Terminal::run(&house.ctl_command(&words), 24, 80);
+    terminal.wait_for("# ");
+
+    terminal.hang_up();
+
+    assert_eq!(terminal.finish(), 129);
+    assert_eq!(house.ctl(&["ps", "--format", "json"]).ok().stdout.lines().count(), 1);
+    house.ctl(&["rm", "-f", "left"]).ok();
+}
+
+#[test]
+fn three_interrupts_end_ctl_where_one_does_not_end_the_process() {
+    let house = House::with_guest();
+    let words = ["run", "--name", "deaf", "guest", "/guest", "sleep", "120"];
+    let mut terminal = Terminal::run(&house.ctl_command(&words), 24, 80);
+    strata_tests::eventually("it runs", std::time::Duration::from_secs(20), || {
+        house.ctl(&["ps", "-q"]).ok().stdout.lines().count() == 1
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+
+    for _ in 0..3 {
+        terminal.press("\u{3}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+
+    terminal.wait_for("goes on running");
+    assert_eq!(terminal.finish(), 130);
+    assert_eq!(house.ctl(&["ps", "-q"]).ok().stdout.lines().count(), 1);
+    house.ctl(&["rm", "-f", "deaf"]).ok();
+}

@@ -89,6 +89,12 @@ impl Terminal {
         tcsetwinsize(&self.master, size(rows, columns)).expect("our own pty");
     }
 
+    /// Tells the program that its terminal is gone.
+    pub fn hang_up(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("our own child");
+    }
+
     /// Waits for the end; its exit code.
     #[track_caller]
     pub fn finish(mut self) -> i32 {

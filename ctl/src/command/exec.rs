@@ -14,10 +14,10 @@ use crate::terminal;
 /// Runs a further process in a container.
 pub async fn run(platform: &Platform, args: &Exec) -> Result<u8> {
     let start = pb::ExecStart {
-        container: args.container.clone(),
-        args: args.command.clone(),
+        container: args.container().to_owned(),
+        args: args.command().to_vec(),
         env: input::environment(&args.env_file, &args.env)?,
-        working_directory: args.workdir.clone().unwrap_or_default(),
+        working_directory: args.workdir.as_deref().map(input::directory).transpose()?.unwrap_or_default(),
         user: args.user.clone().unwrap_or_default(),
         has_terminal: args.tty,
         has_stdin: args.interactive && !args.detach,
@@ -29,11 +29,11 @@ pub async fn run(platform: &Platform, args: &Exec) -> Result<u8> {
     if !args.detach {
         streams::check_terminal(args.interactive, args.tty)?;
     }
+    let mut client = platform.containers().await?.streams;
     let signals = Signals::register()?;
     let (sender, receiver) = mpsc::channel(16);
     // The channel has room for the first message.
     let _ = sender.try_send(pb::ExecRequest { event: Some(pb::exec_request::Event::Start(start)) });
-    let mut client = platform.containers().await?.streams;
     let mut events = client.exec(ReceiverStream::new(receiver)).await?.into_inner();
     if args.detach {
         // A process that cannot be started is an error here; one that runs is nobody's business any more.

@@ -19,8 +19,8 @@ pub async fn run(platform: &Platform, args: &Images) -> Result<u8> {
     };
     if args.quiet {
         // One line per name, as Docker prints them.
-        let ids = images.iter().flat_map(|image| std::iter::repeat_n(id(image), image.names.len().max(1)));
-        return ids.map(render::line).collect::<Result<()>>().map(|()| 0);
+        let mut ids = images.iter().flat_map(|image| std::iter::repeat_n(id(image), image.names.len().max(1)));
+        return ids.try_for_each(render::line).map(|()| 0);
     }
     let now = Timestamp::now();
     let mut rows = Vec::new();
@@ -44,7 +44,7 @@ pub async fn run(platform: &Platform, args: &Images) -> Result<u8> {
         }
     }
     match args.format {
-        Format::Json => rows.iter().map(|row| render::line(row.json())).collect::<Result<()>>()?,
+        Format::Json => rows.iter().try_for_each(|row| render::line(row.json()))?,
         Format::Table => {
             let mut head = vec!["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"];
             if !args.digests {

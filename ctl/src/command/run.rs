@@ -18,8 +18,8 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
     if !args.detach {
         streams::check_terminal(args.interactive, args.tty)?;
     }
-    let signals = if args.detach { None } else { Some(Signals::register()?) };
     let mut containers = platform.containers().await?;
+    let signals = if args.detach { None } else { Some(Signals::register()?) };
     let request = pb::CreateContainerRequest { id: String::new(), spec: Some(spec) };
     let reply = containers.all.create_container(request).await?.into_inner();
     let container = reply.container.ok_or_else(|| super::incomplete("a container"))?;
@@ -91,11 +91,11 @@ fn spec(args: &Run) -> Result<pb::ContainerSpec> {
         .map(|program| pb::EntryPoint { args: if program.is_empty() { Vec::new() } else { vec![program.clone()] } });
     Ok(pb::ContainerSpec {
         name: args.name.clone().unwrap_or_default(),
-        root: Some(pb::container_spec::Root::Image(args.image.clone())),
-        command: args.command.clone(),
+        root: Some(pb::container_spec::Root::Image(args.image().to_owned())),
+        command: args.command().to_vec(),
         entry_point,
         env: input::environment(&args.env_file, &args.env)?,
-        working_directory: args.workdir.clone().unwrap_or_default(),
+        working_directory: args.workdir.as_deref().map(input::directory).transpose()?.unwrap_or_default(),
         user: args.user.clone().unwrap_or_default(),
         has_terminal: args.tty,
         has_stdin: args.interactive,

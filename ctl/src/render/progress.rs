@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use strata_proto::builder::v1 as pb;
 
@@ -12,6 +12,12 @@ use crate::terminal;
 
 /// Lines of output shown below a working step.
 const TAIL: usize = 6;
+
+/// Longest unfinished line that is kept.
+const LINE: usize = 16 << 10;
+
+/// Output alone redraws the live view no more often.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a build is shown.
 pub enum Progress {
@@ -40,6 +46,7 @@ pub struct Live {
     steps: BTreeMap<u32, Step>,
     since: Instant,
     drawn: usize,
+    drawn_at: Instant,
     is_over: bool,
 }
 
@@ -63,6 +70,7 @@ impl Progress {
                 steps: BTreeMap::new(),
                 since: Instant::now(),
                 drawn: 0,
+                drawn_at: Instant::now(),
                 is_over: false,
             })),
         }
@@ -128,6 +136,14 @@ fn harmless(line: &[u8]) -> String {
     last.chars().filter(|c| !c.is_control() || *c == '\t').collect()
 }
 
+/// Keeps the end of a line that does not end, as progress bars are: from the last carriage return but one.
+fn bound(line: &mut Vec<u8>) {
+    let before = |end: usize| line[..end].iter().rposition(|byte| *byte == b'\r');
+    let start = before(line.len()).and_then(before).unwrap_or(0);
+    let start = start.max(line.len().saturating_sub(LINE));
+    line.drain(..start);
+}
+
 impl Plain {
     fn step(&mut self, step: &pb::StepProgress) {
         let number = step.step;
@@ -170,6 +186,7 @@ impl Plain {
             let line: Vec<u8> = shown.rest.drain(..=end).collect();
             let _ = writeln!(stderr, "#{} {}", output.step, harmless(&line[..end]));
         }
+        bound(&mut shown.rest);
     }
 
     fn flush(&mut self, number: u32) {
@@ -213,7 +230,10 @@ impl Live {
         step.lines.drain(..extra);
         let extra = step.all.len().saturating_sub(100);
         step.all.drain(..extra);
-        self.draw();
+        bound(&mut step.rest);
+        if self.drawn_at.elapsed() >= PAUSE {
+            self.draw();
+        }
     }
 
     fn clear(&mut self) {
@@ -245,7 +265,10 @@ impl Live {
             let text = table::cut(&format!(" {mark} {}", step.name), room);
             lines.push(format!("{text:room$} {time}"));
             if step.state == pb::StepState::Running {
-                lines.extend(step.lines.iter().map(|line| table::cut(&format!(" => => # {line}"), width - 1)));
+                let rest = Some(harmless(&step.rest)).filter(|rest| !rest.is_empty());
+                let tail =
+                    step.lines.iter().chain(&rest).skip((step.lines.len() + rest.iter().len()).saturating_sub(TAIL));
+                lines.extend(tail.map(|line| table::cut(&format!(" => => # {line}"), width - 1)));
             }
         }
         // More than a screen cannot be taken back.
@@ -255,8 +278,9 @@ impl Live {
             lines.drain(1..=extra.min(lines.len() - 1));
         }
         self.clear();
+        self.drawn_at = Instant::now();
         self.drawn = lines.len();
-        note(format!("{}", lines.join("\n")));
+        note(lines.join("\n"));
     }
 
     fn print_failed(&self) {
@@ -267,12 +291,12 @@ impl Live {
             }
             note(format!("------\n > {}:", step.name));
             for line in step.all.iter().rev().take(20).rev() {
-                note(format!("{line}"));
+                note(line);
             }
             if !rest.is_empty() {
-                note(format!("{rest}"));
+                note(rest);
             }
-            note(format!("------"));
+            note("------");
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Flags of `ctl run`. The words from the image on are kept whole, so that flags after it reach the container.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use super::Network;
+
+/// `ctl run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Remove the container when it has stopped
+    #[arg(long)]
+    pub rm: bool,
+    /// Name of the container
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Set an environment variable; without a value it is taken from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User, "name|uid[:group|gid]"
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Program to run instead of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Mount a path of the host, "host:container[:ro]"
+    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    pub volume: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Network
+    #[arg(long, alias = "net", value_enum, default_value = "none")]
+    pub network: Network,
+    /// Memory limit, "512m"
+    #[arg(short, long)]
+    pub memory: Option<String>,
+    /// Number of processors, "1.5"
+    #[arg(long)]
+    pub cpus: Option<String>,
+    /// Most processes and threads; 0 or -1: no limit
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices
+    #[arg(long)]
+    pub privileged: bool,
+    /// Host name
+    #[arg(short = 'h', long)]
+    pub hostname: Option<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::HelpShort)]
+    help: Option<bool>,
+    /// Add a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// When to pull the image: only "never" until there are registries
+    #[arg(long, value_parser = ["never"], default_value = "never")]
+    pub pull: String,
+    /// The image, then the command and its arguments: flags among them are the command's
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE", hide = true)]
+    words: Vec<String>,
+}
+
+impl Run {
+    /// The image.
+    pub fn image(&self) -> &str {
+        // clap requires one word at least.
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// Command and arguments.
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,319 @@
+//! Mistakes on the command line. What Docker has and Strata does not have yet is told from what is misspelt.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error as Mistake};
+
+use crate::args::Cli;
+use crate::error::{Error, STRATA_FAILED};
+
+/// What is wrong with these words, in one sentence and with what helps; or the help that they asked for.
+pub fn explain(mistake: Mistake, words: impl Iterator<Item = OsString>) -> Error {
+    let words: Vec<String> = words.skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = command_of(&words);
+    let help = format!("`{command} --help` tells more");
+    match mistake.kind() {
+        ErrorKind::InvalidSubcommand => unknown_command(&mistake, &command, &words).hint(help),
+        ErrorKind::UnknownArgument => unknown_argument(&mistake, &command).hint(help),
+        ErrorKind::InvalidValue => invalid_value(&mistake).hint(help),
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
+            let missing = match command.as_str() {
+                "ctl run" => "an image".to_owned(),
+                "ctl exec" => "a container and a command".to_owned(),
+                _ => strings(&mistake, ContextKind::InvalidArg).join(", ").replace("...", ""),
+            };
+            let error = Error::usage(format!("`{command}` needs {missing}"));
+            usage(&command).into_iter().fold(error, Error::hint).hint(help)
+        }
+        _ => {
+            // Help that was asked for is no failure. A closed terminal cannot be told anything.
+            let _ = mistake.print();
+            Error::silent(if mistake.use_stderr() { STRATA_FAILED } else { 0 })
+        }
+    }
+}
+
+/// "ctl system prune": the words that name a command.
+fn command_of(words: &[String]) -> String {
+    let mut found = vec!["ctl".to_owned()];
+    let mut at = Cli::command();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if matches!(word.as_str(), "-c" | "--context") {
+            words.next();
+        } else if let Some(next) = at.find_subcommand(word).cloned() {
+            found.push(word.clone());
+            at = next;
+        } else if !word.starts_with('-') {
+            break;
+        }
+    }
+    found.join(" ")
+}
+
+/// How the command is called.
+fn usage(command: &str) -> Option<String> {
+    let mut at = Cli::command();
+    at.build();
+    for word in command.split(' ').skip(1) {
+        at = at.find_subcommand(word)?.clone();
+    }
+    Some(at.render_usage().to_string().replacen("Usage:", "usage:", 1))
+}
+
+fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error {
+    let word = strings(mistake, ContextKind::InvalidSubcommand).join(" ");
+    let full = format!("{command} {word}");
+    let Some((_, instead)) = ABSENT_COMMANDS.iter().find(|(absent, _)| *absent == &full[4..]) else {
+        let error = Error::usage(format!("unknown command: `{full}`"));
+        return did_you_mean(error, &strings(mistake, ContextKind::SuggestedSubcommand));
+    };
+    let error = Error::usage(format!("`{full}` is not available yet"));
+    let next = words.iter().skip_while(|other| **other != word).nth(1).map_or("", String::as_str);
+    match group_member(&word, next) {
+        Some(member) => error.hint(format!("`{member}` is there")),
+        None if instead.is_empty() => error,
+        None => error.hint(*instead),
+    }
+}
+
+/// What there is for `docker container ls` and its like.
+fn group_member(group: &str, member: &str) -> Option<String> {
+    let name = match (group, member) {
+        ("container", "ls" | "list" | "ps") => "ps",
+        ("image", "ls" | "list") => "images",
+        ("image", "rm" | "remove") => "rmi",
+        ("container" | "image" | "builder" | "buildx", "prune") => "system prune",
+        ("container" | "image" | "builder" | "buildx", other) => other,
+        _ => return None,
+    };
+    let is_there = name == "system prune" || Cli::command().find_subcommand(name).is_some();
+    is_there.then(|| format!("ctl {name}"))
+}
+
+fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
+    let word = strings(mistake, ContextKind::InvalidArg).join(" ");
+    let name = word.split('=').next().unwrap_or_default();
+    if !name.starts_with('-') {
+        let error = Error::usage(format!("`{command}` takes no further argument: {word:?}"));
+        return usage(command).into_iter().fold(error, Error::hint);
+    }
+    let absent = ABSENT_FLAGS.iter().find(|(of, _)| command.strip_prefix("ctl ") == Some(of));
+    if absent.is_some_and(|(_, flags)| flags.split(' ').any(|flag| flag == name)) {
+        let error = Error::usage(format!("the flag {name} of `{command}` is not available yet"));
+        return match (command, name) {
+            ("ctl run", "-p" | "--publish" | "-P" | "--publish-all") => {
+                error.hint("with `--network host` the ports of the container are those of the host")
+            }
+            ("ctl run", "--mount") => error.hint("`-v HOST:CONTAINER[:ro]` mounts a path of the host"),
+            _ => error,
+        };
+    }
+    did_you_mean(Error::usage(format!("unknown flag: {name}")), &strings(mistake, ContextKind::SuggestedArg))
+}
+
+fn invalid_value(mistake: &Mistake) -> Error {
+    let argument = strings(mistake, ContextKind::InvalidArg).join(" ");
+    let flag = argument.split(' ').next().unwrap_or_default();
+    let value = strings(mistake, ContextKind::InvalidValue).join(" ");
+    let valid = strings(mistake, ContextKind::ValidValue).join(", ");
+    if value.is_empty() {
+        return Error::usage(format!("{flag} needs a value: {valid}"));
+    }
+    let error = match flag {
+        "--network" => format!("the network {value:?} is not available yet"),
+        "--pull" => format!("--pull {value} is not available yet: there are no registries"),
+        "--format" if value.contains("{{") => "templates for --format are not available yet".to_owned(),
+        "--progress" if matches!(value.as_str(), "quiet" | "rawjson") => {
+            format!("--progress {value} is not available yet")
+        }
+        _ => format!("invalid value {value:?} for {flag}"),
+    };
+    did_you_mean(Error::usage(error), &strings(mistake, ContextKind::SuggestedValue))
+        .hint(format!("{flag} takes {valid}"))
+}
+
+fn did_you_mean(error: Error, suggestions: &[String]) -> Error {
+    if suggestions.is_empty() { error } else { error.hint(format!("did you mean {}?", suggestions.join(" or "))) }
+}
+
+fn strings(mistake: &Mistake, kind: ContextKind) -> Vec<String> {
+    match mistake.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Docker's commands that are not there, and what serves instead.
+const ABSENT_COMMANDS: &[(&str, &str)] = &[
+    ("attach", "`ctl logs -f` follows the output, `ctl exec -it` starts a shell"),
+    ("builder", ""),
+    ("buildx", ""),
+    ("commit", "`ctl build` makes images"),
+    ("compose", ""),
+    ("container", ""),
+    ("context export", ""),
+    ("context import", ""),
+    ("context inspect", "`ctl context ls` shows the endpoints"),
+    ("context rm", ""),
+    ("context update", ""),
+    ("cp", "`ctl run -v HOST:CONTAINER` shares files"),
+    ("create", "`ctl run -d` creates and starts"),
+    ("diff", ""),
+    ("events", ""),
+    ("export", ""),
+    ("image", ""),
+    ("load", "`ctl import` makes an image from a root file system tar"),
+    ("login", ""),
+    ("logout", ""),
+    ("manifest", ""),
+    ("network", "`ctl run --network host|none` are the networks that there are"),
+    ("pause", ""),
+    ("plugin", ""),
+    ("port", ""),
+    ("pull", "`ctl import` makes an image from a root file system tar, `ctl build` from a Dockerfile"),
+    ("push", ""),
+    ("rename", ""),
+    ("restart", "`ctl stop` and `ctl start` do it"),
+    ("save", ""),
+    ("search", ""),
+    ("secret", ""),
+    ("service", ""),
+    ("stack", ""),
+    ("stats", ""),
+    ("swarm", ""),
+    ("system df", "`ctl info` shows how much the store holds"),
+    ("system events", ""),
+    ("system info", "`ctl info` is there"),
+    ("top", ""),
+    ("trust", ""),
+    ("unpause", ""),
+    ("update", ""),
+    ("volume", "`ctl run -v HOST:CONTAINER` mounts a path of the host"),
+];
+
+/// Docker's flags that are not there, by command.
+const ABSENT_FLAGS: &[(&str, &str)] = &[
+    (
+        "build",
+        "--add-host --allow --annotation --attest --build-context --builder --cache-from --cache-to --cgroup-parent \
+         --check --compress --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --force-rm --isolation \
+         --load -m --memory --memory-swap --metadata-file --no-cache-filter -o --output --platform --provenance --pull \
+         --push --rm --sbom --secret --security-opt --shm-size --squash --ssh --ulimit",
+    ),
+    ("exec", "--detach-keys"),
+    ("history", "-H --human --platform"),
+    ("images", "-a --all -f --filter --tree"),
+    ("import", "--change --platform"),
+    ("info", "-f --format"),
+    ("inspect", "-f --format --platform -s --size"),
+    ("logs", "--details --since --until"),
+    ("ps", "-f --filter -n --last -l --latest -s --size"),
+    ("rm", "-l --link -v --volumes"),
+    ("rmi", "--no-prune --platform"),
+    (
+        "run",
+        "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
+         --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
+         --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
+         --device-write-iops --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
+         --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip \
+         --ip6 --ipc --isolation --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
+         --memory-reservation --memory-swap --memory-swappiness --mount --network-alias --no-healthcheck \
+         --oom-kill-disable --oom-score-adj --pid --platform -p --publish -P --publish-all -q --quiet --restart \
+         --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs \
+         --ulimit --userns --uts --volume-driver --volumes-from",
+    ),
+    ("start", "--checkpoint --checkpoint-dir --detach-keys"),
+    ("system prune", "--filter --volumes"),
+    ("version", "-f"),
+];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn told(line: &str) -> Error {
+        let words = || line.split(' ').map(OsString::from);
+        let mistake = Cli::try_parse_from(words()).err().unwrap_or_else(|| panic!("{line}: no mistake was found"));
+        explain(mistake, words())
+    }
+
+    #[test]
+    fn what_docker_has_is_told_from_what_is_misspelt() {
+        for (line, message, hint) in [
+            ("ctl pull debian", "`ctl pull` is not available yet", "ctl import"),
+            ("ctl push x", "`ctl push` is not available yet", "ctl --help"),
+            ("ctl -c x volume ls", "`ctl volume` is not available yet", "-v HOST:CONTAINER"),
+            ("ctl container ls", "`ctl container` is not available yet", "`ctl ps` is there"),
+            ("ctl image rm x", "`ctl image` is not available yet", "`ctl rmi` is there"),
+            ("ctl container pause", "`ctl container` is not available yet", "ctl --help"),
+            ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
+            ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
+            ("ctl run -p 80:80 x", "the flag -p of `ctl run` is not available yet", "--network host"),
+            ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),
+            ("ctl run --rmm x", "unknown flag: --rmm", "did you mean --rm?"),
+            ("ctl build --push .", "the flag --push of `ctl build` is not available yet", "ctl build --help"),
+            ("ctl build . x", "`ctl build` takes no further argument: \"x\"", "usage: ctl build"),
+            ("ctl run --network bridge x", "the network \"bridge\" is not available yet", "host, none"),
+            ("ctl run --pull always x", "--pull always is not available yet: there are no registries", "never"),
+            ("ctl images --format {{.ID}}", "templates for --format are not available yet", "table, json"),
+            ("ctl images --format jsn", "invalid value \"jsn\" for --format", "json"),
+            ("ctl run", "`ctl run` needs an image", "usage: ctl run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
+            (
+                "ctl exec box",
+                "`ctl exec` needs a container and a command",
+                "usage: ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]",
+            ),
+        ] {
+            let error = told(line);
+
+            assert!(error.message.starts_with(message), "{line}: {}", error.message);
+            assert!(error.hints.iter().any(|text| text.contains(hint)), "{line}: {:?}", error.hints);
+            assert_eq!(error.code, STRATA_FAILED, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_flag_that_is_there_is_said_to_be_absent() {
+        for (name, flags) in ABSENT_FLAGS {
+            let mut command = Cli::command();
+            for word in name.split(' ') {
+                command = command.find_subcommand(word).unwrap_or_else(|| panic!("{name}")).clone();
+            }
+            let (long, short): (Vec<_>, Vec<_>) =
+                command.get_arguments().map(|flag| (flag.get_long(), flag.get_short())).unzip();
+            for flag in flags.split(' ') {
+                let is_there = match flag.strip_prefix("--") {
+                    Some(flag) => long.contains(&Some(flag)),
+                    None => short.contains(&flag.chars().nth(1)),
+                };
+                assert!(!is_there, "{name} {flag}");
+            }
+        }
+        for (name, _) in ABSENT_COMMANDS {
+            let command = Cli::command();
+            let found = name.split(' ').try_fold(&command, |at, word| at.find_subcommand(word));
+            assert!(found.is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn words_after_the_image_are_the_containers() {
+        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(crate::args::Command::Run(run)) => run,
+            other => panic!("{line}: {other:?}"),
+        };
+
+        let run = parse("ctl run --rm --rm app --rm -it -- --help -v");
+
+        assert_eq!(run.image(), "app");
+        assert_eq!(run.command(), ["--rm", "-it", "--", "--help", "-v"]);
+        assert!(run.rm && !run.interactive && run.volume.is_empty());
+        assert_eq!(parse("ctl run -h box --net host -e A=1 -e B=2 app").env, ["A=1", "B=2"]);
+    }
+}
