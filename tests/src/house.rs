@@ -262,7 +262,7 @@ impl House {
     }
 
     /// Cgroups that no house on this street knows.
-    fn unowned_cgroups(&self) -> Vec<PathBuf> {
+    pub fn unowned_cgroups(&self) -> Vec<PathBuf> {
         let street = street().lock().unwrap_or_else(PoisonError::into_inner);
         let groups = leaks::cgroups();
         let mut owned = BTreeSet::new();

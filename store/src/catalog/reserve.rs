@@ -20,7 +20,9 @@ pub struct Reserve {
 impl Reserve {
     /// Puts space aside next to the catalog.
     pub fn open(catalog: &Path) -> Self {
-        let path = catalog.with_extension("reserve");
+        let mut name = catalog.as_os_str().to_owned();
+        name.push("-reserve");
+        let path = PathBuf::from(name);
         let file = File::options().create(true).truncate(false).write(true).open(&path).ok();
         let mut reserve = Self { path, file, is_held: false };
         reserve.restore();

@@ -51,6 +51,8 @@ pub struct NewSnapshot {
     pub image_id: Option<Digest>,
     /// Lease that it ends with.
     pub lease: Option<LeaseId>,
+    /// Whether it survives a crash of the host; one with a lease does not.
+    pub durability: Durability,
 }
 
 const COLUMNS: &str = "key, directory, state, holder, layer_ids, image_id, lease_id, work";
@@ -112,7 +114,7 @@ fn set_state(transaction: &Transaction<'_>, key: &SnapshotKey, state: &str, hold
 impl Catalog {
     /// Prepares a snapshot. The same key with the same parents again returns what is there.
     pub async fn prepare_snapshot(&self, new: NewSnapshot) -> Result<SnapshotRow> {
-        let durability = if new.lease.is_some() { Durability::Relaxed } else { Durability::Full };
+        let durability = if new.lease.is_some() { Durability::Relaxed } else { new.durability };
         self.write("prepare a snapshot", durability, move |transaction| {
             if let Some(found) = find(transaction, &new.key)? {
                 let is_same = found.layer_ids == new.layer_ids
@@ -224,15 +226,18 @@ impl Catalog {
         .await
     }
 
-    /// Marks a snapshot that nobody holds for removal; [`Catalog::forget_snapshot`] follows when its directory is gone.
-    pub async fn remove_snapshot(&self, key: &SnapshotKey) -> Result<SnapshotRow> {
-        let key = key.clone();
+    /// Marks a snapshot that nobody but `holder` (empty: nobody at all) holds for removal; [`Catalog::forget_snapshot`]
+    /// follows when its directory is gone.
+    pub async fn remove_snapshot(&self, key: &SnapshotKey, holder: &str) -> Result<SnapshotRow> {
+        let (key, holder) = (key.clone(), holder.to_owned());
         self.free("remove a snapshot", Durability::Relaxed, move |transaction| {
             let row = find(transaction, &key)?.ok_or_else(|| Error::SnapshotNotFound { key: key.clone() })?;
             match row.state {
-                SnapshotState::Held => return Err(Error::SnapshotHeld { key, holder: row.holder }),
+                SnapshotState::Held if row.holder != holder => {
+                    return Err(Error::SnapshotHeld { key, holder: row.holder });
+                }
                 SnapshotState::Committing => return Err(Error::SnapshotCommitted { key }),
-                SnapshotState::Free | SnapshotState::Deleting => {}
+                SnapshotState::Held | SnapshotState::Free | SnapshotState::Deleting => {}
             }
             set_state(transaction, &key, "deleting", "")?;
             Ok(row)

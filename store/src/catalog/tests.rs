@@ -23,7 +23,13 @@ fn record(key: &str, family: &str, layer: Option<LayerId>) -> CacheRecord {
 }
 
 fn snapshot(key: &str, layers: &[LayerId], lease: Option<LeaseId>) -> NewSnapshot {
-    NewSnapshot { key: SnapshotKey::parse(key).unwrap(), layer_ids: layers.to_vec(), image_id: None, lease }
+    NewSnapshot {
+        key: SnapshotKey::parse(key).unwrap(),
+        layer_ids: layers.to_vec(),
+        image_id: None,
+        lease,
+        durability: Durability::Full,
+    }
 }
 
 #[tokio::test]
@@ -115,10 +121,23 @@ async fn a_held_snapshot_is_neither_taken_committed_nor_removed() {
         matches!(catalog.acquire_snapshot(&key, "b").await, Err(Error::SnapshotHeld { holder, .. }) if holder == "a")
     );
     assert!(matches!(catalog.begin_commit(&key).await, Err(Error::SnapshotHeld { .. })));
-    assert!(matches!(catalog.remove_snapshot(&key).await, Err(Error::SnapshotHeld { .. })));
+    assert!(matches!(catalog.remove_snapshot(&key, "").await, Err(Error::SnapshotHeld { .. })));
+    assert!(matches!(catalog.remove_snapshot(&key, "b").await, Err(Error::SnapshotHeld { .. })));
     assert!(matches!(catalog.release_snapshot(&key, "b").await, Err(Error::SnapshotHeld { .. })));
     catalog.release_snapshot(&key, "a").await.unwrap();
-    catalog.remove_snapshot(&key).await.unwrap();
+    catalog.remove_snapshot(&key, "").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_removes_what_it_holds() {
+    let (_directory, catalog, _) = catalog().await;
+    let volatile = NewSnapshot { durability: Durability::Relaxed, ..snapshot("s", &[], None) };
+    let key = catalog.prepare_snapshot(volatile).await.unwrap().key;
+    catalog.acquire_snapshot(&key, "a").await.unwrap();
+
+    catalog.remove_snapshot(&key, "a").await.unwrap();
+
+    assert!(matches!(catalog.acquire_snapshot(&key, "a").await, Err(Error::SnapshotNotFound { .. })));
 }
 
 #[tokio::test]
@@ -188,7 +207,7 @@ async fn a_catalog_of_another_version_is_refused() {
 async fn a_directory_number_is_never_given_twice() {
     let (_directory, catalog, _) = catalog().await;
     let first = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap();
-    catalog.remove_snapshot(&first.key).await.unwrap();
+    catalog.remove_snapshot(&first.key, "").await.unwrap();
     catalog.forget_snapshot(&first.key).await.unwrap();
 
     let second = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap();
