@@ -11,6 +11,9 @@ use std::io::{ErrorKind, Write};
 
 use crate::error::{Error, Result};
 
+/// Exit code of SIGPIPE.
+pub const NOBODY_READS: u8 = 128 + 13;
+
 /// Prints a line to standard output.
 pub fn line(line: impl Display) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").map_err(unwritable)
@@ -30,7 +33,7 @@ pub fn note(line: impl Display) {
 /// with the code of SIGPIPE.
 pub fn unwritable(error: std::io::Error) -> Error {
     match error.kind() {
-        ErrorKind::BrokenPipe => Error::silent(128 + 13),
+        ErrorKind::BrokenPipe => Error::silent(NOBODY_READS),
         _ => Error::new(format!("cannot write the output: {error}")),
     }
 }

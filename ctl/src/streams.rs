@@ -169,7 +169,7 @@ async fn feed_signal<Q>(
         let is_final = matches!(name, "INT" | "TERM") && recent.len() == ENOUGH;
         if is_final && recent.front().is_some_and(|first| first.elapsed() < IMPATIENCE) {
             let error = Error::new("the process does not end at the signal, ctl does").with_code(code_of(kind));
-            let hint = "without --rm the container goes on running: `ctl ps` shows it, `ctl kill` ends it";
+            let hint = "the container goes on running: `ctl ps` shows it, `ctl kill` ends it";
             let _ = leave.send(error.hint(hint)).await;
             return;
         }

@@ -33,10 +33,12 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
             attach(&mut containers, container.id.clone(), wires, signals).await
         }
     };
-    if result.is_err() && args.rm {
+    if let (Err(error), true) = (&result, args.rm) {
         // What could not be started is not left behind, even if its runtime went away: hence new clients. A container
-        // that runs is left alone. The first error is the one to tell.
-        let request = pb::DeleteContainerRequest { container: container.id, force: false, allow_missing: true };
+        // that runs is left alone, but for one whose output nobody reads: nothing would ever be seen of it again.
+        // The first error is the one to tell.
+        let force = error.code == render::NOBODY_READS;
+        let request = pb::DeleteContainerRequest { container: container.id, force, allow_missing: true };
         if let Ok(mut containers) = platform.containers().await {
             let _ = containers.all.delete_container(request).await;
         }
