@@ -142,8 +142,7 @@ impl Launcher {
         self.0.config.run.join("c").join(&id.as_str()[..SOCKET_DIGITS])
     }
 
-    /// Where the monitor of a container leaves the exit status. Monitors sync it, which costs milliseconds on a disk:
-    /// for a container that does not outlive the host anyway, memory is good enough.
+    /// Where the monitor of a container leaves the exit status: not on disk for one that does not outlive the host.
     pub fn exit_record(&self, record: &Record, dir: &Path) -> PathBuf {
         match record.durability() {
             Durability::Synced => dir.join("exit.json"),
@@ -188,7 +187,8 @@ impl Launcher {
             streams,
             ..PlanInputs::default()
         };
-        let plan = outline::plan(&spec, &inputs)?;
+        let mut plan = outline::plan(&spec, &inputs)?;
+        plan.is_exit_record_durable = record.durability() == Durability::Synced;
         self.spawn("monitor", &record.id, plan, self.control(&record.id), exit_record)
     }
 

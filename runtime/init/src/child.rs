@@ -5,7 +5,7 @@ use crate::channel::{Channel, GO, MAPPED};
 use crate::failure::{Attempt, Failure};
 use crate::place::{Place, Want};
 use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
-use crate::prepare::{Prepared, late_namespaces};
+use crate::prepare::{Prepared, Tasks, late_namespaces};
 use crate::steps::{self, Masks, attach, clone_mount};
 use crate::sys;
 use crate::wire::Frame;
@@ -49,6 +49,7 @@ fn become_process(
     if !channel.wait_for_gate(MAPPED) {
         sys::exit(125);
     }
+    join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
     join(plan, &prepared)?;
     rustix::process::setsid().attempt(|| "make a session".into())?;
@@ -79,6 +80,13 @@ fn become_process(
         sys::exit(125);
     }
     execute(plan, &prepared, &program)
+}
+
+/// Joins cgroups of v1 and closes their files, which the container must not have.
+fn join_cgroups(cgroups: Vec<Tasks>) -> Result<(), Failure> {
+    cgroups.into_iter().try_for_each(|Tasks { file, path }| {
+        rustix::io::write(&file, b"0").map(drop).attempt(|| format!("join cgroup {}", path.display()))
+    })
 }
 
 fn join(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {

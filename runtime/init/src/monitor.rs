@@ -377,7 +377,7 @@ impl Monitor {
                 failure: self.failure.as_ref().map(Failure::to_string),
             };
             // Without a record the exit is still told; a restarted runtime then calls it unknown.
-            let _ = record.write(path);
+            let _ = record.write(path, self.plan.is_exit_record_durable);
         }
         self.exit = Some(Exit { status, at: Instant::now() });
     }

@@ -62,6 +62,8 @@ records! {
         pub log: Option<Log>,
         /// File that gets the exit record (JSON) before anyone is told of the exit.
         pub exit_record: Option<PathBuf>,
+        /// Whether the exit record survives a crash of the host too: it is synced, which costs up to milliseconds.
+        pub is_exit_record_durable: bool,
         /// Unix socket that the monitor listens on (see [`crate::wire`]); at most 100 bytes.
         pub control_socket: Option<PathBuf>,
         /// Role `once`: a FIFO that the process opens for writing, and writes one byte to, just before it executes.
@@ -182,7 +184,8 @@ records! {
     /// The cgroups of the process.
     #[derive(Default)]
     pub struct Cgroups {
-        /// `cgroup.procs` files that get the process id before any of the steps (v1, hybrid, or v2 too).
+        /// `cgroup.procs` files of the cgroups that the process joins before any of the steps (v1, hybrid, or v2 too).
+        /// On v1 it joins by the `tasks` file beside them.
         pub procs: Vec<PathBuf>,
         /// v2: directory that the process is cloned into.
         pub unified: Option<PathBuf>,

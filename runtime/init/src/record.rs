@@ -1,4 +1,5 @@
-//! The exit record, and times. The record is whole or absent: temp, fsync, rename.
+//! The exit record, and times. The record is whole or absent: temp, rename; and an fsync between, if it is to survive
+//! a crash of the host as well.
 //!
 //! `{"pid":42,"code":137,"signal":9,"oom_killed":false,"started_at":"...","exited_at":"...","failure":null}`
 
@@ -18,12 +19,14 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, path: &Path, is_durable: bool) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let mut file = File::create(&name)?;
         file.write_all(self.to_json().as_bytes())?;
-        file.sync_data()?;
+        if is_durable {
+            file.sync_data()?;
+        }
         rename(name, path)
     }
 

@@ -11,6 +11,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 /// A process that waits to be started.
 pub(crate) struct Spawned {
@@ -29,7 +30,7 @@ pub(crate) struct Spawned {
 pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
     let mut prepared = prepare(plan)?;
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
-    let cgroup = prepared.cgroup.take();
+    let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
     let cloned =
         sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd)).attempt(|| "clone the process".into())?;
     let (pid, pidfd) = match cloned {
@@ -42,7 +43,7 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     drop((theirs, stdio));
     let Prepared { root, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &mut spawned) {
+    match bring_up(plan, &procs, &mut spawned) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
@@ -53,13 +54,13 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
 }
 
-fn bring_up(plan: &Plan, spawned: &mut Spawned) -> Result<(), Failure> {
+fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(), Failure> {
     let pid = spawned.pid;
     if let Some(score) = plan.process.oom_score_adj {
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
             .attempt(|| format!("set oom_score_adj to {score}"))?;
     }
-    for procs in &plan.cgroups.procs {
+    for procs in procs {
         fs::write(procs, pid.to_string()).attempt(|| format!("join cgroup {}", procs.display()))?;
     }
     if matches!(plan.namespaces.user, Namespace::New) {

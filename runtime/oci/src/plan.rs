@@ -123,6 +123,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         exec_fifo: inputs.exec_fifo.clone(),
         console_socket: inputs.console_socket.clone(),
         namespaces,
+        ..Plan::default()
     })
 }
 
