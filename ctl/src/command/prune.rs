@@ -47,5 +47,9 @@ async fn is_agreed(all: bool) -> Result<bool> {
         std::io::stdin().lock().read_line(&mut line).map(|_| line)
     });
     let answer = answer.await.ok().and_then(std::io::Result::ok).unwrap_or_default();
+    if !answer.ends_with('\n') {
+        // Nobody answered: what follows is not on the line of the question.
+        render::line("")?;
+    }
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

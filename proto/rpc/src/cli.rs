@@ -14,7 +14,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 
-    /// Configuration file (TOML)
+    /// Configuration file (TOML) [default: /etc/strata/NAME.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

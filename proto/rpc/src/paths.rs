@@ -2,6 +2,7 @@
 //!
 //! Root: /var/lib/strata/NAME and /run/strata/NAME.sock. Others: $XDG_DATA_HOME/strata and $XDG_RUNTIME_DIR/strata.
 //! STRATA_ROOT and STRATA_RUN replace the two base directories; STRATA_ROOT alone puts sockets under $STRATA_ROOT/run.
+//! Configuration: /etc/strata/NAME.toml, $XDG_CONFIG_HOME/strata/NAME.toml, or $STRATA_ROOT/etc/NAME.toml.
 
 use std::{
     env,
@@ -41,6 +42,16 @@ pub fn root(service: &str) -> PathBuf {
 /// Socket of one service.
 pub fn socket(service: &str) -> PathBuf {
     run_dir().join(format!("{service}.sock"))
+}
+
+/// Configuration file of one service, which need not be there.
+pub fn config(service: &str) -> PathBuf {
+    let dir = match (from_env("STRATA_ROOT"), is_root()) {
+        (Some(root), _) => root.join("etc"),
+        (None, true) => "/etc/strata".into(),
+        (None, false) => from_env("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config")).join("strata"),
+    };
+    dir.join(format!("{service}.toml"))
 }
 
 /// The binary `name` beside the running one, or in STRATA_BIN_DIR.

@@ -313,7 +313,8 @@ where
     let root = std::path::absolute(&root).map_err(|source| Error::Root { root, source })?;
     // A predecessor may still be draining; whoever starts by hand wants to be told at once.
     let patience = if on_demand { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
-    let config = args.config.clone();
+    // Services that ctl starts have no flag for it: they read the file of this host, if there is one.
+    let config = args.config.clone().or_else(|| Some(paths::config(name)).filter(|path| path.exists()));
     let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };
     let begun = async {
         let fence = fence(&context.root, patience).await?;
