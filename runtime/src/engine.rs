@@ -20,7 +20,7 @@ use crate::{
     process,
     record::{Durability, Record, Records, State},
     spec::{Exit, Root, Source, Spec},
-    store::Store,
+    store::{Store, Volatile},
     table::Table,
 };
 
@@ -148,7 +148,12 @@ impl Engine {
         self.write(record.clone()).await?;
         let (image_id, config) = match &record.spec.root {
             Root::Image(image) => {
-                let prepared = self.store.prepare(&own_key(&record.id), image).await?;
+                // The snapshot need not survive what the record does not survive.
+                let volatile = match record.durability() {
+                    Durability::Unsynced => Volatile::Yes,
+                    Durability::Synced => Volatile::No,
+                };
+                let prepared = self.store.prepare(&own_key(&record.id), image, volatile).await?;
                 (prepared.image_id, prepared.config)
             }
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
@@ -213,15 +218,9 @@ impl Engine {
     /// Removes everything that a container has outside of memory; what is gone is no error.
     async fn erase(&self, record: &Record) -> Result<(), Error> {
         if let Root::Image(_) = record.spec.root {
+            // Held by the container still, if it removes itself or an earlier release did not reach the store.
             let key = own_key(&record.id);
-            match self.store.remove(&key).await {
-                Err(Error::StoreRefused { reason, .. }) if reason == "FAULT_SNAPSHOT_HELD" => {
-                    // An earlier release did not reach the store.
-                    self.store.release(&key, record.id.as_str()).await?;
-                    self.store.remove(&key).await?;
-                }
-                result => result?,
-            }
+            finish::patiently(|| self.store.remove(&key, record.id.as_str())).await?;
         }
         let (launcher, records, id) = (self.launcher.clone(), self.records.clone(), record.id.clone());
         let erase = move || {

@@ -172,10 +172,17 @@ fn is_missing(error: &Error) -> bool {
 }
 
 impl Store for StorePeer {
-    fn prepare<'a>(&'a self, key: &'a SnapshotKey, image: &'a str) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        image: &'a str,
+        volatile: Volatile,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             const ATTEMPT: &str = "prepare a snapshot";
-            let request = PrepareSnapshotRequest { key: key.to_string(), image: image.into(), ..Default::default() };
+            let volatile = volatile == Volatile::Yes;
+            let request =
+                PrepareSnapshotRequest { key: key.to_string(), image: image.into(), volatile, ..Default::default() };
             let answer = self.call(ATTEMPT, |channel| {
                 let request = request.clone();
                 async move { Self::snapshots(channel).prepare_snapshot(request).await }
@@ -233,9 +240,9 @@ impl Store for StorePeer {
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a SnapshotKey) -> BoxFuture<'a, Result<(), Error>> {
+    fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            let request = RemoveSnapshotRequest { key: key.to_string(), allow_missing: true };
+            let request = RemoveSnapshotRequest { key: key.to_string(), allow_missing: true, holder: holder.into() };
             let answer = self.call("remove a snapshot", |channel| {
                 let request = request.clone();
                 async move { Self::snapshots(channel).remove_snapshot(request).await }

@@ -8,7 +8,12 @@ use crate::error::Error;
 /// The store of this node.
 pub trait Store: Send + Sync + 'static {
     /// Prepares a snapshot of an image.
-    fn prepare<'a>(&'a self, key: &'a SnapshotKey, image: &'a str) -> BoxFuture<'a, Result<Prepared, Error>>;
+    fn prepare<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        image: &'a str,
+        volatile: Volatile,
+    ) -> BoxFuture<'a, Result<Prepared, Error>>;
 
     /// Takes a snapshot for `holder` and says how to mount it.
     fn acquire<'a>(
@@ -22,7 +27,7 @@ pub trait Store: Send + Sync + 'static {
     fn release<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Removes a free snapshot. One that is gone is removed already.
-    fn remove<'a>(&'a self, key: &'a SnapshotKey) -> BoxFuture<'a, Result<(), Error>>;
+    fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Lists all snapshots.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>>;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use strata_types::{Digest, LayerId, LeaseId, SnapshotKey};
 
-use crate::catalog::{LayerRow, NewSnapshot, SnapshotRow, blocking};
+use crate::catalog::{Durability, LayerRow, NewSnapshot, SnapshotRow, blocking};
 use crate::layer::{self, chain::Chain};
 use crate::tree::View;
 use crate::{Error, Result, Store};
@@ -52,9 +52,14 @@ pub async fn prepare(
     layer_ids: Vec<LayerId>,
     image_id: Option<Digest>,
     lease: Option<LeaseId>,
+    keep: Keep,
 ) -> Result<SnapshotRow> {
     let chain = layer::chain(store, &layer_ids).await?;
-    let row = store.catalog.prepare_snapshot(NewSnapshot { key, layer_ids, image_id, lease }).await?;
+    let durability = match keep {
+        Keep::Durable => Durability::Full,
+        Keep::Volatile => Durability::Relaxed,
+    };
+    let row = store.catalog.prepare_snapshot(NewSnapshot { key, layer_ids, image_id, lease, durability }).await?;
     let directory = store.paths.snapshot(row.directory);
     blocking(move || make_upper(&directory, &chain)).await?;
     Ok(row)
@@ -158,9 +163,9 @@ async fn commit_begun(store: &Arc<Store>, row: &SnapshotRow, lease: &LeaseId, st
     store.catalog.layer(&id).await
 }
 
-/// Removes a snapshot and what was written to it. Says whether there was one.
-pub async fn remove(store: &Arc<Store>, key: &SnapshotKey) -> Result<bool> {
-    let row = match store.catalog.remove_snapshot(key).await {
+/// Removes a snapshot and what was written to it, unless somebody other than `holder` has it. Says whether there was one.
+pub async fn remove(store: &Arc<Store>, key: &SnapshotKey, holder: &str) -> Result<bool> {
+    let row = match store.catalog.remove_snapshot(key, holder).await {
         Err(Error::SnapshotNotFound { .. }) => return Ok(false),
         other => other?,
     };

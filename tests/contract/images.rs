@@ -179,7 +179,7 @@ async fn an_image_in_use_stays(node: &Node) {
 
     refused(answer, Code::FailedPrecondition, "FAULT_IMAGE_IN_USE");
     assert_eq!(get(node, "used").await.unwrap().id, image.id);
-    let remove = RemoveSnapshotRequest { key: "user".into(), allow_missing: false };
+    let remove = RemoveSnapshotRequest { key: "user".into(), ..Default::default() };
     snapshots.remove_snapshot(remove).await.unwrap();
     client.delete_image(DeleteImageRequest { reference: image.id, force: false }).await.unwrap();
     assert!(list(node).await.is_empty());

@@ -56,11 +56,14 @@ async fn a_snapshot_is_held_by_one_at_a_time(node: &Node) {
     let release = |holder: &str| ReleaseSnapshotRequest { key: "k".into(), holder: holder.into() };
     let stolen = client.release_snapshot(release("you")).await;
     refused(stolen, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
-    let remove = |allow_missing| RemoveSnapshotRequest { key: "k".into(), allow_missing };
+    let remove = |allow_missing| RemoveSnapshotRequest { key: "k".into(), allow_missing, holder: String::new() };
     refused(client.remove_snapshot(remove(true)).await, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
     client.release_snapshot(release("me")).await.unwrap();
     client.release_snapshot(release("me")).await.unwrap();
-    client.remove_snapshot(remove(false)).await.unwrap();
+    client.acquire_snapshot(acquire("k", "me")).await.unwrap();
+    let foreign = client.remove_snapshot(RemoveSnapshotRequest { holder: "you".into(), ..remove(false) }).await;
+    refused(foreign, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
+    client.remove_snapshot(RemoveSnapshotRequest { holder: "me".into(), ..remove(false) }).await.unwrap();
     client.remove_snapshot(remove(true)).await.unwrap();
     let gone = client.remove_snapshot(remove(false)).await;
     refused(gone, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND").resource("snapshot", "k");

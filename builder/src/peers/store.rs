@@ -428,6 +428,7 @@ impl Store {
             image: String::new(),
             layer_ids: layers.to_vec(),
             lease_id: lease.to_owned(),
+            volatile: true,
         };
         let mut client = pb::snapshot_service_client::SnapshotServiceClient::new(self.channel.clone());
         client.prepare_snapshot(request).await.map_err(|status| Error::peer("store", "prepare a snapshot", status))?;
@@ -446,7 +447,7 @@ impl Store {
 
     /// Removes a snapshot, if it is there.
     pub async fn remove_snapshot(&self, key: &str) -> Result<(), Error> {
-        let request = pb::RemoveSnapshotRequest { key: key.to_owned(), allow_missing: true };
+        let request = pb::RemoveSnapshotRequest { key: key.to_owned(), allow_missing: true, holder: String::new() };
         let mut client = pb::snapshot_service_client::SnapshotServiceClient::new(self.channel.clone());
         client.remove_snapshot(request).await.map_err(|status| Error::peer("store", "remove a snapshot", status))?;
         Ok(())

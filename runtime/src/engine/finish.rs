@@ -12,7 +12,7 @@ use crate::{
     events::Action,
     monitor::Monitor,
     record::State,
-    spec::Exit,
+    spec::{Exit, Root},
 };
 
 /// How long a monitor may take to close a root file system after it reported the exit.
@@ -55,27 +55,35 @@ impl Engine {
         self.events.tell(Action::Die, &container.id, &container.name, Some(exit.clone()));
     }
 
-    /// Kills what is left, removes the cgroup, releases the snapshot. What fails is logged and swept later.
+    /// Kills what is left, removes the cgroup, releases a snapshot that stays. What fails is logged and swept later.
     pub(super) async fn clear(&self, container: &Container) {
         let (launcher, id) = (self.launcher.clone(), container.id.clone());
         if let Err(error) = blocking("clearing the cgroup", move || launcher.clear(&id)).await {
             tracing::error!(container = %container.id, %error, "cannot clear the cgroup of an ended container");
             return;
         }
-        if let Err(error) = self.release(container).await {
+        let record = container.record();
+        if container.is_auto_remove() && matches!(record.spec.root, Root::Image(_)) {
+            // Its snapshot goes with it, in one call.
+            return;
+        }
+        let key = snapshot_key(&record);
+        if let Err(error) = patiently(|| self.store.release(&key, container.id.as_str())).await {
             tracing::warn!(container = %container.id, %error, "cannot release the snapshot of an ended container");
         }
     }
+}
 
-    /// Releases a container's snapshot; a store that is away is tried again for a while.
-    async fn release(&self, container: &Container) -> Result<(), Error> {
-        let key = snapshot_key(&container.record());
-        for wait in [100, 400, 1600] {
-            match self.store.release(&key, container.id.as_str()).await {
-                Err(Error::StoreUnavailable { .. }) => tokio::time::sleep(Duration::from_millis(wait)).await,
-                result => return result,
-            }
+/// Asks the store; one that is away is asked again for a while.
+pub(super) async fn patiently<F>(ask: impl Fn() -> F) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    for wait in [100, 400, 1600] {
+        match ask().await {
+            Err(Error::StoreUnavailable { .. }) => tokio::time::sleep(Duration::from_millis(wait)).await,
+            result => return result,
         }
-        self.store.release(&key, container.id.as_str()).await
     }
+    ask().await
 }

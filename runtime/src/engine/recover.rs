@@ -192,7 +192,7 @@ impl Engine {
         }
         if is_id(&snapshot.key) && !damaged.contains(&snapshot.key) && self.find(&snapshot.key).is_err() {
             tracing::info!(key = %key, "removing a snapshot whose container is gone");
-            self.store.remove(&key).await?;
+            self.store.remove(&key, "").await?;
         }
         Ok(())
     }

@@ -43,7 +43,12 @@ struct Directories {
 }
 
 impl Store for Directories {
-    fn prepare<'a>(&'a self, key: &'a SnapshotKey, image: &'a str) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        image: &'a str,
+        _volatile: Volatile,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             if image != "base" {
                 return Err(Error::ImageNotFound { image: image.into() });
@@ -89,10 +94,10 @@ impl Store for Directories {
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a SnapshotKey) -> BoxFuture<'a, Result<(), Error>> {
+    fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
-            if let Some(holder) = self.held.lock().unwrap().remove(key.as_str()) {
-                assert!(holder.is_empty(), "{key} is removed while {holder} holds it");
+            if let Some(held) = self.held.lock().unwrap().remove(key.as_str()) {
+                assert!(held.is_empty() || held == holder, "{key} is removed while {held} holds it");
                 std::fs::remove_dir_all(self.root.join(key.as_str())).unwrap();
             }
             Ok(())

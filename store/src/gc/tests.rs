@@ -37,8 +37,13 @@ async fn the_end_of_a_lease_ends_its_snapshots() {
     let (_root, store) = fixture::store().await;
     let lease = fixture::lease(&store, "l").await;
     let key = strata_types::SnapshotKey::parse("step").unwrap();
-    let new =
-        crate::catalog::NewSnapshot { key: key.clone(), layer_ids: vec![], image_id: None, lease: Some(lease.clone()) };
+    let new = crate::catalog::NewSnapshot {
+        key: key.clone(),
+        layer_ids: vec![],
+        image_id: None,
+        lease: Some(lease.clone()),
+        durability: crate::catalog::Durability::Full,
+    };
     let row = store.catalog.prepare_snapshot(new).await.unwrap();
     store.catalog.acquire_snapshot(&key, "step").await.unwrap();
     std::fs::create_dir_all(store.paths.snapshot(row.directory).join("upper")).unwrap();

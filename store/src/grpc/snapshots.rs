@@ -22,8 +22,9 @@ impl Service {
         let key = key(&request.key)?;
         let lease = optional_lease(&request.lease_id)?;
         let layers = layer_ids("layer_ids", &request.layer_ids)?;
+        let keep = if request.volatile { Keep::Volatile } else { Keep::Durable };
         if request.image.is_empty() {
-            let row = snapshot::prepare(&self.store, key, layers, None, lease).await?;
+            let row = snapshot::prepare(&self.store, key, layers, None, lease, keep).await?;
             let (snapshot, image_config_json) = (Some(describe(&row)), Bytes::new());
             return Ok(proto::PrepareSnapshotResponse { snapshot, image_config_json });
         }
@@ -33,7 +34,7 @@ impl Service {
         let image = image::get(&self.store, &request.image, lease.clone()).await?;
         let config = image::config_json(&self.store, &image.row).await?;
         let id = Some(image.row.id);
-        let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease).await?;
+        let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease, keep).await?;
         Ok(proto::PrepareSnapshotResponse { snapshot: Some(describe(&row)), image_config_json: config.into() })
     }
 
@@ -105,7 +106,7 @@ impl proto::snapshot_service_server::SnapshotService for Service {
     ) -> Result<Response<proto::RemoveSnapshotResponse>, Status> {
         let request = request.into_inner();
         let key = key(&request.key).map_err(status)?;
-        let existed = snapshot::remove(&self.store, &key).await.map_err(status)?;
+        let existed = snapshot::remove(&self.store, &key, &request.holder).await.map_err(status)?;
         if !existed && !request.allow_missing {
             return Err(status(Error::SnapshotNotFound { key }));
         }

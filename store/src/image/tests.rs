@@ -112,13 +112,14 @@ async fn removal_follows_dockers_rules() {
         layer_ids: image.layers.clone(),
         image_id: Some(image.id),
         lease: None,
+        durability: crate::catalog::Durability::Full,
     };
     store.catalog.prepare_snapshot(new).await.unwrap();
     assert!(matches!(remove(&store, "b:1", false).await, Err(Error::ImageInUse { .. })));
     store.catalog.acquire_snapshot(&key, "container").await.unwrap();
     assert!(matches!(remove(&store, "b:1", true).await, Err(Error::ImageInUse { .. })));
     store.catalog.release_snapshot(&key, "container").await.unwrap();
-    store.catalog.remove_snapshot(&key).await.unwrap();
+    store.catalog.remove_snapshot(&key, "").await.unwrap();
     let removed = remove(&store, "b:1", false).await.unwrap();
     assert_eq!(removed.deleted, [image.id]);
     assert!(matches!(remove(&store, "b:1", false).await, Err(Error::ImageNotFound { .. })));

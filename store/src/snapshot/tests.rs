@@ -21,7 +21,7 @@ async fn run(bench: &Bench, name: &str, work: impl FnOnce(&Path)) {
 }
 
 async fn prepared(bench: &Bench, name: &str, layers: &[LayerId]) -> SnapshotRow {
-    prepare(&bench.store, key(name), layers.to_vec(), None, Some(bench.lease.clone())).await.unwrap()
+    prepare(&bench.store, key(name), layers.to_vec(), None, Some(bench.lease.clone()), Keep::Volatile).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,7 @@ async fn preparing_again_is_the_same_and_with_other_parents_refused() {
 
     let one = prepared(&bench, "a", std::slice::from_ref(&base)).await;
     let two = prepared(&bench, "a", std::slice::from_ref(&base)).await;
-    let other = prepare(&bench.store, key("a"), Vec::new(), None, Some(bench.lease.clone())).await;
+    let other = prepare(&bench.store, key("a"), Vec::new(), None, Some(bench.lease.clone()), Keep::Volatile).await;
 
     assert_eq!(one, two);
     assert!(matches!(other, Err(Error::SnapshotExists { .. })));
@@ -70,13 +70,13 @@ async fn a_held_snapshot_is_neither_committed_nor_removed_nor_taken_by_another()
     assert!(again.work.is_dir() && !first.work.exists());
     let committed = commit(&bench.store, &key("a"), &bench.lease, Vec::new()).await;
     assert!(matches!(committed, Err(Error::SnapshotHeld { .. })), "{committed:?}");
-    assert!(matches!(remove(&bench.store, &key("a")).await, Err(Error::SnapshotHeld { .. })));
+    assert!(matches!(remove(&bench.store, &key("a"), "").await, Err(Error::SnapshotHeld { .. })));
     let other = acquire(&bench.store, &key("a"), "two", Keep::Durable).await;
     assert!(matches!(other, Err(Error::SnapshotHeld { .. })));
     assert!(matches!(release(&bench.store, &key("a"), "two").await, Err(Error::SnapshotHeld { .. })));
     release(&bench.store, &key("a"), "one").await.unwrap();
-    assert!(remove(&bench.store, &key("a")).await.unwrap());
-    assert!(!remove(&bench.store, &key("a")).await.unwrap());
+    assert!(remove(&bench.store, &key("a"), "").await.unwrap());
+    assert!(!remove(&bench.store, &key("a"), "").await.unwrap());
     assert!(!again.upper.exists());
 }
 

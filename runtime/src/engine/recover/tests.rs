@@ -46,7 +46,12 @@ impl Fake {
 }
 
 impl Store for Fake {
-    fn prepare<'a>(&'a self, key: &'a SnapshotKey, image: &'a str) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        image: &'a str,
+        _volatile: Volatile,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             if image == "missing" {
                 return Err(Error::ImageNotFound { image: image.into() });
@@ -79,10 +84,10 @@ impl Store for Fake {
         })
     }
 
-    fn remove<'a>(&'a self, key: &'a SnapshotKey) -> BoxFuture<'a, Result<(), Error>> {
+    fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
             let mut snapshots = self.open()?;
-            if snapshots.get(key.as_str()).is_some_and(|holder| !holder.is_empty()) {
+            if snapshots.get(key.as_str()).is_some_and(|held| !held.is_empty() && held != holder) {
                 return Err(Self::refused("FAULT_SNAPSHOT_HELD"));
             }
             snapshots.remove(key.as_str());
