@@ -231,7 +231,8 @@ fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "cache_size", -2048)?;
+    // KiB, of each of six connections; the kernel caches the rest.
+    connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)
 }
 

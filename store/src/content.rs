@@ -399,7 +399,8 @@ fn prepare_index(path: &Path) -> Result<Connection> {
     let index = Connection::open(path)?;
     index.pragma_update(None, "journal_mode", "WAL")?;
     index.pragma_update(None, "synchronous", "OFF")?;
-    index.pragma_update(None, "cache_size", -16_384)?;
+    // KiB; the kernel caches the rest.
+    index.pragma_update(None, "cache_size", -4096)?;
     let version: i64 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != VERSION {
         index.execute_batch(
