@@ -29,8 +29,8 @@ async fn attached(platform: &Platform, args: &Start) -> Result<u8> {
     let [container] = args.containers.as_slice() else {
         return Err(Error::usage("only one container can be started and attached to"));
     };
-    let signals = Signals::register()?;
     let mut containers = platform.containers().await?;
+    let signals = Signals::register()?;
     let found = containers.all.get_container(pb::GetContainerRequest { container: container.clone() }).await?;
     let found = found.into_inner().container.ok_or_else(|| super::incomplete("a container"))?;
     let spec = found.spec.unwrap_or_default();
