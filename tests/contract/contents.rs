@@ -57,7 +57,7 @@ async fn missing(node: &Node, lease: &str, wanted: &[&[u8]]) -> Vec<u32> {
 
 async fn read(node: &Node, blake3: Bytes) -> Result<Vec<u8>, Status> {
     let mut client = ContentServiceClient::new(node.channel("store"));
-    let mut stream = client.read_content(ReadContentRequest { blake3 }).await?.into_inner();
+    let mut stream = client.read_content(ReadContentRequest { blake3, is_decompressed: false }).await?.into_inner();
     let mut all = vec![];
     while let Some(message) = stream.message().await? {
         all.extend_from_slice(&message.chunk);

@@ -208,6 +208,23 @@ fn add_unpacks_a_local_archive() {
 }
 
 #[test]
+fn add_of_what_is_no_archive_is_a_copy() {
+    let house = House::with_guest();
+    let packed = zstd::encode_all(&b"no tar in here"[..], 3).unwrap();
+    let tar = strata_tests::Tar::default().file("f", 0o640, b"inside").bytes();
+    let context = Context::new("FROM guest\nADD text.zst lies.tar broken.zst tree.tar.zst /x/\n");
+    context.write("text.zst", &packed);
+    context.write("lies.tar", vec![b'x'; 2000]);
+    context.write("broken.zst", &packed[..packed.len() - 3]);
+    context.write("tree.tar.zst", zstd::encode_all(&tar[..], 3).unwrap());
+
+    house.build(&context, "app").ok();
+
+    let ls = house.ctl(&["run", "--rm", "app", "/guest", "ls", "/x"]).ok();
+    assert_eq!(ls.stdout, "broken.zst\nf\nlies.tar\ntext.zst\n");
+}
+
+#[test]
 fn deletions_of_a_step_hide_what_was_below() {
     let house = House::with_guest();
     let context = Context::new(

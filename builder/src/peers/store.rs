@@ -337,18 +337,24 @@ impl Store {
         Ok(())
     }
 
-    /// The first bytes of a content, at most `limit`.
+    /// The first bytes of a content, decompressed where it is compressed; none where that fails.
     pub async fn content_head(&self, blake3: &Blake3, limit: usize) -> Result<Vec<u8>, Error> {
-        let request = pb::ReadContentRequest { blake3: Bytes::copy_from_slice(blake3) };
-        let refused = |status| Error::peer("store", "read a content", status);
+        let request = pb::ReadContentRequest { blake3: Bytes::copy_from_slice(blake3), is_decompressed: true };
         let mut client = pb::content_service_client::ContentServiceClient::new(self.channel.clone());
-        let mut stream = client.read_content(request).await.map_err(refused)?.into_inner();
         let mut head = Vec::new();
-        while head.len() < limit {
-            let Some(message) = stream.message().await.map_err(refused)? else { break };
-            head.extend_from_slice(&message.chunk);
+        let read = async {
+            let mut stream = client.read_content(request).await?.into_inner();
+            while head.len() < limit {
+                let Some(message) = stream.message().await? else { break };
+                head.extend_from_slice(&message.chunk);
+            }
+            Ok(())
+        };
+        match read.await {
+            Ok(()) => head.truncate(limit),
+            Err(status) if strata_rpc::reason_of(&status).as_deref() == Some("FAULT_ARCHIVE_INVALID") => head.clear(),
+            Err(status) => return Err(Error::peer("store", "read a content", status)),
         }
-        head.truncate(limit);
         Ok(head)
     }
 

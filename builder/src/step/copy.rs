@@ -1,6 +1,8 @@
 //! COPY, ADD and WORKDIR: what the sources select decides about the cache; only when the layer must be written are
 //! contents fetched, and only those that the store lacks.
 
+mod archive;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,8 +18,6 @@ use crate::peers::{Entry, Placement, Tree};
 use crate::progress::Running;
 use crate::solve::{Build, StageWork, wait_for};
 
-/// Bytes that are enough to recognise an archive.
-const SNIFF: usize = 512;
 /// `st_mode` of a directory.
 const S_IFDIR: u32 = 0o040_000;
 /// The type bits of `st_mode`.
@@ -415,7 +415,7 @@ async fn write_context(
     }
     fetch(build, wanted).await?;
     if transfer.unpacks {
-        unpack(build, &mut entries, target).await?;
+        archive::unpack(build, &mut entries, target).await?;
     }
     let tree = Tree { parents: work.draft.layers.clone(), previous, entries };
     build.store.write_tree(tree, &build.lease).await
@@ -496,28 +496,6 @@ async fn fetch(build: &Build, wanted: HashMap<Blake3, u64>) -> Result<(), Error>
     asked.and(stored)
 }
 
-/// ADD: files that are archives give their entries.
-async fn unpack(build: &Build, entries: &mut [Entry], target: &Target) -> Result<(), Error> {
-    for entry in entries {
-        let Placement::File { blake3, .. } = entry.placement else { continue };
-        if !is_archive(&build.store.content_head(&blake3, SNIFF).await?) {
-            continue;
-        }
-        entry.placement = Placement::Archive(blake3);
-        entry.destination.clone_from(&target.path);
-        entry.name_in_directory.clear();
-        entry.mode = None;
-        entry.owner = target.has_owner.then_some(target.owner);
-    }
-    Ok(())
-}
-
-/// By content, not by name: a tar, or something compressed.
-fn is_archive(head: &[u8]) -> bool {
-    let compressed: [&[u8]; 4] = [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    compressed.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -533,15 +511,5 @@ mod tests {
         ] {
             assert_eq!(absolute(cwd, path), expected, "{cwd} {path}");
         }
-    }
-
-    #[test]
-    fn archives_are_known_by_content() {
-        let mut tar = vec![0; 512];
-        tar[257..262].copy_from_slice(b"ustar");
-
-        assert!(is_archive(&tar));
-        assert!(is_archive(b"\x1f\x8b\x08rest"));
-        assert!(!is_archive(b"name.tar.gz"));
     }
 }

@@ -1,6 +1,7 @@
 //! `ContentService`.
 
 use std::fs::File;
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -176,16 +177,25 @@ impl proto::content_service_server::ContentService for Service {
         &self,
         request: Request<proto::ReadContentRequest>,
     ) -> Result<Response<Self::ReadContentStream>, Status> {
-        let wanted = hash(&request.into_inner().blake3).map_err(status)?;
+        let proto::ReadContentRequest { blake3, is_decompressed } = request.into_inner();
+        let wanted = hash(&blake3).map_err(status)?;
         let store = Arc::clone(&self.store);
         let opened = blocking(move || {
             let not_found = || Error::ContentNotFound { blake3: wanted.to_hex().to_string() };
             let path = store.contents.find(&wanted, None).ok_or_else(not_found)?.path().to_path_buf();
-            File::open(&path).map(|file| (file, path.clone())).map_err(|source| Error::io("open", path, source))
+            let file = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
+            if !is_decompressed {
+                return Ok((Box::new(file) as Box<dyn Read + Send>, path));
+            }
+            let (_, plain) = strata_archive::decompress_ahead(file).map_err(|source| Error::Archive { source })?;
+            Ok((plain, path))
         });
-        let (file, path) = opened.await.map_err(status)?;
-        let chunks = strata_rpc::chunks::from_read(file).map(move |chunk| match chunk {
+        let (reader, path) = opened.await.map_err(status)?;
+        let chunks = strata_rpc::chunks::from_read(reader).map(move |chunk| match chunk {
             Ok(chunk) => Ok(proto::ReadContentResponse { chunk }),
+            Err(source) if is_decompressed => {
+                Err(status(Error::Archive { source: strata_archive::Error::Read { source } }))
+            }
             Err(source) => Err(status(Error::io("read", &path, source))),
         });
         Ok(Response::new(Box::pin(chunks)))

@@ -1,0 +1,56 @@
+//! ADD of a local archive: known by its content, not by its name.
+
+use super::Target;
+use crate::error::Error;
+use crate::peers::{Entry, Placement};
+use crate::solve::Build;
+
+/// Bytes of a block of a tar: the first one tells whether it is one.
+const SNIFF: usize = 512;
+
+/// ADD: files that are archives give their entries.
+pub(super) async fn unpack(build: &Build, entries: &mut [Entry], target: &Target) -> Result<(), Error> {
+    for entry in entries {
+        let Placement::File { blake3, .. } = entry.placement else { continue };
+        if !is_archive(&build.store.content_head(&blake3, SNIFF).await?) {
+            continue;
+        }
+        entry.placement = Placement::Archive(blake3);
+        entry.destination.clone_from(&target.path);
+        entry.name_in_directory.clear();
+        entry.mode = None;
+        entry.owner = target.has_owner.then_some(target.owner);
+    }
+    Ok(())
+}
+
+/// By content, not by name: the first block of a tar has its own checksum. Blanks count for the field itself.
+fn is_archive(block: &[u8]) -> bool {
+    let Some(field) = block.get(148..156).filter(|_| block.len() >= SNIFF) else { return false };
+    let digits = String::from_utf8_lossy(field);
+    let stated = u64::from_str_radix(digits.trim_matches(['\0', ' ']), 8);
+    let sum: u64 = block[..SNIFF].iter().map(|byte| u64::from(*byte)).sum();
+    let own: u64 = field.iter().map(|byte| u64::from(*byte)).sum();
+    stated.is_ok_and(|stated| stated == sum - own + 8 * u64::from(b' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_are_known_by_content() {
+        let mut tar = vec![b'a'; 100];
+        tar.resize(512, 0);
+        tar[148..156].copy_from_slice(b"        ");
+        let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum();
+        tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+
+        assert!(is_archive(&tar));
+        assert!(!is_archive(&tar[..511]));
+        tar[0] = b'b';
+        assert!(!is_archive(&tar));
+        assert!(!is_archive(b"name.tar.gz"));
+        assert!(!is_archive(&[0; 512]));
+    }
+}
