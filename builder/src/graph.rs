@@ -178,11 +178,19 @@ fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
                 (Some((span, name)), _, _) => refuse(span, name),
                 (None, Some(checksum), _) => refuse(checksum.span, "ADD --checksum"),
                 (None, None, Some(exclude)) => refuse(exclude.span, "ADD --exclude"),
-                (None, None, None) => Ok(()),
+                (None, None, None) => match add.sources.iter().find(|source| is_remote(&source.value)) {
+                    Some(source) => refuse(source.span, "ADD of a URL"),
+                    None => Ok(()),
+                },
             }
         }
         _ => Ok(()),
     }
+}
+
+/// A source that is not in the build context. What starts with a variable is known only when its step is reached.
+pub fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
 }
 
 /// A `--from` may not name the stage itself or a later one, nor hold a variable.

@@ -305,8 +305,7 @@ async fn from_context(
 }
 
 fn refuse_remote(build: &Build, transfer: &Transfer<'_>, source: &str, span: Span) -> Result<(), Error> {
-    let is_remote = ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|p| source.starts_with(p));
-    match (is_remote, transfer.unpacks) {
+    match (graph::is_remote(source), transfer.unpacks) {
         (true, true) => Err(Error::Unsupported(build.at(span, "ADD of a URL is not available yet"))),
         (true, false) => Err(build.mistake(span, "COPY takes no URL; ADD does")),
         (false, _) => Ok(()),
