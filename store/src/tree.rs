@@ -5,6 +5,7 @@
 
 mod copy;
 mod entry;
+mod legacy;
 mod list;
 mod pattern;
 mod place;

@@ -8,6 +8,7 @@ mod failure;
 mod log;
 mod monitor;
 mod once;
+mod overlay;
 mod peer;
 mod place;
 pub mod plan;

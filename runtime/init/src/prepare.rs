@@ -2,6 +2,7 @@
 //! author meant: the detached root, the sources of binds, namespaces to join, a private procfs.
 
 use crate::failure::{Attempt, Failure};
+use crate::overlay::Overlay;
 use crate::plan::{Namespace, Plan, Root, Step, Target};
 use crate::sys;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
@@ -94,7 +95,7 @@ pub(crate) fn path_fd(path: &Path, flags: OFlags) -> Result<OwnedFd, Failure> {
 }
 
 /// Makes the superblock of a configured file system and its detached mount.
-fn finish(filesystem: OwnedFd) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn finish(filesystem: OwnedFd) -> rustix::io::Result<OwnedFd> {
     fsconfig_create(&filesystem)?;
     fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
@@ -116,23 +117,7 @@ fn root(root: &Root) -> Result<Option<OwnedFd>, Failure> {
                 .attempt(|| format!("make {} private", path.display()))?;
             Ok(Some(mount))
         }
-        Root::Overlay { lowers, upper, work, options } => {
-            let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).attempt(|| "open an overlay".into())?;
-            let set = |key: &str, path: &Path| {
-                fsconfig_set_string(&overlay, key, path)
-                    .attempt(|| format!("set {key} {} of the root overlay", path.display()))
-            };
-            fsconfig_set_string(&overlay, "source", "overlay").attempt(|| "name the root overlay".into())?;
-            for lower in lowers {
-                set("lowerdir+", lower)?;
-            }
-            set("upperdir", upper)?;
-            set("workdir", work)?;
-            for option in options {
-                configure(&overlay, option).attempt(|| format!("set {option} of the root overlay"))?;
-            }
-            finish(overlay).attempt(|| "make the root overlay".into()).map(Some)
-        }
+        Root::Overlay { lowers, upper, work, options } => Overlay { lowers, upper, work, options }.mount().map(Some),
     }
 }
 

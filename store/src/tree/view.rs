@@ -1,7 +1,7 @@
 //! A merged view: layers stacked by the kernel in a mount that no namespace sees.
 //!
 //! The mount lives exactly as long as the descriptor. `lowerdir+` takes one directory at a time, so there is
-//! no page of options to overflow; the kernel's limit is 500 layers.
+//! no page of options to overflow; the kernel's limit is 500 layers. Linux has it from 6.8 on.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
-use super::{Error, Result};
+use super::{Error, Result, legacy};
+
+/// Options of every overlay.
+const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off")];
 
 /// The kernel copies a string option of at most this many bytes: fsconfig(2).
 const LONGEST_OPTION: usize = 255;
@@ -58,6 +62,29 @@ impl View {
     }
 
     fn mount(lowers: &[&Path], writable: Option<(&Path, &Path)>) -> Result<Self> {
+        match Self::modern(lowers, writable) {
+            // Before 6.5 an overlay takes any option, and refuses the unknown one when it is made.
+            Err(Error::Io { attempt, path, source }) if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                Self::legacy(lowers, writable).map_err(|second| {
+                    let count = lowers.len();
+                    let text = format!(
+                        "{source}; mount(2), used where Linux is older than 6.8 and at least 5.12, says for {count} \
+                         layers: {second}"
+                    );
+                    Error::io(attempt, path, std::io::Error::new(source.kind(), text))
+                })
+            }
+            done => done,
+        }
+    }
+
+    fn legacy(lowers: &[&Path], writable: Option<(&Path, &Path)>) -> Result<Self, Errno> {
+        let flags = MountFlags::NOATIME | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID;
+        let flags = if writable.is_some() { flags } else { flags | MountFlags::RDONLY };
+        legacy::stack(lowers, writable, &OPTIONS, flags).map(|root| Self { root })
+    }
+
+    fn modern(lowers: &[&Path], writable: Option<(&Path, &Path)>) -> Result<Self> {
         let top = lowers[0];
         let failed = |source: Errno| Error::io("stack layers below", top, source);
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
@@ -83,7 +110,7 @@ impl View {
             set("workdir", work)?;
             fsconfig_set_flag(context.as_fd(), "volatile").map_err(failed)?;
         }
-        for (key, value) in [("index", "off"), ("redirect_dir", "nofollow"), ("metacopy", "off")] {
+        for (key, value) in OPTIONS {
             fsconfig_set_string(context.as_fd(), key, value).map_err(failed)?;
         }
         fsconfig_create(context.as_fd()).map_err(failed)?;
@@ -122,34 +149,111 @@ pub(crate) fn open_inside(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> R
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, StatVfsMountFlags};
+
     use super::*;
+
+    type Way = fn(&[&Path], Option<(&Path, &Path)>) -> View;
+
+    /// A current kernel has both ways.
+    const WAYS: [Way; 2] = [
+        |lowers, writable| View::modern(lowers, writable).unwrap(),
+        |lowers, writable| View::legacy(lowers, writable).unwrap(),
+    ];
+
+    /// A directory whose name would need an escape in options.
+    fn base() -> tempfile::TempDir {
+        tempfile::Builder::new().prefix("view:a,b ").tempdir_in("/var/tmp").unwrap()
+    }
+
+    fn directories<const N: usize>(base: &Path, names: [&str; N]) -> [PathBuf; N] {
+        names.map(|name| {
+            let path = base.join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        })
+    }
+
+    fn read(view: &View, path: &str) -> String {
+        let file = view.lookup(Path::new(path), OFlags::RDONLY).unwrap();
+        std::io::read_to_string(std::fs::File::from(file)).unwrap()
+    }
+
+    fn whiteout(path: &Path) {
+        let device = rustix::fs::makedev(0, 0);
+        rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), device).unwrap();
+    }
 
     #[test]
     fn a_view_hides_what_a_whiteout_names_and_stays_inside_its_root() {
-        let base = tempfile::tempdir().unwrap();
-        let [low, top, empty] = ["low", "top", "empty"].map(|name| {
-            let path = base.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            path
-        });
-        std::fs::write(low.join("gone"), "x").unwrap();
-        std::fs::write(low.join("kept"), "inside").unwrap();
-        std::os::unix::fs::symlink("../../../kept", top.join("link")).unwrap();
-        let device = rustix::fs::makedev(0, 0);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            top.join("gone"),
-            rustix::fs::FileType::CharacterDevice,
-            Mode::empty(),
-            device,
-        )
-        .unwrap();
+        for way in WAYS {
+            let base = base();
+            let [low, top] = directories(base.path(), ["low", "top"]);
+            std::fs::write(low.join("gone"), "x").unwrap();
+            std::fs::write(low.join("kept"), "inside").unwrap();
+            std::os::unix::fs::symlink("../../../kept", top.join("link")).unwrap();
+            whiteout(&top.join("gone"));
 
-        let view = View::open(&[top, low], &empty).unwrap();
+            let view = way(&[&top, &low], None);
 
-        assert_eq!(view.lookup(Path::new("/gone"), OFlags::RDONLY).unwrap_err(), Errno::NOENT);
-        let file = view.lookup(Path::new("/link"), OFlags::RDONLY).unwrap();
-        assert_eq!(std::io::read_to_string(std::fs::File::from(file)).unwrap(), "inside");
+            assert_eq!(view.lookup(Path::new("/gone"), OFlags::RDONLY).unwrap_err(), Errno::NOENT);
+            assert_eq!(read(&view, "/link"), "inside");
+            let flags = rustix::fs::fstatvfs(view.root()).unwrap().f_flag;
+            let wanted = StatVfsMountFlags::RDONLY
+                | StatVfsMountFlags::NODEV
+                | StatVfsMountFlags::NOEXEC
+                | StatVfsMountFlags::NOSUID
+                | StatVfsMountFlags::NOATIME;
+            assert!(flags.contains(wanted), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_a_writable_view_is_in_the_upper() {
+        for way in WAYS {
+            let base = base();
+            let [low, upper, work] = directories(base.path(), ["low", "upper", "work"]);
+            std::fs::write(low.join("file"), "below").unwrap();
+
+            let view = way(&[&low], Some((&upper, &work)));
+            let flags = OFlags::WRONLY | OFlags::TRUNC;
+            let file = view.lookup(Path::new("/file"), flags).unwrap();
+            rustix::io::write(&file, b"changed").unwrap();
+
+            assert_eq!(std::fs::read_to_string(upper.join("file")).unwrap(), "changed");
+            assert_eq!(std::fs::read_to_string(low.join("file")).unwrap(), "below");
+            assert!(work.join("work/incompat/volatile").exists());
+        }
+    }
+
+    #[test]
+    fn a_view_has_as_many_layers_as_the_kernel_allows_and_the_host_sees_no_mount() {
+        for way in WAYS {
+            let base = base();
+            let names: Vec<PathBuf> = (0..500).map(|number| base.path().join(number.to_string())).collect();
+            names.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+            std::fs::write(names[499].join("deepest"), "found").unwrap();
+            let lowers: Vec<&Path> = names.iter().map(PathBuf::as_path).collect();
+
+            let view = way(&lowers, None);
+
+            assert_eq!(read(&view, "/deepest"), "found");
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let unique = base.path().to_str().unwrap().rsplit_once(' ').unwrap().1;
+            assert!(!mounts.contains(unique));
+        }
+    }
+
+    #[test]
+    fn too_many_layers_are_refused_by_either_way_in_one_error() {
+        let base = base();
+        let names: Vec<PathBuf> = (0..501).map(|number| base.path().join(number.to_string())).collect();
+        names.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+
+        let error = View::open(&names, base.path()).unwrap_err();
+
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("older than 6.8") && cause.contains("501 layers"), "{cause}");
     }
 
     #[test]
