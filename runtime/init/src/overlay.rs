@@ -8,7 +8,7 @@ use rustix::fs::{CWD, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change, open_tree, unmount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, open_tree, unmount,
 };
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,6 @@ impl Overlay<'_> {
     /// Makes the detached mount.
     pub(crate) fn mount(&self) -> Result<OwnedFd, Failure> {
         match self.modern() {
-            // Before 6.5 an overlay takes any option, and refuses the unknown one when it is made.
             Err(mut failure) if failure.errno == libc::EINVAL => self.legacy().map_err(|errno| {
                 let second = Failure::of("", errno).text;
                 failure.text += &format!(
@@ -42,6 +41,10 @@ impl Overlay<'_> {
 
     fn modern(&self) -> Result<OwnedFd, Failure> {
         let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).attempt(|| "open an overlay".into())?;
+        // Before 6.5 an overlay takes any option, and refuses unknown ones, in the kernel's log, when it is made.
+        if fsconfig_set_flag(&overlay, "strata-probe").is_ok() {
+            return Err(Failure::of("set lowerdir+ of the root overlay", Errno::INVAL));
+        }
         let set = |key: &str, path: &Path| {
             fsconfig_set_string(&overlay, key, path)
                 .attempt(|| format!("set {key} {} of the root overlay", path.display()))
@@ -153,7 +156,7 @@ mod tests {
     #[test]
     fn an_overlay_of_mount_2_is_as_one_of_fsopen() {
         type Way = fn(&Overlay<'_>) -> Result<OwnedFd, Errno>;
-        let ways: [Way; 2] = [|overlay| overlay.legacy(), |overlay| Ok(overlay.modern().unwrap())];
+        let ways: [Way; 2] = [|overlay| overlay.legacy(), |overlay| Ok(overlay.mount().unwrap())];
         for way in ways {
             let layers = layers(3);
             fs::write(layers.lowers[2].join("gone"), "x").unwrap();
