@@ -34,12 +34,10 @@ fn binary(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-async fn node() -> Option<Node> {
+async fn node() -> Node {
     let built = ["strata-runtime", "strata-store", "strata-init"].iter().all(|name| binary(name).is_some());
-    if !rustix::process::geteuid().is_root() || !built {
-        eprintln!("skipped: needs root and the binaries of runtime, store and init");
-        return None;
-    }
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    assert!(built, "this test needs the binaries of runtime, store and init beside it: `make build` puts them there");
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let runtime = spawn(dir.path());
     let channel = connect(dir.path(), "runtime").await;
@@ -49,7 +47,7 @@ async fn node() -> Option<Node> {
         (ContainerServiceClient::new(channel.clone()), StreamServiceClient::new(channel.clone()));
     let node = Node { dir, runtime, containers, streams, store };
     node.import().await;
-    Some(node)
+    node
 }
 
 fn spawn(dir: &Path) -> Child {
@@ -174,7 +172,7 @@ fn make_base(base: &Path) {
 
 #[tokio::test]
 async fn a_node_runs_containers_of_an_imported_image() {
-    let Some(node) = node().await else { return };
+    let node = node().await;
 
     let (text, exit) = node.run(Node::spec(&["sh", "-c", "echo $HOME; cat /etc/passwd; exit 4"])).await.unwrap();
     assert_eq!((text.as_str(), exit), ("/root\nroot:x:0:0::/root:/bin/sh\n", Some(Kind::Code(4))));
@@ -204,7 +202,7 @@ async fn a_node_runs_containers_of_an_imported_image() {
 
 #[tokio::test]
 async fn a_killed_runtime_finds_its_containers_and_clears_up_its_runs() {
-    let Some(mut node) = node().await else { return };
+    let mut node = node().await;
     let request = wire::CreateContainerRequest { id: String::new(), spec: Some(Node::spec(&["sleep", "1000"])) };
     let kept = node.containers.create_container(request).await.unwrap().into_inner().container.unwrap();
     let request = wire::StartContainerRequest { container: kept.id.clone(), terminal_size: None };

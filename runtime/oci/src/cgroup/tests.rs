@@ -92,19 +92,13 @@ impl Drop for Guard {
     }
 }
 
-/// Skips aloud where there is no root or no cgroup.
-fn live(id: &str, resources: &LinuxResources) -> Option<(Layout, String, Guard)> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return None;
-    }
-    let Ok(layout) = Layout::detect() else {
-        eprintln!("skipped: no cgroup hierarchy");
-        return None;
-    };
+/// A cgroup of the kernel's; needs root.
+fn live(id: &str, resources: &LinuxResources) -> (Layout, String, Guard) {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let layout = Layout::detect().unwrap();
     let name = format!("/strata-test-{id}-{}/x", std::process::id());
     let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).unwrap();
-    Some((layout, name, Guard(cgroup)))
+    (layout, name, Guard(cgroup))
 }
 
 fn limits() -> LinuxResources {
@@ -127,7 +121,7 @@ fn joined(cgroup: &Cgroup) -> std::process::Child {
 
 #[test]
 fn created_limits_read_back_and_processes_can_be_killed_and_the_group_removed() {
-    let Some((layout, name, guard)) = live("life", &limits()) else { return };
+    let (layout, name, guard) = live("life", &limits());
     let cgroup = &guard.0;
     let mut child = joined(cgroup);
 
@@ -152,7 +146,7 @@ fn created_limits_read_back_and_processes_can_be_killed_and_the_group_removed() 
 
 #[test]
 fn frozen_processes_stand_still_until_thawed() {
-    let Some((_, _, guard)) = live("freeze", &LinuxResources::default()) else { return };
+    let (_, _, guard) = live("freeze", &LinuxResources::default());
     let mut child = joined(&guard.0);
 
     guard.0.freeze().unwrap();
@@ -167,7 +161,7 @@ fn frozen_processes_stand_still_until_thawed() {
 
 #[test]
 fn a_refused_limit_leaves_nothing_behind() {
-    let Some((layout, name, _guard)) = live("parent", &LinuxResources::default()) else { return };
+    let (layout, name, _guard) = live("parent", &LinuxResources::default());
     let memory = LinuxMemoryBuilder::default().limit(64i64 << 20).swap(1i64 << 20).build().unwrap();
     let resources = LinuxResourcesBuilder::default().memory(memory).build().unwrap();
     let name = format!("{name}-refused");
@@ -180,7 +174,7 @@ fn a_refused_limit_leaves_nothing_behind() {
 
 #[test]
 fn groups_made_inside_are_killed_and_removed_too() {
-    let Some((_, _, guard)) = live("nested", &LinuxResources::default()) else { return };
+    let (_, _, guard) = live("nested", &LinuxResources::default());
     let inner: Vec<PathBuf> = guard.0.directories().map(|directory| directory.join("a/b")).collect();
     inner.iter().for_each(|path| fs::create_dir_all(path).unwrap());
 
