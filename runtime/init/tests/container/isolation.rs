@@ -33,7 +33,7 @@ fn the_root_is_only_the_container() {
 
 #[test]
 fn masked_paths_are_empty_and_read_only_paths_refuse() {
-    let script = "wc -c </proc/keys; wc -c </proc/timer_list; ls /sys/firmware | wc -l; echo 1 >/proc/sys/kernel/panic; \
+    let script = "exec 2>&1; wc -c </proc/keys; wc -c </proc/timer_list; ls /sys/firmware | wc -l; echo 1 >/proc/sys/kernel/panic; \
                   touch /usr/x; mkdir /sys/x";
     let (_, text) = Bench::new().run_shell(script);
 
@@ -44,7 +44,7 @@ fn masked_paths_are_empty_and_read_only_paths_refuse() {
 #[test]
 fn a_read_only_root_refuses_writes_but_tmpfs_takes_them() {
     let bench = Bench::new();
-    let mut plan = bench.shell("touch /x; touch /dev/shm/y && echo ok");
+    let mut plan = bench.shell("exec 2>&1; touch /x; touch /dev/shm/y && echo ok");
     plan.readonly_root = true;
 
     let (_, text) = bench.run(&plan);
