@@ -8,6 +8,7 @@ use std::{
 };
 
 use strata_types::{ContainerConfig, ContainerId, ContainerName, SnapshotKey};
+use tokio::sync::Notify;
 
 use crate::{
     config::Config,
@@ -53,6 +54,8 @@ pub struct Engine {
     records: Arc<Records>,
     store: Arc<dyn Store>,
     table: Mutex<Table<Arc<Container>>>,
+    /// Told when a removal was not finished.
+    unfinished: Notify,
 }
 
 impl Engine {
@@ -209,7 +212,7 @@ impl Engine {
             }
             written => written?,
         }
-        self.erase(&record).await?;
+        self.erase(&record).await.inspect_err(|_| self.unfinished.notify_one())?;
         self.forget(container, exit);
         self.events.tell(Action::Destroy, &container.id, &container.name, None);
         Ok(())

@@ -87,7 +87,6 @@ struct Inner {
 struct Writers {
     full: Connection,
     relaxed: Connection,
-    reserve: reserve::Reserve,
 }
 
 impl Catalog {
@@ -96,11 +95,11 @@ impl Catalog {
         let full = connect(path, "FULL")?;
         migrate(&full, path)?;
         let relaxed = connect(path, "NORMAL")?;
-        let reserve = reserve::Reserve::open(path);
+        reserve::take(path);
         let inner = Inner {
             path: path.to_path_buf(),
             boot_id: boot_id.to_owned(),
-            writers: Mutex::new(Writers { full, relaxed, reserve }),
+            writers: Mutex::new(Writers { full, relaxed }),
             readers: Mutex::new(Vec::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -128,25 +127,7 @@ impl Catalog {
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            lock(&inner.writers).reserve.restore();
-            inner.write(attempt, durability, operation)
-        })
-        .await
-    }
-
-    /// As `write`, for what frees space or lets it be freed: it works on a full disk too.
-    pub(crate) async fn free<T, F>(&self, attempt: &'static str, durability: Durability, operation: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-    {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            lock(&inner.writers).reserve.lend();
-            inner.write(attempt, durability, operation)
-        })
-        .await
+        blocking(move || inner.write(attempt, durability, operation)).await
     }
 
     /// Lets SQLite look for damage; returns what it says, one line each.
@@ -231,6 +212,7 @@ fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    reserve::keep(&connection)?;
     // KiB, of each of six connections; the kernel caches the rest.
     connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)

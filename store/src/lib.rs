@@ -24,7 +24,7 @@ pub mod verify;
 use std::path::Path;
 use std::sync::Arc;
 
-use strata_rpc::{Drain, Idle};
+use strata_rpc::{Drain, Idle, fault::chain};
 use strata_types::LayerId;
 
 pub use catalog::Catalog;
@@ -97,7 +97,11 @@ impl Store {
         catalog::blocking(move || {
             let is_there = |id: &str| LayerId::parse(id).is_ok_and(|id| disk::exists(&store.paths.layer(&id)));
             for layer in store.contents.recorded_layers()?.iter().filter(|id| !is_there(id)) {
-                store.contents.forget(layer)?;
+                // The index may know layers that are gone: they are left out when it is read. A full disk would
+                // otherwise keep itself full.
+                if let Err(error) = store.contents.forget(layer) {
+                    tracing::warn!("cannot take layer {layer} out of the index of contents: {}", chain(&error));
+                }
             }
             let swept = store.layers.chains.sweep(is_there);
             swept.map_err(|source| Error::io("sweep chains below", store.paths.root(), source))

@@ -146,8 +146,12 @@ fn no_kill_at_any_moment_loses_what_was_acknowledged() {
         let read = house.ctl(&["run", "--rm", name, "/guest", "read", "/text"]).ok();
         assert_eq!(read.stdout, *text, "{name}");
     }
-    eventually("containers of killed clients are gone", Duration::from_secs(60), || {
-        house.ctl(&["ps", "-aq"]).ok().stdout.is_empty()
+    eventually("what was begun for a killed service is gone", Duration::from_secs(60), || {
+        house.ctl(&["ps", "-aq"]).ok().stdout.is_empty() || {
+            println!("{}", house.ctl(&["ps", "-a", "--no-trunc"]).stdout);
+            std::thread::sleep(Duration::from_secs(1));
+            false
+        }
     });
     house.verify();
 }

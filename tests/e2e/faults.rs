@@ -62,6 +62,27 @@ fn a_full_disk_is_said_and_loses_nothing() {
     drop(disk);
 }
 
+#[test]
+fn a_disk_without_a_free_byte_lets_images_be_removed() {
+    let disk = SmallDisk::new("32m");
+    let house = House::with_root(Some(&disk.0.join("state")));
+    house.import_guest();
+    house.guest(&["noop"]).ok();
+    let others = std::fs::File::create(disk.0.join("others"));
+    let written = std::io::copy(&mut std::io::repeat(1), &mut others.unwrap()).unwrap_err();
+    assert_eq!(written.raw_os_error(), Some(nix::libc::ENOSPC));
+
+    house.ctl(&["run", "--rm", "guest", "/guest", "noop"]).code(125).complains(&["No space left on device"]);
+    house.crash("store");
+    house.ctl(&["rmi", "guest"]).ok();
+    house.ctl(&["system", "prune", "-f"]).ok();
+
+    assert_eq!(house.ctl(&["images", "-q"]).ok().stdout, "");
+    house.verify();
+    drop(house);
+    drop(disk);
+}
+
 fn no_container(house: &House) {
     eventually("no container is left", Duration::from_secs(20), || house.ctl(&["ps", "-aq"]).ok().stdout.is_empty());
 }

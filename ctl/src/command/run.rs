@@ -1,8 +1,14 @@
 //! `ctl run`: create, attach and start in one go; or create and start, and leave.
 
+use std::time::Duration;
+
+use rustix::rand::GetRandomFlags;
 use strata_proto::runtime::v1 as pb;
+use strata_rpc::fault::is_lost;
+use strata_types::ContainerId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use crate::args::{Network, Run};
 use crate::error::{Error, Result};
@@ -20,30 +26,57 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
     }
     let mut containers = platform.containers().await?;
     let signals = if args.detach { None } else { Some(Signals::register()?) };
-    let request = pb::CreateContainerRequest { id: String::new(), spec: Some(spec) };
+    // Chosen here: whose answer is lost knows its container all the same.
+    let id = new_id()?;
+    let result = create_and_start(&mut containers, &id, spec, args, signals).await;
+    if let (Err(error), true) = (&result, args.rm) {
+        // What could not be started is not left behind. A container that runs is left alone, but for one whose output
+        // nobody reads: nothing would ever be seen of it again. The first error is the one to tell.
+        remove(platform, id, error.code == render::NOBODY_READS).await;
+    }
+    result
+}
+
+async fn create_and_start(
+    containers: &mut Containers,
+    id: &str,
+    spec: pb::ContainerSpec,
+    args: &Run,
+    signals: Option<Signals>,
+) -> Result<u8> {
+    let request = pb::CreateContainerRequest { id: id.to_owned(), spec: Some(spec) };
     let reply = containers.all.create_container(request).await?.into_inner();
-    let container = reply.container.ok_or_else(|| super::incomplete("a container"))?;
     for warning in &reply.warnings {
         render::note(format!("warning: {warning}"));
     }
-    let result = match signals {
-        None => start(&mut containers, &container.id).await,
+    match signals {
+        None => start(containers, id).await,
         Some(signals) => {
             let wires = Wires { stdin: args.interactive, terminal: args.tty };
-            attach(&mut containers, container.id.clone(), wires, signals).await
-        }
-    };
-    if let (Err(error), true) = (&result, args.rm) {
-        // What could not be started is not left behind, even if its runtime went away: hence new clients. A container
-        // that runs is left alone, but for one whose output nobody reads: nothing would ever be seen of it again.
-        // The first error is the one to tell.
-        let force = error.code == render::NOBODY_READS;
-        let request = pb::DeleteContainerRequest { container: container.id, force, allow_missing: true };
-        if let Ok(mut containers) = platform.containers().await {
-            let _ = containers.all.delete_container(request).await;
+            attach(containers, id.to_owned(), wires, signals).await
         }
     }
-    result
+}
+
+/// Removes a container as well as can be: a runtime that went away is reached, or started, anew, a few times.
+async fn remove(platform: &Platform, id: String, force: bool) {
+    let request = pb::DeleteContainerRequest { container: id, force, allow_missing: true };
+    for wait in [50, 200, 800, 0] {
+        let removed = match platform.containers().await {
+            Ok(mut containers) => containers.all.delete_container(request.clone()).await,
+            Err(_) => Err(Status::unavailable("")),
+        };
+        match removed {
+            Err(status) if is_lost(&status) => tokio::time::sleep(Duration::from_millis(wait)).await,
+            _ => return,
+        }
+    }
+}
+
+fn new_id() -> Result<String> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| Error::of(&error))?;
+    Ok(ContainerId::from_bytes(bytes).to_string())
 }
 
 async fn start(containers: &mut Containers, id: &str) -> Result<u8> {

@@ -6,6 +6,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use strata_types::{ContainerId, SnapshotKey};
+use tokio::sync::Notify;
 
 use super::{Engine, blocking};
 use crate::{
@@ -27,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// Between two attempts to reach a monitor, or the store.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The same, after many.
+const LONGEST: Duration = Duration::from_secs(300);
 
 impl Engine {
     /// Opens the root and takes up what is there.
@@ -46,6 +49,7 @@ impl Engine {
             records,
             store,
             table: Default::default(),
+            unfinished: Notify::new(),
         });
         join_all(loaded.records.into_iter().map(|record| engine.clone().take_up(record))).await;
         let sweeper = engine.clone();
@@ -155,21 +159,31 @@ impl Engine {
         }
     }
 
-    /// Finishes removals and gives back snapshots without an owner, as soon as the store can be reached.
+    /// Finishes removals and gives back snapshots without an owner, as soon as the store can be reached; and again
+    /// whenever a removal was not finished.
     async fn sweep(self: Arc<Self>, damaged: HashSet<String>) {
-        while let Err(error) = self.sweep_once(&damaged).await {
-            tracing::warn!(%error, "cannot sweep yet");
+        loop {
+            let mut again = AGAIN;
+            while let Err(error) = self.sweep_once(&damaged).await {
+                tracing::warn!(%error, "cannot sweep yet");
+                tokio::time::sleep(again).await;
+                again = (again * 2).min(LONGEST);
+            }
+            self.unfinished.notified().await;
             tokio::time::sleep(AGAIN).await;
         }
     }
 
+    /// One that fails keeps none of the others; the first error is told.
     async fn sweep_once(self: &Arc<Self>, damaged: &HashSet<String>) -> Result<(), Error> {
+        let mut result = Ok(());
         for container in self.page("", usize::MAX, true) {
-            let _guard = container.lifecycle.lock().await;
             if container.state() == State::Removing {
-                self.delete_stopped(&container).await?;
+                let _guard = container.lifecycle.lock().await;
+                result = result.and(self.delete_stopped(&container).await);
             }
         }
+        result?;
         for snapshot in self.store.list().await? {
             self.sweep_snapshot(&snapshot, damaged).await?;
         }

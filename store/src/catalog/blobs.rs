@@ -66,7 +66,7 @@ impl Catalog {
     /// Forgets an upload.
     pub async fn end_ingest(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        self.free("end an upload", Durability::Relaxed, move |transaction| {
+        self.write("end an upload", Durability::Relaxed, move |transaction| {
             transaction.prepare_cached("DELETE FROM ingests WHERE id = ?")?.execute([id])?;
             Ok(())
         })

@@ -99,7 +99,7 @@ impl Catalog {
 
     /// Removes cache records: all, or those whose layer no image uses. Returns how many.
     pub async fn prune_cache_records(&self, all: bool) -> Result<u64> {
-        self.free("prune cache records", Durability::Relaxed, move |transaction| {
+        self.write("prune cache records", Durability::Relaxed, move |transaction| {
             let removed = if all {
                 transaction.execute("DELETE FROM cache_records WHERE project = ?", [PROJECT])?
             } else {

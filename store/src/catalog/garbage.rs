@@ -104,7 +104,7 @@ impl Catalog {
     /// Marks a layer for deletion if nothing references it now. Nobody finds it afterwards.
     pub async fn reclaim_layer(&self, id: &LayerId) -> Result<Reclaim> {
         let id = id.clone();
-        self.free("reclaim a layer", Durability::Relaxed, move |transaction| {
+        self.write("reclaim a layer", Durability::Relaxed, move |transaction| {
             let changed = transaction
                 .prepare_cached(&format!(
                     "UPDATE layers AS l SET state = 'deleting' WHERE l.id = ? AND NOT {LAYER_IN_USE}"
@@ -121,7 +121,7 @@ impl Catalog {
     /// Deletes the row of a layer whose directory is in the trash.
     pub async fn forget_layer(&self, id: &LayerId) -> Result<()> {
         let id = id.clone();
-        self.free("forget a layer", Durability::Relaxed, move |transaction| {
+        self.write("forget a layer", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached("DELETE FROM layers WHERE id = ? AND state = 'deleting'")?
                 .execute([id.as_str()])?;
@@ -138,7 +138,7 @@ impl Catalog {
         unlink: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<Reclaim> {
         let digest = *digest;
-        self.free("reclaim a blob", Durability::Full, move |transaction| {
+        self.write("reclaim a blob", Durability::Full, move |transaction| {
             let Some(blob) = blobs::find(transaction, &digest)? else { return Ok(Reclaim::Kept) };
             let deleted = transaction
                 .prepare_cached(&format!(

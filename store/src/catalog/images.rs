@@ -326,12 +326,12 @@ impl Catalog {
 
     /// Removes a name, or an image with all its names.
     pub(crate) async fn remove_image(&self, wanted: Wanted, force: bool) -> Result<Removed> {
-        self.free("remove an image", Durability::Full, move |transaction| remove(transaction, &wanted, force)).await
+        self.write("remove an image", Durability::Full, move |transaction| remove(transaction, &wanted, force)).await
     }
 
     /// Removes images that nothing uses: those without a name, or all.
     pub async fn prune_images(&self, all: bool) -> Result<Removed> {
-        self.free("prune images", Durability::Full, move |transaction| {
+        self.write("prune images", Durability::Full, move |transaction| {
             let mut statement = transaction.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM images i WHERE project = ?1
                  AND (?2 OR NOT EXISTS (SELECT 1 FROM image_names n WHERE n.project = i.project AND n.image_id = i.id))

@@ -178,7 +178,7 @@ impl Catalog {
     /// Gives up a layer that could not be finished; its directory may go after this.
     pub async fn abandon_layer(&self, id: &LayerId) -> Result<()> {
         let id = id.clone();
-        self.free("give up a layer", Durability::Relaxed, move |transaction| {
+        self.write("give up a layer", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached("DELETE FROM lease_refs WHERE project = ? AND kind = 'layer' AND object = ?")?
                 .execute(params![PROJECT, id.as_str()])?;

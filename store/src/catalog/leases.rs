@@ -70,7 +70,7 @@ impl Catalog {
     /// Starts the grace of a session lease, unless it is gone.
     pub async fn end_session(&self, id: &LeaseId) -> Result<()> {
         let id = id.clone();
-        self.free("end a session", Durability::Relaxed, move |transaction| {
+        self.write("end a session", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached(
                     "UPDATE leases SET expires = ? + grace WHERE project = ? AND id = ? AND grace IS NOT NULL",
@@ -83,7 +83,7 @@ impl Catalog {
 
     /// Starts the grace of every session lease: no stream survives a start of the service.
     pub async fn end_sessions(&self) -> Result<()> {
-        self.free("end sessions", Durability::Relaxed, |transaction| {
+        self.write("end sessions", Durability::Relaxed, |transaction| {
             transaction.execute(
                 "UPDATE leases SET expires = ? + grace WHERE grace IS NOT NULL AND expires IS NULL",
                 [now()],
@@ -96,7 +96,7 @@ impl Catalog {
     /// Deletes a lease with all that it holds; says whether there was one.
     pub async fn delete_lease(&self, id: &LeaseId) -> Result<bool> {
         let id = id.clone();
-        self.free("delete a lease", Durability::Relaxed, move |transaction| {
+        self.write("delete a lease", Durability::Relaxed, move |transaction| {
             let deleted = transaction
                 .prepare_cached("DELETE FROM leases WHERE project = ? AND id = ?")?
                 .execute(params![PROJECT, id.as_str()])?;
@@ -107,7 +107,7 @@ impl Catalog {
 
     /// Deletes the leases that have ended; returns how many, and when the next one ends.
     pub async fn expire_leases(&self) -> Result<(usize, Option<i64>)> {
-        self.free("expire leases", Durability::Relaxed, |transaction| {
+        self.write("expire leases", Durability::Relaxed, |transaction| {
             let expired = transaction.execute("DELETE FROM leases WHERE expires <= ?", [now()])?;
             let next = transaction.query_row("SELECT min(expires) FROM leases", [], |row| row.get(0))?;
             Ok((expired, next))

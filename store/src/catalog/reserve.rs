@@ -1,51 +1,29 @@
 //! Space put aside for the catalog: on a full disk what removes things must still be able to say so.
+//! It is part of the write-ahead log, where no other writer of the disk can take it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate, ftruncate, statvfs};
+use rusqlite::{Connection, config::DbConfig};
+use rustix::fs::{FallocateFlags, fallocate};
 
-/// Bytes put aside: many times what one operation adds to the write-ahead log.
-const SIZE: u64 = 1 << 20;
+use crate::Result;
 
-/// A file that is only there to be given back.
-#[derive(Debug)]
-pub struct Reserve {
-    path: PathBuf,
-    /// None: it could not be made. Then a full disk is a full disk.
-    file: Option<File>,
-    is_held: bool,
+/// Bytes of the log that are there from the start. SQLite reuses it from the front after each 1000 pages (4 MiB);
+/// the rest is for the time in which a full disk does not let the database itself grow.
+pub const SIZE: u64 = 6 << 20;
+
+/// Keeps the log of a connection when it is closed, with the space that it has.
+pub fn keep(connection: &Connection) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
 }
 
-impl Reserve {
-    /// Puts space aside next to the catalog.
-    pub fn open(catalog: &Path) -> Self {
-        let mut name = catalog.as_os_str().to_owned();
-        name.push("-reserve");
-        let path = PathBuf::from(name);
-        let file = File::options().create(true).truncate(false).write(true).open(&path).ok();
-        let mut reserve = Self { path, file, is_held: false };
-        reserve.restore();
-        reserve
-    }
-
-    /// Gives the space back when there is hardly any left. For operations that free more than they take.
-    pub fn lend(&mut self) {
-        let Some(file) = &self.file else { return };
-        if self.is_held && self.is_short(SIZE) && ftruncate(file, 0).is_ok() {
-            self.is_held = false;
-        }
-    }
-
-    /// Puts it aside again when there is enough.
-    pub fn restore(&mut self) {
-        let Some(file) = &self.file else { return };
-        if !self.is_held && !self.is_short(4 * SIZE) {
-            self.is_held = fallocate(file, FallocateFlags::empty(), 0, SIZE).is_ok();
-        }
-    }
-
-    fn is_short(&self, of: u64) -> bool {
-        statvfs(&self.path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < of)
+/// Gives the log of a database its space. Best effort: not every file system can, and on a full disk it is too late.
+pub fn take(database: &Path) {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    if let Ok(log) = File::options().write(true).open(log) {
+        let _ = fallocate(&log, FallocateFlags::KEEP_SIZE, 0, SIZE);
     }
 }

@@ -174,7 +174,7 @@ impl Catalog {
     /// Lets go of a snapshot; that a free one is free already is no error.
     pub async fn release_snapshot(&self, key: &SnapshotKey, holder: &str) -> Result<SnapshotRow> {
         let (key, holder) = (key.clone(), holder.to_owned());
-        self.free("release a snapshot", Durability::Relaxed, move |transaction| {
+        self.write("release a snapshot", Durability::Relaxed, move |transaction| {
             let row = live(transaction, &key)?;
             if row.state == SnapshotState::Held && row.holder != holder {
                 return Err(Error::SnapshotHeld { key, holder: row.holder });
@@ -202,7 +202,7 @@ impl Catalog {
     /// Takes back [`Catalog::begin_commit`]: the snapshot is free again.
     pub async fn abort_commit(&self, key: &SnapshotKey) -> Result<()> {
         let key = key.clone();
-        self.free("abort a commit", Durability::Relaxed, move |transaction| {
+        self.write("abort a commit", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached(
                     "UPDATE snapshots SET state = 'free' WHERE project = ? AND key = ? AND state = 'committing'",
@@ -230,7 +230,7 @@ impl Catalog {
     /// follows when its directory is gone.
     pub async fn remove_snapshot(&self, key: &SnapshotKey, holder: &str) -> Result<SnapshotRow> {
         let (key, holder) = (key.clone(), holder.to_owned());
-        self.free("remove a snapshot", Durability::Relaxed, move |transaction| {
+        self.write("remove a snapshot", Durability::Relaxed, move |transaction| {
             let row = find(transaction, &key)?.ok_or_else(|| Error::SnapshotNotFound { key: key.clone() })?;
             match row.state {
                 SnapshotState::Held if row.holder != holder => {
@@ -248,7 +248,7 @@ impl Catalog {
     /// Deletes the row of a removed snapshot.
     pub async fn forget_snapshot(&self, key: &SnapshotKey) -> Result<()> {
         let key = key.clone();
-        self.free("forget a snapshot", Durability::Relaxed, move |transaction| {
+        self.write("forget a snapshot", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached("DELETE FROM snapshots WHERE project = ? AND key = ? AND state = 'deleting'")?
                 .execute(params![PROJECT, key.as_str()])?;
@@ -296,7 +296,7 @@ impl Catalog {
     /// Marks a snapshot whose lease has ended for removal, even if it is marked as held: its holder died with it.
     pub async fn end_snapshot(&self, key: &SnapshotKey) -> Result<()> {
         let key = key.clone();
-        self.free("end a snapshot", Durability::Relaxed, move |transaction| {
+        self.write("end a snapshot", Durability::Relaxed, move |transaction| {
             set_state(transaction, &key, "deleting", "")
         })
         .await

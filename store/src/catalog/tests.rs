@@ -214,3 +214,18 @@ async fn a_directory_number_is_never_given_twice() {
 
     assert_ne!(first.directory, second.directory);
 }
+
+#[tokio::test]
+async fn the_log_has_its_space_from_the_start_and_keeps_it() {
+    use std::os::unix::fs::MetadataExt;
+    let (directory, catalog, lease) = catalog().await;
+    let path = directory.path().join("catalog.db-wal");
+    let space = || std::fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(space() >= reserve::SIZE, "{}", space());
+
+    usable(&catalog, &lease).await;
+    drop(catalog);
+
+    assert!(space() >= reserve::SIZE, "{}", space());
+    Catalog::open(&directory.path().join("catalog.db"), "boot-1").unwrap().check_lease(&lease).await.unwrap();
+}

@@ -231,6 +231,26 @@ async fn a_store_that_is_away_does_not_keep_the_service_from_starting() {
 }
 
 #[tokio::test]
+async fn a_removal_that_the_store_was_away_for_is_finished_later() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Fake::with(&[]);
+    let engine = engine(root.path(), store.clone()).await.unwrap();
+    let container = engine.create(None, None, record(1, "x1").spec, Lifetime::Kept).await.unwrap();
+
+    *store.is_away.lock().unwrap() = true;
+    assert!(matches!(engine.delete(container, false).await, Err(Error::StoreUnavailable { .. })));
+    *store.is_away.lock().unwrap() = false;
+
+    for _ in 0..200 {
+        if engine.count() == (0, 0) {
+            return assert!(store.keys().is_empty());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the removal was not tried again");
+}
+
+#[tokio::test]
 async fn a_create_that_fails_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let store = Fake::with(&[]);
