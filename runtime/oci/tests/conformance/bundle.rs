@@ -1,0 +1,205 @@
+//! A bundle of this host's shell and a few programs, and the engine called on it as others call it.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What scripts of tests may call.
+const PROGRAMS: [&str; 20] = [
+    "/bin/sh",
+    "/bin/cat",
+    "/bin/chmod",
+    "/bin/dd",
+    "/bin/grep",
+    "/bin/hostname",
+    "/bin/ln",
+    "/bin/ls",
+    "/bin/mkdir",
+    "/bin/mknod",
+    "/bin/mount",
+    "/bin/readlink",
+    "/bin/rm",
+    "/bin/sleep",
+    "/bin/stat",
+    "/bin/touch",
+    "/usr/bin/env",
+    "/usr/bin/id",
+    "/usr/bin/nproc",
+    "/usr/bin/tty",
+];
+
+/// A bundle with a container named `c`; dropped, nothing of it is left.
+pub struct Bundle {
+    directory: TempDir,
+}
+
+impl Bundle {
+    /// The spec that `strata-oci spec` writes, without a terminal, with this script and these changes.
+    pub fn new(script: &str, change: impl FnOnce(&mut Value)) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let bundle = Self { directory: tempfile::tempdir_in("/var/tmp").unwrap() };
+        // Others than root may look inside: containers with user namespaces do.
+        fs::set_permissions(bundle.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        link(template(), &bundle.path("rootfs"));
+        assert!(bundle.call(&["spec", "--bundle", bundle.dir()]).status.success());
+        let mut spec: Value = serde_json::from_slice(&fs::read(bundle.path("config.json")).unwrap()).unwrap();
+        spec["process"]["terminal"] = json!(false);
+        spec["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        spec["linux"]["resources"]["pids"] = json!({"limit": 32});
+        spec["linux"]["cgroupsPath"] = json!(format!("/strata-cli-{}/x", bundle.id()));
+        change(&mut spec);
+        fs::write(bundle.path("config.json"), spec.to_string()).unwrap();
+        bundle
+    }
+
+    /// The bundle's directory, as an argument.
+    pub fn dir(&self) -> &str {
+        self.directory.path().to_str().unwrap()
+    }
+
+    /// A path below it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A text that no other bundle has.
+    pub fn id(&self) -> String {
+        self.directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned()
+    }
+
+    /// The engine, with the bundle's own state directory, ready for arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strata-oci"));
+        command.arg("--root").arg(self.path("state")).stdin(Stdio::null());
+        command
+    }
+
+    /// Calls the engine.
+    pub fn call(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).output().unwrap()
+    }
+
+    /// Calls the engine: standard output, or standard error where it failed.
+    pub fn strata(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.call(arguments);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// Runs the container in the foreground.
+    pub fn run(&self) -> Output {
+        self.call(&["run", "--bundle", self.dir(), "c"])
+    }
+
+    /// Runs it, and returns what it wrote; it must end with status 0 and without a word on standard error.
+    pub fn output(&self) -> String {
+        let output = self.run();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && error.is_empty(), "{}: {error}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it, and returns the error of the engine, which must leave nothing behind.
+    pub fn refused(&self) -> String {
+        let output = self.run();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(fs::read_dir(self.path("state")).map_or(0, Iterator::count), 0, "state is left");
+        assert_eq!(self.cgroups(), 0, "a cgroup is left");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Creates with the container's output in the file `output`: its end of a pipe would stay open.
+    pub fn create(&self) -> bool {
+        let output = fs::File::create(self.path("output")).unwrap();
+        let mut command = self.command();
+        command.args(["create", "--bundle", self.dir(), "c"]);
+        command.stderr(output.try_clone().unwrap()).stdout(output);
+        command.status().unwrap().success()
+    }
+
+    /// Creates and starts; the container is expected to go on.
+    pub fn start(&self) {
+        assert!(self.create(), "{}", fs::read_to_string(self.path("output")).unwrap());
+        self.strata(&["start", "c"]).unwrap();
+    }
+
+    /// The state document.
+    pub fn state(&self) -> Value {
+        serde_json::from_str(&self.strata(&["state", "c"]).unwrap()).unwrap()
+    }
+
+    /// Its status.
+    pub fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the status is `status`.
+    pub fn wait_for(&self, status: &str) {
+        for _ in 0..500 {
+            if self.status() == status {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the container is {}, not {status}", self.status());
+    }
+
+    /// How many cgroups of the container there are.
+    pub fn cgroups(&self) -> usize {
+        let name = format!("strata-cli-{}/x", self.id());
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).filter(|path| path.join(&name).is_dir()).count()
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.call(&["delete", "--force", "c"]);
+        let name = format!("strata-cli-{}", self.id());
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).for_each(|path| drop(fs::remove_dir(path.join(&name))));
+    }
+}
+
+/// A root file system of the programs and what they load, made once per test process.
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
+    TEMPLATE
+        .get_or_init(|| {
+            let rootfs = tempfile::tempdir_in("/var/tmp").unwrap();
+            PROGRAMS.iter().for_each(|program| install(Path::new(program), rootfs.path()));
+            rootfs
+        })
+        .path()
+}
+
+/// Copies a program and the libraries it loads.
+fn install(program: &Path, rootfs: &Path) {
+    let libraries = Command::new("ldd").arg(program).output().unwrap();
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new);
+    for path in paths.chain([program]) {
+        let target = rootfs.join(path.strip_prefix("/").unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(path, target).unwrap();
+    }
+}
+
+/// The same tree again, of hard links.
+fn link(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => link(&entry.path(), &target),
+            false => fs::hard_link(entry.path(), target).unwrap(),
+        }
+    }
+}
