@@ -181,6 +181,10 @@ fn enter_root(plan: &Plan, place: &Place) -> Result<(), Failure> {
     }
     let step = || "enter the root".into();
     rustix::process::fchdir(place.root()).attempt(step)?;
+    if plan.no_pivot {
+        rustix::process::chroot(".").attempt(step)?;
+        return rustix::process::chdir("/").attempt(step);
+    }
     // pivot_root(2): with "." twice the old root ends up over the new one, and is detached from there.
     rustix::process::pivot_root(".", ".").attempt(step)?;
     unmount(".", UnmountFlags::DETACH).attempt(|| "detach the old root".into())?;

@@ -22,7 +22,8 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
-pub use once::make_once;
+pub use once::{Made, close_inherited, make_once, send_signal};
+pub use record::{now_nanos, rfc3339};
 
 use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;

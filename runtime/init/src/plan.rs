@@ -70,6 +70,8 @@ records! {
         pub exec_fifo: Option<PathBuf>,
         /// Role `once` with a terminal: the Unix socket that gets the pty master by SCM_RIGHTS.
         pub console_socket: Option<PathBuf>,
+        /// Enters the root by chroot(2), for a host whose own root is a ramfs: less safe than pivot_root(2).
+        pub no_pivot: bool,
     }
 
     /// Where each namespace comes from.

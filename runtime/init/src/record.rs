@@ -50,12 +50,12 @@ impl Record<'_> {
 }
 
 /// Returns the time in nanoseconds since 1970.
-pub(crate) fn now_nanos() -> u64 {
+pub fn now_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// Formats a time as RFC 3339 in UTC with nanoseconds.
-pub(crate) fn rfc3339(nanos: u64) -> String {
+pub fn rfc3339(nanos: u64) -> String {
     let (seconds, fraction) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Days to civil date with years that begin in March: howardhinnant.github.io/date_algorithms.html

@@ -79,6 +79,21 @@ pub(crate) fn close_on_exec_all() -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Whether a descriptor of this number is open.
+pub(crate) fn is_open(fd: i32) -> bool {
+    // SAFETY: F_GETFD only reads a flag; it fails for a number that is not open.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()).is_ok()
+}
+
+/// Sends a signal by number; rustix knows no real-time ones.
+pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    // SAFETY: the kernel checks the number; a null siginfo means that of kill(2), and flags must be 0.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, std::ptr::null::<libc::siginfo_t>(), 0)
+    })
+    .map(drop)
+}
+
 /// Takes ownership of a descriptor that was inherited at exec.
 pub(crate) fn inherited(fd: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_GETFD only reads a flag; it fails for a number that is not open.

@@ -1,179 +1,94 @@
-//! The command line of an OCI runtime, as engines and test suites call it.
-//! `lifecycle` has the commands on containers, `state` their record on disk, `features` what a spec may say.
-//! A command that is not implemented says so and fails.
+//! The command line of an OCI runtime, as engines and test suites call it: that of runc.
+//! `command` has one file per command, `container` and `exec` make processes, `state` is the record on disk,
+//! `foreground` and `console` stay with a process, `report` writes the log file.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
-use strata_oci::default_spec::{Defaults, UserNamespace};
+use clap::{Args, Parser, error::ErrorKind};
 
+mod command;
+mod console;
+mod container;
 mod features;
-mod lifecycle;
+mod foreground;
+mod report;
 mod sealed;
 mod state;
+mod usage;
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
-#[command(name = "strata-oci", version, disable_help_subcommand = true)]
+#[command(name = "strata-oci", version = VERSION, disable_help_subcommand = true, disable_version_flag = true)]
 struct Arguments {
-    /// Directory of the containers' state.
-    #[arg(long, default_value = "/run/strata-oci", global = true)]
-    root: PathBuf,
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+/// What every command knows.
+#[derive(Args)]
+pub struct Global {
+    /// Directory of the containers' state [default: /run/strata-oci, or below XDG_RUNTIME_DIR for users].
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
     /// File that errors are appended to as well.
     #[arg(long, global = true)]
     log: Option<PathBuf>,
-    /// Form of that file: text or json.
-    #[arg(long, default_value = "text", global = true)]
+    /// Form of that file.
+    #[arg(long, default_value = "text", global = true, value_parser = ["text", "json"])]
     log_format: String,
-    #[command(subcommand)]
-    command: Command,
+    /// Also logs what is done.
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Asks systemd for cgroups; cgroupsPath is then slice:prefix:name.
+    #[arg(long, global = true)]
+    systemd_cgroup: bool,
+    /// Accepted for runc's callers: whether privileges are there is found out.
+    #[arg(id = "rootless-mode", long = "rootless", value_parser = ["true", "false", "auto"], hide = true)]
+    rootless: Option<String>,
+    /// Prints the version.
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
 }
 
-/// What create and run have in common.
-#[derive(Args)]
-struct Make {
-    /// Directory of the bundle.
-    #[arg(short, long, default_value = ".")]
-    bundle: PathBuf,
-    /// Unix socket that receives the terminal's master.
-    #[arg(long)]
-    console_socket: Option<PathBuf>,
-    /// File that gets the process id.
-    #[arg(long)]
-    pid_file: Option<PathBuf>,
-    /// Name of the container.
-    id: String,
+impl Global {
+    /// Returns the directory of the containers' state.
+    pub fn root(&self) -> PathBuf {
+        let runtime = || std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+        match (&self.root, rustix::process::geteuid().is_root()) {
+            (Some(root), _) => root.clone(),
+            (None, false) if runtime().is_some() => PathBuf::from(runtime().unwrap_or_default()).join("strata-oci"),
+            (None, _) => PathBuf::from("/run/strata-oci"),
+        }
+    }
+
+    /// Refuses what is accepted on the command line and not there.
+    pub fn check(&self) -> Result<(), String> {
+        if self.systemd_cgroup { Err("--systemd-cgroup is not available yet".to_owned()) } else { Ok(()) }
+    }
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Makes a container from a bundle; its process waits for `start`.
-    Create(Make),
-    /// Lets the process of a created container execute.
-    Start {
-        /// Name of the container.
-        id: String,
-    },
-    /// Makes a container, waits for its end and removes it; its exit status becomes this program's.
-    Run(Make),
-    /// Prints the state of a container.
-    State {
-        /// Name of the container.
-        id: String,
-    },
-    /// Sends a signal to the process of a container.
-    Kill {
-        /// Sends it to every process of the container.
-        #[arg(short, long)]
-        all: bool,
-        /// Name of the container.
-        id: String,
-        /// Number or name of the signal.
-        #[arg(default_value = "TERM")]
-        signal: String,
-    },
-    /// Removes a stopped container.
-    Delete {
-        /// Kills it first, and does not mind if it is absent.
-        #[arg(short, long)]
-        force: bool,
-        /// Name of the container.
-        id: String,
-    },
-    /// Prints what this runtime can do, as the runtime spec's features document.
-    Features,
-    /// Writes config.json of a default container into the bundle.
-    Spec {
-        /// Directory of the bundle.
-        #[arg(short, long, default_value = ".")]
-        bundle: PathBuf,
-        /// Writes a spec for a user without privileges.
-        #[arg(long)]
-        rootless: bool,
-    },
-    /// Any other command of the runtime contract.
-    #[command(external_subcommand)]
-    Other(Vec<String>),
-}
+/// As runc prints it: engines read the lines.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.2.1");
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(code) => code,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let _ = error.print();
+            return if is_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    let global = &arguments.global;
+    report::debug(global, || format!("called with {:?}", std::env::args().collect::<Vec<_>>()));
+    match arguments.command.run(global) {
+        Ok(code) => ExitCode::from(code),
         Err(message) => {
-            eprintln!("strata-oci: {message}");
-            log(&arguments, &message);
-            ExitCode::FAILURE
+            let _ = writeln!(std::io::stderr(), "strata-oci: {message}");
+            report::error(global, &message);
+            ExitCode::from(arguments.command.failure_code())
         }
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<ExitCode, String> {
-    let root = &arguments.root;
-    match &arguments.command {
-        Command::Create(make) => {
-            sealed::become_sealed()?;
-            lifecycle::create(root, make)?;
-        }
-        Command::Run(make) => {
-            sealed::become_sealed()?;
-            return lifecycle::run(root, make).map(ExitCode::from);
-        }
-        Command::Start { id } => lifecycle::start(root, id)?,
-        Command::State { id } => print(&state::State::load(root, id)?.document())?,
-        Command::Kill { id, signal, all } => lifecycle::kill(root, id, signal, *all)?,
-        Command::Delete { id, force } => lifecycle::delete(root, id, *force)?,
-        Command::Features => print(&features::document())?,
-        Command::Spec { bundle, rootless } => write_spec(bundle, *rootless)?,
-        Command::Other(words) => {
-            return Err(format!("not available yet: {}", words.first().map_or("", String::as_str)));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn print(value: &serde_json::Value) -> Result<(), String> {
-    writeln!(std::io::stdout(), "{value:#}").map_err(|error| format!("cannot write to standard output: {error}"))
-}
-
-/// Appends the error where the engine asked for it; failing to is not worth a second error.
-fn log(arguments: &Arguments, message: &str) {
-    let Some(path) = &arguments.log else { return };
-    let line = match arguments.log_format.as_str() {
-        "json" => serde_json::json!({"level": "error", "msg": message}).to_string(),
-        _ => format!("level=error msg={message:?}"),
-    };
-    let file = fs::OpenOptions::new().append(true).create(true).open(path);
-    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
-}
-
-/// Refuses to overwrite, as a bundle's spec is somebody's work.
-fn write_spec(bundle: &Path, rootless: bool) -> Result<(), String> {
-    let path = bundle.join("config.json");
-    let mut defaults = Defaults { terminal: true, hostname: Some("strata".to_owned()), ..Defaults::default() };
-    if rootless {
-        defaults.user_namespace = Some(single_id());
-    }
-    let spec = defaults.build().map_err(|error| error.to_string())?;
-    let text = serde_json::to_string_pretty(&spec).map_err(|error| error.to_string())?;
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
-    file.and_then(|mut file| writeln!(file, "{text}"))
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-/// Maps root inside to the caller: all that a user may do without helpers.
-fn single_id() -> UserNamespace {
-    let mapping = |id: u32| {
-        let builder = oci_spec::runtime::LinuxIdMappingBuilder::default().container_id(0_u32).host_id(id).size(1_u32);
-        builder.build().into_iter().collect()
-    };
-    UserNamespace {
-        uid_mappings: mapping(rustix::process::geteuid().as_raw()),
-        gid_mappings: mapping(rustix::process::getegid().as_raw()),
     }
 }

@@ -1,6 +1,8 @@
-//! The record of a container on disk: `<root>/<id>/state.json`, and `exec.fifo` beside it until it starts.
+//! The record of a container on disk: `<root>/<id>/state.json`, beside it `config.json` as the bundle had it, and
+//! `exec.fifo` until it starts. A record without a process is that of a container whose maker is, or was, at work.
 
 use std::{
+    error::Error,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,17 +10,28 @@ use std::{
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strata_oci::default_spec::OCI_VERSION;
+use strata_oci::{
+    cgroup::{Cgroup, Layout},
+    default_spec::OCI_VERSION,
+};
 
 /// What is known of a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct State {
     pub id: String,
+    /// Its first process; 0 before there is one.
     pub pid: u32,
     /// Field 22 of `/proc/<pid>/stat`, so that a reused pid is not taken for the container.
     pub start_time: u64,
     pub bundle: PathBuf,
+    pub rootfs: PathBuf,
     pub cgroup: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// The user that made it.
+    pub uid: u32,
+    /// The process that makes it, and its start time.
+    pub maker: (u32, u64),
     pub annotations: std::collections::BTreeMap<String, String>,
     #[serde(skip)]
     pub directory: PathBuf,
@@ -27,9 +40,24 @@ pub struct State {
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    Creating,
     Created,
     Running,
+    Paused,
     Stopped,
+}
+
+impl Status {
+    /// The word of the runtime spec; `paused` is runc's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Returns the directory of a container, refusing names that are paths.
@@ -42,19 +70,28 @@ pub fn directory(root: &Path, id: &str) -> Result<PathBuf, String> {
 }
 
 impl State {
-    /// Returns the record of a process that was just made.
-    pub fn new(id: &str, pid: u32, bundle: &Path, cgroup: &str, spec: &Spec, directory: &Path) -> Self {
-        let annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
-        let (start_time, _) = process(pid).unwrap_or_default();
+    /// Returns the record of a container that this process begins to make.
+    pub fn new(id: &str, bundle: &Path, cgroup: &str, spec: &Spec, directory: &Path) -> Self {
+        let maker = std::process::id();
         Self {
             id: id.to_owned(),
-            pid,
-            start_time,
+            pid: 0,
+            start_time: 0,
             bundle: bundle.to_owned(),
+            rootfs: spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default(),
             cgroup: cgroup.to_owned(),
-            annotations,
+            created: strata_init::rfc3339(strata_init::now_nanos()),
+            uid: rustix::process::geteuid().as_raw(),
+            maker: (maker, process(maker).unwrap_or_default().0),
+            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             directory: directory.to_owned(),
         }
+    }
+
+    /// Takes the process that was just made.
+    pub fn set_process(&mut self, pid: u32) {
+        self.pid = pid;
+        self.start_time = process(pid).unwrap_or_default().0;
     }
 
     pub fn load(root: &Path, id: &str) -> Result<Self, String> {
@@ -70,43 +107,96 @@ impl State {
 
     /// Writes the record; a reader sees all of it or nothing.
     pub fn save(&self) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("cannot write the state of container {}: {error}", self.id);
-        let text = serde_json::to_string(self).map_err(|error| failed(error.into()))?;
-        let new = self.directory.join("state.json.new");
-        fs::write(&new, text).map_err(failed)?;
-        fs::rename(new, self.directory.join("state.json")).map_err(failed)
+        let text = serde_json::to_string(self).map_err(|error| error.to_string())?;
+        self.replace("state.json", text.as_bytes())
+    }
+
+    /// Loads the spec the container was made from, with the changes of `update`.
+    pub fn spec(&self) -> Result<Spec, String> {
+        let path = self.config_path();
+        let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("{} is damaged: {error}", path.display()))
+    }
+
+    /// Replaces a file beside the record.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let new = self.directory.join(format!("{name}.new"));
+        fs::write(&new, bytes)
+            .and_then(|()| fs::rename(&new, self.directory.join(name)))
+            .map_err(|error| format!("cannot write the state of container {}: {error}", self.id))
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.join("config.json")
     }
 
     pub fn fifo(&self) -> PathBuf {
         self.directory.join("exec.fifo")
     }
 
+    /// Finds its cgroup; there may be no directory of it left.
+    pub fn cgroup(&self) -> Result<Cgroup, String> {
+        Layout::detect().and_then(|layout| Cgroup::open(&layout, &self.cgroup)).map_err(|error| describe(&error))
+    }
+
+    /// Looks at the process, the FIFO and the freezer.
     pub fn status(&self) -> Status {
-        match process(self.pid) {
-            Some((start_time, letter)) if start_time == self.start_time && !['Z', 'X'].contains(&letter) => {
-                if self.fifo().exists() { Status::Created } else { Status::Running }
-            }
-            _ => Status::Stopped,
+        if self.pid == 0 {
+            let is_alive = is_alive(self.maker.0, self.maker.1);
+            return if is_alive { Status::Creating } else { Status::Stopped };
+        }
+        if !is_alive(self.pid, self.start_time) {
+            return Status::Stopped;
+        }
+        match (self.is_frozen(), self.fifo().exists()) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
         }
     }
 
-    /// Returns the document of the runtime spec's "State".
+    fn is_frozen(&self) -> bool {
+        let Ok(cgroup) = self.cgroup() else { return false };
+        cgroup.directories().any(|directory| {
+            let is = |file: &str, value: &str| {
+                fs::read_to_string(directory.join(file)).is_ok_and(|text| text.starts_with(value))
+            };
+            is("freezer.state", "FR") || is("cgroup.freeze", "1")
+        })
+    }
+
+    /// Returns the name of the user that made it, or the number.
+    pub fn owner(&self) -> String {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let of = |line: &str| {
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            (fields.nth(1)?.parse() == Ok(self.uid)).then_some(name)
+        };
+        passwd.lines().find_map(of).unwrap_or_else(|| self.uid.to_string())
+    }
+
+    /// Returns the document of the runtime spec's "State", and what runc adds.
     pub fn document(&self) -> Value {
         let status = self.status();
         let pid = if status == Status::Stopped { 0 } else { self.pid };
         json!({
             "ociVersion": OCI_VERSION,
             "id": self.id,
-            "status": match status {
-                Status::Created => "created",
-                Status::Running => "running",
-                Status::Stopped => "stopped",
-            },
+            "status": status.name(),
             "pid": pid,
             "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+            "owner": "",
             "annotations": self.annotations,
         })
     }
+}
+
+/// Whether a process of this id and start time is there, and more than a zombie.
+pub fn is_alive(pid: u32, start_time: u64) -> bool {
+    process(pid).is_some_and(|(begun, letter)| begun == start_time && !['Z', 'X'].contains(&letter))
 }
 
 /// Returns start time and state letter of a process. proc_pid_stat(5)
@@ -115,6 +205,16 @@ fn process(pid: u32) -> Option<(u64, char)> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let letter = fields.next()?.chars().next()?;
     Some((fields.nth(18)?.parse().ok()?, letter))
+}
+
+/// Joins an error with its causes.
+pub fn describe(error: &dyn Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -129,18 +229,29 @@ mod tests {
         assert_eq!(directory(Path::new("/r"), "web-1.a_b+c").unwrap(), Path::new("/r/web-1.a_b+c"));
     }
 
+    fn state(directory: &Path) -> State {
+        State::new("x", Path::new("/b"), "/strata/x", &Spec::default(), directory)
+    }
+
     #[test]
     fn a_pid_of_another_start_time_is_not_the_container() {
         let directory = tempfile::tempdir().unwrap();
-        let state =
-            State::new("x", std::process::id(), Path::new("/b"), "/strata/x", &Spec::default(), directory.path());
-        let reused = State {
-            start_time: state.start_time + 1,
-            ..State::new("x", std::process::id(), Path::new("/b"), "", &Spec::default(), directory.path())
-        };
+        let mut own = state(directory.path());
+        own.set_process(std::process::id());
+        let reused = State { pid: own.pid, start_time: own.start_time + 1, ..state(directory.path()) };
 
-        assert_eq!(state.status(), Status::Running);
+        assert_eq!(own.status(), Status::Running);
         assert_eq!(reused.status(), Status::Stopped);
         assert_eq!(reused.document()["pid"], 0);
+    }
+
+    #[test]
+    fn a_container_without_a_process_is_creating_as_long_as_its_maker_lives() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = state(directory.path());
+        let left = State { maker: (made.maker.0, made.maker.1 + 1), ..state(directory.path()) };
+
+        assert_eq!(made.status(), Status::Creating);
+        assert_eq!(left.status(), Status::Stopped);
     }
 }

@@ -1,0 +1,37 @@
+//! `delete`: what `create` made is removed, the processes that are left first.
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use crate::state::{State, Status, describe, directory};
+
+/// Removes a stopped container.
+#[derive(clap::Args)]
+pub struct Delete {
+    /// Kills it first, and does not mind if it is absent.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Name of the container.
+    pub id: String,
+}
+
+pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
+    let state = match State::load(root, id) {
+        Err(_) if force => {
+            // A half-made container, or none.
+            return match fs::remove_dir_all(directory(root, id)?) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(format!("cannot remove container {id}: {error}"))
+                }
+                _ => Ok(()),
+            };
+        }
+        state => state?,
+    };
+    let status = state.status();
+    if status != Status::Stopped && !force {
+        return Err(format!("cannot delete container {id}: it is {}, it is not stopped", status.name()));
+    }
+    let cgroup = state.cgroup()?;
+    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))
+}

@@ -1,0 +1,244 @@
+//! Making a container: its directory is claimed, its cgroup made, its process brought to the last gate by the code of
+//! strata-init in this very program, which has one thread and runs from a sealed copy.
+//! What fails, or is dropped before [`Claim::keep`], leaves nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{LinuxResources, Spec};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use strata_init::{
+    Made,
+    plan::{Root, Streams},
+};
+use strata_oci::{
+    cgroup::{Accounting, Cgroup, Layout},
+    plan::{PlanInputs, plan},
+};
+
+use crate::{
+    Global,
+    console::host_size,
+    state::{State, describe, directory},
+};
+
+/// What create and run have in common.
+#[derive(clap::Args)]
+pub struct Make {
+    /// Directory of the bundle.
+    #[arg(short, long, default_value = ".")]
+    bundle: PathBuf,
+    /// Unix socket that receives the terminal's master.
+    #[arg(long)]
+    console_socket: Option<PathBuf>,
+    /// File that gets the process id.
+    #[arg(long)]
+    pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on the process inherits; those of LISTEN_FDS come first and are added.
+    #[arg(long, default_value_t = 0)]
+    preserve_fds: u32,
+    /// Enters the root by chroot, where the host's root is a ramfs that cannot be pivoted.
+    #[arg(long)]
+    no_pivot: bool,
+    /// Leaves the process in the caller's session keyring.
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Name of the container.
+    pub id: String,
+}
+
+impl Make {
+    /// Writes the pid file, if one is asked for; a reader sees all of it or nothing.
+    pub fn write_pid_file(&self, pid: u32) -> Result<(), String> {
+        write_pid_file(self.pid_file.as_deref(), pid)
+    }
+}
+
+/// Who has the other end of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Nobody yet: it waits at the FIFO; a terminal goes to the console socket.
+    Created,
+    /// Nobody: a terminal goes to the console socket.
+    Detached,
+    /// This program: a terminal stays here unless there is a console socket.
+    Foreground,
+}
+
+/// A name that is taken: the directory of a container that is being made.
+pub struct Claim {
+    directory: PathBuf,
+    cgroup: RefCell<Option<Cgroup>>,
+    pid: Cell<u32>,
+    is_kept: Cell<bool>,
+}
+
+impl Claim {
+    /// The container is there, or has been removed in good order.
+    pub fn keep(&self) {
+        self.is_kept.set(true);
+    }
+}
+
+impl Drop for Claim {
+    /// The first error counts; what cannot be removed here is found by `delete --force`.
+    fn drop(&mut self) {
+        if self.is_kept.get() {
+            return;
+        }
+        if let Some(pid) = Pid::from_raw(self.pid.get() as i32) {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
+        if let Some(cgroup) = self.cgroup.borrow().as_ref() {
+            let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A container whose process stands before its last gate.
+pub struct Container {
+    pub process: Made,
+    pub state: State,
+}
+
+/// Takes the name.
+pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
+    global.check()?;
+    let root = global.root();
+    let directory = directory(&root, &options.id)?;
+    fs::create_dir_all(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
+    fs::DirBuilder::new().create(&directory).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
+        _ => format!("cannot create {}: {error}", directory.display()),
+    })?;
+    Ok(Claim { directory, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+}
+
+/// Makes the process, and records it.
+pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
+    let kept = kept_fds(options.preserve_fds)?;
+    strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
+    let bundle = fs::canonicalize(&options.bundle)
+        .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
+    let path = bundle.join("config.json");
+    let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut spec = parse_spec(&bytes, &path, &bundle)?;
+    check_terminal(&spec, options.console_socket.as_deref(), ends)?;
+    add_listen_variables(&mut spec);
+
+    let name = cgroup_name(&spec, &options.id);
+    let mut state = State::new(&options.id, &bundle, &name, &spec, &claim.directory);
+    // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
+    state.save()?;
+    let config = state.config_path();
+    fs::write(&config, &bytes).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+    if ends == Ends::Created {
+        make_fifo(&state.fifo())?;
+    }
+    let none = LinuxResources::default();
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
+    let layout = Layout::detect().map_err(|error| describe(&error))?;
+    let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).map_err(|error| describe(&error))?;
+    let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
+
+    let root = spec.root().as_ref().ok_or("root: a container needs one")?;
+    let inputs = PlanInputs {
+        cgroups: cgroup.to_plan(),
+        cgroup_view: cgroup.view(),
+        console_socket: options.console_socket.clone(),
+        exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
+        keep_fds: kept,
+        root: Root::Bind { path: bundle.join(root.path()) },
+        streams: Streams { terminal: host_size(), ..Streams::default() },
+        ..PlanInputs::default()
+    };
+    let mut plan = plan(&spec, &inputs).map_err(|error| describe(&error))?;
+    plan.no_pivot = options.no_pivot;
+    let process = Made::new(&plan).map_err(|failure| failure.to_string())?;
+    claim.pid.set(process.pid());
+    state.set_process(process.pid());
+    state.save()?;
+    Ok(Container { process, state })
+}
+
+/// Writes a pid file by rename.
+pub fn write_pid_file(path: Option<&Path>, pid: u32) -> Result<(), String> {
+    let Some(path) = path else { return Ok(()) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    fs::write(&new, pid.to_string())
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Returns the inherited descriptors that the process gets: those of socket activation, then as many as asked for.
+pub fn kept_fds(preserve: u32) -> Result<Vec<i32>, String> {
+    let count = listen_fds().checked_add(preserve).filter(|count| *count <= 4096);
+    let count = count.ok_or("--preserve-fds: more than 4096 descriptors")?;
+    Ok((3..3 + count as i32).collect())
+}
+
+/// sd_listen_fds(3)
+fn listen_fds() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+fn add_listen_variables(spec: &mut Spec) {
+    let count = listen_fds();
+    if let (1.., Some(process)) = (count, spec.process_mut()) {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(env));
+    }
+}
+
+fn check_terminal(spec: &Spec, socket: Option<&Path>, ends: Ends) -> Result<(), String> {
+    let has_terminal = spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false));
+    match (has_terminal, socket) {
+        (true, None) if ends != Ends::Foreground => {
+            Err("process.terminal: without --console-socket nobody would hold the terminal".to_owned())
+        }
+        (false, Some(_)) => Err("--console-socket: process.terminal is false".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn make_fifo(fifo: &Path) -> Result<(), String> {
+    // Writable by others, whatever the umask: the process opens it when it is already the container's user.
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o622);
+    nix::unistd::mkfifo(fifo, mode)
+        .and_then(|()| {
+            nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, fifo, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
+        })
+        .map_err(|error| format!("cannot create {}: {error}", fifo.display()))
+}
+
+/// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts").
+fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> {
+    let mut spec: Spec =
+        serde_json::from_slice(bytes).map_err(|error| format!("{} is not a runtime spec: {error}", path.display()))?;
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let is_bind = mount.typ().as_deref() == Some("bind")
+            || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+        if let (true, Some(source)) = (is_bind, mount.source().clone()) {
+            mount.set_source(Some(bundle.join(source)));
+        }
+    }
+    Ok(spec)
+}
+
+/// All cgroups without a name of their own are below one parent.
+fn cgroup_name(spec: &Spec, id: &str) -> String {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(PathBuf::as_path);
+    match path.and_then(Path::to_str).filter(|path| !path.is_empty() && *path != "/strata/default") {
+        Some(path) if path.trim_start_matches('/').contains('/') => path.to_owned(),
+        Some(path) => format!("/strata/{}", path.trim_start_matches('/')),
+        None => format!("/strata/{id}"),
+    }
+}
