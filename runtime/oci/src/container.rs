@@ -72,6 +72,7 @@ pub enum Ends {
 /// A name that is taken: the directory of a container that is being made.
 pub struct Claim {
     directory: PathBuf,
+    kept: Vec<i32>,
     cgroup: RefCell<Option<Cgroup>>,
     pid: Cell<u32>,
     is_kept: Cell<bool>,
@@ -110,6 +111,9 @@ pub struct Container {
 /// Takes the name.
 pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
     global.check()?;
+    // Before this program opens anything itself.
+    let kept = kept_fds(options.preserve_fds)?;
+    strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let root = global.root();
     let directory = directory(&root, &options.id)?;
     fs::create_dir_all(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
@@ -117,13 +121,11 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
-    Ok(Claim { directory, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+    Ok(Claim { directory, kept, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
 }
 
 /// Makes the process, and records it.
 pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
-    let kept = kept_fds(options.preserve_fds)?;
-    strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let bundle = fs::canonicalize(&options.bundle)
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
@@ -153,7 +155,7 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
         cgroup_view: cgroup.view(),
         console_socket: options.console_socket.clone(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
-        keep_fds: kept,
+        keep_fds: claim.kept.clone(),
         root: Root::Bind { path: bundle.join(root.path()) },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()

@@ -180,7 +180,9 @@ fn devices(steps: &mut Vec<Step>, extra: &[LinuxDevice], nodes: DeviceNodes) -> 
     ] {
         steps.push(Step::Symlink { path: path.into(), target: target.into() });
     }
-    for (index, device) in extra.iter().enumerate() {
+    // The container's own devpts has it; engines list the host's for privileged containers.
+    let extra = extra.iter().enumerate().filter(|(_, device)| clean(device.path()) != Path::new("/dev/ptmx"));
+    for (index, device) in extra {
         steps.push(extra_device(device, index, nodes)?);
     }
     Ok(())
