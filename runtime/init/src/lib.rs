@@ -5,6 +5,7 @@ mod channel;
 mod child;
 mod codec;
 mod failure;
+mod hook;
 mod log;
 mod monitor;
 mod once;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
+pub use hook::{run_hooks, state_document};
 pub use once::{Made, close_inherited, make_once, send_signal};
 pub use record::{now_nanos, rfc3339};
 
