@@ -70,7 +70,7 @@ impl Global {
 }
 
 /// As runc prints it: engines read the lines.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.2.1");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -4,5 +4,8 @@
 
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
+mod config;
+mod features;
+mod hooks;
 mod operations;
 mod table;
