@@ -5,6 +5,8 @@ mod channel;
 mod child;
 mod codec;
 mod failure;
+mod forbidden;
+mod idmap;
 mod log;
 mod monitor;
 mod once;
