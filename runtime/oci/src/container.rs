@@ -6,6 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     fs,
     io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -16,13 +17,14 @@ use strata_init::{
     plan::{Root, Streams},
 };
 use strata_oci::{
-    cgroup::{Accounting, Cgroup, Layout},
+    cgroup::{Accounting, Cgroup},
     plan::{PlanInputs, plan},
 };
 
 use crate::{
     Global,
     console::host_size,
+    report, rootless,
     state::{State, describe, directory},
 };
 
@@ -110,10 +112,13 @@ pub struct Container {
 /// Takes the name.
 pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
     global.check()?;
-    let root = global.root();
+    let root = global.root()?;
     let directory = directory(&root, &options.id)?;
-    fs::create_dir_all(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
-    fs::DirBuilder::new().create(&directory).map_err(|error| match error.kind() {
+    // Security rows 39 and 40: nobody else looks or gets in, the container's own root included.
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true);
+    private.create(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
+    private.recursive(false).create(&directory).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
@@ -121,7 +126,7 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
 }
 
 /// Makes the process, and records it.
-pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
+pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
     let kept = kept_fds(options.preserve_fds)?;
     strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let bundle = fs::canonicalize(&options.bundle)
@@ -129,6 +134,7 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut spec = parse_spec(&bytes, &path, &bundle)?;
+    rootless::check(&spec)?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
@@ -143,15 +149,22 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     }
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-    let layout = Layout::detect().map_err(|error| describe(&error))?;
-    let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).map_err(|error| describe(&error))?;
-    let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
+    let limits = rootless::limits(&name, resources, Accounting::Yes)?;
+    if let Some(note) = &limits.note {
+        report::note(global, note);
+    }
+    if limits.cgroup.is_none() {
+        state.cgroup.clear();
+    }
+    claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
+    let cgroup = limits.cgroup.as_ref();
 
     let root = spec.root().as_ref().ok_or("root: a container needs one")?;
     let inputs = PlanInputs {
-        cgroups: cgroup.to_plan(),
-        cgroup_view: cgroup.view(),
+        cgroups: cgroup.map(Cgroup::to_plan).unwrap_or_default(),
+        cgroup_view: cgroup.map(Cgroup::view).unwrap_or_default(),
         console_socket: options.console_socket.clone(),
+        device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
         keep_fds: kept,
         root: Root::Bind { path: bundle.join(root.path()) },
@@ -159,6 +172,9 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
         ..PlanInputs::default()
     };
     let mut plan = plan(&spec, &inputs).map_err(|error| describe(&error))?;
+    if let Some(note) = rootless::fit(&mut plan) {
+        report::note(global, &note);
+    }
     plan.no_pivot = options.no_pivot;
     let process = Made::new(&plan).map_err(|failure| failure.to_string())?;
     claim.pid.set(process.pid());

@@ -2,7 +2,10 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use crate::state::{State, Status, describe, directory};
+use crate::{
+    rootless,
+    state::{State, Status, describe, directory},
+};
 
 /// Removes a stopped container.
 #[derive(clap::Args)]
@@ -31,7 +34,11 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     if status != Status::Stopped && !force {
         return Err(format!("cannot delete container {id}: it is {}, it is not stopped", status.name()));
     }
-    let cgroup = state.cgroup()?;
-    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    if state.has_cgroup() {
+        let cgroup = state.cgroup()?;
+        cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    } else {
+        rootless::kill_process(state.pid, state.start_time)?;
+    }
     fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))
 }
