@@ -5,4 +5,5 @@
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
 mod operations;
+mod rootless;
 mod table;
