@@ -3,10 +3,13 @@
 
 use std::{
     fs,
+    io::{IoSliceMut, Read},
+    mem::MaybeUninit,
     os::{
         fd::AsRawFd,
         unix::{
             fs::{MetadataExt, PermissionsExt, chown},
+            net::{UnixListener, UnixStream},
             process::CommandExt,
         },
     },
@@ -15,6 +18,7 @@ use std::{
     sync::OnceLock,
 };
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
@@ -181,6 +185,97 @@ fn a_user_creates_starts_kills_and_deletes_a_container() {
     assert_eq!(bundle.said(), "started\n");
 }
 
+/// Spec: runtime.md, Operations: a user without privileges executes further processes in the own container
+#[test]
+fn a_user_executes_in_a_container_with_its_ids_and_its_limits() {
+    let bundle = Rootless::new("exec sleep 100", |spec| spec["process"]["oomScoreAdj"] = json!(300));
+    bundle.create();
+    bundle.strata(&["start", "c"]).unwrap();
+    let script = "id -u; read a b c < /proc/self/uid_map; echo $a $b $c; cat /proc/self/oom_score_adj; hostname; \
+                  echo $(ls -d /proc/1); cat /proc/sys/kernel/hostname; : > /proc/1/oom_score_adj; echo $?";
+
+    let said = bundle.strata(&["exec", "c", "/bin/sh", "-c", script]);
+    let failed = bundle.call(&["exec", "c", "/bin/sh", "-c", "exit 7"]);
+    let unmapped = bundle.strata(&["exec", "--user", "1", "c", "id"]).unwrap_err();
+    let groups = bundle.strata(&["exec", "--additional-gids", "0", "c", "id"]).unwrap_err();
+
+    assert_eq!(said.unwrap(), format!("0\n0 {USER} 1\n300\nstrata\n/proc/1\nstrata\n0\n"));
+    assert_eq!(failed.status.code(), Some(7), "{failed:?}");
+    assert!(unmapped.contains("process.user.uid: 1 is not mapped into the user namespace"), "{unmapped}");
+    assert!(groups.contains("cannot set supplementary groups: a user namespace made without newgidmap"), "{groups}");
+}
+
+/// Row 2 (CVE-2016-9962): while it enters, an exec is out of reach for the root of the container, whose own it joins as.
+#[test]
+fn row_2_cve_2016_9962_a_users_exec_leaves_the_container_no_process_of_the_host() {
+    let bundle = Rootless::new("exec sleep 100", |_| {});
+    bundle.create();
+    bundle.strata(&["start", "c"]).unwrap();
+
+    let said = bundle.strata(&["exec", "c", "/bin/sh", "-c", "ls -d /proc/[0-9]*; ls -l /proc/self/fd"]).unwrap();
+
+    let processes = said.lines().filter(|line| line.starts_with("/proc/")).count();
+    // sleep, sh and ls.
+    assert!(processes <= 3, "{said}");
+    let outside =
+        |line: &&str| line.contains("->") && !["pipe:", "/dev/null", "/proc/"].iter().any(|one| line.contains(one));
+    assert_eq!(said.lines().filter(outside).count(), 0, "{said}");
+}
+
+/// Spec: runtime.md, Kill: without a cgroup all processes of a container are those of its pid namespace
+#[test]
+fn processes_of_a_container_without_a_cgroup_are_listed_and_signalled() {
+    let bundle = Rootless::new("trap 'exit 3' TERM; sleep 100 & wait; exit 4", |_| {});
+    bundle.create();
+    bundle.strata(&["start", "c"]).unwrap();
+    let listed =
+        || -> Vec<u64> { serde_json::from_str(&bundle.strata(&["ps", "--format", "json", "c"]).unwrap()).unwrap() };
+    while listed().len() < 2 {
+        std::thread::yield_now();
+    }
+
+    bundle.strata(&["kill", "--all", "c", "KILL"]).unwrap();
+
+    bundle.bundle.wait_for("stopped");
+    let paused = bundle.strata(&["pause", "c"]).unwrap_err();
+    assert!(!paused.is_empty());
+    bundle.strata(&["delete", "c"]).unwrap();
+    bundle.assert_gone();
+}
+
+/// Spec: runtime-linux, Terminal: a user's console socket gets the terminal
+#[test]
+fn a_users_console_socket_gets_the_terminal() {
+    let bundle = Rootless::new("tty; stat -c %u /dev/pts/0", |spec| spec["process"]["terminal"] = json!(true));
+    let path = bundle.bundle.path("console.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let path = path.to_str().unwrap();
+
+    let made = bundle.call(&["create", "--console-socket", path, "--bundle", bundle.bundle.dir(), "c"]);
+    assert!(made.status.success(), "{made:?}");
+    let (stream, _) = socket.accept().unwrap();
+    let mut terminal = receive_terminal(&stream);
+    bundle.strata(&["start", "c"]).unwrap();
+
+    let mut said = Vec::new();
+    // EIO: the other end is closed.
+    let _ = terminal.read_to_end(&mut said);
+    assert_eq!(String::from_utf8_lossy(&said), "/dev/pts/0\r\n0\r\n");
+}
+
+fn receive_terminal(stream: &UnixStream) -> fs::File {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 64];
+    recvmsg(stream, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let descriptors = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    fs::File::from(descriptors.unwrap())
+}
+
 #[test]
 fn a_users_running_container_is_deleted_by_force() {
     let bundle = Rootless::new("exec sleep 100", |_| {});
@@ -343,7 +438,7 @@ fn row_41_cve_2022_36109_supplementary_groups_are_refused_where_setgroups_is_den
 
     let error = asked.refused();
 
-    assert!(error.contains("set supplementary groups: a user namespace made without newgidmap"), "{error}");
+    assert!(error.contains("process.user.additionalGids: none can be set"), "{error}");
     assert_eq!(none.output(), "0\n");
 }
 
@@ -468,17 +563,21 @@ fn a_users_state_is_below_the_runtime_directory_or_in_a_private_one() {
         give(directory, USER);
     }
     let call = |name: &str, value: &Path, arguments: &[&str]| {
-        text(as_user(USER, engine()).env(name, value).stdout(Stdio::null()).args(arguments).output().unwrap())
+        // Not into a pipe: the container keeps its end.
+        let output = fs::File::create(bundle.bundle.path("output")).unwrap();
+        let mut command = as_user(USER, engine());
+        command.env(name, value).stdout(output.try_clone().unwrap()).stderr(output);
+        assert!(command.args(arguments).status().unwrap().success(), "{}", bundle.said());
     };
 
     for (name, value, state) in [
         ("XDG_RUNTIME_DIR", &runtime, runtime.join("strata-oci")),
         ("TMPDIR", &temporary, temporary.join(format!("strata-oci-{USER}"))),
     ] {
-        call(name, value, &["create", "--bundle", bundle.bundle.dir(), "c"]).unwrap();
+        call(name, value, &["create", "--bundle", bundle.bundle.dir(), "c"]);
         assert!(state.join("c/state.json").exists());
         assert_eq!(fs::metadata(&state).unwrap().mode() & 0o7777, 0o700);
-        call(name, value, &["delete", "--force", "c"]).unwrap();
+        call(name, value, &["delete", "--force", "c"]);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
     }
 }
