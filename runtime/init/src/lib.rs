@@ -5,6 +5,7 @@ mod channel;
 mod child;
 mod codec;
 mod failure;
+mod filter;
 mod log;
 mod monitor;
 mod once;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
+pub use filter::{attach_device_filter, can_filter_devices, device_filters};
 pub use once::make_once;
 
 use rustix::fs::{Mode, OFlags, open};

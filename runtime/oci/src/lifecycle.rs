@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use strata_init::{plan::Root, wire::Frame};
 use strata_oci::{
-    cgroup::{Accounting, Cgroup, Layout},
+    cgroup::{self, Cgroup, DefaultDevices, Existing, Layout, Options},
     plan::{PlanInputs, plan},
 };
 
@@ -142,11 +142,12 @@ fn make_process(make: &Make, directory: &Path) -> Result<(), String> {
         })
         .map_err(|error| format!("cannot create {}: {error}", fifo.display()))?;
 
-    let name = cgroup_name(&spec, &make.id);
+    let name = cgroup_name(&spec, &make.id)?;
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
     let layout = Layout::detect().map_err(|error| describe(&error))?;
-    let cgroup = Cgroup::create(&layout, &name, resources, Accounting::No).map_err(|error| describe(&error))?;
+    let options = Options { existing: Existing::Adopt, default_devices: DefaultDevices::Yes, ..Options::default() };
+    let cgroup = Cgroup::create_with(&layout, &name, resources, &options).map_err(|error| describe(&error))?;
     let result = plan_and_make(make, &bundle, &spec, &cgroup, &fifo).and_then(|pid| {
         let state = State::new(&make.id, pid, &bundle, &name, &spec, directory);
         state.save()?;
@@ -193,14 +194,11 @@ fn load_spec(bundle: &Path) -> Result<Spec, String> {
     Ok(spec)
 }
 
-/// All cgroups without a name of their own are below one parent.
-fn cgroup_name(spec: &Spec, id: &str) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(PathBuf::as_path);
-    match path.and_then(Path::to_str).filter(|path| !path.is_empty() && *path != "/strata/default") {
-        Some(path) if path.trim_start_matches('/').contains('/') => path.to_owned(),
-        Some(path) => format!("/strata/{}", path.trim_start_matches('/')),
-        None => format!("/strata/{id}"),
-    }
+/// The path that `spec` writes as an example is no choice.
+fn cgroup_name(spec: &Spec, id: &str) -> Result<String, String> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.filter(|path| *path != Path::new("/strata/default"));
+    cgroup::name_of(path, id).map_err(|error| format!("linux.cgroupsPath: {}", describe(&error)))
 }
 
 fn cgroup(state: &State) -> Result<Cgroup, String> {

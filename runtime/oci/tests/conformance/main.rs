@@ -3,5 +3,6 @@
 //! the engine's README, which `table` keeps true.
 
 mod bundle;
+mod cgroups;
 mod operations;
 mod table;
