@@ -5,6 +5,7 @@ mod channel;
 mod child;
 mod codec;
 mod failure;
+mod filter;
 mod log;
 mod monitor;
 mod once;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
+pub use filter::{attach_device_filter, can_filter_devices, device_filters};
 pub use once::{Made, close_inherited, make_once, send_signal};
 pub use record::{now_nanos, rfc3339};
 

@@ -16,7 +16,7 @@ use strata_init::{
     plan::{Root, Streams},
 };
 use strata_oci::{
-    cgroup::{Accounting, Cgroup, Layout},
+    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Layout, Options},
     plan::{PlanInputs, plan},
 };
 
@@ -134,7 +134,7 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
-    let name = cgroup_name(&spec, &options.id);
+    let name = cgroup_name(&spec, &options.id)?;
     let mut state = State::new(&options.id, &bundle, &name, &spec, &claim.directory);
     // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
     state.save()?;
@@ -146,7 +146,8 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
     let layout = Layout::detect().map_err(|error| describe(&error))?;
-    let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).map_err(|error| describe(&error))?;
+    let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
+    let cgroup = Cgroup::create_with(&layout, &name, resources, &how).map_err(|error| describe(&error))?;
     let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
 
     let root = spec.root().as_ref().ok_or("root: a container needs one")?;
@@ -235,12 +236,9 @@ fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> 
     Ok(spec)
 }
 
-/// All cgroups without a name of their own are below one parent.
-fn cgroup_name(spec: &Spec, id: &str) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(PathBuf::as_path);
-    match path.and_then(Path::to_str).filter(|path| !path.is_empty() && *path != "/strata/default") {
-        Some(path) if path.trim_start_matches('/').contains('/') => path.to_owned(),
-        Some(path) => format!("/strata/{}", path.trim_start_matches('/')),
-        None => format!("/strata/{id}"),
-    }
+/// The path that `spec` writes as an example is no choice.
+fn cgroup_name(spec: &Spec, id: &str) -> Result<String, String> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.filter(|path| *path != Path::new("/strata/default"));
+    cgroup::name_of(path, id).map_err(|error| format!("linux.cgroupsPath: {}", describe(&error)))
 }

@@ -14,7 +14,6 @@ mod foreground;
 mod report;
 mod sealed;
 mod state;
-mod usage;
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]

@@ -202,7 +202,7 @@ impl Exec {
     /// The container's cgroup, or one below it.
     fn cgroups(&self, state: &State) -> Result<Cgroups, String> {
         let cgroup = state.cgroup()?;
-        let mut plan = cgroup.to_plan();
+        let mut plan = cgroup.to_plan_beside(state.pid);
         for option in &self.cgroup {
             let (controllers, below) = option
                 .split_once(':')

@@ -4,5 +4,6 @@
 
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
+mod cgroups;
 mod operations;
 mod table;
