@@ -28,7 +28,7 @@ mod host;
 pub use host::{host_devices, thermal_paths};
 
 /// The version of the runtime spec the result conforms to.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// The `PATH` of a container whose image names none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -9,7 +9,7 @@ use strata_init::plan::{
     Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
 };
 
-use crate::seccomp;
+use crate::{hooks, seccomp};
 
 mod exec;
 mod mounts;
@@ -71,6 +71,8 @@ pub struct PlanInputs {
     pub cgroup_view: CgroupView,
     /// Unix socket that gets the terminal's master (role `once`).
     pub console_socket: Option<PathBuf>,
+    /// What hooks are told of the container; unset: a spec with hooks is refused.
+    pub container: Option<hooks::Container>,
     /// Unix socket that the monitor listens on.
     pub control_socket: Option<PathBuf>,
     /// How device nodes are made; a new user namespace always binds them.
@@ -115,6 +117,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: root_propagation(linux)?,
         process,
+        hooks: hooks::plan(spec, inputs)?,
         cgroups: inputs.cgroups.clone(),
         streams: streams(spec_process, &inputs.streams)?,
         log: inputs.log.clone(),
@@ -311,10 +314,7 @@ fn streams(process: &oci_spec::runtime::Process, streams: &Streams) -> Result<St
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
     let listed = |list: Option<bool>| list.unwrap_or(false);
-    let hooks =
-        spec.hooks().as_ref().is_some_and(|hooks| serde_json::to_value(hooks).is_ok_and(|value| !is_empty(&value)));
     for (field, is_set) in [
-        ("hooks", hooks),
         ("solaris", spec.solaris().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
@@ -339,11 +339,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn is_empty(hooks: &serde_json::Value) -> bool {
-    let is_empty = |list: &serde_json::Value| list.is_null() || list.as_array().is_some_and(Vec::is_empty);
-    hooks.as_object().is_some_and(|kinds| kinds.values().all(is_empty))
 }
 
 fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Error {
