@@ -1,8 +1,9 @@
 //! The new process, from clone to execve: it joins, runs the steps, enters the root, takes its
 //! identity. It decides nothing, logs nothing, and leaves only by execve or `_exit`.
 
-use crate::channel::{Channel, GO, MAPPED};
+use crate::channel::{Channel, GO, HOOKED, MAPPED};
 use crate::failure::{Attempt, Failure};
+use crate::hook::{Occasion, run_all, state_document};
 use crate::place::{Place, Want};
 use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
 use crate::prepare::{self, Prepared, Tasks, late_namespaces};
@@ -69,6 +70,7 @@ fn become_process(
         Some(size) => Some(terminal(plan, &mut place, size).attempt(|| "make the terminal".into())?),
         None => None,
     };
+    run_create_hooks(plan, channel)?;
     enter_root(plan, &place)?;
     let cwd = if plan.process.cwd.as_os_str().is_empty() { Path::new("/") } else { &plan.process.cwd };
     let directory = place.directory(cwd, 0o755).attempt(|| format!("open working directory {}", cwd.display()))?;
@@ -83,7 +85,40 @@ fn become_process(
     if !channel.wait_for_gate(GO) {
         sys::exit(125);
     }
-    execute(plan, &prepared, &program)
+    execute_when_started(plan, &prepared, &program)
+}
+
+/// Lets the hooks of the host's paths run: those outside by who made us, then those inside.
+fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
+    let hooks = &plan.hooks;
+    if hooks.run_outside() {
+        channel.report(&Frame::Mounted, None).attempt(|| "report that the mounts are made".into())?;
+        if !channel.wait_for_gate(HOOKED) {
+            sys::exit(125);
+        }
+    }
+    if hooks.create_container.is_empty() {
+        return Ok(());
+    }
+    let state = state_document(&hooks.state, "creating", std::process::id());
+    let (field, orderer) = ("hooks.createContainer", Some(channel.as_fd()));
+    run_all(&hooks.create_container, &Occasion { field, state: &state, orderer, before: &|| Ok(()) })
+}
+
+/// Lets the hooks inside run, as what the container's own process will be: they may be the image's programs.
+fn run_start_hooks(plan: &Plan) -> Result<(), Failure> {
+    let hooks = &plan.hooks;
+    if hooks.start_container.is_empty() {
+        return Ok(());
+    }
+    // We still have more rights than they, and descriptors.
+    let dumpable = |behavior| set_dumpable_behavior(behavior).attempt(|| "become non-dumpable".into());
+    dumpable(DumpableBehavior::NotDumpable)?;
+    let state = state_document(&hooks.state, "created", std::process::id());
+    let confined = || confine(plan, &load_seccomp_of_hook);
+    let field = "hooks.startContainer";
+    run_all(&hooks.start_container, &Occasion { field, state: &state, orderer: None, before: &confined })?;
+    dumpable(DumpableBehavior::Dumpable)
 }
 
 /// Joins cgroups of v1 and closes their files, which the container must not have.
@@ -146,7 +181,11 @@ fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
         None => host_root()?,
         Some(_) if !is_new => return Err(Failure::new("attach the root", "it needs a new mount namespace")),
         Some(root) => {
-            attach(root.as_fd(), host_root()?.as_fd()).attempt(|| "attach the root".into())?;
+            let point = match &plan.hooks.root_at {
+                Some(path) => crate::prepare::path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
+                None => host_root()?,
+            };
+            attach(root.as_fd(), point.as_fd()).attempt(|| "attach the root".into())?;
             root
         }
     };
@@ -234,6 +273,16 @@ fn find_program(plan: &Plan) -> Result<CString, Failure> {
     Err(failure(errno))
 }
 
+/// Executes the program once it is started; `start` reads a byte of the FIFO, then its end, or the failure before it.
+fn execute_when_started(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infallible, Failure> {
+    let starter = pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
+    let result = run_start_hooks(plan).and_then(|()| execute(plan, prepared, program));
+    if let (Some(starter), Err(failure)) = (starter, &result) {
+        let _ = rustix::io::write(starter, failure.to_string().as_bytes());
+    }
+    result
+}
+
 fn execute(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infallible, Failure> {
     let process = &plan.process;
     let name = process.args[0].to_string_lossy().into_owned();
@@ -242,9 +291,6 @@ fn execute(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infall
         each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))
     };
     let (args, env) = (to_c(&process.args)?, to_c(&process.env)?);
-    if prepared.fifo.is_some() {
-        pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
-    }
     for limit in &process.rlimits {
         match sys::setrlimit(limit.resource, limit.soft, limit.hard) {
             Err(Errno::PERM) if !limit.required => {}
@@ -258,19 +304,32 @@ fn execute(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infall
     for fd in &process.keep_fds {
         sys::keep_open(*fd).attempt(|| format!("keep descriptor {fd}"))?;
     }
-    // Without no_new_privs a filter needs CAP_SYS_ADMIN, with it the filter comes last.
-    if !process.no_new_privileges {
-        load_seccomp(plan)?;
-    }
-    take_identity(plan)?;
-    if process.no_new_privileges {
-        thread::set_no_new_privs(true).attempt(|| "set no_new_privs".into())?;
-        load_seccomp(plan)?;
-    }
+    confine(plan, &load_seccomp)?;
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     sys::reset_signals();
     let Err(errno) = nix::unistd::execve(program, &args, &env);
     Err(Failure::execute(&name, errno))
+}
+
+/// Gives up what the container's process must not have.
+fn confine(plan: &Plan, load_seccomp: &dyn Fn(&Plan) -> Result<(), Failure>) -> Result<(), Failure> {
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, with it the filter comes last.
+    if !plan.process.no_new_privileges {
+        load_seccomp(plan)?;
+    }
+    take_identity(plan)?;
+    if plan.process.no_new_privileges {
+        thread::set_no_new_privs(true).attempt(|| "set no_new_privs".into())?;
+        load_seccomp(plan)?;
+    }
+    Ok(())
+}
+
+/// Loads the filter without a listener, which is the process's own: what would be notified is then ENOSYS.
+fn load_seccomp_of_hook(plan: &Plan) -> Result<(), Failure> {
+    let Some(seccomp) = &plan.process.seccomp else { return Ok(()) };
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    sys::seccomp(seccomp.flags & !(listener as u32), &seccomp.program).attempt(|| "load the seccomp filter".into())
 }
 
 fn load_seccomp(plan: &Plan) -> Result<(), Failure> {
@@ -280,13 +339,14 @@ fn load_seccomp(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Blocks until somebody opens the FIFO for reading: `start`.
-fn pass_fifo(prepared: &Prepared) -> Result<(), Errno> {
+/// Blocks until somebody opens the FIFO for reading: `start`. Returns it, to be closed by execve.
+fn pass_fifo(prepared: &Prepared) -> Result<Option<OwnedFd>, Errno> {
     use std::os::fd::AsRawFd;
-    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(()) };
+    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(None) };
     let path = format!("thread-self/fd/{}", fifo.as_raw_fd());
     let fifo = rustix::fs::openat(procfs, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&fifo, &[0]).map(drop)
+    rustix::io::write(&fifo, &[0])?;
+    Ok(Some(fifo))
 }
 
 fn take_identity(plan: &Plan) -> Result<(), Failure> {

@@ -1,8 +1,9 @@
 //! Makes the process of a plan and brings it to its second gate: ready, waiting for "go".
 
-use crate::channel::{Channel, MAPPED};
+use crate::channel::{Channel, HOOKED, MAPPED};
 use crate::child;
 use crate::failure::{Attempt, Failure};
+use crate::hook::{run_hooks, state_document};
 use crate::idmap;
 use crate::plan::{Namespace, Plan};
 use crate::prepare::{Prepared, prepare};
@@ -72,16 +73,36 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], has_oom_score: bool, spawned: &mut S
         idmap::write(pid, plan)?;
     }
     spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
-    match spawned.channel.receive().attempt(|| "hear from the process".into())? {
-        Some((Frame::Ready { created, .. }, master)) => {
+    if plan.hooks.run_outside() {
+        match hear(spawned)? {
+            (Frame::Mounted, _) => run_hooks_outside(plan, pid)?,
+            _ => return Err(Failure::new("hear from the process", "it sent an unexpected frame")),
+        }
+        spawned.channel.open_gate(HOOKED).attempt(|| "tell the process that its hooks have run".into())?;
+    }
+    match hear(spawned)? {
+        (Frame::Ready { created, .. }, master) => {
             spawned.created = created;
             spawned.master = master;
             Ok(())
         }
-        Some((frame, _)) => Err(Failure::from_frame(frame)
-            .unwrap_or_else(|| Failure::new("hear from the process", "it sent an unexpected frame"))),
+        _ => Err(Failure::new("hear from the process", "it sent an unexpected frame")),
+    }
+}
+
+/// Waits for a frame that is no failure.
+fn hear(spawned: &Spawned) -> Result<(Frame, Option<OwnedFd>), Failure> {
+    match spawned.channel.receive().attempt(|| "hear from the process".into())? {
+        Some((Frame::Failed { step, errno, text, code }, _)) => Err(Failure { step, errno, text, code }),
+        Some(heard) => Ok(heard),
         None => Err(Failure::new("make the process", "it ended before it was ready")),
     }
+}
+
+fn run_hooks_outside(plan: &Plan, pid: u32) -> Result<(), Failure> {
+    let state = state_document(&plan.hooks.state, "creating", pid);
+    run_hooks("hooks.prestart", &plan.hooks.prestart, &state)?;
+    run_hooks("hooks.createRuntime", &plan.hooks.create_runtime, &state)
 }
 
 fn set_oom_score(pid: &str, score: i32) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use strata_init::{
     plan::{Root, Streams},
 };
 use strata_oci::{
-    cgroup::{Accounting, Cgroup},
+    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
     plan::{PlanInputs, plan},
 };
 
@@ -74,6 +74,7 @@ pub enum Ends {
 /// A name that is taken: the directory of a container that is being made.
 pub struct Claim {
     directory: PathBuf,
+    kept: Vec<i32>,
     cgroup: RefCell<Option<Cgroup>>,
     pid: Cell<u32>,
     is_kept: Cell<bool>,
@@ -112,6 +113,9 @@ pub struct Container {
 /// Takes the name.
 pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
     global.check()?;
+    // Before this program opens anything itself.
+    let kept = kept_fds(options.preserve_fds)?;
+    strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let root = global.root()?;
     let directory = directory(&root, &options.id)?;
     // Security rows 39 and 40: nobody else looks or gets in, the container's own root included.
@@ -122,13 +126,11 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
-    Ok(Claim { directory, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+    Ok(Claim { directory, kept, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
 }
 
 /// Makes the process, and records it.
 pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
-    let kept = kept_fds(options.preserve_fds)?;
-    strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let bundle = fs::canonicalize(&options.bundle)
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
@@ -138,7 +140,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
-    let name = cgroup_name(&spec, &options.id);
+    let name = cgroup_name(&spec, &options.id)?;
     let mut state = State::new(&options.id, &bundle, &name, &spec, &claim.directory);
     // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
     state.save()?;
@@ -149,13 +151,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     }
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-    let limits = rootless::limits(&name, resources, Accounting::Yes)?;
-    if let Some(note) = &limits.note {
-        report::note(global, note);
-    }
-    if limits.cgroup.is_none() {
-        state.cgroup.clear();
-    }
+    let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
+    let limits = rootless::limits(&name, resources, &how)?;
+    limits.notes.iter().for_each(|note| report::note(global, note));
+    state.cgroup = limits.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()).unwrap_or_default();
     claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
     let cgroup = limits.cgroup.as_ref();
 
@@ -166,7 +165,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         console_socket: options.console_socket.clone(),
         device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
-        keep_fds: kept,
+        keep_fds: claim.kept.clone(),
         root: Root::Bind { path: bundle.join(root.path()) },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()
@@ -249,12 +248,9 @@ fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> 
     Ok(spec)
 }
 
-/// All cgroups without a name of their own are below one parent.
-fn cgroup_name(spec: &Spec, id: &str) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(PathBuf::as_path);
-    match path.and_then(Path::to_str).filter(|path| !path.is_empty() && *path != "/strata/default") {
-        Some(path) if path.trim_start_matches('/').contains('/') => path.to_owned(),
-        Some(path) => format!("/strata/{}", path.trim_start_matches('/')),
-        None => format!("/strata/{id}"),
-    }
+/// The path that `spec` writes as an example is no choice.
+fn cgroup_name(spec: &Spec, id: &str) -> Result<String, String> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.filter(|path| *path != Path::new("/strata/default"));
+    cgroup::name_of(path, id).map_err(|error| format!("linux.cgroupsPath: {}", describe(&error)))
 }

@@ -5,6 +5,7 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod default_spec;
+pub mod hooks;
 pub mod plan;
 pub mod seccomp;
 pub mod user;

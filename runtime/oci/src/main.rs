@@ -15,7 +15,6 @@ mod report;
 mod rootless;
 mod sealed;
 mod state;
-mod usage;
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
@@ -66,7 +65,7 @@ impl Global {
 }
 
 /// As runc prints it: engines read the lines.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.2.1");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -86,5 +85,20 @@ fn main() -> ExitCode {
             report::error(global, &message);
             ExitCode::from(arguments.command.failure_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_version_names_the_specification() {
+        assert!(super::VERSION.ends_with(strata_oci::default_spec::OCI_VERSION));
+    }
+
+    #[test]
+    fn the_arguments_of_every_command_are_consistent() {
+        super::Arguments::command().debug_assert();
     }
 }

@@ -9,7 +9,7 @@ use strata_init::plan::{
     Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
 };
 
-use crate::seccomp;
+use crate::{hooks, seccomp};
 
 mod exec;
 mod ids;
@@ -72,6 +72,8 @@ pub struct PlanInputs {
     pub cgroup_view: CgroupView,
     /// Unix socket that gets the terminal's master (role `once`).
     pub console_socket: Option<PathBuf>,
+    /// What hooks are told of the container; unset: a spec with hooks is refused.
+    pub container: Option<hooks::Container>,
     /// Unix socket that the monitor listens on.
     pub control_socket: Option<PathBuf>,
     /// How device nodes are made; a new user namespace always binds them.
@@ -117,6 +119,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: root_propagation(linux)?,
         process,
+        hooks: hooks::plan(spec, inputs)?,
         cgroups: inputs.cgroups.clone(),
         streams: streams(spec_process, &inputs.streams)?,
         log: inputs.log.clone(),
@@ -182,7 +185,9 @@ fn devices(steps: &mut Vec<Step>, extra: &[LinuxDevice], nodes: DeviceNodes) -> 
     ] {
         steps.push(Step::Symlink { path: path.into(), target: target.into() });
     }
-    for (index, device) in extra.iter().enumerate() {
+    // The container's own devpts has it; engines list the host's for privileged containers.
+    let extra = extra.iter().enumerate().filter(|(_, device)| clean(device.path()) != Path::new("/dev/ptmx"));
+    for (index, device) in extra {
         steps.push(extra_device(device, index, nodes)?);
     }
     Ok(())
@@ -311,10 +316,7 @@ fn streams(process: &oci_spec::runtime::Process, streams: &Streams) -> Result<St
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
     let listed = |list: Option<bool>| list.unwrap_or(false);
-    let hooks =
-        spec.hooks().as_ref().is_some_and(|hooks| serde_json::to_value(hooks).is_ok_and(|value| !is_empty(&value)));
     for (field, is_set) in [
-        ("hooks", hooks),
         ("solaris", spec.solaris().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
@@ -339,11 +341,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn is_empty(hooks: &serde_json::Value) -> bool {
-    let is_empty = |list: &serde_json::Value| list.is_null() || list.as_array().is_some_and(Vec::is_empty);
-    hooks.as_object().is_some_and(|kinds| kinds.values().all(is_empty))
 }
 
 fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Error {

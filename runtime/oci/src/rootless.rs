@@ -18,7 +18,7 @@ use rustix::{
 };
 use strata_init::plan::Plan;
 use strata_oci::{
-    cgroup::{Accounting, Cgroup, Error, Layout},
+    cgroup::{Cgroup, Delegated, Error, Layout, Options},
     plan::DeviceNodes,
 };
 
@@ -101,33 +101,35 @@ pub struct Limits {
     /// The cgroup.
     pub cgroup: Option<Cgroup>,
     /// What of the spec was dropped.
-    pub note: Option<String>,
+    pub notes: Vec<String>,
 }
 
 /// Makes the cgroup. A user to whom none is delegated goes without, unless the spec asks for a limit.
-pub fn limits(name: &str, resources: &LinuxResources, accounting: Accounting) -> Result<Limits, String> {
+pub fn limits(name: &str, resources: &LinuxResources, options: &Options) -> Result<Limits, String> {
     let layout = match Layout::detect() {
-        Err(Error::NoHierarchy) if is_limited() => None,
-        layout => Some(layout.map_err(|error| describe(&error))?),
+        Err(Error::NoHierarchy) if is_limited() => return without(resources),
+        layout => layout.map_err(|error| describe(&error))?,
     };
-    let error = match &layout {
-        Some(layout) => match Cgroup::create(layout, name, resources, accounting) {
-            Ok(cgroup) => return Ok(Limits { cgroup: Some(cgroup), note: None }),
-            Err(error) if is_forbidden(&error) && is_limited() => describe(&error),
-            Err(error) => return Err(describe(&error)),
-        },
-        None => describe(&Error::NoHierarchy),
-    };
-    if let Some(field) = asked(resources) {
-        return Err(format!(
-            "cannot apply {field}: no cgroup is delegated to user {}: {error} (on cgroup v2, \
-             `systemd-run --user --scope -p Delegate=yes` gives a program one)",
-            rustix::process::geteuid().as_raw()
-        ));
+    match Cgroup::create_with(&layout, name, resources, options) {
+        Ok(cgroup) => return Ok(Limits { cgroup: Some(cgroup), notes: Vec::new() }),
+        // Where the spec's own path may be used, its errors count; else what is delegated is looked for.
+        Err(error) if !is_limited() || matches!(error, Error::Exists { .. } | Error::Name { .. }) => {
+            return Err(describe(&error));
+        }
+        Err(_) => {}
     }
-    let has_rules = resources.devices().as_ref().is_some_and(|rules| !rules.is_empty());
-    let note = has_rules.then(|| "linux.resources.devices: dropped, no cgroup is delegated to this user".to_owned());
-    Ok(Limits { cgroup: None, note })
+    let delegated = Cgroup::create_rootless(&layout, name, resources, &LinuxResources::default());
+    let Delegated { cgroup, dropped: notes } = delegated.map_err(|error| describe(&error))?;
+    let has_directories = cgroup.directories().next().is_some();
+    Ok(Limits { cgroup: Some(cgroup).filter(|_| has_directories), notes })
+}
+
+/// A host, or a container, that shows no cgroups at all.
+fn without(resources: &LinuxResources) -> Result<Limits, String> {
+    match asked(resources) {
+        Some(field) => Err(format!("cannot apply {field}: {}", describe(&Error::NoHierarchy))),
+        None => Ok(Limits { cgroup: None, notes: Vec::new() }),
+    }
 }
 
 /// Nodes cannot be made in a user namespace, whoever is root there.
@@ -185,14 +187,6 @@ pub fn kill_process(pid: u32, start_time: u64) -> Result<(), String> {
 /// Says whether cgroups are somebody else's to hand out.
 fn is_limited() -> bool {
     !rustix::process::geteuid().is_root() || is_in_user_namespace()
-}
-
-fn is_forbidden(error: &Error) -> bool {
-    let refused = |kind| matches!(kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
-    match error {
-        Error::Io { source, .. } | Error::Limit { source, .. } => refused(source.kind()),
-        _ => false,
-    }
 }
 
 /// Returns the first limit that the spec asks for. Device rules are none: a user namespace has no other devices.

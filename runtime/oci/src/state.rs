@@ -172,13 +172,7 @@ impl State {
     }
 
     fn is_frozen(&self) -> bool {
-        let Ok(cgroup) = self.cgroup() else { return false };
-        cgroup.directories().any(|directory| {
-            let is = |file: &str, value: &str| {
-                fs::read_to_string(directory.join(file)).is_ok_and(|text| text.starts_with(value))
-            };
-            is("freezer.state", "FR") || is("cgroup.freeze", "1")
-        })
+        self.cgroup().is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
     }
 
     /// Returns the name of the user that made it, or the number.

@@ -209,7 +209,7 @@ impl Exec {
             return Ok(Cgroups::default());
         }
         let cgroup = state.cgroup()?;
-        let mut plan = cgroup.to_plan();
+        let mut plan = cgroup.to_plan_beside(state.pid);
         for option in &self.cgroup {
             let (controllers, below) = option
                 .split_once(':')

@@ -151,6 +151,34 @@ impl Bundle {
         panic!("the container is {}, not {status}", self.status());
     }
 
+    /// Waits until what the container wrote has `text` in it.
+    pub fn wait_for_output(&self, text: &str) {
+        self.wait_until(text, || fs::read_to_string(self.path("output")).unwrap().contains(text));
+    }
+
+    /// Waits until a file below the bundle has this content.
+    pub fn wait_for_file(&self, name: &str, text: &str) {
+        self.wait_until(name, || fs::read_to_string(self.path(name)).is_ok_and(|have| have == text));
+    }
+
+    /// Waits until the container has this many processes.
+    pub fn wait_for_processes(&self, count: usize) {
+        self.wait_until("processes", || {
+            let pids: Vec<i32> = serde_json::from_str(&self.strata(&["ps", "-f", "json", "c"]).unwrap()).unwrap();
+            pids.len() == count
+        });
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if is_so() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("waited in vain for {what}");
+    }
+
     /// How many cgroups of the container there are.
     pub fn cgroups(&self) -> usize {
         let name = format!("strata-cli-{}/x", self.id());
@@ -169,7 +197,7 @@ impl Drop for Bundle {
 }
 
 /// A root file system of the programs and what they load, made once per test process.
-fn template() -> &'static Path {
+pub fn template() -> &'static Path {
     static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
     TEMPLATE
         .get_or_init(|| {

@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
+mod cgroups;
 mod operations;
 mod rootless;
 mod table;
