@@ -42,7 +42,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,python3 python3-venv iproute2 util-linux)
+	$(call packages,python3 python3-venv iproute2 util-linux bsdutils podman containerd docker.io)
 
 # Puts $(2) into directory $(1) under the names they have: whole, or not at all, even where one is running.
 define place

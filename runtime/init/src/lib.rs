@@ -5,7 +5,10 @@ mod channel;
 mod child;
 mod codec;
 mod failure;
+mod filter;
+mod forbidden;
 mod hook;
+mod idmap;
 mod log;
 mod monitor;
 mod once;
@@ -23,6 +26,7 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
+pub use filter::{attach_device_filter, can_filter_devices, device_filters};
 pub use hook::{run_hooks, state_document};
 pub use once::{Made, close_inherited, make_once, send_signal};
 pub use record::{now_nanos, rfc3339};

@@ -118,10 +118,10 @@ pub enum Filter {
     Custom(LinuxSeccomp),
 }
 
-/// Whether the host enforces device rules. [`crate::cgroup::Cgroup::filters_devices`] knows afterwards.
+/// Whether the host enforces device rules: [`crate::cgroup::Layout::filters_devices`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceFilter {
-    /// It does (cgroup v1).
+    /// It does: with cgroup v1, or with a program of v2 if it may be loaded.
     #[default]
     Enforced,
     /// It does not: a default container loses CAP_MKNOD, so that it cannot make nodes of host devices.

@@ -102,8 +102,6 @@ impl Engine for Bundles {
                 command.arg("run").arg("--bundle").arg(self.bundle("noop"));
                 command.arg(format!("bench-{}", self.serial.get()))
             }
-            // strata-oci has neither `run -d` nor `exec`: the runtime's monitor does both.
-            _ if self.name == "strata-oci" => return None,
             Task::Start(name, seconds) => {
                 self.write(name, &["sleep", seconds]).ok()?;
                 command.args(["run", "--detach", "--bundle"]).arg(self.bundle(name)).arg(name)

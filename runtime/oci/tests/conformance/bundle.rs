@@ -205,7 +205,7 @@ impl Drop for Bundle {
 }
 
 /// A root file system of the programs and what they load, made once per test process.
-fn template() -> &'static Path {
+pub fn template() -> &'static Path {
     static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
     TEMPLATE
         .get_or_init(|| {
