@@ -83,7 +83,7 @@ fn cve_2021_43784_what_is_no_spec_is_one_error_whatever_its_size() {
         (whole[..whole.len() / 2].to_vec(), "config.json is not JSON: EOF"),
         (b"\0\0\0\0".to_vec(), "config.json is not JSON: "),
         (b"[1]".to_vec(), "config.json: "),
-        (b"{\"x\":".iter().copied().chain([b'['; 1 << 16]).collect(), "config.json is not JSON: recursion"),
+        (b"{\"x\":".iter().copied().chain([b'['; 1 << 16]).collect(), "config.json is not JSON: "),
         (padded, "it is over 16777216 bytes"),
     ] {
         let bundle = Bundle::new("true", |_| {});
