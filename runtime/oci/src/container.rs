@@ -5,7 +5,7 @@
 use std::{
     cell::{Cell, RefCell},
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,8 @@ use strata_init::{
 };
 use strata_oci::{
     cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Layout, Options},
+    config,
+    hooks::{self, Later},
     plan::{PlanInputs, plan},
 };
 
@@ -75,10 +77,20 @@ pub struct Claim {
     kept: Vec<i32>,
     cgroup: RefCell<Option<Cgroup>>,
     pid: Cell<u32>,
+    later: RefCell<Later>,
     is_kept: Cell<bool>,
 }
 
 impl Claim {
+    /// Runs the hooks of a process that was executed.
+    pub fn run_poststart(&self) -> Result<(), String> {
+        let later = self.later.borrow();
+        if later.has_poststart() {
+            later.run_poststart(self.pid.get()).map_err(|failure| failure.to_string())?;
+        }
+        Ok(())
+    }
+
     /// The container is there, or has been removed in good order.
     pub fn keep(&self) {
         self.is_kept.set(true);
@@ -99,6 +111,7 @@ impl Drop for Claim {
             let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
         }
         let _ = fs::remove_dir_all(&self.directory);
+        warn(&self.later.borrow().run_poststop());
     }
 }
 
@@ -121,7 +134,14 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
-    Ok(Claim { directory, kept, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+    Ok(Claim {
+        directory,
+        kept,
+        cgroup: RefCell::default(),
+        pid: Cell::new(0),
+        later: RefCell::default(),
+        is_kept: Cell::new(false),
+    })
 }
 
 /// Makes the process, and records it.
@@ -129,8 +149,9 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     let bundle = fs::canonicalize(&options.bundle)
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
-    let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let mut spec = parse_spec(&bytes, &path, &bundle)?;
+    let bytes = config::read(&path).map_err(|error| describe(&error))?;
+    let mut spec = config::parse(&bytes, &bundle).map_err(|error| describe(&error))?;
+    let rootfs = config::rootfs(&spec, &bundle).map_err(|error| describe(&error))?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
@@ -150,24 +171,35 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     let cgroup = Cgroup::create_with(&layout, &name, resources, &how).map_err(|error| describe(&error))?;
     let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
 
-    let root = spec.root().as_ref().ok_or("root: a container needs one")?;
+    let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
+    let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
         cgroups: cgroup.to_plan(),
         cgroup_view: cgroup.view(),
         console_socket: options.console_socket.clone(),
+        container: Some(told),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
         keep_fds: claim.kept.clone(),
-        root: Root::Bind { path: bundle.join(root.path()) },
+        root: Root::Bind { path: rootfs },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()
     };
     let mut plan = plan(&spec, &inputs).map_err(|error| describe(&error))?;
     plan.no_pivot = options.no_pivot;
+    later.save(&claim.directory).map_err(|error| format!("cannot write hooks of container {}: {error}", options.id))?;
+    claim.later.replace(later);
     let process = Made::new(&plan).map_err(|failure| failure.to_string())?;
     claim.pid.set(process.pid());
     state.set_process(process.pid());
     state.save()?;
     Ok(Container { process, state })
+}
+
+/// Says what went wrong and stopped nothing.
+pub fn warn(failures: &[strata_init::Failure]) {
+    for failure in failures {
+        let _ = writeln!(std::io::stderr(), "strata-oci: warning: {failure}");
+    }
 }
 
 /// Writes a pid file by rename.
@@ -220,20 +252,6 @@ fn make_fifo(fifo: &Path) -> Result<(), String> {
             nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, fifo, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
         })
         .map_err(|error| format!("cannot create {}: {error}", fifo.display()))
-}
-
-/// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts").
-fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> {
-    let mut spec: Spec =
-        serde_json::from_slice(bytes).map_err(|error| format!("{} is not a runtime spec: {error}", path.display()))?;
-    for mount in spec.mounts_mut().iter_mut().flatten() {
-        let is_bind = mount.typ().as_deref() == Some("bind")
-            || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
-        if let (true, Some(source)) = (is_bind, mount.source().clone()) {
-            mount.set_source(Some(bundle.join(source)));
-        }
-    }
-    Ok(spec)
 }
 
 /// The path that `spec` writes as an example is no choice.

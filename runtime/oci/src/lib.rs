@@ -4,6 +4,7 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod config;
 pub mod default_spec;
 pub mod hooks;
 pub mod plan;

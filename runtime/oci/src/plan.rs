@@ -9,7 +9,7 @@ use strata_init::plan::{
     Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
 };
 
-use crate::{hooks, seccomp};
+use crate::{default_spec::OCI_VERSION, hooks, seccomp};
 
 mod exec;
 mod mounts;
@@ -95,6 +95,7 @@ pub struct PlanInputs {
 
 /// Turns a spec into a plan.
 pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
+    check_version(spec.version())?;
     refuse_unsupported(spec)?;
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -262,7 +263,7 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, Error> {
         if *slot != (Namespace::Host {}) {
             return Err(invalid(field(), "this type is listed twice"));
         }
-        *slot = match namespace.path() {
+        *slot = match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => Namespace::Path { path: absolute(path, || format!("{}.path", field()))? },
             None => Namespace::New {},
         };
@@ -308,6 +309,26 @@ fn streams(process: &oci_spec::runtime::Process, streams: &Streams) -> Result<St
         (true, None) => Some(streams.terminal.clone().unwrap_or(TerminalSize { rows: 24, columns: 80 })),
     };
     Ok(Streams { terminal, stdin: streams.stdin, stdin_once: streams.stdin_once })
+}
+
+/// A semantic version, from 1.0 to that of [`OCI_VERSION`]; what follows the three numbers does not matter.
+fn check_version(version: &str) -> Result<(), Error> {
+    let refuse = |reason: String| Err(invalid("ociVersion", reason));
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let number = |text: &str| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        text.parse::<u32>().ok().filter(|_| is_plain)
+    };
+    let numbers: Option<Vec<u32>> = core.split('.').map(number).collect();
+    let is_suffix = |byte: u8| byte.is_ascii_alphanumeric() || b"-.+".contains(&byte);
+    let is_plain = version[core.len()..].bytes().all(is_suffix) && !version.ends_with(['-', '+', '.']);
+    match numbers.as_deref() {
+        Some([1, 0..=3, _]) if is_plain => Ok(()),
+        Some([_, _, _]) if is_plain => {
+            refuse(format!("{version} is not supported, only 1.0.0 to {OCI_VERSION} and what fixes them"))
+        }
+        _ => refuse(format!("{version:?} is not a semantic version")),
+    }
 }
 
 /// Refuses what a spec may say and this runtime cannot do, before anything else.

@@ -2,7 +2,12 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use crate::state::{State, Status, describe, directory};
+use strata_oci::hooks::Later;
+
+use crate::{
+    container::warn,
+    state::{State, Status, describe, directory},
+};
 
 /// Removes a stopped container.
 #[derive(clap::Args)]
@@ -33,5 +38,9 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     }
     let cgroup = state.cgroup()?;
     cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
-    fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))
+    let later = Later::load(&state.directory);
+    fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))?;
+    let later = later.map_err(|error| format!("cannot read the hooks of container {id}: {error}"))?;
+    warn(&later.run_poststop());
+    Ok(())
 }

@@ -32,6 +32,7 @@ impl Run {
         if self.detach {
             let made = make(&claim, &self.make, Ends::Detached)?;
             made.process.execute().map_err(|failure| failure.to_string())?;
+            claim.run_poststart()?;
             self.make.write_pid_file(made.state.pid)?;
             claim.keep();
             return Ok(0);
@@ -45,6 +46,7 @@ impl Run {
         let pid = made.state.pid;
         let mut console = made.process.take_terminal().map(Console::new).transpose()?;
         made.process.execute().map_err(|failure| failure.to_string())?;
+        claim.run_poststart()?;
         self.make.write_pid_file(pid)?;
         let outcome = wait(pid, &signals, console.as_mut());
         drop(console);

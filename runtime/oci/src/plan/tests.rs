@@ -480,3 +480,19 @@ fn planning_takes_a_fraction_of_a_millisecond_once_the_filter_is_known() {
     eprintln!("one plan: {each:?}");
     assert!(each.as_micros() < 2000, "{each:?}");
 }
+
+/// Spec: config.md, Specification version: a semantic version that is supported
+#[test]
+fn versions_are_semantic_and_of_the_supported_range() {
+    for version in ["1.0.0", "1.0.2-dev", "1.0.0-rc5", "1.1.0+dev", "1.2.1", "1.3.0", "1.3.7-rc.1+x"] {
+        planned("/ociVersion", json!(version));
+    }
+    for version in ["0.9.0", "1.4.0", "2.0.0", "10.0.0"] {
+        let error = refused("/ociVersion", json!(version));
+        assert!(error.starts_with(&format!("ociVersion: {version} is not supported")), "{error}");
+    }
+    for version in ["", "1", "1.0", "1.0.0.0", "v1.0.0", "1.0.x", "01.0.0", "1.0.0-", "1.0.0+", " 1.0.0", "1.0.0 "] {
+        let error = refused("/ociVersion", json!(version));
+        assert_eq!(error, format!("ociVersion: {version:?} is not a semantic version"));
+    }
+}

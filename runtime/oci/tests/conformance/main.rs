@@ -5,5 +5,8 @@
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
 mod cgroups;
+mod config;
+mod features;
+mod hooks;
 mod operations;
 mod table;
