@@ -6,7 +6,7 @@ use crate::failure::{Attempt, Failure};
 use crate::hook::{Occasion, run_all, state_document};
 use crate::place::{Place, Want};
 use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
-use crate::prepare::{Prepared, Tasks, late_namespaces};
+use crate::prepare::{self, Prepared, Tasks, late_namespaces};
 use crate::steps::{self, Masks, attach, clone_mount};
 use crate::sys;
 use crate::wire::Frame;
@@ -53,6 +53,10 @@ fn become_process(
     join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
     join(plan, &prepared)?;
+    if prepared.is_deferred {
+        prepare::clone_mounts(plan, &mut prepared)?;
+    }
+    become_root(plan)?;
     rustix::process::setsid().attempt(|| "make a session".into())?;
     if let Some(stdio) = stdio {
         take_stdio(plan, stdio).attempt(|| "take the standard streams".into())?;
@@ -126,26 +130,29 @@ fn join_cgroups(cgroups: Vec<Tasks>) -> Result<(), Failure> {
 
 fn join(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
     let setns = |fd: &OwnedFd, kinds| nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kinds));
-    let mut in_user_namespace = matches!(plan.namespaces.user, Namespace::New);
     if let Some((target, kinds)) = &prepared.target {
         setns(target, *kinds).attempt(|| "join the namespaces of the container".into())?;
-        in_user_namespace |= kinds & libc::CLONE_NEWUSER != 0;
     }
     for (namespace, kind) in &prepared.joins {
         setns(namespace, *kind).attempt(|| "join a namespace".into())?;
-        in_user_namespace |= *kind == libc::CLONE_NEWUSER;
     }
     let late = late_namespaces(plan);
     if late != 0 {
         let flags = nix::sched::CloneFlags::from_bits_retain(late);
         nix::sched::unshare(flags).attempt(|| "make the cgroup namespace".into())?;
     }
-    if in_user_namespace {
-        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-        thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
-        thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())?;
-    }
     Ok(())
+}
+
+fn become_root(plan: &Plan) -> Result<(), Failure> {
+    let is_target_mapped =
+        plan.target.as_ref().is_some_and(|target| target.namespaces as i32 & libc::CLONE_NEWUSER != 0);
+    if matches!(plan.namespaces.user, Namespace::Host) && !is_target_mapped {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
+    thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())
 }
 
 fn take_stdio(plan: &Plan, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), Errno> {
@@ -361,6 +368,10 @@ fn take_identity(plan: &Plan) -> Result<(), Failure> {
     match thread::set_thread_groups(&groups) {
         // A user namespace whose setgroups is "deny" has no groups to drop.
         Err(Errno::PERM) if groups.is_empty() => {}
+        Err(Errno::PERM) => {
+            let text = "a user namespace made without newgidmap or CAP_SETGID allows none";
+            return Err(Failure { errno: libc::EPERM, ..Failure::new("set supplementary groups", text) });
+        }
         result => result.attempt(|| "set groups".into())?,
     }
     let gid = Gid::from_raw(process.gid);

@@ -4,12 +4,13 @@ use crate::channel::{Channel, HOOKED, MAPPED};
 use crate::child;
 use crate::failure::{Attempt, Failure};
 use crate::hook::{run_hooks, state_document};
-use crate::plan::{IdMap, Namespace, Plan};
+use crate::idmap;
+use crate::plan::{Namespace, Plan};
 use crate::prepare::{Prepared, prepare};
 use crate::sys::{self, Cloned};
 use crate::wire::{Created, Frame};
+use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
-use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -29,11 +30,16 @@ pub(crate) struct Spawned {
 
 /// Makes the process; on failure nothing of it is left.
 pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
+    let is_joining_as_user = plan.target.is_some() && !idmap::is_privileged();
+    if let (true, Some(score)) = (is_joining_as_user, plan.process.oom_score_adj) {
+        // The process will inherit it: once this one has joined the container, the files of both are root's.
+        set_oom_score("self", score)?;
+    }
     let mut prepared = prepare(plan)?;
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
-    let cloned =
-        sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd)).attempt(|| "clone the process".into())?;
+    let cloned = sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd))
+        .map_err(|errno| explain_clone(plan, errno))?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             drop(ours);
@@ -44,7 +50,7 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     drop((theirs, stdio));
     let Prepared { root, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &procs, &mut spawned) {
+    match bring_up(plan, &procs, is_joining_as_user, &mut spawned) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
@@ -55,22 +61,16 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
 }
 
-fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(), Failure> {
+fn bring_up(plan: &Plan, procs: &[PathBuf], has_oom_score: bool, spawned: &mut Spawned) -> Result<(), Failure> {
     let pid = spawned.pid;
-    if let Some(score) = plan.process.oom_score_adj {
-        fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-            .attempt(|| format!("set oom_score_adj to {score}"))?;
+    if let (false, Some(score)) = (has_oom_score, plan.process.oom_score_adj) {
+        set_oom_score(&pid.to_string(), score)?;
     }
     for procs in procs {
         fs::write(procs, pid.to_string()).attempt(|| format!("join cgroup {}", procs.display()))?;
     }
     if matches!(plan.namespaces.user, Namespace::New) {
-        write_map(pid, "uid_map", &plan.uid_map)?;
-        if !rustix::process::geteuid().is_root() {
-            // user_namespaces(7): without CAP_SETGID outside, groups must be given up first.
-            fs::write(format!("/proc/{pid}/setgroups"), "deny").attempt(|| "deny setgroups".into())?;
-        }
-        write_map(pid, "gid_map", &plan.gid_map)?;
+        idmap::write(pid, plan)?;
     }
     spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
     if plan.hooks.run_outside() {
@@ -105,10 +105,27 @@ fn run_hooks_outside(plan: &Plan, pid: u32) -> Result<(), Failure> {
     run_hooks("hooks.createRuntime", &plan.hooks.create_runtime, &state)
 }
 
-fn write_map(pid: u32, name: &str, map: &[IdMap]) -> Result<(), Failure> {
-    let mut text = String::new();
-    for IdMap { inside, outside, count } in map {
-        writeln!(text, "{inside} {outside} {count}").expect("a string takes all text");
+fn set_oom_score(pid: &str, score: i32) -> Result<(), Failure> {
+    let step = || format!("set oom_score_adj to {score}");
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| match error.raw_os_error() {
+        Some(libc::EACCES) => {
+            Failure { errno: libc::EACCES, ..Failure::new(step(), "it may not be lowered without CAP_SYS_RESOURCE") }
+        }
+        _ => Failure::of(step(), error),
+    })
+}
+
+/// Says what forbids a user namespace, which the error number alone does not.
+fn explain_clone(plan: &Plan, errno: Errno) -> Failure {
+    let mut failure = Failure::of("clone the process", errno);
+    if !matches!(plan.namespaces.user, Namespace::New) {
+        return failure;
     }
-    fs::write(format!("/proc/{pid}/{name}"), text).attempt(|| format!("write {name}"))
+    let setting = match errno {
+        Errno::PERM => "kernel.unprivileged_userns_clone",
+        Errno::NOSPC => "user.max_user_namespaces, or 32 of them inside each other",
+        _ => return failure,
+    };
+    failure.text = format!("{}: no user namespace is allowed here ({setting})", failure.text);
+    failure
 }

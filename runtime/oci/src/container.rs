@@ -6,6 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     fs,
     io::{ErrorKind, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ use strata_init::{
     plan::{Root, Streams},
 };
 use strata_oci::{
-    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Layout, Options},
+    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
     config,
     hooks::{self, Later},
     plan::{PlanInputs, plan},
@@ -25,6 +26,7 @@ use strata_oci::{
 use crate::{
     Global,
     console::host_size,
+    report, rootless,
     state::{State, describe, directory},
 };
 
@@ -127,10 +129,13 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
     // Before this program opens anything itself.
     let kept = kept_fds(options.preserve_fds)?;
     strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
-    let root = global.root();
+    let root = global.root()?;
     let directory = directory(&root, &options.id)?;
-    fs::create_dir_all(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
-    fs::DirBuilder::new().create(&directory).map_err(|error| match error.kind() {
+    // Security rows 39 and 40: nobody else looks or gets in, the container's own root included.
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true);
+    private.create(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
+    private.recursive(false).create(&directory).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
@@ -145,13 +150,14 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
 }
 
 /// Makes the process, and records it.
-pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
+pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
     let bundle = fs::canonicalize(&options.bundle)
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
     let bytes = config::read(&path).map_err(|error| describe(&error))?;
     let mut spec = config::parse(&bytes, &bundle).map_err(|error| describe(&error))?;
     let rootfs = config::rootfs(&spec, &bundle).map_err(|error| describe(&error))?;
+    rootless::check(&spec)?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
@@ -166,18 +172,21 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     }
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-    let layout = Layout::detect().map_err(|error| describe(&error))?;
     let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
-    let cgroup = Cgroup::create_with(&layout, &name, resources, &how).map_err(|error| describe(&error))?;
-    let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
+    let limits = rootless::limits(&name, resources, &how)?;
+    limits.notes.iter().for_each(|note| report::note(global, note));
+    state.cgroup = limits.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()).unwrap_or_default();
+    claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
+    let cgroup = limits.cgroup.as_ref();
 
     let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
     let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
-        cgroups: cgroup.to_plan(),
-        cgroup_view: cgroup.view(),
+        cgroups: cgroup.map(Cgroup::to_plan).unwrap_or_default(),
+        cgroup_view: cgroup.map(Cgroup::view).unwrap_or_default(),
         console_socket: options.console_socket.clone(),
         container: Some(told),
+        device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
         keep_fds: claim.kept.clone(),
         root: Root::Bind { path: rootfs },
@@ -185,6 +194,9 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
         ..PlanInputs::default()
     };
     let mut plan = plan(&spec, &inputs).map_err(|error| describe(&error))?;
+    if let Some(note) = rootless::fit(&mut plan) {
+        report::note(global, &note);
+    }
     plan.no_pivot = options.no_pivot;
     later.save(&claim.directory).map_err(|error| format!("cannot write hooks of container {}: {error}", options.id))?;
     claim.later.replace(later);

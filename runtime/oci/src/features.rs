@@ -27,7 +27,7 @@ pub fn document() -> Value {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
             },
             "seccomp": {
                 "enabled": true,

@@ -12,6 +12,7 @@ mod container;
 mod features;
 mod foreground;
 mod report;
+mod rootless;
 mod sealed;
 mod state;
 
@@ -53,13 +54,8 @@ pub struct Global {
 
 impl Global {
     /// Returns the directory of the containers' state.
-    pub fn root(&self) -> PathBuf {
-        let runtime = || std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
-        match (&self.root, rustix::process::geteuid().is_root()) {
-            (Some(root), _) => root.clone(),
-            (None, false) if runtime().is_some() => PathBuf::from(runtime().unwrap_or_default()).join("strata-oci"),
-            (None, _) => PathBuf::from("/run/strata-oci"),
-        }
+    pub fn root(&self) -> Result<PathBuf, String> {
+        self.root.as_ref().map_or_else(rootless::default_root, |root| Ok(root.clone()))
     }
 
     /// Refuses what is accepted on the command line and not there.

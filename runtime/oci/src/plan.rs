@@ -12,6 +12,7 @@ use strata_init::plan::{
 use crate::{default_spec::OCI_VERSION, hooks, seccomp};
 
 mod exec;
+mod ids;
 mod mounts;
 mod process;
 mod sysctl;
@@ -108,6 +109,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
     let mut process = process::process(spec_process, linux.seccomp().as_ref())?;
     process.keep_fds = inputs.keep_fds.clone();
+    ids::check(&process, &uid_map, &gid_map)?;
 
     Ok(Plan {
         steps: steps(spec, linux, &namespaces, inputs)?,

@@ -106,7 +106,11 @@ impl Layout {
 
     fn unified_controllers(&self) -> Result<Vec<String>, Error> {
         let Some(mount) = &self.unified else { return Ok(Vec::new()) };
-        let text = read(&mount.join("cgroup.controllers"))?;
+        let text = match read(&mount.join("cgroup.controllers")) {
+            // Beside v1 it serves only what it can.
+            Err(_) if self.version() == Version::V1 => String::new(),
+            text => text?,
+        };
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 

@@ -6,6 +6,7 @@ use strata_oci::hooks::Later;
 
 use crate::{
     container::warn,
+    rootless,
     state::{State, Status, describe, directory},
 };
 
@@ -36,8 +37,12 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     if status != Status::Stopped && !force {
         return Err(format!("cannot delete container {id}: it is {}, it is not stopped", status.name()));
     }
-    let cgroup = state.cgroup()?;
-    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    if state.has_cgroup() {
+        let cgroup = state.cgroup()?;
+        cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    } else {
+        rootless::kill_process(state.pid, state.start_time)?;
+    }
     let later = Later::load(&state.directory);
     fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))?;
     let later = later.map_err(|error| format!("cannot read the hooks of container {id}: {error}"))?;

@@ -17,6 +17,7 @@ use crate::{
     console::{Console, host_size},
     container::{kept_fds, write_pid_file},
     foreground::{Signals, wait},
+    report, rootless,
     state::{State, Status, describe},
 };
 
@@ -86,7 +87,7 @@ impl Exec {
         crate::sealed::become_sealed()?;
         let kept = kept_fds(self.preserve_fds)?;
         strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
-        let state = State::load(&global.root(), &self.id)?;
+        let state = State::load(&global.root()?, &self.id)?;
         match state.status() {
             Status::Created | Status::Running => {}
             Status::Paused if self.ignore_paused => {}
@@ -110,6 +111,9 @@ impl Exec {
             ..ExecInputs::default()
         };
         let mut plan = plan_exec(&spec, &process, &inputs).map_err(|error| describe(&error))?;
+        if let Some(note) = rootless::fit(&mut plan) {
+            report::note(global, &note);
+        }
         plan.console_socket.clone_from(&self.console_socket);
         if self.detach {
             let made = Made::new(&plan).map_err(|failure| failure.to_string())?;
@@ -201,6 +205,9 @@ impl Exec {
 
     /// The container's cgroup, or one below it.
     fn cgroups(&self, state: &State) -> Result<Cgroups, String> {
+        if !state.has_cgroup() && self.cgroup.is_empty() {
+            return Ok(Cgroups::default());
+        }
         let cgroup = state.cgroup()?;
         let mut plan = cgroup.to_plan_beside(state.pid);
         for option in &self.cgroup {

@@ -9,4 +9,5 @@ mod config;
 mod features;
 mod hooks;
 mod operations;
+mod rootless;
 mod table;
