@@ -1,12 +1,14 @@
 # Strata: the commands of README.md.
 #   make demo · test · bench     what a person runs first
+#   make test-v2                 the part of test that boots a guest with cgroup v2
 #   make build · static          target/bin: everything that is installed, static binaries included
 #   make install PREFIX=/usr     copies target/bin there
 # Debian packages that are missing are named, then installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-all bench peers install base python packages-build packages-demo packages-test
+.PHONY: build static demo test test-v2 test-all bench peers install base python kernel test-list \
+	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -16,6 +18,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BASE := $(TARGET)/images/debian-bookworm.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
+# What the guests of the tests load into Debian's kernel.
+MODULES := overlay
 PEERS := podman buildah crun runc docker.io
 
 export CARGO_TARGET_DIR := $(TARGET)
@@ -44,6 +48,9 @@ packages-demo: packages-build
 packages-test: packages-demo
 	$(call packages,python3 python3-venv iproute2 util-linux)
 
+packages-vm:
+	$(call packages,qemu-system-x86)
+
 # Puts $(2) into directory $(1) under the names they have: whole, or not at all, even where one is running.
 define place
 mkdir -p $(1); for file in $(2); do \
@@ -71,11 +78,26 @@ python: packages-test
 demo: build base
 	$(SUDO) env STRATA_TARGET=$(TARGET) bash tests/demo/demo.sh
 
-test: build base python packages-test
+# Debian's kernel, for guests of QEMU.
+kernel: packages-vm
+	sh tests/vm/kernel.sh $(TARGET)/vm $(MODULES)
+
+# Names the test binaries after their sources, for what runs them elsewhere.
+test-list: build packages-test
+	@mkdir -p $(TARGET)/vm
+	$(CARGO) test --release --workspace --no-run --message-format json-render-diagnostics >$(TARGET)/vm/built.json
+	@sed -n 's/.*"src_path":"$(subst /,\/,$(CURDIR))\/\([^"]*\)".*"test":true},"features".*"executable":"\([^"]*\)".*/\1 \2/p' \
+		$(TARGET)/vm/built.json >$(TARGET)/vm/tests
+
+test: build base python packages-test kernel test-list
 	$(CARGO) test --release --workspace
 
+# What needs cgroup v2 or an older kernel, in a guest of QEMU; part of test.
+test-v2: build base packages-test kernel test-list
+	$(CARGO) test --release --workspace --test vm
+
 # As test, with ten times the kills.
-test-all: build base python packages-test
+test-all: build base python packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 $(CARGO) test --release --workspace
