@@ -7,7 +7,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-all bench peers install base python kernel test-list \
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install base systemd python kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -16,6 +16,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BASE := $(TARGET)/images/debian-bookworm.tar
+SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
 # What the guests of the tests load into Debian's kernel.
@@ -71,6 +72,10 @@ build: static
 base: packages-demo
 	sh tests/images/base.sh $(BASE)
 
+# The same with systemd, for a guest that it runs.
+systemd: packages-demo
+	sh tests/images/base.sh $(SYSTEMD) systemd dbus
+
 # Python with grpcio, and stubs made from proto/: what another service's client would do.
 python: packages-test
 	sh tests/contract/python/stubs.sh $(TARGET)/python
@@ -96,11 +101,16 @@ test: build base python packages-test kernel test-list
 test-v2: build base packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm
 
-# As test, with ten times the kills.
-test-all: build base python packages-test kernel test-list
+# What needs systemd, in such a guest; part of test-all.
+test-systemd: build systemd packages-test kernel test-list
+	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
+
+# As test, with ten times the kills and a guest with systemd.
+test-all: build base systemd python packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 $(CARGO) test --release --workspace
+	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
 # BENCH="--runs 30 --only run" for less or more of it.

@@ -97,6 +97,15 @@ impl Archive {
 
     /// Adds a file of root's under an absolute path; directories that are missing are made.
     pub fn file(&mut self, target: &Path, mode: u32, data: &[u8]) -> io::Result<()> {
+        self.place(target, REGULAR | mode, data)
+    }
+
+    /// Adds a symbolic link under an absolute path.
+    pub fn symlink(&mut self, target: &Path, to: &Path) -> io::Result<()> {
+        self.place(target, SYMLINK | 0o777, to.as_os_str().as_bytes())
+    }
+
+    fn place(&mut self, target: &Path, mode: u32, data: &[u8]) -> io::Result<()> {
         let parents: Vec<&Path> = target.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let name = trimmed(parent.as_os_str().as_bytes());
@@ -104,7 +113,7 @@ impl Archive {
                 self.entry(name, &Header { mode: DIRECTORY | 0o755, ..Header::default() }, b"")?;
             }
         }
-        let header = Header { mode: REGULAR | mode, ..Header::default() };
+        let header = Header { mode, ..Header::default() };
         self.entry(trimmed(target.as_os_str().as_bytes()), &header, data)
     }
 

@@ -10,25 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{
+    job::{Done, Job},
+    root::{made, pack},
+};
+
 /// Far more than a guest takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// What a guest is to do: a name of one word, and a command of the shell.
-pub struct Job {
-    pub name: &'static str,
-    pub command: String,
-}
-
-/// How a job went.
-#[derive(Debug, Clone, Default)]
-pub struct Done {
-    /// Exit status; None: the guest ended before it did.
-    pub status: Option<i32>,
-    /// Both streams.
-    pub output: String,
-    /// How long it took, in seconds.
-    pub seconds: u32,
-}
 
 /// A guest that has done its jobs.
 pub struct Machine {
@@ -38,14 +26,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a kernel with an archive to the end of its jobs, with a file for each serial line in `dir`.
-    pub fn boot(kernel: &Path, archive: &Path, dir: &Path) -> Self {
-        let (console, results) = (dir.join("console.txt"), dir.join("results.txt"));
+    /// Boots Debian from a tar, with our binaries in it, to the end of these jobs.
+    pub fn boot(debian: &Path, jobs: &[Job]) -> Self {
+        let dir = tempfile::Builder::new().prefix("strata-vm-").tempdir_in("/var/tmp").expect("/var/tmp is there");
+        let file = |name| dir.path().join(name);
+        let (archive, console, results) = (file("root.cpio"), file("console.txt"), file("results.txt"));
+        pack(debian, jobs, &archive).expect("the archive can be written");
         let serial = |path: &Path| format!("file:{}", path.display());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2560"]);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
-        qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(archive);
+        qemu.arg("-kernel").arg(made("vm/vmlinuz")).arg("-initrd").arg(archive);
         qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]);
         qemu.args(["-serial", &serial(&console), "-serial", &serial(&results)]);
         let mut child = qemu.stdin(Stdio::null()).spawn().expect("qemu-system-x86 is installed: `make test-v2` does");
@@ -65,18 +56,23 @@ impl Machine {
         Self { done: parse(&text(&results)), console: format!("{}\n{end}", text(&console)) }
     }
 
-    /// How a job went.
+    /// How a job went, which must be well.
+    #[track_caller]
     pub fn done(&self, name: &str) -> Done {
-        self.done.get(name).cloned().unwrap_or_default()
+        let done = self.done.get(name).cloned().unwrap_or_default();
+        println!("{name}: {} seconds\n{}", done.seconds, done.output);
+        assert!(done.status == Some(0), "{name} ended with {:?}\n--- console\n{}", done.status, self.console);
+        done
     }
 
-    /// What the kernel said.
-    pub fn console(&self) -> &str {
-        &self.console
+    /// A job that ran tests: some, and all passed.
+    #[track_caller]
+    pub fn passes(&self, name: &str) {
+        assert!(self.done(name).passed() > 0, "{name} ran no test");
     }
 }
 
-/// Reads the marks that init.sh sets.
+/// Reads the marks that work.sh sets.
 fn parse(results: &str) -> BTreeMap<String, Done> {
     let mut all: BTreeMap<String, Done> = BTreeMap::new();
     let mut name = String::new();
