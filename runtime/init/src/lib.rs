@@ -4,9 +4,14 @@
 mod channel;
 mod child;
 mod codec;
+mod copy;
 mod failure;
+mod filesystem;
+mod idmap;
+mod join;
 mod log;
 mod monitor;
+mod netlink;
 mod once;
 mod overlay;
 mod peer;

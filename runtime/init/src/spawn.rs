@@ -3,9 +3,11 @@
 use crate::channel::{Channel, MAPPED};
 use crate::child;
 use crate::failure::{Attempt, Failure};
-use crate::plan::{IdMap, Namespace, Plan};
+use crate::join;
+use crate::netlink::Interface;
+use crate::plan::{IdMap, Namespace, Plan, Step};
 use crate::prepare::{Prepared, prepare};
-use crate::sys::{self, Cloned};
+use crate::sys::Cloned;
 use crate::wire::{Created, Frame};
 use rustix::process::{Signal, pidfd_send_signal};
 use std::fmt::Write;
@@ -31,9 +33,7 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     let mut prepared = prepare(plan)?;
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
-    let cloned =
-        sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd)).attempt(|| "clone the process".into())?;
-    let (pid, pidfd) = match cloned {
+    let (pid, pidfd) = match join::clone(plan, &prepared, cgroup.as_ref().map(AsFd::as_fd))? {
         Cloned::Child => {
             drop(ours);
             child::run(plan, prepared, &theirs, stdio)
@@ -41,9 +41,9 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, stdio));
-    let Prepared { root, .. } = prepared;
+    let Prepared { root, interfaces, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &procs, &mut spawned) {
+    match bring_up(plan, &procs, &interfaces, &mut spawned) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
@@ -54,7 +54,12 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
 }
 
-fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(), Failure> {
+fn bring_up(
+    plan: &Plan,
+    procs: &[PathBuf],
+    interfaces: &[(usize, Interface)],
+    spawned: &mut Spawned,
+) -> Result<(), Failure> {
     let pid = spawned.pid;
     if let Some(score) = plan.process.oom_score_adj {
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
@@ -71,6 +76,9 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(),
         }
         write_map(pid, "gid_map", &plan.gid_map)?;
     }
+    for (index, interface) in interfaces {
+        interface.move_to(pid).attempt(|| describe_move(&plan.steps[*index]))?;
+    }
     spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
     match spawned.channel.receive().attempt(|| "hear from the process".into())? {
         Some((Frame::Ready { created, .. }, master)) => {
@@ -84,7 +92,14 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(),
     }
 }
 
-fn write_map(pid: u32, name: &str, map: &[IdMap]) -> Result<(), Failure> {
+fn describe_move(step: &Step) -> String {
+    match step {
+        Step::NetDevice { host, name } => format!("move network device {host} into the container as {name}"),
+        _ => "move a network device".into(),
+    }
+}
+
+pub(crate) fn write_map(pid: u32, name: &str, map: &[IdMap]) -> Result<(), Failure> {
     let mut text = String::new();
     for IdMap { inside, outside, count } in map {
         writeln!(text, "{inside} {outside} {count}").expect("a string takes all text");
