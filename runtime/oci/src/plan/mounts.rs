@@ -152,10 +152,10 @@ fn ids(
         return Ok(Some(MountIds { uids, gids, recursive }));
     }
     match around.namespaces.user {
-        Namespace::Host {} => {
+        Namespace::Host => {
             Err(invalid(field("options"), "without mappings of its own or a user namespace there is nothing to map by"))
         }
-        Namespace::New {} => {
+        Namespace::New => {
             let (uids, gids) = (around.linux.uid_mappings(), around.linux.gid_mappings());
             Ok(Some(MountIds { uids: map("uidMappings", uids)?, gids: map("gidMappings", gids)?, recursive }))
         }

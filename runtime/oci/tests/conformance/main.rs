@@ -3,5 +3,7 @@
 //! the engine's README, which `table` keeps true.
 
 mod bundle;
+mod mounts;
+mod namespaces;
 mod operations;
 mod table;
