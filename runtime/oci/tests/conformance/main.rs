@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
 mod cgroups;
+mod mounts;
+mod namespaces;
 mod operations;
 mod rootless;
 mod table;
