@@ -1,8 +1,8 @@
 //! The OCI runtime specification, claim by claim, against the command line and the kernel. Needs root and a cgroup
 //! hierarchy. A test whose first line of documentation is `Spec: DOCUMENT, SECTION: CLAIM` is a row of the table in
 //! the engine's README, which `table` keeps true.
-#[allow(dead_code, reason = "for the areas that are to come")]
 
+#[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
 mod cgroups;
 mod config;
