@@ -1,12 +1,14 @@
 # Strata: the commands of README.md.
 #   make demo · test · bench     what a person runs first
+#   make test-v2                 the part of test that boots a guest with cgroup v2
 #   make build · static          target/bin: everything that is installed, static binaries included
 #   make install PREFIX=/usr     copies target/bin there
 # Debian packages that are missing are named, then installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-all bench peers install base python packages-build packages-demo packages-test
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install base systemd python kernel test-list \
+	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -14,8 +16,11 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BASE := $(TARGET)/images/debian-bookworm.tar
+SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
+# What the guests of the tests load into Debian's kernel.
+MODULES := overlay
 PEERS := podman buildah crun runc docker.io
 
 export CARGO_TARGET_DIR := $(TARGET)
@@ -44,6 +49,9 @@ packages-demo: packages-build
 packages-test: packages-demo
 	$(call packages,python3 python3-venv iproute2 util-linux bsdutils podman containerd docker.io)
 
+packages-vm:
+	$(call packages,qemu-system-x86)
+
 # Puts $(2) into directory $(1) under the names they have: whole, or not at all, even where one is running.
 define place
 mkdir -p $(1); for file in $(2); do \
@@ -64,6 +72,10 @@ build: static
 base: packages-demo
 	sh tests/images/base.sh $(BASE)
 
+# The same with systemd, for a guest that it runs.
+systemd: packages-demo
+	sh tests/images/base.sh $(SYSTEMD) systemd dbus
+
 # Python with grpcio, and stubs made from proto/: what another service's client would do.
 python: packages-test
 	sh tests/contract/python/stubs.sh $(TARGET)/python
@@ -71,14 +83,34 @@ python: packages-test
 demo: build base
 	$(SUDO) env STRATA_TARGET=$(TARGET) bash tests/demo/demo.sh
 
-test: build base python packages-test
+# Debian's kernel, for guests of QEMU.
+kernel: packages-vm
+	sh tests/vm/kernel.sh $(TARGET)/vm $(MODULES)
+
+# Names the test binaries after their sources, for what runs them elsewhere.
+test-list: build packages-test
+	@mkdir -p $(TARGET)/vm
+	$(CARGO) test --release --workspace --no-run --message-format json-render-diagnostics >$(TARGET)/vm/built.json
+	@sed -n 's/.*"src_path":"$(subst /,\/,$(CURDIR))\/\([^"]*\)".*"test":true},"features".*"executable":"\([^"]*\)".*/\1 \2/p' \
+		$(TARGET)/vm/built.json >$(TARGET)/vm/tests
+
+test: build base python packages-test kernel test-list
 	$(CARGO) test --release --workspace
 
-# As test, with ten times the kills.
-test-all: build base python packages-test
+# What needs cgroup v2 or an older kernel, in a guest of QEMU; part of test.
+test-v2: build base packages-test kernel test-list
+	$(CARGO) test --release --workspace --test vm
+
+# What needs systemd, in such a guest; part of test-all.
+test-systemd: build systemd packages-test kernel test-list
+	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
+
+# As test, with ten times the kills and a guest with systemd.
+test-all: build base systemd python packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 $(CARGO) test --release --workspace
+	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
 # BENCH="--runs 30 --only run" for less or more of it.

@@ -13,11 +13,13 @@ use crate::{
 
 mod bundles;
 mod docker;
+mod floor;
 mod ours;
 mod podman;
 
 pub(crate) use bundles::Bundles;
 pub(crate) use docker::Docker;
+pub(crate) use floor::Floor;
 pub(crate) use ours::Ours;
 pub(crate) use podman::{Buildah, Podman};
 
@@ -64,6 +66,16 @@ pub(crate) trait Engine {
     fn services(&self) -> Vec<i32>;
     /// Stops and removes all of it.
     fn close(&mut self) -> Outcome<()>;
+
+    /// Does it run bundles, without images and logs?
+    fn is_runtime(&self) -> bool {
+        false
+    }
+
+    /// Runs so many no-ops at once, to the end of all; None: it cannot.
+    fn together(&self, _number: usize) -> Option<Outcome<Done>> {
+        None
+    }
 
     /// Does a task; None: it cannot.
     fn perform(&self, task: Task<'_>) -> Option<Outcome<Done>> {

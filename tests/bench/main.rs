@@ -22,7 +22,7 @@ mod report;
 mod room;
 mod work;
 
-use engine::{Buildah, Bundles, Docker, Engine, Ours, Podman};
+use engine::{Buildah, Bundles, Docker, Engine, Floor, Ours, Podman};
 use measure::Measure;
 use report::Report;
 use room::Room;
@@ -39,12 +39,12 @@ type Start<'a> = Box<dyn FnOnce() -> Outcome<Box<dyn Engine>> + 'a>;
 #[command(name = "strata-bench")]
 struct Options {
     /// Rounds of each measure; slow ones stop when their time is used up, after three at least
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Measure only these (run, exec, cached, changed, steps, memory); may be repeated
+    /// Measure only these (run, again, idle, together, peak, exec, cached, changed, steps, memory); may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
-    /// Measure only these engines (ctl, strata-oci, docker, podman, buildah, crun, runc); may be repeated
+    /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc); may be repeated
     #[arg(long, value_name = "ENGINE")]
     engine: Vec<String>,
     /// File for the figures [default: target/bench/bench.json]
@@ -94,9 +94,10 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
     let wants = |name: &str| options.engine.is_empty() || options.engine.iter().any(|engine| engine == name);
     let mut engines: Vec<Box<dyn Engine>> = vec![];
     // Ours comes first: ratios are to it.
-    let all: [(&str, Start<'_>); 7] = [
+    let all: [(&str, Start<'_>); 8] = [
         ("ctl", Box::new(|| Ok(Box::new(Ours::start(work, &room)?) as Box<dyn Engine>))),
         ("strata-oci", Box::new(|| Ok(Box::new(Bundles::strata_oci(work, &room)?)))),
+        ("floor", Box::new(|| Ok(Box::new(Floor::start(work, &room)?)))),
         ("docker", Box::new(|| Ok(Box::new(Docker::start(work, &room)?)))),
         ("podman", Box::new(|| Ok(Box::new(Podman::start(work, &room)?)))),
         ("buildah", Box::new(|| Ok(Box::new(Buildah::start(work, &room)?)))),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use crate::{
     engine::{Cache, Engine, GUEST, IMAGE, Task},
     memory::{self, Part},
     report::{Cell, Report, Samples, Unit},
+    room::Done,
     work::{CHANGED, STEPS, Work},
 };
 
@@ -22,6 +24,10 @@ const FEWEST: u32 = 3;
 const TIME: Duration = Duration::from_secs(40);
 /// Containers that run at once when memory is measured.
 const CONTAINERS: usize = 5;
+/// Containers that are started at once.
+const TOGETHER: usize = 100;
+/// Long enough for what the last run left in the kernel to settle.
+const IDLE: Duration = Duration::from_millis(150);
 /// Name of the container for `exec`.
 const NAME: &str = "bench-exec";
 /// Unlikely words, so that its processes are found.
@@ -34,6 +40,14 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(crate) enum Measure {
     /// `run --rm --network none` of a static no-op
     Run,
+    /// The same by runtimes alone, just after another one
+    Again,
+    /// The same after a while without any
+    Idle,
+    /// A hundred of them at once
+    Together,
+    /// What a runtime has in memory at most while it runs one
+    Peak,
     /// `exec` of it in a running container
     Exec,
     /// A build of 1,000 files, all cached
@@ -53,10 +67,19 @@ impl Measure {
         all.filter(|measure| only.is_empty() || only.contains(measure)).collect()
     }
 
+    /// Is it about runtimes alone?
+    fn is_of_runtimes(self) -> bool {
+        matches!(self, Self::Again | Self::Idle | Self::Together | Self::Peak)
+    }
+
     /// As the table names it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Run => "run --rm --network none",
+            Self::Again => "bundle, back to back",
+            Self::Idle => "bundle, after 150 ms of idle",
+            Self::Together => "100 bundles at once",
+            Self::Peak => "bundle, peak memory of the runtime",
             Self::Exec => "exec",
             Self::Steps => "build, 20 RUN steps, no cache",
             Self::Cached => "build, 1,000 files, all cached",
@@ -94,7 +117,7 @@ pub(crate) fn measure(
                 // What one has not written yet is not the next one's to wait for.
                 rustix::fs::sync();
                 match perform(measure, engines[index].as_ref(), work) {
-                    Some(Ok(took)) => samples.push(took.as_secs_f64() * 1000.0),
+                    Some(Ok(figure)) => samples.push(figure),
                     Some(Err(err)) => states[index] = State::Failed(err.to_string()),
                     None => states[index] = State::Absent,
                 }
@@ -110,7 +133,8 @@ pub(crate) fn measure(
         };
         cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
     }
-    report.row(measure.title(), Unit::Milliseconds, cells);
+    let unit = if measure == Measure::Peak { Unit::Mebibytes } else { Unit::Milliseconds };
+    report.row(measure.title(), unit, cells);
     Ok(())
 }
 
@@ -133,6 +157,9 @@ fn order(number: usize, round: u32) -> Vec<usize> {
 
 /// Makes what the measure starts from, and does it once unmeasured, so that caches are warm for all; the slow one does without.
 fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
+    if measure.is_of_runtimes() && !engine.is_runtime() {
+        return State::Absent;
+    }
     let (files, steps) = (work.files(), work.steps());
     let mut tasks = vec![];
     if measure == Measure::Exec {
@@ -156,13 +183,40 @@ fn task<'a>(measure: Measure, files: &'a std::path::Path, steps: &'a std::path::
         Measure::Exec => Task::Exec(NAME, &["noop"]),
         Measure::Steps => Task::Build(steps, "steps", Cache::Ignored),
         Measure::Cached | Measure::Changed => Task::Build(files, "files", Cache::Used),
-        Measure::Run | Measure::Memory => Task::Run(IMAGE, &["noop"]),
+        _ => Task::Run(IMAGE, &["noop"]),
     }
 }
 
-fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome<Duration>> {
+/// Does it once; returns its figure.
+fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome<f64>> {
     let (files, steps) = (work.files(), work.steps());
-    Some(engine.perform(task(measure, &files, &steps))?.map(|done| done.took))
+    let task = task(measure, &files, &steps);
+    match measure {
+        Measure::Again => {
+            if let Err(err) = engine.perform(task)? {
+                return Some(Err(err));
+            }
+        }
+        Measure::Idle => thread::sleep(IDLE),
+        Measure::Together => return Some(engine.together(TOGETHER)?.map(milliseconds)),
+        Measure::Peak => return Some(peak(engine, task)),
+        _ => {}
+    }
+    Some(engine.perform(task)?.map(milliseconds))
+}
+
+fn milliseconds(done: Done) -> f64 {
+    done.took.as_secs_f64() * 1000.0
+}
+
+/// Runs a task below the guest, which is smaller than what it measures; this program is not.
+fn peak(engine: &dyn Engine, task: Task<'_>) -> Outcome<f64> {
+    let command = engine.command(task).ok_or("it runs no-ops")?;
+    let mut below = Command::new(strata_tests::guest());
+    below.arg("peak").arg(command.get_program()).args(command.get_args());
+    let done = engine.finish(below)?;
+    let kibibytes: f64 = done.stdout.trim().strip_prefix("peak ").ok_or("the guest tells the peak")?.parse()?;
+    Ok(kibibytes / 1024.0)
 }
 
 /// Looks whether the work was done, and puts things away.
@@ -187,7 +241,7 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
             let inside = CHANGED.strip_prefix("/app/").ok_or("it lies below /app")?;
             says("files", CHANGED, &std::fs::read_to_string(work.files().join(inside))?)
         }
-        Measure::Run | Measure::Memory => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::machine::Machine;
 /// Ratios are ours to each peer's: of ctl, or of strata-oci where the peer is a runtime alone.
 const OURS: &str = "ctl";
 const OUR_RUNTIME: &str = "strata-oci";
-const RUNTIMES: [&str; 2] = ["crun", "runc"];
+const RUNTIMES: [&str; 3] = ["crun", "floor", "runc"];
 
 /// What a figure counts.
 #[derive(Debug, Clone, Copy)]
@@ -120,8 +120,9 @@ impl Report {
             "median", "", "", "min..max", "runs", "ours/peer"
         );
         let _ = writeln!(text, "|{:-<36}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
-        let mut notes =
-            vec!["ours/peer: of ctl; beside crun and runc of strata-oci, where it can do the same".to_owned()];
+        let mut notes = vec![
+            "ours/peer: of ctl; beside crun, runc and the floor of strata-oci, where it can do the same".to_owned(),
+        ];
         for row in &self.rows {
             self.table_rows(row, &mut text, &mut notes);
         }

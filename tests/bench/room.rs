@@ -36,6 +36,7 @@ pub(crate) struct Done {
 
 enum Job {
     Run(Command, Sender<Result<Done, String>>),
+    RunAll(Vec<Command>, Sender<Result<Done, String>>),
     Spawn(Command, Sender<Result<Child, String>>),
 }
 
@@ -62,6 +63,9 @@ impl Room {
                 // Errors: nobody waits for the answer any more.
                 match job {
                     Job::Run(command, answer) => drop(answer.send(finish(command).map_err(|err| err.to_string()))),
+                    Job::RunAll(commands, answer) => {
+                        drop(answer.send(finish_all(commands).map_err(|err| err.to_string())))
+                    }
                     Job::Spawn(mut command, answer) => {
                         drop(answer.send(command.spawn().map_err(|err| err.to_string())))
                     }
@@ -76,6 +80,13 @@ impl Room {
     pub(crate) fn finish(&self, command: Command) -> Outcome<Done> {
         let (answer, result) = mpsc::channel();
         self.jobs.send(Job::Run(command, answer))?;
+        Ok(result.recv()??)
+    }
+
+    /// Runs commands in the room, all at once, to their successful end.
+    pub(crate) fn finish_all(&self, commands: Vec<Command>) -> Outcome<Done> {
+        let (answer, result) = mpsc::channel();
+        self.jobs.send(Job::RunAll(commands, answer))?;
         Ok(result.recv()??)
     }
 
@@ -112,6 +123,33 @@ pub(crate) fn finish(mut command: Command) -> Outcome<Done> {
         Some(status) if status.success() => Ok(Done { took, stdout: text(&mut out)? }),
         Some(status) => Err(format!("{name}: {status}: {}", last_lines(&text(&mut err)?)).into()),
         None => Err(format!("{name}: not done after {DEADLINE:?}").into()),
+    }
+}
+
+/// Runs commands at once to their successful end; all have ended, even when one failed.
+fn finish_all(commands: Vec<Command>) -> Outcome<Done> {
+    let mut err = tempfile::tempfile_in("/var/tmp")?;
+    let mut children = vec![];
+    let mut failed = None;
+    let start = Instant::now();
+    for mut command in commands {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err.try_clone()?);
+        match command.spawn() {
+            Ok(child) => children.push((name(&command), child)),
+            Err(err) => failed = Some(format!("cannot run {}: {err}", name(&command))),
+        }
+    }
+    for (name, child) in &mut children {
+        match wait(child, DEADLINE)? {
+            Some(status) if status.success() => {}
+            Some(status) => failed = Some(format!("{name}: {status}")),
+            None => failed = Some(format!("{name}: not done after {DEADLINE:?}")),
+        }
+    }
+    let took = start.elapsed();
+    match failed {
+        Some(failed) => Err(format!("{failed}: {}", last_lines(&text(&mut err)?)).into()),
+        None => Ok(Done { took, stdout: String::new() }),
     }
 }
 

@@ -47,6 +47,26 @@ fn a_build_gives_an_image_that_runs_and_tells_its_history() {
     house.verify();
 }
 
+/// Their paths are more than the page of mount options that kernels before 6.8 take.
+#[test]
+fn an_image_of_sixty_layers_is_built_and_runs() {
+    let house = House::with_guest();
+    let step = |number: u32| match number % 5 {
+        0 => format!("RUN [\"/guest\", \"write\", \"/f{number}\", \"{number}\\n\"]\n"),
+        _ => format!("COPY <<EOF /f{number}\n{number}\nEOF\n"),
+    };
+    let steps: String = (1..59).map(step).collect();
+    let context = Context::new(&format!("FROM guest\n{steps}RUN [\"/guest\", \"rm\", \"/f1\"]\n"));
+
+    house.build(&context, "deep").ok();
+
+    let shown = house.ctl(&["inspect", "deep"]).ok().json();
+    assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 60, "{shown:#}");
+    let words = ["/guest", "then", "read", "/f2", "+", "read", "/f55", "+", "write", "/new", "x", "+", "read", "/new"];
+    assert_eq!(house.ctl(&[&["run", "--rm", "deep"], &words[..]].concat()).ok().stdout, "2\n55\nx");
+    house.ctl(&["run", "--rm", "deep", "/guest", "exists", "/f1"]).code(1);
+}
+
 #[test]
 fn an_unchanged_build_is_all_cached_and_gives_the_same_image() {
     let house = House::with_guest();

@@ -1,15 +1,16 @@
 #!/bin/sh
-# Makes a Debian root file system from Debian's own packages, as a tar: images/base.sh FILE
+# Makes a Debian root file system from Debian's own packages, as a tar: images/base.sh FILE [PACKAGE...]
 # A second run finds the file and does nothing. The host's CA bundle goes in, because machines may sit behind
 # a TLS-inspecting mirror; the package ca-certificates must be there first, or a later install rewrites the bundle.
 set -eu
 
 out=$1
+shift
 [ -s "$out" ] && exit 0
 mkdir -p "$(dirname "$out")"
 part="$out.part.$$.tar"
 trap 'rm -f "$part"' EXIT
-mmdebstrap --quiet --variant=minbase --include=ca-certificates \
+mmdebstrap --quiet --variant=minbase "--include=$(echo ca-certificates "$@" | tr ' ' ,)" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -f "$1"/etc/hostname "$1"/etc/resolv.conf' \

@@ -4,9 +4,10 @@
 use crate::channel::{Channel, GO, HOOKED, MAPPED};
 use crate::failure::{Attempt, Failure};
 use crate::hook::{Occasion, run_all, state_document};
+use crate::join;
 use crate::place::{Place, Want};
 use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
-use crate::prepare::{self, Prepared, Tasks, late_namespaces};
+use crate::prepare::{Prepared, Tasks};
 use crate::steps::{self, Masks, attach, clone_mount};
 use crate::sys;
 use crate::wire::Frame;
@@ -52,11 +53,7 @@ fn become_process(
     }
     join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
-    join(plan, &prepared)?;
-    if prepared.is_deferred {
-        prepare::clone_mounts(plan, &mut prepared)?;
-    }
-    become_root(plan)?;
+    join::inside(plan, &mut prepared)?;
     rustix::process::setsid().attempt(|| "make a session".into())?;
     if let Some(stdio) = stdio {
         take_stdio(plan, stdio).attempt(|| "take the standard streams".into())?;
@@ -128,33 +125,6 @@ fn join_cgroups(cgroups: Vec<Tasks>) -> Result<(), Failure> {
     })
 }
 
-fn join(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
-    let setns = |fd: &OwnedFd, kinds| nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kinds));
-    if let Some((target, kinds)) = &prepared.target {
-        setns(target, *kinds).attempt(|| "join the namespaces of the container".into())?;
-    }
-    for (namespace, kind) in &prepared.joins {
-        setns(namespace, *kind).attempt(|| "join a namespace".into())?;
-    }
-    let late = late_namespaces(plan);
-    if late != 0 {
-        let flags = nix::sched::CloneFlags::from_bits_retain(late);
-        nix::sched::unshare(flags).attempt(|| "make the cgroup namespace".into())?;
-    }
-    Ok(())
-}
-
-fn become_root(plan: &Plan) -> Result<(), Failure> {
-    let is_target_mapped =
-        plan.target.as_ref().is_some_and(|target| target.namespaces as i32 & libc::CLONE_NEWUSER != 0);
-    if matches!(plan.namespaces.user, Namespace::Host) && !is_target_mapped {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-    thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
-    thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())
-}
-
 fn take_stdio(plan: &Plan, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), Errno> {
     let owner = Some(Uid::from_raw(plan.process.uid));
     let pipes: &[&OwnedFd] = if plan.streams.stdin { &[&stdin, &stdout, &stderr] } else { &[&stdout, &stderr] };
@@ -168,18 +138,22 @@ fn take_stdio(plan: &Plan, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), 
 }
 
 fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
-    let is_new = matches!(plan.namespaces.mount, Namespace::New);
-    if is_new {
-        let kind = match plan.propagation {
-            Propagation::Slave | Propagation::Shared => MountPropagationFlags::DOWNSTREAM,
-            _ => MountPropagationFlags::PRIVATE,
-        };
-        mount_change("/", MountPropagationFlags::REC | kind).attempt(|| "separate the mounts".into())?;
+    let namespace = &plan.namespaces.mount;
+    match namespace {
+        // With the old root out of reach but still there, what the host unmounts must go from here too.
+        Namespace::New if plan.no_pivot => change_all(MountPropagationFlags::DOWNSTREAM),
+        Namespace::New => change_all(MountPropagationFlags::PRIVATE),
+        // Of a namespace of others only the place of our root is touched; it must not show elsewhere.
+        Namespace::Path { .. } => mount_change("/", MountPropagationFlags::DOWNSTREAM),
+        Namespace::Host => Ok(()),
     }
+    .attempt(|| "separate the mounts".into())?;
     let host_root = || crate::prepare::path_fd(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY);
     let root = match prepared.root.take() {
         None => host_root()?,
-        Some(_) if !is_new => return Err(Failure::new("attach the root", "it needs a new mount namespace")),
+        Some(_) if *namespace == Namespace::Host => {
+            return Err(Failure::new("attach the root", "it needs a new mount namespace"));
+        }
         Some(root) => {
             let point = match &plan.hooks.root_at {
                 Some(path) => crate::prepare::path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
@@ -190,6 +164,10 @@ fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
         }
     };
     Place::new(root).attempt(|| "inspect the root".into())
+}
+
+fn change_all(kind: MountPropagationFlags) -> Result<(), Errno> {
+    mount_change("/", MountPropagationFlags::REC | kind)
 }
 
 /// Makes a pty of the container's devpts, puts it on standard streams and /dev/console, and returns the master.
@@ -228,20 +206,40 @@ fn enter_root(plan: &Plan, place: &Place) -> Result<(), Failure> {
     let step = || "enter the root".into();
     rustix::process::fchdir(place.root()).attempt(step)?;
     if plan.no_pivot {
-        rustix::process::chroot(".").attempt(step)?;
-        return rustix::process::chdir("/").attempt(step);
+        hide_kernel_file_systems().attempt(|| "hide the host's kernel file systems".into())?;
     }
-    // pivot_root(2): with "." twice the old root ends up over the new one, and is detached from there.
-    rustix::process::pivot_root(".", ".").attempt(step)?;
-    unmount(".", UnmountFlags::DETACH).attempt(|| "detach the old root".into())?;
+    if plan.no_pivot || plan.namespaces.mount != Namespace::New {
+        // The root is already on top of the old one; other processes of a joined namespace keep theirs.
+        rustix::process::chroot(".").attempt(step)?;
+    } else {
+        // pivot_root(2): with "." twice the old root ends up over the new one, and is detached from there.
+        rustix::process::pivot_root(".", ".").attempt(step)?;
+        unmount(".", UnmountFlags::DETACH).attempt(|| "detach the old root".into())?;
+    }
     rustix::process::chdir("/").attempt(step)?;
     let kind = match plan.propagation {
-        Propagation::Private => return Ok(()),
-        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        // It is already; what is mounted in it may have been asked to be otherwise.
+        Propagation::Private | Propagation::Slave => return Ok(()),
         Propagation::Shared => MountPropagationFlags::SHARED,
         Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
     };
-    mount_change("/", MountPropagationFlags::REC | kind).attempt(|| "set the propagation of the root".into())
+    change_all(kind).attempt(|| "set the propagation of the root".into())
+}
+
+/// Unmounts the whole views of the host that chroot(2) leaves in the namespace, or covers them where they are locked.
+fn hide_kernel_file_systems() -> Result<(), Errno> {
+    for path in ["/proc", "/sys"] {
+        match unmount(path, UnmountFlags::DETACH) {
+            // Not mounted, or not there.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(Errno::PERM) => {
+                let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+                attach(steps::empty_directory()?.as_fd(), place.as_fd())?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Returns the path to execute: the first file of PATH that may be executed, or the name as it is if it has a slash.

@@ -66,7 +66,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u8, u16, u32, u64, i32);
+integers!(u8, u16, u32, u64, i32, i64);
 
 impl Wire for bool {
     fn put(&self, out: &mut Vec<u8>) {

@@ -4,13 +4,17 @@
 mod channel;
 mod child;
 mod codec;
+mod copy;
 mod failure;
+mod filesystem;
 mod filter;
 mod forbidden;
 mod hook;
 mod idmap;
+mod join;
 mod log;
 mod monitor;
+mod netlink;
 mod once;
 mod overlay;
 mod peer;
@@ -22,6 +26,7 @@ mod spawn;
 mod steps;
 mod streams;
 mod sys;
+mod userns;
 pub mod wire;
 
 pub use codec::DecodeError;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
+/// Somebody who renames without end must not hold us up without end.
+const MAX_ATTEMPTS: usize = 10_000;
 
 /// What a missing path becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,34 +27,42 @@ pub(crate) enum Want {
 pub(crate) struct Place {
     root: OwnedFd,
     mount: u64,
+    /// The file systems of the kernel that were mounted, by their own descriptors: what is masked in them is found
+    /// there, whoever moves or links the directory that they are on (CVE-2019-19921).
+    kernel: Vec<(PathBuf, OwnedFd)>,
     pub(crate) created: Vec<Created>,
 }
 
 impl Place {
     pub(crate) fn new(root: OwnedFd) -> Result<Self, Errno> {
         let mount = mount_id(root.as_fd())?;
-        Ok(Self { root, mount, created: Vec::new() })
+        Ok(Self { root, mount, kernel: Vec::new(), created: Vec::new() })
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
+    /// Notes that something was mounted; `kernel` is the mount itself if it is a file system of the kernel.
+    pub(crate) fn mounted(&mut self, target: &Path, kernel: Option<OwnedFd>) {
+        self.kernel.retain(|(path, _)| !path.starts_with(target));
+        self.kernel.extend(kernel.map(|mount| (target.to_path_buf(), mount)));
+    }
+
     /// Opens what is there.
     pub(crate) fn open(&self, path: &Path, flags: OFlags, further: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | further;
-        loop {
-            match openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                // A rename elsewhere raced with the walk: openat2(2), EAGAIN.
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
-        }
+        open_beneath(self.root.as_fd(), path, flags, further)
     }
 
     /// Opens a path as O_PATH, or returns `None` if it does not exist.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
-        match self.open(path, OFlags::PATH, ResolveFlags::empty()) {
+        let below = self.kernel.iter().rev().find_map(|(mount, fd)| Some((fd, path.strip_prefix(mount).ok()?)));
+        let (root, path) = match below {
+            Some((fd, rest)) if rest.as_os_str().is_empty() => (fd, Path::new(".")),
+            Some(below) => below,
+            None => (&self.root, path),
+        };
+        match open_beneath(root.as_fd(), path, OFlags::PATH, ResolveFlags::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error),
@@ -129,6 +139,18 @@ impl Place {
         let below = link(self.root()).and_then(|root| Some(link(fd)?.strip_prefix(root).ok()?.to_path_buf()));
         below.map_or_else(|| asked.to_path_buf(), |below| Path::new("/").join(below))
     }
+}
+
+fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, further: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | further;
+    for _ in 0..MAX_ATTEMPTS {
+        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // A rename elsewhere raced with the walk: openat2(2), EAGAIN.
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 fn make(parent: BorrowedFd<'_>, name: &OsStr, want: Want, mode: u32) -> Result<(), Errno> {

@@ -72,8 +72,44 @@ records! {
         pub exec_fifo: Option<PathBuf>,
         /// Role `once` with a terminal: the Unix socket that gets the pty master by SCM_RIGHTS.
         pub console_socket: Option<PathBuf>,
-        /// Enters the root by chroot(2), for a host whose own root is a ramfs: less safe than pivot_root(2).
+        /// Whether the root is entered by chroot(2), for a host whose own root pivot_root(2) refuses (an initramfs).
         pub no_pivot: bool,
+        /// Offsets of the clocks of a new time namespace.
+        pub time_offsets: Vec<TimeOffset>,
+    }
+
+    /// How far a clock inside is ahead of the host's.
+    pub struct TimeOffset {
+        /// `monotonic` or `boottime`.
+        pub clock: String,
+        /// Seconds; negative: behind.
+        pub seconds: i64,
+        /// Nanoseconds on top of them.
+        pub nanoseconds: u32,
+    }
+
+    /// Attributes that a mount gets and loses, see [`attribute`].
+    #[derive(Default)]
+    pub struct Attributes {
+        /// Set on the mount itself.
+        pub set: u64,
+        /// Cleared on the mount itself.
+        pub clear: u64,
+        /// Set on the mount and those below it, before the ones above.
+        pub set_all: u64,
+        /// Cleared on the mount and those below it.
+        pub clear_all: u64,
+    }
+
+    /// How the owners of files appear in an id-mapped mount.
+    pub struct MountIds {
+        /// User ids, from those in the file system (inside) to those of the host (outside); none: as the user
+        /// namespace that the process joins maps them.
+        pub uids: Vec<IdMap>,
+        /// Group ids in the same way.
+        pub gids: Vec<IdMap>,
+        /// Whether the mounts below are mapped too.
+        pub recursive: bool,
     }
 
     /// Where each namespace comes from.
@@ -93,7 +129,7 @@ records! {
         pub uts: Namespace,
         /// Cgroup root; always made after the process has joined its cgroups.
         pub cgroup: Namespace,
-        /// Monotonic and boot clocks (without offsets).
+        /// Monotonic and boot clocks.
         pub time: Namespace,
     }
 
@@ -336,6 +372,8 @@ choice! {
             attributes: u64,
             /// Options of the file system, as `key=value` or `flag`.
             options: Vec<String>,
+            /// Whether it begins as a copy of the directory that it covers.
+            copy_up: bool,
         },
         /// Binds a file or directory of the host.
         1 = Bind {
@@ -345,14 +383,12 @@ choice! {
             target: PathBuf,
             /// Whether mounts below the source come along.
             recursive: bool,
-            /// Attributes to set on the mount, see [`attribute`].
-            set: u64,
-            /// Attributes to clear.
-            clear: u64,
-            /// Whether attributes also apply to the mounts below.
-            recursive_attributes: bool,
+            /// Its attributes.
+            attributes: Attributes,
             /// Propagation of the mount (and the mounts below when `recursive`).
             propagation: Propagation,
+            /// Ids that it shows; unset: those of the source.
+            ids: Option<MountIds>,
         },
         /// Hides a path, if it exists: `/dev/null` over a file, an empty read-only tmpfs over a directory.
         2 = Mask {
@@ -427,6 +463,44 @@ choice! {
         },
         /// Brings the interface `lo` of the new network namespace up.
         11 = LoopbackUp,
+        /// Changes a mount that is there.
+        12 = Remount {
+            /// Its mount point.
+            target: PathBuf,
+            /// Its attributes.
+            attributes: Attributes,
+            /// New options of the whole file system, as `key=value` or `flag`; none: it stays as it is.
+            options: Vec<String>,
+        },
+        /// Binds a device node of the host, after a check that it is this one: where mknod(2) is not permitted.
+        13 = HostDevice {
+            /// The path, on the host and inside.
+            path: PathBuf,
+            /// Whether it is a block device (otherwise a character device).
+            block: bool,
+            /// Major number.
+            major: u32,
+            /// Minor number.
+            minor: u32,
+        },
+        /// Makes a FIFO, and its parents; one may be there already.
+        14 = Fifo {
+            /// The path.
+            path: PathBuf,
+            /// Permission bits.
+            mode: u32,
+            /// Owner inside.
+            uid: u32,
+            /// Group inside.
+            gid: u32,
+        },
+        /// Moves a network interface of the host into the network namespace, with its addresses, and brings it up.
+        15 = NetDevice {
+            /// Its name on the host.
+            host: String,
+            /// Its name inside; with `%d` the kernel puts a number there.
+            name: String,
+        },
     }
 }
 

@@ -2,17 +2,19 @@
 //! author meant: the detached root, the sources of binds, namespaces to join, a private procfs.
 
 use crate::failure::{Attempt, Failure};
-use crate::idmap::is_privileged;
+use crate::idmap::Maps;
+use crate::join::{self, Join};
+use crate::netlink::Interface;
 use crate::overlay::Overlay;
-use crate::plan::{Namespace, Plan, Root, Step, Target};
+use crate::plan::{Namespace, Plan, Propagation, Root, Step};
 use crate::sys;
+use crate::userns::is_privileged;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -32,8 +34,12 @@ pub(crate) struct Prepared {
     pub(crate) null: Option<OwnedFd>,
     /// A private procfs; the host's, where this process may not mount one.
     pub(crate) procfs: Option<OwnedFd>,
-    /// Namespaces that the child joins, the user namespace first.
-    pub(crate) joins: Vec<(OwnedFd, i32)>,
+    /// Namespaces that are joined before the process is cloned.
+    pub(crate) joins: Vec<Join>,
+    /// Namespaces that the child joins once it is in its cgroups.
+    pub(crate) late_joins: Vec<Join>,
+    /// The interface of each such step, at the index of the step.
+    pub(crate) interfaces: Vec<(usize, Interface)>,
     /// The process whose namespaces the child joins.
     pub(crate) target: Option<(OwnedFd, i32)>,
     /// The exec FIFO as O_PATH.
@@ -57,14 +63,21 @@ pub(crate) struct Tasks {
 }
 
 pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
-    let has_new_user = !matches!(plan.namespaces.user, Namespace::Host);
-    let mut prepared = Prepared { is_deferred: has_new_user && !is_privileged(), ..Prepared::default() };
+    let has_user = plan.namespaces.user != Namespace::Host;
+    let mut prepared = Prepared { is_deferred: has_user && !is_privileged(), ..Prepared::default() };
     if !prepared.is_deferred {
         clone_mounts(plan, &mut prepared)?;
     }
+    for (index, step) in plan.steps.iter().enumerate() {
+        if let Step::NetDevice { host, name } = step {
+            let found = Interface::find(host, name).attempt(|| format!("find network device {host}"))?;
+            prepared.interfaces.push((index, found));
+        }
+    }
     let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
         || plan.process.apparmor_profile.is_some()
-        || plan.exec_fifo.is_some();
+        || plan.exec_fifo.is_some()
+        || !plan.time_offsets.is_empty();
     if needs_procfs {
         prepared.procfs = Some(procfs()?);
     }
@@ -84,18 +97,26 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
         }
     }
     match &plan.target {
-        Some(target) => join_target(target, &mut prepared)?,
-        None => namespaces(plan, &mut prepared)?,
+        Some(target) => join::target(target, &mut prepared)?,
+        None => join::namespaces(plan, &mut prepared)?,
     }
     Ok(prepared)
 }
 
-/// Clones the root, the sources of binds and /dev/null.
+/// Clones the root, the sources of binds, the host's devices and /dev/null.
 pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
-    prepared.root = root(&plan.root)?;
+    prepared.root = root(plan)?;
+    let mut maps = Maps::default();
     for step in &plan.steps {
         prepared.trees.push(match step {
-            Step::Bind { source, recursive, .. } => Some(tree(source, *recursive)?),
+            Step::Bind { source, target, recursive, ids, .. } => {
+                let tree = tree(source, *recursive).map_err(|failure| for_target(failure, target))?;
+                if let Some(ids) = ids {
+                    maps.apply(plan, tree.as_fd(), ids).map_err(|failure| for_target(failure, target))?;
+                }
+                Some(tree)
+            }
+            Step::HostDevice { path, block, major, minor } => Some(host_device(path, *block, *major, *minor)?),
             _ => None,
         });
     }
@@ -133,13 +154,15 @@ pub(crate) fn configure(filesystem: &OwnedFd, option: &str) -> rustix::io::Resul
     }
 }
 
-fn root(root: &Root) -> Result<Option<OwnedFd>, Failure> {
-    match root {
+fn root(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
+    match &plan.root {
         Root::None => Ok(None),
         Root::Bind { path } => {
             let mount = tree(path, true)?;
-            sys::mount_setattr(mount.as_fd(), true, 0, 0, libc::MS_PRIVATE)
-                .attempt(|| format!("make {} private", path.display()))?;
+            // A slave gets what is mounted on the host's, if that is shared; whatever else it becomes it becomes inside.
+            let kind = if plan.propagation == Propagation::Slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+            sys::mount_setattr(mount.as_fd(), true, 0, 0, kind)
+                .attempt(|| format!("separate {} from the host's mounts", path.display()))?;
             Ok(Some(mount))
         }
         Root::Overlay { lowers, upper, work, options } => Overlay { lowers, upper, work, options }.mount().map(Some),
@@ -166,98 +189,22 @@ fn tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     })
 }
 
+/// Says which mount could not be had.
+fn for_target(failure: Failure, target: &Path) -> Failure {
+    Failure { step: format!("{} for {}", failure.step, target.display()), ..failure }
+}
+
 /// Clones the host's /dev/null, and checks that it is what it should be (CVE-2025-31133).
 fn null() -> Result<OwnedFd, Failure> {
-    let null = tree(Path::new("/dev/null"), false)?;
-    let stat = fstat(&null).attempt(|| "inspect /dev/null".into())?;
-    let is_null =
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
-    if is_null { Ok(null) } else { Err(Failure::new("use /dev/null", "it is not device 1:3")) }
+    host_device(Path::new("/dev/null"), false, 1, 3)
 }
 
-fn join_target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> {
-    let step = || format!("join process {}", target.pid);
-    let pid = i32::try_from(target.pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::new(step(), "it has no valid process id"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).attempt(step)?;
-    if target.start_time != 0 && start_time(target.pid) != Some(target.start_time) {
-        return Err(Failure::new(step(), "it has ended and its id is used by another"));
-    }
-    // The pid and time namespaces of this process do not change, only those of its children: setns(2).
-    let mut ours = libc::CLONE_NEWPID | libc::CLONE_NEWTIME;
-    if !is_privileged() {
-        // A user may join the others only from within the user namespace, so this process enters it too.
-        // CVE-2016-9962: its root could else trace this process.
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
-        ours |= libc::CLONE_NEWUSER;
-    }
-    let ours = target.namespaces as i32 & ours;
-    if ours != 0 {
-        nix::sched::setns(&pidfd, nix::sched::CloneFlags::from_bits_retain(ours)).attempt(step)?;
-    }
-    let theirs = target.namespaces as i32 & !ours;
-    if theirs != 0 {
-        prepared.target = Some((pidfd, theirs));
-    }
-    Ok(())
-}
-
-/// Returns field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so it counts from the last `)`.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
-    std::str::from_utf8(rest).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
-    let names = &plan.namespaces;
-    let joins_user = matches!(names.user, Namespace::Path { .. });
-    if joins_user && matches!(names.pid, Namespace::New) {
-        let text = "it would not belong to the user namespace that is joined";
-        return Err(Failure::new("make a new pid namespace", text));
-    }
-    let kinds = [
-        (&names.user, libc::CLONE_NEWUSER),
-        (&names.mount, libc::CLONE_NEWNS),
-        (&names.network, libc::CLONE_NEWNET),
-        (&names.ipc, libc::CLONE_NEWIPC),
-        (&names.uts, libc::CLONE_NEWUTS),
-        (&names.cgroup, libc::CLONE_NEWCGROUP),
-        (&names.pid, libc::CLONE_NEWPID),
-        (&names.time, libc::CLONE_NEWTIME),
-    ];
-    for (namespace, kind) in kinds {
-        match namespace {
-            Namespace::Host => {}
-            // The cgroup namespace shows the cgroups that the process is in when it is made, so the child
-            // makes it once it has joined them; CLONE_INTO_CGROUP would still show the parent's.
-            Namespace::New if kind == libc::CLONE_NEWCGROUP => {}
-            Namespace::New if joins_user && kind != libc::CLONE_NEWTIME => {}
-            Namespace::New => prepared.clone_flags |= kind as u64,
-            Namespace::Path { path } => {
-                let fd = path_fd(path, OFlags::RDONLY)?;
-                if kind & (libc::CLONE_NEWPID | libc::CLONE_NEWTIME) == 0 {
-                    prepared.joins.push((fd, kind));
-                    continue;
-                }
-                nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kind))
-                    .attempt(|| format!("join namespace {}", path.display()))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns the namespaces that the child makes itself: those that come after a join or after its cgroups.
-pub(crate) fn late_namespaces(plan: &Plan) -> i32 {
-    let names = &plan.namespaces;
-    let joins_user = matches!(names.user, Namespace::Path { .. });
-    let late = |namespace: &Namespace, kind| {
-        if matches!(namespace, Namespace::New) && (joins_user || kind == libc::CLONE_NEWCGROUP) { kind } else { 0 }
-    };
-    late(&names.mount, libc::CLONE_NEWNS)
-        | late(&names.network, libc::CLONE_NEWNET)
-        | late(&names.ipc, libc::CLONE_NEWIPC)
-        | late(&names.uts, libc::CLONE_NEWUTS)
-        | late(&names.cgroup, libc::CLONE_NEWCGROUP)
+/// Clones a device node of the host, and checks that it is this device.
+fn host_device(path: &Path, block: bool, major: u32, minor: u32) -> Result<OwnedFd, Failure> {
+    let node = tree(path, false)?;
+    let stat = fstat(&node).attempt(|| format!("inspect {}", path.display()))?;
+    let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    let is_it = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == rustix::fs::makedev(major, minor);
+    let wrong = || Failure::new(format!("use {}", path.display()), format!("it is not device {major}:{minor}"));
+    is_it.then_some(node).ok_or_else(wrong)
 }

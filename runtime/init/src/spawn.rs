@@ -4,13 +4,15 @@ use crate::channel::{Channel, HOOKED, MAPPED};
 use crate::child;
 use crate::failure::{Attempt, Failure};
 use crate::hook::{run_hooks, state_document};
-use crate::idmap;
-use crate::plan::{Namespace, Plan};
+use crate::join;
+use crate::netlink::Interface;
+use crate::plan::{IdMap, Namespace, Plan, Step};
 use crate::prepare::{Prepared, prepare};
-use crate::sys::{self, Cloned};
+use crate::sys::Cloned;
+use crate::userns;
 use crate::wire::{Created, Frame};
-use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
+use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ pub(crate) struct Spawned {
 
 /// Makes the process; on failure nothing of it is left.
 pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
-    let is_joining_as_user = plan.target.is_some() && !idmap::is_privileged();
+    let is_joining_as_user = plan.target.is_some() && !userns::is_privileged();
     if let (true, Some(score)) = (is_joining_as_user, plan.process.oom_score_adj) {
         // The process will inherit it: once this one has joined the container, the files of both are root's.
         set_oom_score("self", score)?;
@@ -38,9 +40,7 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     let mut prepared = prepare(plan)?;
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
-    let cloned = sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd))
-        .map_err(|errno| explain_clone(plan, errno))?;
-    let (pid, pidfd) = match cloned {
+    let (pid, pidfd) = match join::clone(plan, &prepared, cgroup.as_ref().map(AsFd::as_fd))? {
         Cloned::Child => {
             drop(ours);
             child::run(plan, prepared, &theirs, stdio)
@@ -48,9 +48,9 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, stdio));
-    let Prepared { root, .. } = prepared;
+    let Prepared { root, interfaces, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &procs, is_joining_as_user, &mut spawned) {
+    match bring_up(plan, &procs, &interfaces, is_joining_as_user, &mut spawned) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
@@ -61,7 +61,13 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
 }
 
-fn bring_up(plan: &Plan, procs: &[PathBuf], has_oom_score: bool, spawned: &mut Spawned) -> Result<(), Failure> {
+fn bring_up(
+    plan: &Plan,
+    procs: &[PathBuf],
+    interfaces: &[(usize, Interface)],
+    has_oom_score: bool,
+    spawned: &mut Spawned,
+) -> Result<(), Failure> {
     let pid = spawned.pid;
     if let (false, Some(score)) = (has_oom_score, plan.process.oom_score_adj) {
         set_oom_score(&pid.to_string(), score)?;
@@ -70,7 +76,10 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], has_oom_score: bool, spawned: &mut S
         fs::write(procs, pid.to_string()).attempt(|| format!("join cgroup {}", procs.display()))?;
     }
     if matches!(plan.namespaces.user, Namespace::New) {
-        idmap::write(pid, plan)?;
+        userns::write(pid, plan)?;
+    }
+    for (index, interface) in interfaces {
+        interface.move_to(pid).attempt(|| describe_move(&plan.steps[*index]))?;
     }
     spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
     if plan.hooks.run_outside() {
@@ -115,17 +124,17 @@ fn set_oom_score(pid: &str, score: i32) -> Result<(), Failure> {
     })
 }
 
-/// Says what forbids a user namespace, which the error number alone does not.
-fn explain_clone(plan: &Plan, errno: Errno) -> Failure {
-    let mut failure = Failure::of("clone the process", errno);
-    if !matches!(plan.namespaces.user, Namespace::New) {
-        return failure;
+fn describe_move(step: &Step) -> String {
+    match step {
+        Step::NetDevice { host, name } => format!("move network device {host} into the container as {name}"),
+        _ => "move a network device".into(),
     }
-    let setting = match errno {
-        Errno::PERM => "kernel.unprivileged_userns_clone",
-        Errno::NOSPC => "user.max_user_namespaces, or 32 of them inside each other",
-        _ => return failure,
-    };
-    failure.text = format!("{}: no user namespace is allowed here ({setting})", failure.text);
-    failure
+}
+
+pub(crate) fn write_map(pid: u32, name: &str, map: &[IdMap]) -> Result<(), Failure> {
+    let mut text = String::new();
+    for IdMap { inside, outside, count } in map {
+        writeln!(text, "{inside} {outside} {count}").expect("a string takes all text");
+    }
+    fs::write(format!("/proc/{pid}/{name}"), text).attempt(|| format!("write {name}"))
 }

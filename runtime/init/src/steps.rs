@@ -2,13 +2,13 @@
 //! Mounts are made detached and attached by descriptor; a path is used once, to get a descriptor.
 
 use crate::failure::{Attempt, Failure};
-use crate::forbidden;
+use crate::filesystem::{self, Filesystem};
 use crate::place::{Place, Want};
-use crate::plan::{Propagation, Step, attribute};
-use crate::prepare::{Prepared, configure};
+use crate::plan::{Attributes, Propagation, Step, attribute};
+use crate::prepare::Prepared;
 use crate::sys;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, fstat, makedev, mknodat, openat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, fstatfs, makedev, mknodat, openat,
     statat, symlinkat,
 };
 use rustix::io::Errno;
@@ -20,6 +20,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+const PROC_MAGIC: u64 = 0x9fa0;
 
 /// The masks that later masks are cloned from: a detached mount cannot be cloned before Linux 6.15,
 /// an attached one always can.
@@ -38,14 +40,21 @@ pub(crate) fn run(
     masks: &mut Masks,
 ) -> Result<(), Failure> {
     match step {
-        Step::Filesystem { kind, source, target, attributes, options } => {
-            filesystem(place, kind, source, target, *attributes, options, prepared)
+        Step::Filesystem { kind, source, target, attributes, options, copy_up } => {
+            let new = Filesystem { kind, source, target, attributes: *attributes, options };
+            filesystem::mount(place, &new, *copy_up, prepared)
         }
-        Step::Bind { target, recursive, set, clear, recursive_attributes, propagation, .. } => {
+        Step::Bind { target, recursive, attributes, propagation, .. } => {
             let tree = prepared.trees[index].take().expect("prepare opened the source of every bind");
-            bind(place, tree, target, *recursive, (*set, *clear, *recursive_attributes), propagation)
+            bind(place, tree, target, *recursive, attributes, propagation)
                 .attempt(|| format!("bind {}", target.display()))
         }
+        Step::HostDevice { path, .. } => {
+            let tree = prepared.trees[index].take().expect("prepare opened every device");
+            bind(place, tree, path, false, &Attributes::default(), &Propagation::Private)
+                .attempt(|| format!("bind device {}", path.display()))
+        }
+        Step::Remount { target, attributes, options } => filesystem::remount(place, target, attributes, options),
         Step::Mask { path } => mask(place, path, prepared, masks).attempt(|| format!("mask {}", path.display())),
         Step::ReadOnly { path } => read_only(place, path).attempt(|| format!("make {} read-only", path.display())),
         Step::Device { path, block, major, minor, mode, uid, gid } => {
@@ -68,6 +77,13 @@ pub(crate) fn run(
         Step::Domainname { name } => rustix::system::setdomainname(name.as_encoded_bytes())
             .attempt(|| format!("set the domain name {}", name.display())),
         Step::Sysctl { key, value } => sysctl(prepared, key, value),
+        Step::Fifo { path, mode, uid, gid } => device(place, path, FileType::Fifo, 0, *mode, (*uid, *gid))
+            .attempt(|| format!("make fifo {}", path.display())),
+        Step::NetDevice { name, .. } => {
+            let interface = prepared.interfaces.iter().find(|(of, _)| *of == index).map(|(_, interface)| interface);
+            let interface = interface.expect("prepare found every interface");
+            interface.settle().attempt(|| format!("set network device {name} up"))
+        }
         Step::LoopbackUp => loopback_up().attempt(|| "bring the loopback interface up".into()),
     }
 }
@@ -84,70 +100,44 @@ pub(crate) fn clone_mount(of: BorrowedFd<'_>, further: OpenTreeFlags) -> Result<
     open_tree(of, "", flags | further)
 }
 
-fn filesystem(
-    place: &mut Place,
-    kind: &str,
-    source: &str,
-    target: &Path,
-    attributes: u64,
-    options: &[String],
-    prepared: &Prepared,
-) -> Result<(), Failure> {
-    let step = || format!("mount {kind} on {}", target.display());
-    let point = place.mount_point(target, Want::Directory).attempt(step)?;
-    if matches!(kind, "proc" | "sysfs") {
-        // CVE-2023-27561: a link would put it where nothing is masked.
-        place
-            .open(target, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)
-            .map_err(|_| Failure::new(step(), "the target must be an ordinary directory"))?;
-    }
-    let mount = match new_filesystem(kind, source, attributes, options, step) {
-        Err(failure) if failure.errno == libc::EPERM => forbidden::instead(kind, attributes, prepared, failure)?,
-        result => result?,
-    };
-    attach(mount.as_fd(), point.as_fd()).attempt(step)
-}
-
-fn new_filesystem(
-    kind: &str,
-    source: &str,
-    attributes: u64,
-    options: &[String],
-    step: impl Fn() -> String,
-) -> Result<OwnedFd, Failure> {
-    let filesystem = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).attempt(&step)?;
-    fsconfig_set_string(&filesystem, "source", source).attempt(&step)?;
-    for option in options {
-        configure(&filesystem, option).attempt(|| format!("{} with {option}", step()))?;
-    }
-    fsconfig_create(&filesystem).attempt(&step)?;
-    let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-    fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes).attempt(&step)
-}
-
 fn bind(
     place: &mut Place,
     tree: OwnedFd,
     target: &Path,
     recursive: bool,
-    (set, clear, recursive_attributes): (u64, u64, bool),
+    attributes: &Attributes,
     propagation: &Propagation,
 ) -> Result<(), Errno> {
+    if target == Path::new("/proc") && fstatfs(&tree)?.f_type as u64 != PROC_MAGIC {
+        // CVE-2019-16884: labels and masks go where the kernel's proc is.
+        return Err(Errno::INVAL);
+    }
     let is_directory = FileType::from_raw_mode(fstat(&tree)?.st_mode) == FileType::Directory;
     let want = if is_directory { Want::Directory } else { Want::File };
     let point = place.mount_point(target, want)?;
     sys::mount_setattr(tree.as_fd(), recursive, 0, 0, propagation_flag(propagation))?;
-    if set | clear != 0 {
-        let change = |set, clear| sys::mount_setattr(tree.as_fd(), recursive_attributes, set, clear, 0);
-        match change(set, clear) {
+    set_attributes(tree.as_fd(), attributes)?;
+    attach(tree.as_fd(), point.as_fd())?;
+    place.mounted(target, None);
+    Ok(())
+}
+
+/// Changes the attributes of a mount, and of those below it.
+pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
+    let Attributes { set, clear, set_all, clear_all } = *attributes;
+    for (recursive, set, clear) in [(true, set_all, clear_all), (false, set, clear)] {
+        if set | clear == 0 {
+            continue;
+        }
+        match sys::mount_setattr(mount, recursive, set, clear, 0) {
             // mount_namespaces(7): how access times are kept is locked in a user namespace, and stays as it is.
             Err(Errno::PERM) if clear & attribute::ATIME_MASK != 0 => {
-                change(set & !attribute::ATIME_MASK, clear & !attribute::ATIME_MASK)?;
+                sys::mount_setattr(mount, recursive, set & !attribute::ATIME_MASK, clear & !attribute::ATIME_MASK, 0)?;
             }
             result => result?,
         }
     }
-    attach(tree.as_fd(), point.as_fd())
+    Ok(())
 }
 
 pub(crate) fn propagation_flag(propagation: &Propagation) -> u64 {
@@ -177,7 +167,7 @@ fn mask(place: &Place, path: &Path, prepared: &mut Prepared, masks: &mut Masks) 
     Ok(())
 }
 
-fn empty_directory() -> Result<OwnedFd, Errno> {
+pub(crate) fn empty_directory() -> Result<OwnedFd, Errno> {
     let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&filesystem, "mode", "755")?;
     fsconfig_create(&filesystem)?;

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The constant of the libc crate is too narrow for its value.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// linux/mount.h; the libc crate has it for some C libraries only.
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
 /// What `clone3` returned.
 pub(crate) enum Cloned {
@@ -33,7 +35,9 @@ pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if flags & libc::CLONE_PARENT as u64 == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -57,7 +61,17 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<(), Errno> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    set_attributes(mount, recursive, libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 })
+}
+
+/// Maps the ids of a detached mount as a user namespace does.
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, user_namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    let userns_fd = user_namespace.as_raw_fd() as u64;
+    let attributes = libc::mount_attr { attr_set: MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    set_attributes(mount, recursive, attributes)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, attributes: libc::mount_attr) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated literal and the struct outlives the call, with its size.
     check(unsafe {

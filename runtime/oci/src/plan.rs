@@ -1,19 +1,22 @@
 //! From a spec to a plan: everything is checked and decided here, `strata-init` only acts. Pure.
 //! A field that cannot be honoured is an error that names it; nothing is left out in silence.
-//! `process` does the process, `mounts` the file systems, `sysctl` the kernel parameters, `exec` a second process.
+//! `process` does the process, `mounts` the file systems, `devices` the nodes, `network` the interfaces, `sysctl` the
+//! kernel parameters, `exec` a second process.
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use strata_init::plan::{
-    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
+    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize, TimeOffset,
 };
 
 use crate::{default_spec::OCI_VERSION, hooks, seccomp};
 
+mod devices;
 mod exec;
 mod ids;
 mod mounts;
+mod network;
 mod process;
 mod sysctl;
 
@@ -86,6 +89,8 @@ pub struct PlanInputs {
     pub keep_fds: Vec<i32>,
     /// Log file.
     pub log: Option<Log>,
+    /// Whether the root is entered without pivot_root(2): on an initramfs.
+    pub no_pivot: bool,
     /// The root file system; the spec's `root.path` is not looked at.
     pub root: Root,
     /// Steps of the caller after the mounts and before the masks: secrets, links.
@@ -103,8 +108,8 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
     let spec_process = spec.process().as_ref().ok_or_else(|| invalid("process", "a container needs one"))?;
 
     let namespaces = namespaces(linux)?;
-    if namespaces.mount != (Namespace::New {}) {
-        return Err(invalid("linux.namespaces", "a container needs a new mount namespace"));
+    if namespaces.mount == (Namespace::Host {}) {
+        return Err(invalid("linux.namespaces", "a container needs a mount namespace of its own"));
     }
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
     let mut process = process::process(spec_process, linux.seccomp().as_ref())?;
@@ -128,6 +133,8 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         control_socket: inputs.control_socket.clone(),
         exec_fifo: inputs.exec_fifo.clone(),
         console_socket: inputs.console_socket.clone(),
+        no_pivot: inputs.no_pivot,
+        time_offsets: time_offsets(linux, &namespaces)?,
         namespaces,
         ..Plan::default()
     })
@@ -136,13 +143,14 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
 fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInputs) -> Result<Vec<Step>, Error> {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mut steps = Vec::with_capacity(mounts.len() + 48);
+    let around = mounts::Around { linux, namespaces, view: &inputs.cgroup_view, cgroups: &inputs.cgroups };
     for (index, mount) in mounts.iter().enumerate() {
-        mounts::push(&mut steps, mount, index, &inputs.cgroup_view)?;
+        mounts::push(&mut steps, mount, index, &around)?;
     }
     // A /dev of the host must not get our nodes.
     if !mounts.iter().any(|mount| clean(mount.destination()) == Path::new("/dev") && mounts::is_bind(mount)) {
         let nodes = if namespaces.user == (Namespace::Host {}) { inputs.device_nodes } else { DeviceNodes::Bind };
-        devices(&mut steps, linux.devices().as_deref().unwrap_or_default(), nodes)?;
+        devices::push(&mut steps, linux.devices().as_deref().unwrap_or_default(), nodes)?;
     }
     steps.extend(inputs.steps.iter().cloned());
     names(&mut steps, spec, namespaces)?;
@@ -150,6 +158,7 @@ fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInput
     if namespaces.network == (Namespace::New {}) {
         steps.push(Step::LoopbackUp {});
     }
+    network::push(&mut steps, linux, namespaces)?;
     for (field, paths) in [("linux.readonlyPaths", linux.readonly_paths()), ("linux.maskedPaths", linux.masked_paths())]
     {
         for (index, path) in paths.iter().flatten().enumerate() {
@@ -159,77 +168,6 @@ fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInput
         }
     }
     Ok(steps)
-}
-
-/// The six nodes and five links every container has (runtime spec, "Default Devices"), then the spec's.
-fn devices(steps: &mut Vec<Step>, extra: &[LinuxDevice], nodes: DeviceNodes) -> Result<(), Error> {
-    for (path, major, minor) in [
-        ("/dev/null", 1, 3),
-        ("/dev/zero", 1, 5),
-        ("/dev/full", 1, 7),
-        ("/dev/random", 1, 8),
-        ("/dev/urandom", 1, 9),
-        ("/dev/tty", 5, 0),
-    ] {
-        if extra.iter().any(|device| clean(device.path()) == Path::new(path)) {
-            continue;
-        }
-        let device = Step::Device { path: path.into(), block: false, major, minor, mode: 0o666, uid: 0, gid: 0 };
-        steps.push(if nodes == DeviceNodes::Make { device } else { bind_device(PathBuf::from(path)) });
-    }
-    for (path, target) in [
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-        ("/dev/ptmx", "pts/ptmx"),
-    ] {
-        steps.push(Step::Symlink { path: path.into(), target: target.into() });
-    }
-    // The container's own devpts has it; engines list the host's for privileged containers.
-    let extra = extra.iter().enumerate().filter(|(_, device)| clean(device.path()) != Path::new("/dev/ptmx"));
-    for (index, device) in extra {
-        steps.push(extra_device(device, index, nodes)?);
-    }
-    Ok(())
-}
-
-fn extra_device(device: &LinuxDevice, index: usize, nodes: DeviceNodes) -> Result<Step, Error> {
-    let field = |name: &str| format!("linux.devices[{index}].{name}");
-    let path = absolute(device.path(), || field("path"))?;
-    if nodes == DeviceNodes::Bind {
-        return Ok(bind_device(path));
-    }
-    let block = match device.typ() {
-        LinuxDeviceType::B => true,
-        LinuxDeviceType::C | LinuxDeviceType::U => false,
-        LinuxDeviceType::A => return Err(invalid(field("type"), "a node is b, c or u")),
-        LinuxDeviceType::P => return Err(unsupported(field("type"))),
-    };
-    let number = |number: i64, name: &str| {
-        u32::try_from(number).map_err(|_| invalid(field(name), format!("{number} is not a device number")))
-    };
-    Ok(Step::Device {
-        path,
-        block,
-        major: number(device.major(), "major")?,
-        minor: number(device.minor(), "minor")?,
-        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
-    })
-}
-
-fn bind_device(path: PathBuf) -> Step {
-    Step::Bind {
-        source: path.clone(),
-        target: path,
-        recursive: false,
-        set: 0,
-        clear: 0,
-        recursive_attributes: false,
-        propagation: Propagation::Private {},
-    }
 }
 
 fn names(steps: &mut Vec<Step>, spec: &Spec, namespaces: &Namespaces) -> Result<(), Error> {
@@ -282,10 +220,10 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(Vec<IdMap>, Vec<Id
         });
         let maps: Vec<IdMap> = maps.collect();
         let is_new = namespaces.user == (Namespace::New {});
-        let overflows = |map: &IdMap| {
-            map.count == 0 || map.inside.checked_add(map.count).and(map.outside.checked_add(map.count)).is_none()
-        };
+        let is_host = namespaces.user == (Namespace::Host {});
         match (is_new, maps.is_empty()) {
+            // Those of a joined namespace are what they are; mounts may refer to them.
+            (false, _) if !is_host => Ok(Vec::new()),
             (true, true) => Err(invalid(field, "a new user namespace needs at least one mapping")),
             (false, false) => Err(invalid(field, "it needs a new user namespace")),
             _ if maps.iter().any(overflows) => Err(invalid(field, "a mapping is empty or goes beyond the last id")),
@@ -293,6 +231,30 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(Vec<IdMap>, Vec<Id
         }
     };
     Ok((map("linux.uidMappings", linux.uid_mappings())?, map("linux.gidMappings", linux.gid_mappings())?))
+}
+
+fn overflows(map: &IdMap) -> bool {
+    map.count == 0 || map.inside.checked_add(map.count).and(map.outside.checked_add(map.count)).is_none()
+}
+
+fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<TimeOffset>, Error> {
+    let mut offsets: Vec<_> = linux.time_offsets().iter().flatten().collect();
+    offsets.sort_by_key(|(clock, _)| clock.as_str());
+    if !offsets.is_empty() && namespaces.time != (Namespace::New {}) {
+        return Err(invalid("linux.timeOffsets", "it needs a new time namespace"));
+    }
+    let offset = |(clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset)| {
+        let field = format!("linux.timeOffsets.{clock}");
+        if !matches!(clock.as_str(), "boottime" | "monotonic") {
+            return Err(invalid(field, "the clocks are boottime and monotonic"));
+        }
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds >= 1_000_000_000 {
+            return Err(invalid(format!("{field}.nanosecs"), "it is a second or more"));
+        }
+        Ok(TimeOffset { clock: clock.clone(), seconds: offset.secs().unwrap_or(0), nanoseconds })
+    };
+    offsets.into_iter().map(offset).collect()
 }
 
 fn root_propagation(linux: &Linux) -> Result<Propagation, Error> {
@@ -347,15 +309,7 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
             "linux.mountLabel",
             listed(linux.map(|linux| linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))),
         ),
-        (
-            "linux.netDevices",
-            listed(linux.map(|linux| linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()))),
-        ),
         ("linux.personality", listed(linux.map(|linux| linux.personality().is_some()))),
-        (
-            "linux.timeOffsets",
-            listed(linux.map(|linux| linux.time_offsets().as_ref().is_some_and(|list| !list.is_empty()))),
-        ),
     ] {
         if is_set {
             return Err(unsupported(field));

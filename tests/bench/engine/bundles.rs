@@ -1,4 +1,5 @@
-//! Runtimes alone: crun, runc and our strata-oci run one and the same bundle. No image, no layers, no log: a lower bound.
+//! Runtimes alone: crun, runc and our strata-oci run one and the same bundle, with the limits that most people set.
+//! No image, no layers, no log: a lower bound.
 
 use std::{
     cell::Cell,
@@ -9,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Engine, GUEST, Task, first_on_path, version_of};
+use super::{Engine, GUEST, IMAGE, Task, first_on_path, version_of};
 use crate::{
     Outcome,
     room::{Done, Room},
@@ -64,9 +65,19 @@ impl Bundles {
         spec["root"]["path"] = json!(self.home.join("rootfs"));
         spec["process"]["terminal"] = json!(false);
         spec["process"]["args"] = json!([&[GUEST], words].concat());
+        spec["linux"]["resources"]["memory"] = json!({"limit": 256 << 20});
+        spec["linux"]["resources"]["pids"] = json!({"limit": 32});
         spec["linux"]["cgroupsPath"] = json!(format!("/strata-bench/{}-{name}", self.name));
         fs::write(path, serde_json::to_vec(&spec)?)?;
         Ok(())
+    }
+
+    /// The command that runs a bundle in the foreground.
+    fn run(&self, bundle: &str) -> Command {
+        self.serial.set(self.serial.get() + 1);
+        let mut command = self.base();
+        command.arg("run").arg("--bundle").arg(self.bundle(bundle)).arg(format!("bench-{}", self.serial.get()));
+        command
     }
 
     fn base(&self) -> Command {
@@ -97,11 +108,7 @@ impl Engine for Bundles {
     fn command(&self, task: Task<'_>) -> Option<Command> {
         let mut command = self.base();
         match task {
-            Task::Run(super::IMAGE, ["noop"]) => {
-                self.serial.set(self.serial.get() + 1);
-                command.arg("run").arg("--bundle").arg(self.bundle("noop"));
-                command.arg(format!("bench-{}", self.serial.get()))
-            }
+            Task::Run(IMAGE, ["noop"]) => return Some(self.run("noop")),
             Task::Start(name, seconds) => {
                 self.write(name, &["sleep", seconds]).ok()?;
                 command.args(["run", "--detach", "--bundle"]).arg(self.bundle(name)).arg(name)
@@ -119,6 +126,20 @@ impl Engine for Bundles {
 
     fn services(&self) -> Vec<i32> {
         vec![]
+    }
+
+    fn is_runtime(&self) -> bool {
+        true
+    }
+
+    fn together(&self, number: usize) -> Option<Outcome<Done>> {
+        // Each has a cgroup of its own, which the bundle names.
+        let names: Vec<String> = (0..number).map(|number| format!("together-{number}")).collect();
+        let mut missing = names.iter().filter(|name| !self.bundle(name).exists());
+        if let Err(err) = missing.try_for_each(|name| self.write(name, &["noop"])) {
+            return Some(Err(err));
+        }
+        Some(self.room.finish_all(names.iter().map(|name| self.run(name)).collect()))
     }
 
     fn close(&mut self) -> Outcome<()> {

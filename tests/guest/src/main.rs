@@ -16,6 +16,8 @@ use std::{
 
 use nix::sys::signal::{SigSet, Signal, kill};
 
+mod floor;
+
 type Outcome = Result<i32, Box<dyn std::error::Error>>;
 
 fn main() {
@@ -130,6 +132,8 @@ fn work(words: &[&str]) -> Outcome {
         ["spin", millis] => spin(Duration::from_millis(millis.parse()?))?,
         ["fork", number] => return fork(number.parse()?),
         ["then", rest @ ..] => return then(rest),
+        ["floor", root, name, program, rest @ ..] => return floor::run(Path::new(root), name, program, rest),
+        ["peak", program, rest @ ..] => return peak(program, rest),
         [] => return Err("no subcommand".into()),
         _ => return Err("unknown subcommand".into()),
     }
@@ -269,6 +273,15 @@ fn spin(time: Duration) -> io::Result<()> {
     }
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     say(&format!("{}", used.tv_sec * 1000 + used.tv_nsec / 1_000_000))
+}
+
+/// Runs a program and says how many KiB it, or one that it waited for, had in memory at most. Started by a larger process
+/// than this one, it would inherit that one's maximum.
+fn peak(program: &str, words: &[&str]) -> Outcome {
+    let status = Command::new(program).args(words).status()?;
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
+    say(&format!("peak {}", usage.max_rss()))?;
+    Ok(status.code().unwrap_or(98))
 }
 
 /// Starts so many sleepers at once and says how many there were.

@@ -125,6 +125,7 @@ fn steps() -> Vec<Step> {
         target: target.into(),
         attributes,
         options: options.iter().map(|&option| option.into()).collect(),
+        copy_up: false,
     };
     let mut steps = vec![
         mount("proc", "/proc", NOSUID | NODEV | NOEXEC, &[]),
@@ -159,10 +160,9 @@ pub fn bind(source: impl Into<PathBuf>, target: &str, set: u64) -> Step {
         source: source.into(),
         target: target.into(),
         recursive: true,
-        set,
-        clear: 0,
-        recursive_attributes: true,
+        attributes: Attributes { set_all: set, ..Attributes::default() },
         propagation: Propagation::Private,
+        ids: None,
     }
 }
 

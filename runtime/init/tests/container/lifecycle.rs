@@ -59,7 +59,7 @@ fn a_failure_names_the_step_and_its_errno() {
 
     match monitor.receive() {
         Frame::Failed { step, errno, code, .. } => {
-            assert_eq!((step.as_str(), errno, code), ("open /absent-on-the-host", libc::ENOENT, 125));
+            assert_eq!((step.as_str(), errno, code), ("open /absent-on-the-host for /mnt", libc::ENOENT, 125));
         }
         other => panic!("{other:?}"),
     }

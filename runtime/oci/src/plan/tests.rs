@@ -4,7 +4,7 @@ use std::fs;
 
 use oci_spec::runtime::Capability;
 use serde_json::{Value, json};
-use strata_init::plan::{Target, attribute};
+use strata_init::plan::{Attributes, MountIds, Target, attribute};
 
 use super::*;
 use crate::{
@@ -129,11 +129,20 @@ fn nothing_is_mounted_over_the_root_or_into_proc() {
     }
 }
 
+/// config.md, "Mounts": relative destinations are deprecated, not forbidden.
 #[test]
-fn relative_and_broken_paths_are_refused_by_field() {
+fn a_relative_destination_begins_at_the_root() {
+    let plan = planned("/mounts/-", json!({"destination": "x/../y", "type": "tmpfs"}));
+
+    let is_it = |step: &Step| matches!(step, Step::Filesystem { target, .. } if target == Path::new("/y"));
+    assert!(plan.steps.iter().any(is_it), "{:?}", plan.steps);
+}
+
+#[test]
+fn broken_mounts_are_refused_by_field() {
+    let one = || json!({"containerID": 0, "hostID": 1, "size": 1});
     for (mount, reason) in [
-        (json!({"destination": "x", "type": "tmpfs"}), "mounts[7].destination: x is not an absolute path"),
-        (json!({"destination": "", "type": "tmpfs"}), "mounts[7].destination:  is not an absolute path"),
+        (json!({"destination": "", "type": "tmpfs"}), "mounts[7].destination: it is empty"),
         (
             json!({"destination": "/x\u{0}", "type": "tmpfs"}),
             "mounts[7].destination: the path has a NUL byte or is over 4095 bytes",
@@ -146,12 +155,28 @@ fn relative_and_broken_paths_are_refused_by_field() {
             "mounts[7].options: a bind does not take \"size=1\"",
         ),
         (
-            json!({"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}),
-            "mounts[7].options: tmpcopyup is not supported",
+            json!({"destination": "/x", "type": "mqueue", "options": ["tmpcopyup"]}),
+            "mounts[7].options: tmpcopyup is for a tmpfs",
         ),
         (
-            json!({"destination": "/x", "type": "tmpfs", "options": ["rro"]}),
-            "mounts[7].options: a new file system has nothing below that attributes could apply to",
+            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["copy-symlink"]}),
+            "mounts[7].options: copy-symlink is not supported",
+        ),
+        (
+            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["tmpcopyup"]}),
+            "mounts[7].options: a bind does not take \"tmpcopyup\"",
+        ),
+        (
+            json!({"destination": "/x", "type": "tmpfs", "uidMappings": [one()], "gidMappings": [one()]}),
+            "mounts[7].options: only the ids of a bind can be mapped",
+        ),
+        (
+            json!({"destination": "/x", "type": "bind", "source": "/y", "uidMappings": [one()]}),
+            "mounts[7].gidMappings: user and group ids are mapped together",
+        ),
+        (
+            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["idmap"]}),
+            "mounts[7].options: without mappings of its own or a user namespace there is nothing to map by",
         ),
     ] {
         assert_eq!(refused("/mounts/-", mount.clone()), reason, "{mount}");
@@ -167,25 +192,58 @@ fn mount_options_become_attributes_propagation_and_data() {
         let mount = json!({"destination": "/x", "type": "bind", "source": "/y", "options": options});
         planned("/mounts/-", mount).steps.into_iter().find(|step| matches!(step, Step::Bind { .. })).unwrap()
     };
-    let bind = |set, clear, recursive, recursive_attributes, propagation| Step::Bind {
+    let bind = |recursive, [set, clear, set_all, clear_all]: [u64; 4], propagation| Step::Bind {
         source: "/y".into(),
         target: "/x".into(),
         recursive,
-        set,
-        clear,
-        recursive_attributes,
+        attributes: Attributes { set, clear, set_all, clear_all },
         propagation,
+        ids: None,
     };
     let private = || Propagation::Private {};
 
-    assert_eq!(step(&["bind"]), bind(0, 0, false, false, private()));
-    assert_eq!(step(&["rbind", "ro", "nosuid"]), bind(RDONLY | NOSUID, 0, true, false, private()));
-    assert_eq!(step(&["rbind", "rro", "rslave"]), bind(RDONLY, 0, true, true, Propagation::Slave {}));
-    assert_eq!(step(&["rbind", "ro", "rw"]), bind(0, RDONLY, true, false, private()));
-    assert_eq!(step(&["bind", "rw", "ro"]), bind(RDONLY, 0, false, false, private()));
-    assert_eq!(step(&["bind", "noatime"]), bind(NOATIME, ATIME_MASK, false, false, private()));
-    assert_eq!(step(&["bind", "noatime", "strictatime"]), bind(STRICTATIME, ATIME_MASK, false, false, private()));
-    assert_eq!(step(&["bind", "noatime", "relatime"]), bind(0, ATIME_MASK, false, false, private()));
+    assert_eq!(step(&["bind"]), bind(false, [0, 0, 0, 0], private()));
+    assert_eq!(step(&["rbind", "ro", "nosuid"]), bind(true, [RDONLY | NOSUID, 0, 0, 0], private()));
+    assert_eq!(step(&["rbind", "rro", "rslave"]), bind(true, [0, 0, RDONLY, 0], Propagation::Slave {}));
+    assert_eq!(step(&["rbind", "ro", "rw"]), bind(true, [0, RDONLY, 0, 0], private()));
+    assert_eq!(step(&["bind", "rw", "ro"]), bind(false, [RDONLY, 0, 0, 0], private()));
+    assert_eq!(step(&["bind", "noatime"]), bind(false, [NOATIME, ATIME_MASK, 0, 0], private()));
+    assert_eq!(step(&["bind", "noatime", "strictatime"]), bind(false, [STRICTATIME, ATIME_MASK, 0, 0], private()));
+    assert_eq!(step(&["bind", "noatime", "relatime"]), bind(false, [0, ATIME_MASK, 0, 0], private()));
+    assert_eq!(step(&["rbind", "rro", "rw"]), bind(true, [0, RDONLY, RDONLY, 0], private()));
+    assert_eq!(step(&["rbind", "ro", "rrw"]), bind(true, [0, 0, 0, RDONLY], private()));
+    assert_eq!(step(&["rbind", "rnoatime", "nodev"]), bind(true, [NODEV, 0, NOATIME, ATIME_MASK], private()));
+}
+
+#[test]
+fn a_mount_maps_ids_by_its_own_maps_or_those_of_the_user_namespace() {
+    let mapping = json!([{"containerID": 0, "hostID": 100000, "size": 10}]);
+    let ids = |mount: Value, user: Option<Value>| {
+        let mut spec = serde_json::to_value(with("/mounts/-", mount)).unwrap();
+        if let Some(user) = user {
+            spec["linux"]["uidMappings"] = mapping.clone();
+            spec["linux"]["gidMappings"] = mapping.clone();
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(user);
+        }
+        let plan = plan(&serde_json::from_value(spec).unwrap(), &inputs()).unwrap();
+        let of_x = |step: Step| match step {
+            Step::Bind { target, ids, .. } if target == Path::new("/x") => Some(ids),
+            _ => None,
+        };
+        plan.steps.into_iter().find_map(of_x).unwrap()
+    };
+    let mount = |option: &str| json!({"destination": "/x", "type": "bind", "source": "/y", "options": [option]});
+    let map = |outside, count| vec![IdMap { inside: 0, outside, count }];
+
+    let mut own = mount("ridmap");
+    own["uidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    own["gidMappings"] = json!([{"containerID": 0, "hostID": 6, "size": 1}]);
+    assert_eq!(ids(own, None), Some(MountIds { uids: map(5, 1), gids: map(6, 1), recursive: true }));
+    let containers = MountIds { uids: map(100_000, 10), gids: map(100_000, 10), recursive: false };
+    assert_eq!(ids(mount("idmap"), Some(json!({"type": "user"}))), Some(containers));
+    let joined = MountIds { uids: vec![], gids: vec![], recursive: false };
+    assert_eq!(ids(mount("idmap"), Some(json!({"type": "user", "path": "/proc/1/ns/user"}))), Some(joined));
+    assert_eq!(ids(mount("bind"), Some(json!({"type": "user"}))), None);
 }
 
 fn cgroup_targets(spec: &Spec, view: CgroupView) -> Vec<String> {
@@ -196,6 +254,7 @@ fn cgroup_targets(spec: &Spec, view: CgroupView) -> Vec<String> {
             Some((target, format!("{kind} {} {access}", target.display())))
         }
         Step::ReadOnly { path } => Some((path, format!("read-only {}", path.display()))),
+        Step::Bind { source, target, .. } => Some((target, format!("{} of {}", target.display(), source.display()))),
         _ => None,
     });
     shown.filter(|(target, _)| target.starts_with("/sys/fs/cgroup")).map(|(_, text)| text).collect()
@@ -224,6 +283,30 @@ fn cgroup_mounts_are_read_only_and_show_the_limits() {
     );
 }
 
+#[test]
+fn without_a_cgroup_namespace_only_the_containers_own_cgroups_are_bound() {
+    let mut spec = Defaults::default().build().unwrap();
+    let mut namespaces = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
+    namespaces.retain(|one| one.typ() != LinuxNamespaceType::Cgroup);
+    spec.linux_mut().as_mut().unwrap().set_namespaces(Some(namespaces));
+    let targets = |view, cgroups| {
+        let inputs = PlanInputs { cgroup_view: view, cgroups, ..inputs() };
+        plan(&spec, &inputs).map(|plan| plan.steps).map_err(|error| error.to_string())
+    };
+    let has = |steps: &[Step], from: &str, to: &str| {
+        steps.iter().any(|step| matches!(step, Step::Bind { source, target, .. } if source == Path::new(from) && target == Path::new(to)))
+    };
+
+    let v1 = Cgroups { procs: vec!["/m/c/cgroup.procs".into()], ..Cgroups::default() };
+    let steps = targets(CgroupView::Hierarchies(vec![vec!["memory".into()]]), v1).unwrap();
+    assert!(has(&steps, "/m/c", "/sys/fs/cgroup/memory"), "{steps:?}");
+    let v2 = Cgroups { unified: Some("/u/c".into()), ..Cgroups::default() };
+    let steps = targets(CgroupView::Unified, v2).unwrap();
+    assert!(has(&steps, "/u/c", "/sys/fs/cgroup"), "{steps:?}");
+    let error = targets(CgroupView::Unified, Cgroups::default()).unwrap_err();
+    assert!(error.contains("without a cgroup namespace the container needs cgroups of its own"), "{error}");
+}
+
 /// A host whose `/dev` is bound gets none of our nodes or links.
 #[test]
 fn a_bound_dev_is_left_as_it_is() {
@@ -247,7 +330,7 @@ fn in_a_user_namespace_nodes_are_bound_from_the_host() {
 
     assert!(!plan.steps.iter().any(|step| matches!(step, Step::Device { .. })));
     assert!(
-        plan.steps.iter().any(|step| matches!(step, Step::Bind { source, .. } if source == Path::new("/dev/null")))
+        plan.steps.iter().any(|step| matches!(step, Step::HostDevice { path, .. } if path == Path::new("/dev/null")))
     );
     assert_eq!(plan.uid_map, [IdMap { inside: 0, outside: 100_000, count: 65536 }]);
 }
@@ -269,9 +352,12 @@ fn namespaces_are_listed_once_and_mount_is_always_new() {
         refused("/linux/namespaces/-", json!({"type": "pid"})),
         "linux.namespaces[6]: this type is listed twice"
     );
-    assert_eq!(refused("/linux/namespaces", json!([])), "linux.namespaces: a container needs a new mount namespace");
     assert_eq!(
-        refused("/linux/namespaces", json!([{"type": "mount"}])),
+        refused("/linux/namespaces", json!([])),
+        "linux.namespaces: a container needs a mount namespace of its own"
+    );
+    assert_eq!(
+        refused("/linux/namespaces", json!([{"type": "mount"}, {"type": "cgroup"}])),
         "hostname: it needs a uts namespace of the container's own"
     );
 }
@@ -381,7 +467,12 @@ fn the_process_is_checked_field_by_field() {
             "linux.devices[0].major: ",
         ),
         ("/linux/devices", json!([{"path": "x", "type": "c", "major": 1, "minor": 0}]), "linux.devices[0].path: "),
-        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets is not supported"),
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "linux.timeOffsets: it needs a new time namespace"),
+        ("/linux/netDevices", json!({"a b": {}}), "linux.netDevices[\"a b\"]: "),
+        ("/linux/netDevices", json!({"eth%d": {}}), "linux.netDevices[\"eth%d\"]: "),
+        ("/linux/netDevices", json!({"eth0": {"name": "x/y"}}), "linux.netDevices[\"eth0\"].name: "),
+        ("/linux/netDevices", json!({"eth0": {"name": "%s"}}), "linux.netDevices[\"eth0\"].name: "),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": "a"}]), "linux.devices[0].type: "),
         ("/hooks", json!({"poststop": [{"path": "/x"}]}), "hooks is not supported"),
         ("/hostname", json!("a b"), "hostname: "),
     ] {

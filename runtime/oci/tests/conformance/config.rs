@@ -47,7 +47,7 @@ fn bad_values_are_refused_by_field_with_status_1_and_leave_nothing() {
         ("/linux/gidMappings", mapping, "linux.gidMappings: "),
         ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths[0]: "),
         ("/linux/resources/memory", json!({"limit": "1g"}), "linux.resources.memory.limit: "),
-        ("/mounts", json!([{"destination": "relative", "type": "tmpfs"}]), "mounts[0].destination: "),
+        ("/mounts", json!([{"destination": "/", "type": "tmpfs"}]), "mounts[0].destination: "),
         ("/mounts", json!({}), "mounts: "),
         ("/hooks", json!({"prestart": [{"path": "relative"}]}), "hooks.prestart[0].path: "),
         ("/hooks", json!({"poststop": [{"path": "/x", "timeout": 0}]}), "hooks.poststop[0].timeout: "),

@@ -85,8 +85,12 @@ fn the_hooks_that_are_listed_are_those_that_are_planned() {
 #[test]
 fn the_mount_options_that_are_listed_are_those_that_are_planned() {
     let listed = listed("/mountOptions");
+    let mapping = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     let mount = |kind: &str, option: &str| {
-        let mount = json!({"destination": "/x", "type": kind, "source": "/tmp", "options": [option]});
+        let mut mount = json!({"destination": "/x", "type": kind, "source": "/tmp", "options": [option]});
+        if matches!(option, "idmap" | "ridmap") {
+            (mount["uidMappings"], mount["gidMappings"]) = (mapping.clone(), mapping.clone());
+        }
         planned(|spec| spec["mounts"].as_array_mut().unwrap().push(mount))
     };
     for option in &listed {

@@ -8,6 +8,8 @@ mod cgroups;
 mod config;
 mod features;
 mod hooks;
+mod mounts;
+mod namespaces;
 mod operations;
 mod rootless;
 mod table;

@@ -1,0 +1,208 @@
+//! Namespaces: which of them the clone makes, which are joined first, and which the new process makes itself.
+//! What is joined by path is joined by a helper that ends: neither monitor nor caller ever leaves its own.
+
+use crate::channel::Channel;
+use crate::failure::{Attempt, Failure};
+use crate::plan::{Namespace, Plan, Target};
+use crate::prepare::{Prepared, clone_mounts, path_fd};
+use crate::sys::{self, Cloned};
+use crate::userns::{explain_clone, is_privileged};
+use crate::wire::Frame;
+use nix::sched::CloneFlags;
+use rustix::fs::{Gid, Mode, OFlags, Uid, fstat, open, openat};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
+use rustix::thread;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A namespace file to join.
+pub(crate) struct Join {
+    fd: OwnedFd,
+    kind: i32,
+    path: PathBuf,
+}
+
+/// Fills in what the clone makes and what is joined before it.
+pub(crate) fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    let names = &plan.namespaces;
+    let kinds = [
+        (&names.user, libc::CLONE_NEWUSER),
+        (&names.mount, libc::CLONE_NEWNS),
+        (&names.network, libc::CLONE_NEWNET),
+        (&names.ipc, libc::CLONE_NEWIPC),
+        (&names.uts, libc::CLONE_NEWUTS),
+        (&names.cgroup, libc::CLONE_NEWCGROUP),
+        (&names.pid, libc::CLONE_NEWPID),
+        (&names.time, libc::CLONE_NEWTIME),
+    ];
+    for (namespace, kind) in kinds {
+        match namespace {
+            Namespace::Host => {}
+            // The cgroup namespace shows the cgroups that the process is in when it is made, so the child
+            // makes it once it has joined them; CLONE_INTO_CGROUP would still show the parent's.
+            Namespace::New if kind == libc::CLONE_NEWCGROUP => {}
+            // The offsets are written before anybody is in it: time_namespaces(7).
+            Namespace::New if kind == libc::CLONE_NEWTIME && !plan.time_offsets.is_empty() => {}
+            Namespace::New => prepared.clone_flags |= kind as u64,
+            Namespace::Path { path } => {
+                let join = Join { fd: path_fd(path, OFlags::RDONLY)?, kind, path: path.clone() };
+                if kind == libc::CLONE_NEWNS && is_ours(&join)? {
+                    let text = "it is that of the runtime itself, which a container must not change";
+                    return Err(Failure::new(format!("join namespace {}", path.display()), text));
+                }
+                if kind == libc::CLONE_NEWCGROUP { &mut prepared.late_joins } else { &mut prepared.joins }.push(join);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(join: &Join) -> Result<bool, Failure> {
+    let step = || "inspect the mount namespaces".into();
+    let ours = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).attempt(step)?;
+    let (ours, theirs) = (fstat(&ours).attempt(step)?, fstat(&join.fd).attempt(step)?);
+    Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
+}
+
+/// Prepares to join all namespaces of a running process.
+pub(crate) fn target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> {
+    let step = || format!("join process {}", target.pid);
+    let pid = i32::try_from(target.pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Failure::new(step(), "it has no valid process id"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).attempt(step)?;
+    if target.start_time != 0 && start_time(target.pid) != Some(target.start_time) {
+        return Err(Failure::new(step(), "it has ended and its id is used by another"));
+    }
+    // The pid namespace of this process does not change, only that of its children: setns(2).
+    let mut ours = libc::CLONE_NEWPID;
+    if !is_privileged() {
+        // A user may join the others only from within the user namespace, so this process enters it too.
+        // CVE-2016-9962: its root could else trace this process.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+        ours |= libc::CLONE_NEWUSER;
+    }
+    let ours = target.namespaces as i32 & ours;
+    if ours != 0 {
+        nix::sched::setns(&pidfd, CloneFlags::from_bits_retain(ours)).attempt(step)?;
+    }
+    let theirs = target.namespaces as i32 & !ours;
+    if theirs != 0 {
+        prepared.target = Some((pidfd, theirs));
+    }
+    Ok(())
+}
+
+/// Returns field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so it counts from the last `)`.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let rest = &stat[stat.iter().rposition(|&byte| byte == b')')? + 1..];
+    std::str::from_utf8(rest).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Clones the process; if namespaces are to be joined, from a helper that has joined them.
+pub(crate) fn clone(plan: &Plan, prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Failure> {
+    let step = || "clone the process".to_owned();
+    if prepared.joins.is_empty() {
+        return sys::clone3(prepared.clone_flags, cgroup).map_err(|errno| explain_clone(plan, errno));
+    }
+    let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
+    let Cloned::Parent { pidfd, .. } = sys::clone3(0, None).attempt(|| "clone the helper".into())? else {
+        drop(ours);
+        let made = join_all(plan, &prepared.joins).and_then(|()| {
+            // A child of our parent, not of ours.
+            sys::clone3(prepared.clone_flags | libc::CLONE_PARENT as u64, cgroup).attempt(step)
+        });
+        let told = match made {
+            Ok(Cloned::Child) => return Ok(Cloned::Child),
+            Ok(Cloned::Parent { pid, pidfd }) => {
+                theirs.report(&Frame::Ready { pid, created: Vec::new() }, Some(pidfd.as_fd()))
+            }
+            Err(failure) => theirs.report(&failure.to_frame(), None),
+        };
+        sys::exit(i32::from(told.is_err()));
+    };
+    drop(theirs);
+    let heard = ours.receive();
+    let wait = rustix::process::WaitId::PidFd(pidfd.as_fd());
+    let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
+    match heard.attempt(step)? {
+        Some((Frame::Ready { pid, .. }, Some(pidfd))) => Ok(Cloned::Parent { pid, pidfd }),
+        Some((frame, _)) => {
+            Err(Failure::from_frame(frame).unwrap_or_else(|| Failure::new(step(), "the helper sent nonsense")))
+        }
+        None => Err(Failure::new(step(), "the helper ended")),
+    }
+}
+
+/// Joins what the rights of the host allow, then the user namespace, then what only its rights allow.
+fn join_all(plan: &Plan, joins: &[Join]) -> Result<(), Failure> {
+    let joins_user = matches!(plan.namespaces.user, Namespace::Path { .. });
+    if joins_user || (matches!(plan.namespaces.pid, Namespace::Path { .. }) && plan.namespaces.user == Namespace::Host)
+    {
+        // CVE-2016-9962: those who are there must not reach our descriptors.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+    }
+    let mut later = Vec::new();
+    for join in joins.iter().filter(|join| join.kind != libc::CLONE_NEWUSER) {
+        match setns(join) {
+            Err(Errno::PERM) if joins_user => later.push(join),
+            result => result.attempt(|| named(join))?,
+        }
+    }
+    let user = joins.iter().filter(|join| join.kind == libc::CLONE_NEWUSER);
+    user.chain(later).try_for_each(|join| setns(join).attempt(|| named(join)))
+}
+
+fn setns(join: &Join) -> Result<(), Errno> {
+    let flags = CloneFlags::from_bits_retain(join.kind);
+    nix::sched::setns(&join.fd, flags).map_err(|errno| Errno::from_raw_os_error(errno as i32))
+}
+
+fn named(join: &Join) -> String {
+    format!("join namespace {}", join.path.display())
+}
+
+/// The child's part, once it is in its cgroups.
+pub(crate) fn inside(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    let names = &plan.namespaces;
+    let is_mapped = |target: &Target| target.namespaces as i32 & libc::CLONE_NEWUSER != 0;
+    let in_user_namespace = names.user != Namespace::Host || plan.target.as_ref().is_some_and(is_mapped);
+    if let Some((target, kinds)) = &prepared.target {
+        nix::sched::setns(target, CloneFlags::from_bits_retain(*kinds))
+            .attempt(|| "join the namespaces of the container".into())?;
+    }
+    prepared.late_joins.iter().try_for_each(|join| setns(join).attempt(|| named(join)))?;
+    if names.cgroup == Namespace::New {
+        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).attempt(|| "make the cgroup namespace".into())?;
+    }
+    if !plan.time_offsets.is_empty() {
+        time_namespace(plan, prepared)?;
+    }
+    if prepared.is_deferred {
+        // While it is still the caller to those who own the files.
+        clone_mounts(plan, prepared)?;
+    }
+    if in_user_namespace {
+        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+        thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
+        thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())?;
+    }
+    Ok(())
+}
+
+/// Makes a time namespace, sets its clocks while nobody is in it, and enters it.
+fn time_namespace(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
+    let kind = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+    nix::sched::unshare(kind).attempt(|| "make the time namespace".into())?;
+    for offset in &plan.time_offsets {
+        let line = format!("{} {} {}", offset.clock, offset.seconds, offset.nanoseconds);
+        crate::steps::write_proc(prepared, "self/timens_offsets", line.as_bytes())
+            .attempt(|| format!("set the clock offset {line}"))?;
+    }
+    let step = || "enter the time namespace".into();
+    let procfs = prepared.procfs.as_ref().ok_or(Errno::NOSYS).attempt(step)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let made = openat(procfs, "self/ns/time_for_children", flags, Mode::empty()).attempt(step)?;
+    nix::sched::setns(made, kind).attempt(step)
+}
