@@ -3,7 +3,8 @@
 
 use crate::wire::Created;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, mkdirat, openat, openat2, readlinkat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, fstatfs, mkdirat, openat, openat2,
+    readlinkat, statx,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -11,6 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// What fstatfs(2) says of a proc.
+pub(crate) const PROC_MAGIC: u64 = 0x9fa0;
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
 /// Somebody who renames without end must not hold us up without end.
@@ -73,6 +76,10 @@ impl Place {
     pub(crate) fn mount_point(&mut self, path: &Path, want: Want) -> Result<OwnedFd, Errno> {
         let mut created = Vec::new();
         let fd = self.ensure(path, want, 0o755, &mut created, 0)?;
+        // CVE-2019-16884: what is by name in proc was judged by name; nothing else may get there by a link.
+        if !path.starts_with("/proc") && fstatfs(&fd)?.f_type as u64 == PROC_MAGIC {
+            return Err(Errno::PERM);
+        }
         self.created.append(&mut created);
         Ok(fd)
     }
@@ -115,6 +122,12 @@ impl Place {
                     // Somebody made it in between.
                     return self.open(path, OFlags::PATH, ResolveFlags::empty());
                 };
+                match self.open(path, OFlags::PATH, ResolveFlags::empty()) {
+                    Err(Errno::NOENT) => {}
+                    // It is there by now, or it is a link of proc that nobody is to follow.
+                    Ok(fd) => return of_type(fd, want),
+                    Err(error) => return Err(error),
+                }
                 // A dangling link: what it points to is made, inside.
                 let target = parent_path.join(OsStr::from_bytes(link.as_bytes()));
                 return self.ensure(&target, want, mode, created, links + 1);

@@ -3,7 +3,7 @@
 
 use crate::failure::{Attempt, Failure};
 use crate::filesystem::{self, Filesystem};
-use crate::place::{Place, Want};
+use crate::place::{PROC_MAGIC, Place, Want};
 use crate::plan::{Attributes, Propagation, Step, attribute};
 use crate::prepare::Prepared;
 use crate::sys;
@@ -20,8 +20,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-
-const PROC_MAGIC: u64 = 0x9fa0;
 
 /// The masks that later masks are cloned from: a detached mount cannot be cloned before Linux 6.15,
 /// an attached one always can.

@@ -152,3 +152,20 @@ fn a_user_namespace_maps_ids() {
     assert_eq!(code, 0, "{text}");
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536", "0"]);
 }
+
+/// As on an initramfs, where pivot_root(2) is refused.
+#[test]
+fn a_root_is_entered_without_pivot_root_and_the_hosts_proc_is_out_of_reach() {
+    let bench = Bench::new();
+    let mut plan =
+        bench.shell("ls -d /lower /var 2>&1; cat /proc/self/mountinfo; echo x >/new; readlink /proc/self/root");
+    plan.no_pivot = true;
+
+    let (code, text) = bench.run(&plan);
+
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("cannot access '/var'") && text.ends_with("/\n"), "{text}");
+    let points: Vec<_> = text.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    assert_eq!(points.iter().filter(|point| **point == "/proc").count(), 1, "{text}");
+    assert_eq!(std::fs::read_to_string(bench.path("upper/new")).unwrap(), "x\n");
+}

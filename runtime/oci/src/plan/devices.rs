@@ -44,6 +44,9 @@ fn extra_device(device: &LinuxDevice, index: usize, nodes: DeviceNodes) -> Resul
     let field = |name: &str| format!("linux.devices[{index}].{name}");
     let path = absolute(device.path(), || field("path"))?;
     let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
+    if mode & 0o6000 != 0 {
+        return Err(invalid(field("fileMode"), format!("{mode:o}: a node has no set-user-id or set-group-id bit")));
+    }
     let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
     let block = match device.typ() {
         LinuxDeviceType::B => true,

@@ -472,6 +472,11 @@ fn the_process_is_checked_field_by_field() {
         ("/linux/netDevices", json!({"eth%d": {}}), "linux.netDevices[\"eth%d\"]: "),
         ("/linux/netDevices", json!({"eth0": {"name": "x/y"}}), "linux.netDevices[\"eth0\"].name: "),
         ("/linux/netDevices", json!({"eth0": {"name": "%s"}}), "linux.netDevices[\"eth0\"].name: "),
+        (
+            "/linux/devices",
+            json!([{"path": "/dev/x", "type": "p", "fileMode": 0o4755}]),
+            "linux.devices[0].fileMode: 4755",
+        ),
         ("/linux/devices", json!([{"path": "/dev/x", "type": "a"}]), "linux.devices[0].type: "),
         ("/hooks", json!({"poststop": [{"path": "/x"}]}), "hooks is not supported"),
         ("/hostname", json!("a b"), "hostname: "),

@@ -6,10 +6,13 @@
 mod bundle;
 mod cgroups;
 mod config;
+mod devices;
 mod features;
 mod hooks;
 mod mounts;
 mod namespaces;
 mod operations;
+mod races;
+mod rootfs;
 mod rootless;
 mod table;

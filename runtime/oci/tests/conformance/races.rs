@@ -1,0 +1,166 @@
+//! Renames that race with the making of containers: 1,000 rounds, or as many as STRATA_ROUNDS says.
+//! A round is one mount (or mask) through a directory that is swapped with a link to the host all the time;
+//! each container makes many, which takes a tenth of the time and meets the swap just as often.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::{Value, json};
+
+use crate::{
+    bundle::Bundle,
+    rootfs::{manifest, sentinel},
+};
+
+const ROUNDS_EACH: usize = 25;
+
+fn containers() -> usize {
+    let rounds = std::env::var("STRATA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000_usize);
+    rounds.div_ceil(ROUNDS_EACH)
+}
+
+/// A thread that exchanges two names until it is dropped.
+struct Swapper {
+    stop: Arc<AtomicBool>,
+    swaps: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Swapper {
+    fn new(one: PathBuf, other: PathBuf) -> Self {
+        let (stop, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (stop.clone(), swaps.clone());
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // A mount point of this namespace cannot be renamed; those of containers are not in it.
+                if renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).is_ok() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::yield_now();
+            }
+        });
+        Self { stop, swaps, thread: Some(thread) }
+    }
+
+    fn count(&self) -> u64 {
+        self.swaps.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Swapper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// Runs containers while `swapped` of the root is exchanged with a link to the sentinel; returns the outputs of those
+/// that were made. The sentinel must stay as it is.
+fn race(script: &str, swapped: &str, change: impl Fn(&mut Value)) -> Vec<String> {
+    let bundle = Bundle::new(script, |spec| change(spec));
+    let sentinel = sentinel(&bundle);
+    let directory = bundle.path("rootfs").join(swapped);
+    fs::create_dir_all(&directory).unwrap();
+    let link = directory.with_file_name("exchanged");
+    std::os::unix::fs::symlink(&sentinel, &link).unwrap();
+    let before = manifest(&sentinel);
+    let swapper = Swapper::new(directory, link);
+    let mut outputs = Vec::new();
+    for _ in 0..containers() {
+        let output = bundle.run();
+        if output.status.success() {
+            outputs.push(String::from_utf8(output.stdout).unwrap());
+        } else {
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+        }
+    }
+    assert!(swapper.count() > containers() as u64, "it was swapped {} times", swapper.count());
+    drop(swapper);
+    assert_eq!(manifest(&sentinel), before);
+    assert_nothing_is_left(&bundle);
+    outputs
+}
+
+fn assert_nothing_is_left(bundle: &Bundle) {
+    assert_eq!(fs::read_dir(bundle.path("state")).map_or(0, Iterator::count), 0);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(bundle.dir()), "{mounts}");
+}
+
+fn add(spec: &mut Value, mount: Value) {
+    spec["mounts"].as_array_mut().unwrap().push(mount);
+}
+
+/// Row 12 and 36 (CVE-2021-30465, CVE-2024-0132): a mount point below a directory that is swapped.
+#[test]
+fn cve_2021_30465_mounts_through_a_swapped_directory_stay_inside() {
+    let outputs = race("cat /proc/self/mountinfo; echo end", "volume", |spec| {
+        for index in 0..ROUNDS_EACH {
+            add(spec, json!({"destination": format!("/volume/m{index}"), "type": "tmpfs", "source": "raced"}));
+        }
+    });
+
+    assert!(!outputs.is_empty(), "at least one container was made");
+    for output in outputs {
+        assert_eq!(output.matches(" - tmpfs raced ").count(), ROUNDS_EACH, "every mount is in the container: {output}");
+    }
+}
+
+/// Row 22 (CVE-2024-45310): missing mount points and their parents, made below a directory that is swapped.
+#[test]
+fn cve_2024_45310_mount_points_are_made_inside_only() {
+    let outputs = race("echo end", "volume", |spec| {
+        for index in 0..ROUNDS_EACH {
+            add(spec, json!({"destination": format!("/volume/new{index}/a/b"), "type": "tmpfs", "source": "t"}));
+        }
+    });
+
+    assert!(!outputs.is_empty(), "at least one container was made");
+}
+
+/// Rows 23 and 24 (CVE-2025-31133, CVE-2025-52565): nodes, links and masks below a `/dev` that is swapped.
+#[test]
+fn cve_2025_31133_nodes_and_masks_of_a_swapped_dev_stay_inside() {
+    let outputs = race("cat /proc/keys /proc/timer_list; echo end", "dev", |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        let nodes = (0..ROUNDS_EACH)
+            .map(|index| json!({"path": format!("/dev/n{index}"), "type": "c", "major": 1, "minor": 3}));
+        spec["linux"]["devices"] = nodes.collect();
+    });
+
+    assert!(!outputs.is_empty(), "at least one container was made");
+    outputs.iter().for_each(|output| assert_eq!(output, "end\n", "masked"));
+}
+
+/// Row 10 (CVE-2019-19921): `/proc` itself is swapped with another directory; what is masked is masked in the real one.
+#[test]
+fn cve_2019_19921_masks_hit_the_real_proc_whatever_is_renamed() {
+    let script =
+        "for p in /proc /other; do [ -e $p/self/status ] && cat $p/keys $p/timer_list && echo found $p; done; exit 0";
+    let bundle = Bundle::new(script, |_| {});
+    let (proc, other) = (bundle.path("rootfs/proc"), bundle.path("rootfs/other"));
+    [&proc, &other].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let swapper = Swapper::new(proc, other);
+
+    let mut made = 0;
+    for _ in 0..containers() {
+        let output = bundle.run();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.lines().all(|line| line.starts_with("found /")), "not masked: {output:?}");
+        made += text.lines().count();
+    }
+
+    assert!(made > 0 && swapper.count() > containers() as u64, "{made} made, {} swaps", swapper.count());
+    drop(swapper);
+    assert!(Path::new("/proc/self").exists());
+    assert_nothing_is_left(&bundle);
+}
