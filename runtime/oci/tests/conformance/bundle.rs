@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What scripts of tests may call.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "/bin/sh",
     "/bin/cat",
     "/bin/chmod",
@@ -28,6 +28,7 @@ const PROGRAMS: [&str; 20] = [
     "/bin/rm",
     "/bin/sleep",
     "/bin/stat",
+    "/bin/stty",
     "/bin/touch",
     "/usr/bin/env",
     "/usr/bin/id",
@@ -177,7 +178,8 @@ impl Bundle {
         });
     }
 
-    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+    /// Waits until something is so.
+    pub fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         for _ in 0..1000 {
             if is_so() {
                 return;

@@ -85,6 +85,9 @@ fn commands_that_are_not_there_say_so() {
 fn the_state_document_says_what_runc_says() {
     let bundle = Bundle::new("exec sleep 100", |spec| spec["annotations"] = json!({"a.b": "c"}));
     bundle.start();
+    let comm = format!("/proc/{}/comm", bundle.state()["pid"]);
+    // The shell becomes sleep.
+    bundle.wait_until("sleep", || fs::read_to_string(&comm).unwrap() == "sleep\n");
 
     let state = bundle.state();
 
@@ -95,8 +98,6 @@ fn the_state_document_says_what_runc_says() {
     assert_eq!(state["rootfs"], format!("{}/rootfs", bundle.dir()));
     assert_eq!(state["annotations"], json!({"a.b": "c"}));
     assert_eq!(state["owner"], "");
-    let pid = state["pid"].as_u64().unwrap();
-    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "sleep\n");
     let created = state["created"].as_str().unwrap();
     assert!(created.starts_with("20") && created.ends_with('Z') && created.len() == 30, "{created}");
 }
@@ -454,4 +455,31 @@ fn receive_fd(listener: &UnixListener) -> fs::File {
         _ => None,
     });
     fs::File::from(fds.expect("a descriptor came along"))
+}
+
+/// Spec: config.md, process.terminal: in the foreground the caller's terminal is the process's, and its size
+#[test]
+fn run_and_exec_in_the_foreground_give_a_terminal() {
+    let bundle = Bundle::new("exec sleep 100", |_| {});
+    bundle.start();
+    let engine = |words: &str| {
+        let line = format!(
+            "stty rows 33 columns 77; {} --root {} {words}",
+            env!("CARGO_BIN_EXE_strata-oci"),
+            bundle.path("state").display()
+        );
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+
+    // script types a NUL at the end of its input, which may be echoed before.
+    let output = engine("exec --tty c sh -c 'tty; stty size; exit 5'");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("/dev/pts/0\r\n33 77\r\n"), "{output:?}");
+
+    let other = Bundle::new("tty; stty size; exit 6", |spec| spec["process"]["terminal"] = json!(true));
+    let output = engine(&format!("run --bundle {} d", other.dir()));
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("/dev/pts/0\r\n33 77\r\n"), "{output:?}");
 }

@@ -51,7 +51,7 @@ impl Drop for Docker {
     }
 }
 
-/// Docker tells its hook of a network namespace of the container's own.
+/// A namespace of the container's own, which Docker sets up by a prestart hook.
 const NETWORK: &str = "none";
 
 #[test]

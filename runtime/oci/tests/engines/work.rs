@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The engine under test.
 pub const ENGINE: &str = env!("CARGO_BIN_EXE_strata-oci");
 
-/// A server that ends a second time with 7 when it is told to, and goes on until then.
+/// A server that ends with status 7 when it is told to.
 pub const SERVER: &str = "trap 'exit 7' TERM; echo on; while :; do sleep 0.05; done";
 
 /// A directory of a test, and the daemons in it; dropped, nothing of either is left.
