@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 use rustix::io::Errno;
 use strata_init::plan::Cgroups;
 
@@ -361,6 +361,18 @@ pub fn name_of(cgroups_path: Option<&Path>, id: &str) -> Result<String, Error> {
     let text = path.to_str().ok_or_else(|| Error::Name { name: path.display().to_string() })?;
     let name = if path.is_absolute() { text.to_owned() } else { format!("/strata/{text}") };
     checked_name(&name).map(|_| name.clone())
+}
+
+/// Drops `linux.resources.pids` from a spec if it has no limit in its text: the types have 0 for that, which is one.
+pub(crate) fn drop_absent_limits(spec: &mut Spec, text: &[u8]) {
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    let Some(resources) = resources.filter(|one| one.pids().as_ref().is_some_and(|pids| pids.limit() == 0)) else {
+        return;
+    };
+    let raw: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    if raw.pointer("/linux/resources/pids/limit").is_none_or(serde_json::Value::is_null) {
+        resources.set_pids(None);
+    }
 }
 
 /// Whether another order of writing could help: EINVAL of most, EBUSY of a memory limit above memory and swap.

@@ -80,6 +80,7 @@ pub fn parse(bytes: &[u8], bundle: &Path) -> Result<Spec, Error> {
         return Err(Error::Field { field: "config.json".to_owned(), reason: "it is not an object".to_owned() });
     }
     let mut spec: Spec = serde_json::from_slice(bytes).map_err(|error| explain(bytes, error))?;
+    crate::cgroup::drop_absent_limits(&mut spec, bytes);
     for mount in spec.mounts_mut().iter_mut().flatten() {
         let is_bind = mount.typ().as_deref() == Some("bind")
             || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");

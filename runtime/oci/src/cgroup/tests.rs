@@ -58,6 +58,23 @@ fn a_path_without_a_slash_in_front_is_below_our_parent() {
 }
 
 #[test]
+fn an_absent_pids_limit_is_not_the_limit_of_zero() {
+    for (pids, limit) in
+        [("{}", None), ("{\"limit\": null}", None), ("{\"limit\": 0}", Some(0)), ("{\"limit\": 7}", Some(7))]
+    {
+        let text = format!("{{\"ociVersion\": \"1.3.0\", \"linux\": {{\"resources\": {{\"pids\": {pids}}}}}}}");
+        // The types refuse null itself.
+        let typed = text.replace("\"limit\": null", "");
+        let mut spec: Spec = serde_json::from_str(&typed).unwrap();
+
+        drop_absent_limits(&mut spec, text.as_bytes());
+
+        let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert_eq!(resources.pids().as_ref().map(|pids| pids.limit()), limit, "{pids}");
+    }
+}
+
+#[test]
 fn any_v1_controller_makes_a_host_v1() {
     assert_eq!(Layout::parse(HYBRID).unwrap().version(), Version::V1);
     assert_eq!(Layout::parse(UNIFIED).unwrap().version(), Version::V2);
