@@ -4,7 +4,9 @@
 mod channel;
 mod child;
 mod codec;
+mod execute;
 mod failure;
+mod listener;
 mod log;
 mod monitor;
 mod once;

@@ -80,7 +80,7 @@ impl Made {
     }
 
     fn open_gate(&mut self) -> Result<(), Failure> {
-        self.spawned.channel.open_gate(GO).attempt(|| "let the process go on".into())?;
+        self.spawned.channel.open_gate(GO, self.spawned.pid).attempt(|| "let the process go on".into())?;
         self.is_released = true;
         Ok(())
     }

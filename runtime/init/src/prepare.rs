@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Descriptors for the child; all close-on-exec.
@@ -32,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) target: Option<(OwnedFd, i32)>,
     /// The exec FIFO as O_PATH.
     pub(crate) fifo: Option<OwnedFd>,
+    /// The agent that gets the listener of the filter.
+    pub(crate) agent: Option<UnixStream>,
     /// Flags of clone3.
     pub(crate) clone_flags: u64,
     /// The cgroup directory of clone3.
@@ -63,10 +66,19 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
     }
     let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
         || plan.process.apparmor_profile.is_some()
+        || plan.process.selinux_label.is_some()
         || plan.exec_fifo.is_some();
     if needs_procfs {
         let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC);
         prepared.procfs = Some(filesystem.and_then(finish).attempt(|| "open a private procfs".into())?);
+    }
+    if plan.process.selinux_label.is_some() && !has_selinux() {
+        return Err(Failure::new("use process.selinuxLabel", "the kernel has no SELinux, or it is off"));
+    }
+    if let Some(listener) = plan.process.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) {
+        let agent = UnixStream::connect(&listener.path);
+        let step = || format!("connect to linux.seccomp.listenerPath {}", listener.path.display());
+        prepared.agent = Some(agent.attempt(step)?);
     }
     if let Some(path) = &plan.exec_fifo {
         prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
@@ -135,6 +147,13 @@ fn null() -> Result<OwnedFd, Failure> {
     let is_null =
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
     if is_null { Ok(null) } else { Err(Failure::new("use /dev/null", "it is not device 1:3")) }
+}
+
+/// Says whether there is a file system of SELinux: the kernel registers it only when SELinux is on. Without, the
+/// file that takes the label is another security module's.
+fn has_selinux() -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.ends_with("\tselinuxfs"))
 }
 
 fn join_target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> {

@@ -2,12 +2,13 @@
 
 use crate::channel::{Channel, MAPPED};
 use crate::child;
+use crate::execute::run_on;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{IdMap, Namespace, Plan};
 use crate::prepare::{Prepared, prepare};
 use crate::sys::{self, Cloned};
 use crate::wire::{Created, Frame};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
 use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +29,15 @@ pub(crate) struct Spawned {
 
 /// Makes the process; on failure nothing of it is left.
 pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
+    if plan.target.is_some() {
+        // CVE-2016-9962: the child is seen in the container's pid namespace from its first moment on, and
+        // processes there must not reach our descriptors before execve. It inherits this.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+    }
     let mut prepared = prepare(plan)?;
+    if !plan.process.initial_cpus.is_empty() {
+        run_on(&plan.process.initial_cpus).attempt(|| "set process.execCPUAffinity.initial".into())?;
+    }
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
     let cloned =
@@ -58,7 +67,7 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(),
     let pid = spawned.pid;
     if let Some(score) = plan.process.oom_score_adj {
         fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-            .attempt(|| format!("set oom_score_adj to {score}"))?;
+            .attempt(|| format!("set process.oomScoreAdj to {score}"))?;
     }
     for procs in procs {
         fs::write(procs, pid.to_string()).attempt(|| format!("join cgroup {}", procs.display()))?;
@@ -71,7 +80,7 @@ fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(),
         }
         write_map(pid, "gid_map", &plan.gid_map)?;
     }
-    spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
+    spawned.channel.open_gate(MAPPED, pid).attempt(|| "tell the process that it is mapped".into())?;
     match spawned.channel.receive().attempt(|| "hear from the process".into())? {
         Some((Frame::Ready { created, .. }, master)) => {
             spawned.created = created;

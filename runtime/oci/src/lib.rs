@@ -5,6 +5,8 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod default_spec;
+pub mod extra;
 pub mod plan;
+pub mod rdt;
 pub mod seccomp;
 pub mod user;

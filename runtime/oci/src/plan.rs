@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
 use strata_init::plan::{
-    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
+    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Process, Propagation, Root, Step, Streams, TerminalSize,
 };
 
 use crate::seccomp;
@@ -14,6 +14,7 @@ use crate::seccomp;
 mod exec;
 mod mounts;
 mod process;
+mod scheduling;
 mod sysctl;
 
 pub use exec::{ExecInputs, ExecOptions, plan_exec};
@@ -65,6 +66,8 @@ pub enum CgroupView {
 /// What the caller adds to the spec: everything that is about this host and not about the container.
 #[derive(Debug, Clone, Default)]
 pub struct PlanInputs {
+    /// Directory of the bundle, for the agent of a system call filter.
+    pub bundle: PathBuf,
     /// The cgroups to join, made beforehand.
     pub cgroups: Cgroups,
     /// What the container sees of them, see [`crate::cgroup::Cgroup::view`].
@@ -79,10 +82,16 @@ pub struct PlanInputs {
     pub exec_fifo: Option<PathBuf>,
     /// File for the exit record.
     pub exit_record: Option<PathBuf>,
+    /// Name of the container, for the same agent.
+    pub id: String,
     /// Descriptors that stay open across execve.
     pub keep_fds: Vec<i32>,
+    /// Name of the session keyring that the container gets; unset: the caller's is kept.
+    pub keyring: Option<String>,
     /// Log file.
     pub log: Option<Log>,
+    /// The `tasks` files of the groups that `linux.intelRdt` asks for, made beforehand, see [`crate::rdt`].
+    pub resctrl: Vec<PathBuf>,
     /// The root file system; the spec's `root.path` is not looked at.
     pub root: Root,
     /// Steps of the caller after the mounts and before the masks: secrets, links.
@@ -103,8 +112,22 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         return Err(invalid("linux.namespaces", "a container needs a new mount namespace"));
     }
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
-    let mut process = process::process(spec_process, linux.seccomp().as_ref())?;
+    let container = process::Container {
+        bundle: &inputs.bundle,
+        id: &inputs.id,
+        keyring: inputs.keyring.as_deref(),
+        pid: None,
+        spec,
+    };
+    let mut process = process::process(spec_process, &container)?;
     process.keep_fds = inputs.keep_fds.clone();
+    check_ids(&process, &uid_map, &gid_map)?;
+    let mut cgroups = inputs.cgroups.clone();
+    if linux.intel_rdt().is_some() && inputs.resctrl.is_empty() {
+        return Err(unsupported("linux.intelRdt"));
+    }
+    // A task joins them as it joins a cgroup of v1: by its `tasks` file.
+    cgroups.procs.extend(inputs.resctrl.iter().cloned());
 
     Ok(Plan {
         steps: steps(spec, linux, &namespaces, inputs)?,
@@ -115,7 +138,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: root_propagation(linux)?,
         process,
-        cgroups: inputs.cgroups.clone(),
+        cgroups,
         streams: streams(spec_process, &inputs.streams)?,
         log: inputs.log.clone(),
         exit_record: inputs.exit_record.clone(),
@@ -289,6 +312,19 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(Vec<IdMap>, Vec<Id
     Ok((map("linux.uidMappings", linux.uid_mappings())?, map("linux.gidMappings", linux.gid_mappings())?))
 }
 
+/// Refuses ids that a new user namespace does not have; the kernel would, but without a name.
+fn check_ids(process: &Process, uid_map: &[IdMap], gid_map: &[IdMap]) -> Result<(), Error> {
+    let has = |map: &[IdMap], id: u32| {
+        map.is_empty() || map.iter().any(|one| id.checked_sub(one.inside).is_some_and(|offset| offset < one.count))
+    };
+    let ids = [("process.user.uid", uid_map, process.uid), ("process.user.gid", gid_map, process.gid)];
+    let groups = process.groups.iter().map(|gid| ("process.user.additionalGids", gid_map, *gid));
+    match ids.into_iter().chain(groups).find(|(_, map, id)| !has(map, *id)) {
+        Some((field, _, id)) => Err(invalid(field, format!("{id} is not mapped in the user namespace"))),
+        None => Ok(()),
+    }
+}
+
 fn root_propagation(linux: &Linux) -> Result<Propagation, Error> {
     let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) else {
         return Ok(Propagation::default());
@@ -318,8 +354,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         ("solaris", spec.solaris().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
-        ("linux.intelRdt", listed(linux.map(|linux| linux.intel_rdt().is_some()))),
-        ("linux.memoryPolicy", listed(linux.map(|linux| linux.memory_policy().is_some()))),
         (
             "linux.mountLabel",
             listed(linux.map(|linux| linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))),
@@ -328,7 +362,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
             "linux.netDevices",
             listed(linux.map(|linux| linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()))),
         ),
-        ("linux.personality", listed(linux.map(|linux| linux.personality().is_some()))),
         (
             "linux.timeOffsets",
             listed(linux.map(|linux| linux.time_offsets().as_ref().is_some_and(|list| !list.is_empty()))),

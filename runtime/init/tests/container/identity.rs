@@ -107,7 +107,7 @@ fn a_seccomp_filter_is_in_force_with_and_without_no_new_privileges() {
     for no_new_privileges in [false, true] {
         let bench = Bench::new();
         let mut plan = bench.shell("mkdir /tmp/x; cat /proc/self/status");
-        plan.process.seccomp = Some(Seccomp { flags: 0, program: program.clone() });
+        plan.process.seccomp = Some(Seccomp { flags: 0, program: program.clone(), listener: None });
         plan.process.no_new_privileges = no_new_privileges;
 
         let (_, text) = bench.run(&plan);
