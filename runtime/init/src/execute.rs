@@ -90,8 +90,22 @@ fn set_limit_step(limit: &Rlimit) -> String {
 /// Returns the name of a limit; asm-generic/resource.h has them in this order.
 fn limit_name(resource: u32) -> String {
     const NAMES: [&str; 16] = [
-        "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
-        "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
     ];
     NAMES.get(resource as usize).map_or_else(|| resource.to_string(), |name| format!("RLIMIT_{name}"))
 }
@@ -172,7 +186,8 @@ fn take_identity(process: &Process, teller: Option<Teller>) -> Result<(), Failur
 }
 
 fn load_seccomp(seccomp: &Seccomp, teller: Option<Teller>) -> Result<(), Failure> {
-    let listener = sys::seccomp(seccomp.flags, &seccomp.program).attempt(|| "load the filter of linux.seccomp".into())?;
+    let listener =
+        sys::seccomp(seccomp.flags, &seccomp.program).attempt(|| "load the filter of linux.seccomp".into())?;
     if let (Some(listener), Some(teller)) = (listener, teller) {
         teller.tell(listener);
     }

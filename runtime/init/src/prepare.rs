@@ -210,6 +210,7 @@ fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
             Namespace::New => prepared.clone_flags |= kind as u64,
             Namespace::Path { path } => {
                 let fd = path_fd(path, OFlags::RDONLY)?;
+                refuse_parameters_of_ours(plan, path, &fd, kind)?;
                 if kind & (libc::CLONE_NEWPID | libc::CLONE_NEWTIME) == 0 {
                     prepared.joins.push((fd, kind));
                     continue;
@@ -220,6 +221,30 @@ fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Refuses parameters of a namespace that is joined by path and turns out to be the host's.
+fn refuse_parameters_of_ours(plan: &Plan, path: &Path, namespace: &OwnedFd, kind: i32) -> Result<(), Failure> {
+    let (file, prefixes): (_, &[&str]) = match kind {
+        libc::CLONE_NEWNET => ("net", &["net/"]),
+        libc::CLONE_NEWIPC => ("ipc", &["kernel/", "fs/mqueue/"]),
+        libc::CLONE_NEWUTS => ("uts", &["kernel/domainname"]),
+        libc::CLONE_NEWUSER => ("user", &["user/"]),
+        libc::CLONE_NEWPID => ("pid", &["kernel/ns_last_pid", "vm/"]),
+        _ => return Ok(()),
+    };
+    let concerned = plan.steps.iter().find_map(|step| match step {
+        Step::Sysctl { key, .. } => Some(key).filter(|key| prefixes.iter().any(|prefix| key.starts_with(prefix))),
+        _ => None,
+    });
+    let Some(key) = concerned else { return Ok(()) };
+    let ours = path_fd(Path::new(&format!("/proc/self/ns/{file}")), OFlags::RDONLY)?;
+    let inode = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let is_ours = inode(namespace).and_then(|theirs| Ok(inode(&ours)? == theirs));
+    match is_ours.attempt(|| format!("inspect namespace {}", path.display()))? {
+        true => Err(Failure::new(format!("set sysctl {key}"), format!("namespace {} is the host's", path.display()))),
+        false => Ok(()),
+    }
 }
 
 /// Returns the namespaces that the child makes itself: those that come after a join or after its cgroups.

@@ -190,8 +190,7 @@ pub(crate) fn set_personality(personality: u32) -> Result<(), Errno> {
 /// Joins the session keyring of that name, made if there is none, and returns its serial number.
 pub(crate) fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
     // SAFETY: the name ends with NUL and outlives the call.
-    let serial =
-        check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    let serial = check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
     Ok(serial as i32)
 }
 

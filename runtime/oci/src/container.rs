@@ -9,15 +9,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use strata_init::{
     Made,
     plan::{Root, Streams},
 };
 use strata_oci::{
+    capabilities::{self, CapabilitySet},
     cgroup::{Accounting, Cgroup, Layout},
+    extra,
     plan::{PlanInputs, plan},
+    rdt::Groups,
 };
 
 use crate::{
@@ -74,6 +77,7 @@ pub struct Claim {
     directory: PathBuf,
     kept: Vec<i32>,
     cgroup: RefCell<Option<Cgroup>>,
+    resctrl: RefCell<Option<Groups>>,
     pid: Cell<u32>,
     is_kept: Cell<bool>,
 }
@@ -98,6 +102,9 @@ impl Drop for Claim {
         if let Some(cgroup) = self.cgroup.borrow().as_ref() {
             let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
         }
+        if let Some(groups) = self.resctrl.borrow().as_ref() {
+            let _ = groups.remove();
+        }
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -121,7 +128,7 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
-    Ok(Claim { directory, kept, cgroup: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+    Ok(Claim { directory, kept, cgroup: RefCell::default(), resctrl: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
 }
 
 /// Makes the process, and records it.
@@ -149,13 +156,22 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).map_err(|error| describe(&error))?;
     let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
 
+    if let Some(rdt) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
+        state.resctrl = Some(Groups::make(rdt, &options.id).map_err(|error| describe(&error))?);
+        claim.resctrl.borrow_mut().clone_from(&state.resctrl);
+    }
+
     let root = spec.root().as_ref().ok_or("root: a container needs one")?;
     let inputs = PlanInputs {
+        bundle: bundle.clone(),
         cgroups: cgroup.to_plan(),
         cgroup_view: cgroup.view(),
         console_socket: options.console_socket.clone(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
+        id: options.id.clone(),
         keep_fds: claim.kept.clone(),
+        keyring: (!options.no_new_keyring).then(|| state.keyring()),
+        resctrl: state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default(),
         root: Root::Bind { path: bundle.join(root.path()) },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()
@@ -223,8 +239,9 @@ fn make_fifo(fifo: &Path) -> Result<(), String> {
 
 /// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts").
 fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> {
-    let mut spec: Spec =
-        serde_json::from_slice(bytes).map_err(|error| format!("{} is not a runtime spec: {error}", path.display()))?;
+    let (mut spec, warnings) =
+        extra::spec(bytes).map_err(|error| format!("{} is not a runtime spec: {error}", path.display()))?;
+    warn(&warnings, spec.process().as_ref());
     for mount in spec.mounts_mut().iter_mut().flatten() {
         let is_bind = mount.typ().as_deref() == Some("bind")
             || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
@@ -233,6 +250,19 @@ fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> 
         }
     }
     Ok(spec)
+}
+
+/// Tells of what goes on without (runtime spec, "Warnings"): capabilities too that cannot be given.
+pub fn warn(warnings: &[String], process: Option<&Process>) {
+    let held = rustix::thread::capabilities(None).map_or(CapabilitySet::ALL, |sets| {
+        CapabilitySet::from_bits(sets.permitted.bits())
+    });
+    let missing = process.map_or(CapabilitySet::EMPTY, |process| held.missing_for(process));
+    let missing = missing.iter().map(capabilities::name);
+    let missing = missing.map(|name| format!("process.capabilities: {name} is not held here and cannot be given"));
+    for warning in warnings.iter().cloned().chain(missing) {
+        eprintln!("strata-oci: warning: {warning}");
+    }
 }
 
 /// All cgroups without a name of their own are below one parent.

@@ -124,8 +124,7 @@ fn plain<'a>(field: &'static str, name: &'a str) -> Result<&'a str, Error> {
 /// Returns the lines to write, in the order of the specification.
 fn schemata(spec: &LinuxIntelRdt) -> Result<Vec<&str>, Error> {
     let mut lines = Vec::new();
-    let singles =
-        [("l3CacheSchema", spec.l3_cache_schema(), None), ("memBwSchema", spec.mem_bw_schema(), Some("MB:"))];
+    let singles = [("l3CacheSchema", spec.l3_cache_schema(), None), ("memBwSchema", spec.mem_bw_schema(), Some("MB:"))];
     for (field, line, prefix) in singles {
         let Some(line) = line.as_deref().filter(|line| !line.is_empty()) else { continue };
         if prefix.is_some_and(|prefix| !line.starts_with(prefix)) {

@@ -2,6 +2,8 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
+use strata_oci::rdt::Groups;
+
 use crate::state::{State, Status, describe, directory};
 
 /// Removes a stopped container.
@@ -33,5 +35,6 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     }
     let cgroup = state.cgroup()?;
     cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    state.resctrl.as_ref().map_or(Ok(()), Groups::remove).map_err(|error| describe(&error))?;
     fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))
 }

@@ -69,9 +69,8 @@ pub(super) fn io_priority(spec: &LinuxIOPriority) -> Result<u16, Error> {
     };
     let level = spec.priority();
     let level = u16::try_from(level).ok().filter(|level| *level < 8);
-    let level = level.ok_or_else(|| {
-        invalid("process.ioPriority.priority", format!("{} is not from 0 to 7", spec.priority()))
-    })?;
+    let level = level
+        .ok_or_else(|| invalid("process.ioPriority.priority", format!("{} is not from 0 to 7", spec.priority())))?;
     Ok(class << 13 | level)
 }
 
@@ -231,7 +230,10 @@ mod tests {
             (json!({"mode": "MPOL_BIND"}), "nodes"),
             (json!({"mode": "MPOL_LOCAL", "nodes": "0"}), "nodes"),
             (json!({"mode": "MPOL_BIND", "nodes": "x"}), "nodes"),
-            (json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]}), "flags"),
+            (
+                json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]}),
+                "flags",
+            ),
         ] {
             let error = of(bad.clone()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("linux.memoryPolicy.{field}: ")), "{bad}: {error}");

@@ -503,12 +503,11 @@ fn ids_must_be_mapped_in_a_user_namespace_of_its_own() {
     spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
     spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
-    let error = |user: Value| {
+    let mut error = |user: Value| {
         spec["process"]["user"] = user;
         plan(&serde_json::from_value(spec.clone()).unwrap(), &inputs()).map_err(|error| error.to_string())
     };
     let refused = |field: &str, id: u32| Err(format!("process.user.{field}: {id} is not mapped in the user namespace"));
-    let mut error = error;
 
     assert!(error(json!({"uid": 9, "gid": 0, "additionalGids": [1]})).is_ok());
     assert_eq!(error(json!({"uid": 10, "gid": 0})).map(drop), refused("uid", 10));

@@ -28,7 +28,8 @@ fn a_class_that_exists_is_joined_compared_and_kept() {
     group(&root.path().join("gold"), "    L3:0=00f;1=0f0\n    MB:0= 20;1= 70\n");
 
     let plain = make(&root, json!({"closID": "gold"})).unwrap();
-    let same = make(&root, json!({"closID": "gold", "l3CacheSchema": "L3:0=f;1=f0", "memBwSchema": "MB:1=70"})).unwrap();
+    let same =
+        make(&root, json!({"closID": "gold", "l3CacheSchema": "L3:0=f;1=f0", "memBwSchema": "MB:1=70"})).unwrap();
     let other = make(&root, json!({"closID": "gold", "schemata": ["L3:0=1"]})).unwrap_err().to_string();
 
     assert_eq!(plain, same);
@@ -57,8 +58,11 @@ fn a_class_of_the_containers_own_is_made_and_removed() {
 fn schemata_are_written_line_by_line_in_order() {
     let root = tree();
 
-    make(&root, json!({"closID": "/", "schemata": ["L2:0=f", "MB:0=10"], "memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=7"}))
-        .unwrap();
+    make(
+        &root,
+        json!({"closID": "/", "schemata": ["L2:0=f", "MB:0=10"], "memBwSchema": "MB:0=20", "l3CacheSchema": "L3:0=7"}),
+    )
+    .unwrap();
 
     let text = fs::read_to_string(root.path().join("schemata")).unwrap();
     assert!(text.ends_with("L3:0=7\nMB:0=20\nL2:0=f\nMB:0=10\n"), "{text}");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What scripts of tests may call.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 25] = [
     "/bin/sh",
     "/bin/cat",
     "/bin/chmod",
@@ -29,9 +29,14 @@ const PROGRAMS: [&str; 20] = [
     "/bin/sleep",
     "/bin/stat",
     "/bin/touch",
+    "/bin/uname",
+    "/usr/bin/chrt",
     "/usr/bin/env",
     "/usr/bin/id",
+    "/usr/bin/ionice",
+    "/usr/bin/nice",
     "/usr/bin/nproc",
+    "/usr/bin/taskset",
     "/usr/bin/tty",
 ];
 

@@ -5,4 +5,7 @@
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
 mod operations;
+mod process;
+mod seccomp;
+mod sysctl;
 mod table;
