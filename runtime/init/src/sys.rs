@@ -99,6 +99,12 @@ pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, number: i32) -> Result<
     .map(drop)
 }
 
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: i32) -> Result<(), Errno> {
+    // SAFETY: the callers do this before they open anything, so nothing owns what is closed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Takes ownership of a descriptor that was inherited at exec.
 pub(crate) fn inherited(fd: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_GETFD only reads a flag; it fails for a number that is not open.

@@ -128,7 +128,14 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
-    Ok(Claim { directory, kept, cgroup: RefCell::default(), resctrl: RefCell::default(), pid: Cell::new(0), is_kept: Cell::new(false) })
+    Ok(Claim {
+        directory,
+        kept,
+        cgroup: RefCell::default(),
+        resctrl: RefCell::default(),
+        pid: Cell::new(0),
+        is_kept: Cell::new(false),
+    })
 }
 
 /// Makes the process, and records it.
@@ -254,9 +261,8 @@ fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> 
 
 /// Tells of what goes on without (runtime spec, "Warnings"): capabilities too that cannot be given.
 pub fn warn(warnings: &[String], process: Option<&Process>) {
-    let held = rustix::thread::capabilities(None).map_or(CapabilitySet::ALL, |sets| {
-        CapabilitySet::from_bits(sets.permitted.bits())
-    });
+    let held = rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::ALL, |sets| CapabilitySet::from_bits(sets.permitted.bits()));
     let missing = process.map_or(CapabilitySet::EMPTY, |process| held.missing_for(process));
     let missing = missing.iter().map(capabilities::name);
     let missing = missing.map(|name| format!("process.capabilities: {name} is not held here and cannot be given"));

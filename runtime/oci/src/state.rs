@@ -124,7 +124,9 @@ impl State {
     pub fn spec(&self) -> Result<Spec, String> {
         let path = self.config_path();
         let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("{} is damaged: {error}", path.display()))
+        // What there was to warn of was said when it was made.
+        let spec = strata_oci::extra::spec(&bytes).map(|(spec, _)| spec);
+        spec.map_err(|error| format!("{} is damaged: {error}", path.display()))
     }
 
     /// Replaces a file beside the record.

@@ -211,7 +211,6 @@ impl Exec {
     fn cgroups(&self, state: &State) -> Result<Cgroups, String> {
         let cgroup = state.cgroup()?;
         let mut plan = cgroup.to_plan();
-        plan.procs.extend(state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default());
         for option in &self.cgroup {
             let (controllers, below) = option
                 .split_once(':')
@@ -237,6 +236,7 @@ impl Exec {
                 }
             }
         }
+        plan.procs.extend(state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default());
         Ok(plan)
     }
 }
