@@ -28,6 +28,7 @@ use strata_init::{
 use strata_oci::{
     capabilities::CapabilitySet,
     cgroup::{self, Accounting, Cgroup, Layout, Version},
+    default_spec::DeviceFilter,
     plan::{ExecInputs, PlanInputs},
 };
 use strata_types::{ContainerId, Mount};
@@ -60,6 +61,7 @@ struct Inner {
     execs: AtomicU64,
     image: File,
     layout: Layout,
+    device_filter: DeviceFilter,
     thermal: Vec<String>,
 }
 
@@ -112,11 +114,13 @@ impl Launcher {
             made.map_err(|e| Error::io("create", dir, e))?;
         }
         let problem = |source: Box<dyn std::error::Error + Send + Sync>| Error::Host { source };
+        let layout = Layout::detect().map_err(|e| problem(e.into()))?;
         let inner = Inner {
             available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
             execs: AtomicU64::new(0),
             image: sealed_copy(&binary)?,
-            layout: Layout::detect().map_err(|e| problem(e.into()))?,
+            device_filter: if layout.filters_devices() { DeviceFilter::Enforced } else { DeviceFilter::Absent },
+            layout,
             thermal: strata_oci::default_spec::thermal_paths(),
             config,
         };
@@ -125,11 +129,12 @@ impl Launcher {
 
     /// "1" or "2": what `ctl info` shows.
     pub fn cgroup_version(&self) -> &'static str {
-        if self.is_v2() { "2" } else { "1" }
+        if self.0.layout.version() == Version::V2 { "2" } else { "1" }
     }
 
-    fn is_v2(&self) -> bool {
-        self.0.layout.version() == Version::V2
+    /// Whether the rules of a container for devices will be in force.
+    fn device_filter(&self) -> DeviceFilter {
+        self.0.device_filter
     }
 
     /// Refuses what could never be started: capabilities that this service does not have.
@@ -263,7 +268,10 @@ impl Launcher {
     }
 
     fn make_cgroup(&self, id: &ContainerId, spec: &oci_spec::runtime::Spec) -> Result<Cgroup, Error> {
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        if self.device_filter() == DeviceFilter::Absent {
+            resources.set_devices(None);
+        }
         let create = || Cgroup::create(&self.0.layout, &self.cgroup_name(id), &resources, Accounting::No);
         match create() {
             // Left by an earlier run whose end was not seen.

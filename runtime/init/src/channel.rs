@@ -1,4 +1,4 @@
-//! Between monitor and child: two gates one way (a byte and a number), frames (one of them with the pty master)
+//! Between monitor and child: gates one way (a byte and a number), frames (one of them with the pty master)
 //! the other way. A sequenced-packet socketpair, so that its end says that execve closed it.
 
 use crate::wire::{Decoder, Frame};
@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The monitor has written id maps and cgroups.
 pub(crate) const MAPPED: u8 = b'M';
+/// The hooks outside have run; waited for only if there are some.
+pub(crate) const HOOKED: u8 = b'H';
 /// The process may execute its program.
 pub(crate) const GO: u8 = b'G';
 

@@ -1,12 +1,13 @@
 //! The new process, from clone to "go": it joins, runs the steps, enters the root; `execute` does the rest.
 //! It decides nothing, logs nothing, and leaves only by execve or `_exit`.
 
-use crate::channel::{Channel, GO, MAPPED};
-use crate::execute::{execute, make_ready};
+use crate::channel::{Channel, GO, HOOKED, MAPPED};
+use crate::execute::{execute_when_started, make_ready};
 use crate::failure::{Attempt, Failure};
+use crate::hook::{Occasion, run_all, state_document};
 use crate::place::{Place, Want};
 use crate::plan::{Namespace, Plan, Propagation, TerminalSize, attribute};
-use crate::prepare::{Prepared, Tasks, late_namespaces};
+use crate::prepare::{self, Prepared, Tasks, late_namespaces};
 use crate::steps::{self, Masks, attach, clone_mount};
 use crate::sys;
 use crate::wire::Frame;
@@ -56,6 +57,10 @@ fn become_process(
     join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
     join(plan, &prepared)?;
+    if prepared.is_deferred {
+        prepare::clone_mounts(plan, &mut prepared)?;
+    }
+    become_root(plan)?;
     if let Some(name) = &plan.process.keyring {
         join_keyring(plan, name).attempt(|| format!("join the session keyring {name}"))?;
     }
@@ -72,6 +77,7 @@ fn become_process(
         Some(size) => Some(terminal(plan, &mut place, size).attempt(|| "make the terminal".into())?),
         None => None,
     };
+    run_create_hooks(plan, channel)?;
     enter_root(plan, &place)?;
     let cwd = if plan.process.cwd.as_os_str().is_empty() { Path::new("/") } else { &plan.process.cwd };
     let directory = place.directory(cwd, 0o755).attempt(|| format!("open working directory {}", cwd.display()))?;
@@ -88,7 +94,24 @@ fn become_process(
     if channel.wait_for_gate(GO).is_none() {
         sys::exit(125);
     }
-    execute(plan, &mut prepared, &program, channel, pid)
+    execute_when_started(plan, &mut prepared, &program, channel, pid)
+}
+
+/// Lets the hooks of the host's paths run: those outside by who made us, then those inside.
+fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
+    let hooks = &plan.hooks;
+    if hooks.run_outside() {
+        channel.report(&Frame::Mounted, None).attempt(|| "report that the mounts are made".into())?;
+        if channel.wait_for_gate(HOOKED).is_none() {
+            sys::exit(125);
+        }
+    }
+    if hooks.create_container.is_empty() {
+        return Ok(());
+    }
+    let state = state_document(&hooks.state, "creating", std::process::id());
+    let (field, orderer) = ("hooks.createContainer", Some(channel.as_fd()));
+    run_all(&hooks.create_container, &Occasion { field, state: &state, orderer, before: &|| Ok(()) })
 }
 
 /// CVE-2024-21626: a directory that was moved out of the root after it was opened is "(unreachable)".
@@ -125,26 +148,29 @@ fn join_cgroups(cgroups: Vec<Tasks>) -> Result<(), Failure> {
 
 fn join(plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
     let setns = |fd: &OwnedFd, kinds| nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(kinds));
-    let mut in_user_namespace = matches!(plan.namespaces.user, Namespace::New);
     if let Some((target, kinds)) = &prepared.target {
         setns(target, *kinds).attempt(|| "join the namespaces of the container".into())?;
-        in_user_namespace |= kinds & libc::CLONE_NEWUSER != 0;
     }
     for (namespace, kind) in &prepared.joins {
         setns(namespace, *kind).attempt(|| "join a namespace".into())?;
-        in_user_namespace |= *kind == libc::CLONE_NEWUSER;
     }
     let late = late_namespaces(plan);
     if late != 0 {
         let flags = nix::sched::CloneFlags::from_bits_retain(late);
         nix::sched::unshare(flags).attempt(|| "make the cgroup namespace".into())?;
     }
-    if in_user_namespace {
-        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-        thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
-        thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())?;
-    }
     Ok(())
+}
+
+fn become_root(plan: &Plan) -> Result<(), Failure> {
+    let is_target_mapped =
+        plan.target.as_ref().is_some_and(|target| target.namespaces as i32 & libc::CLONE_NEWUSER != 0);
+    if matches!(plan.namespaces.user, Namespace::Host) && !is_target_mapped {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    thread::set_thread_res_gid(gid, gid, gid).attempt(|| "become group 0 of the user namespace".into())?;
+    thread::set_thread_res_uid(uid, uid, uid).attempt(|| "become user 0 of the user namespace".into())
 }
 
 fn take_stdio(plan: &Plan, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), Errno> {
@@ -173,7 +199,11 @@ fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
         None => host_root()?,
         Some(_) if !is_new => return Err(Failure::new("attach the root", "it needs a new mount namespace")),
         Some(root) => {
-            attach(root.as_fd(), host_root()?.as_fd()).attempt(|| "attach the root".into())?;
+            let point = match &plan.hooks.root_at {
+                Some(path) => crate::prepare::path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
+                None => host_root()?,
+            };
+            attach(root.as_fd(), point.as_fd()).attempt(|| "attach the root".into())?;
             root
         }
     };

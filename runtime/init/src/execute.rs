@@ -2,6 +2,7 @@
 
 use crate::channel::Channel;
 use crate::failure::{Attempt, Failure};
+use crate::hook::{Occasion, run_all, state_document};
 use crate::listener::Teller;
 use crate::plan::{Capabilities, Plan, Process, Rlimit, Seccomp};
 use crate::prepare::Prepared;
@@ -9,9 +10,11 @@ use crate::steps::write_proc;
 use crate::sys;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{self, CapabilitySet, CapabilitySets, CpuSet};
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Does what may fail for want of permission or kernel and does no harm to the rest, before the process is ready.
@@ -25,24 +28,35 @@ pub(crate) fn make_ready(process: &Process, prepared: &Prepared) -> Result<(), F
     Ok(())
 }
 
-/// Executes the program, once the exec FIFO lets it.
-pub(crate) fn execute(
+/// Executes the program once it is started; `start` reads a byte of the FIFO, then its end, or the failure before it.
+pub(crate) fn execute_when_started(
     plan: &Plan,
     prepared: &mut Prepared,
     program: &CString,
     channel: &Channel,
     pid: u32,
 ) -> Result<Infallible, Failure> {
-    let process = &plan.process;
+    let starter = pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
+    let result = run_start_hooks(plan).and_then(|()| execute(&plan.process, prepared, program, channel, pid));
+    if let (Some(starter), Err(failure)) = (starter, &result) {
+        let _ = rustix::io::write(starter, failure.to_string().as_bytes());
+    }
+    result
+}
+
+fn execute(
+    process: &Process,
+    prepared: &mut Prepared,
+    program: &CString,
+    channel: &Channel,
+    pid: u32,
+) -> Result<Infallible, Failure> {
     let name = process.args[0].to_string_lossy().into_owned();
     let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
         let each = list.iter().map(|text| CString::new(text.as_bytes()));
         each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))
     };
     let (args, env) = (to_c(&process.args)?, to_c(&process.env)?);
-    if prepared.fifo.is_some() {
-        pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
-    }
     process.rlimits.iter().try_for_each(set_limit)?;
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     sys::reset_signals();
@@ -50,18 +64,46 @@ pub(crate) fn execute(
         (Some(listener), Some(agent)) => Some(Teller::begin(listener, agent, channel, pid)?),
         _ => None,
     };
-    take_identity(process, teller)?;
+    take_identity(process, process.seccomp.as_ref(), teller)?;
     let Err(errno) = nix::unistd::execve(program, &args, &env);
     Err(Failure::execute(&name, errno))
 }
 
-/// Blocks until somebody opens the FIFO for reading: `start`.
-fn pass_fifo(prepared: &Prepared) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
-    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(()) };
+/// Lets the hooks inside run, as what the container's own process will be: they may be the image's programs.
+fn run_start_hooks(plan: &Plan) -> Result<(), Failure> {
+    let hooks = &plan.hooks;
+    if hooks.start_container.is_empty() {
+        return Ok(());
+    }
+    // We still have more rights than they, and descriptors.
+    let dumpable = |behavior| set_dumpable_behavior(behavior).attempt(|| "become non-dumpable".into());
+    dumpable(DumpableBehavior::NotDumpable)?;
+    let state = state_document(&hooks.state, "created", std::process::id());
+    let confined = || confine_hook(&plan.process);
+    let field = "hooks.startContainer";
+    run_all(&hooks.start_container, &Occasion { field, state: &state, orderer: None, before: &confined })?;
+    dumpable(DumpableBehavior::Dumpable)
+}
+
+/// Gives up what a hook inside must not have. Its filter has no listener, which is the process's own: what would be
+/// notified is then ENOSYS.
+fn confine_hook(process: &Process) -> Result<(), Failure> {
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let seccomp = process.seccomp.as_ref().map(|seccomp| Seccomp {
+        flags: seccomp.flags & !(listener as u32),
+        program: seccomp.program.clone(),
+        listener: None,
+    });
+    take_identity(process, seccomp.as_ref(), None)
+}
+
+/// Blocks until somebody opens the FIFO for reading: `start`. Returns it, to be closed by execve.
+fn pass_fifo(prepared: &Prepared) -> Result<Option<OwnedFd>, Errno> {
+    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(None) };
     let path = format!("thread-self/fd/{}", fifo.as_raw_fd());
     let fifo = rustix::fs::openat(procfs, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&fifo, &[0]).map(drop)
+    rustix::io::write(&fifo, &[0])?;
+    Ok(Some(fifo))
 }
 
 /// Raises what is to be raised: that takes permission, lowering does not; but this process could not go on with
@@ -162,13 +204,13 @@ fn set_labels(process: &Process, prepared: &Prepared) -> Result<(), Failure> {
 ///
 /// Without no_new_privs a filter needs CAP_SYS_ADMIN: that is kept until the filter is in place, so that only
 /// capset(2) and execve(2) are left for it to judge.
-fn take_identity(process: &Process, teller: Option<Teller>) -> Result<(), Failure> {
+fn take_identity(process: &Process, seccomp: Option<&Seccomp>, teller: Option<Teller>) -> Result<(), Failure> {
     let own = thread::capabilities(None).attempt(|| "read capabilities".into())?;
     bound(process.capabilities.bounding)?;
     take_ids(process)?;
     let taken = within(&process.capabilities, own.permitted);
     let mut first = taken;
-    if process.seccomp.is_some() && !process.no_new_privileges {
+    if seccomp.is_some() && !process.no_new_privileges {
         let admin = CapabilitySet::SYS_ADMIN & own.permitted;
         first.effective |= admin;
         first.permitted |= admin;
@@ -179,7 +221,7 @@ fn take_identity(process: &Process, teller: Option<Teller>) -> Result<(), Failur
     if process.no_new_privileges {
         thread::set_no_new_privs(true).attempt(|| "set process.noNewPrivileges".into())?;
     }
-    if let Some(seccomp) = &process.seccomp {
+    if let Some(seccomp) = seccomp {
         load_seccomp(seccomp, teller)?;
     }
     if first == taken { Ok(()) } else { set(taken) }
@@ -212,6 +254,10 @@ fn take_ids(process: &Process) -> Result<(), Failure> {
     match thread::set_thread_groups(&groups) {
         // A user namespace whose setgroups is "deny" has no groups to drop.
         Err(Errno::PERM) if groups.is_empty() => {}
+        Err(Errno::PERM) => {
+            let text = "a user namespace made without newgidmap or CAP_SETGID allows none";
+            return Err(Failure { errno: libc::EPERM, ..Failure::new("set supplementary groups", text) });
+        }
         result => result.attempt(|| "set the groups of process.user.additionalGids".into())?,
     }
     let gid = Gid::from_raw(process.gid);

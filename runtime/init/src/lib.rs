@@ -6,6 +6,10 @@ mod child;
 mod codec;
 mod execute;
 mod failure;
+mod filter;
+mod forbidden;
+mod hook;
+mod idmap;
 mod listener;
 mod log;
 mod monitor;
@@ -24,6 +28,8 @@ pub mod wire;
 
 pub use codec::DecodeError;
 pub use failure::Failure;
+pub use filter::{attach_device_filter, can_filter_devices, device_filters};
+pub use hook::{run_hooks, state_document};
 pub use once::{Made, close_inherited, make_once, send_signal};
 pub use record::{now_nanos, rfc3339};
 

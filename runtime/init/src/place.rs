@@ -114,9 +114,20 @@ impl Place {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = of_type(openat(&parent, name, flags, Mode::empty())?, want)?;
         if mount_id(parent.as_fd())? == self.mount {
-            created.push(Created { path: real_path(fd.as_fd(), path), inode: fstat(&fd)?.st_ino });
+            created.push(Created { path: self.real_path(fd.as_fd(), path), inode: fstat(&fd)?.st_ino });
         }
         Ok(fd)
+    }
+
+    /// Returns the path beneath the root without symbolic links. The host's /proc is still what "/proc" means: the
+    /// root is attached, over "/" or elsewhere, but this process is not in it before pivot_root.
+    fn real_path(&self, fd: BorrowedFd<'_>, asked: &Path) -> PathBuf {
+        let link = |fd: BorrowedFd<'_>| {
+            let link = readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
+            Some(PathBuf::from(OsStr::from_bytes(link.as_bytes())))
+        };
+        let below = link(self.root()).and_then(|root| Some(link(fd)?.strip_prefix(root).ok()?.to_path_buf()));
+        below.map_or_else(|| asked.to_path_buf(), |below| Path::new("/").join(below))
     }
 }
 
@@ -139,14 +150,4 @@ fn of_type(fd: OwnedFd, want: Want) -> Result<OwnedFd, Errno> {
 
 fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
-}
-
-/// Returns the path without symbolic links. The host's /proc is still what "/proc" means: the root is
-/// attached over "/" but this process is not in it before pivot_root.
-fn real_path(fd: BorrowedFd<'_>, asked: &Path) -> PathBuf {
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    match readlinkat(CWD, link, Vec::new()) {
-        Ok(path) => PathBuf::from(OsStr::from_bytes(path.as_bytes())),
-        Err(_) => asked.to_path_buf(),
-    }
 }

@@ -54,6 +54,8 @@ records! {
         pub steps: Vec<Step>,
         /// The process.
         pub process: Process,
+        /// Programs of others that run on the way.
+        pub hooks: Hooks,
         /// The cgroups, made and limited beforehand by the caller.
         pub cgroups: Cgroups,
         /// Standard streams.
@@ -235,6 +237,37 @@ records! {
         pub hard: u64,
         /// Whether EPERM is an error; a default that cannot be raised is not.
         pub required: bool,
+    }
+
+    /// Programs of others that run at points of the container's life, in this order; see [`crate::run_hooks`] for
+    /// those after it started or ended.
+    #[derive(Default)]
+    pub struct Hooks {
+        /// What each gets on standard input: a JSON object, to which status and process id are added.
+        pub state: String,
+        /// Directory of the host that the root is attached to while hooks run, so that they find it where the bundle
+        /// has it; unset: `/`.
+        pub root_at: Option<PathBuf>,
+        /// Run outside once namespaces and mounts exist, before the root is entered.
+        pub prestart: Vec<Hook>,
+        /// Run outside next.
+        pub create_runtime: Vec<Hook>,
+        /// Run inside next, from paths of the host.
+        pub create_container: Vec<Hook>,
+        /// Run inside, from paths inside and with what the process may do, just before the process executes.
+        pub start_container: Vec<Hook>,
+    }
+
+    /// A program of others.
+    pub struct Hook {
+        /// Its absolute path.
+        pub path: PathBuf,
+        /// Its arguments, the name included; none: the path alone.
+        pub args: Vec<OsString>,
+        /// Its whole environment, as `KEY=value`.
+        pub env: Vec<OsString>,
+        /// Seconds after which it is killed.
+        pub timeout_seconds: Option<u32>,
     }
 
     /// The cgroups of the process.
@@ -448,6 +481,13 @@ choice! {
         },
         /// Brings the interface `lo` of the new network namespace up.
         11 = LoopbackUp,
+    }
+}
+
+impl Hooks {
+    /// Whether the process waits for hooks outside before it enters its root.
+    pub(crate) fn run_outside(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
     }
 }
 

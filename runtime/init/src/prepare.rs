@@ -2,30 +2,36 @@
 //! author meant: the detached root, the sources of binds, namespaces to join, a private procfs.
 
 use crate::failure::{Attempt, Failure};
+use crate::idmap::is_privileged;
 use crate::overlay::Overlay;
 use crate::plan::{Namespace, Plan, Root, Step, Target};
 use crate::sys;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+const PROC_MAGIC: u64 = 0x9fa0;
+
 /// Descriptors for the child; all close-on-exec.
 #[derive(Default)]
 pub(crate) struct Prepared {
+    /// Whether the mounts among these are left to the child, which may clone them once it is in its user
+    /// namespace: the monitor has no privileges. Host paths still mean the same there, before the first mount.
+    pub(crate) is_deferred: bool,
     /// The detached root mount.
     pub(crate) root: Option<OwnedFd>,
     /// The detached source of each bind step, at the index of the step.
     pub(crate) trees: Vec<Option<OwnedFd>>,
     /// A detached mount of the host's /dev/null, verified.
     pub(crate) null: Option<OwnedFd>,
-    /// A private procfs.
+    /// A private procfs; the host's, where this process may not mount one.
     pub(crate) procfs: Option<OwnedFd>,
     /// Namespaces that the child joins, the user namespace first.
     pub(crate) joins: Vec<(OwnedFd, i32)>,
@@ -54,23 +60,17 @@ pub(crate) struct Tasks {
 }
 
 pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
-    let mut prepared = Prepared { root: root(&plan.root)?, ..Prepared::default() };
-    for step in &plan.steps {
-        prepared.trees.push(match step {
-            Step::Bind { source, recursive, .. } => Some(tree(source, *recursive)?),
-            _ => None,
-        });
-    }
-    if plan.steps.iter().any(|step| matches!(step, Step::Mask { .. })) {
-        prepared.null = Some(null()?);
+    let has_new_user = !matches!(plan.namespaces.user, Namespace::Host);
+    let mut prepared = Prepared { is_deferred: has_new_user && !is_privileged(), ..Prepared::default() };
+    if !prepared.is_deferred {
+        clone_mounts(plan, &mut prepared)?;
     }
     let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
         || plan.process.apparmor_profile.is_some()
         || plan.process.selinux_label.is_some()
         || plan.exec_fifo.is_some();
     if needs_procfs {
-        let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC);
-        prepared.procfs = Some(filesystem.and_then(finish).attempt(|| "open a private procfs".into())?);
+        prepared.procfs = Some(procfs()?);
     }
     if plan.process.selinux_label.is_some() && !has_selinux() {
         return Err(Failure::new("use process.selinuxLabel", "the kernel has no SELinux, or it is off"));
@@ -100,6 +100,31 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
         None => namespaces(plan, &mut prepared)?,
     }
     Ok(prepared)
+}
+
+/// Clones the root, the sources of binds and /dev/null.
+pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    prepared.root = root(&plan.root)?;
+    for step in &plan.steps {
+        prepared.trees.push(match step {
+            Step::Bind { source, recursive, .. } => Some(tree(source, *recursive)?),
+            _ => None,
+        });
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::Mask { .. })) {
+        prepared.null = Some(null()?);
+    }
+    Ok(())
+}
+
+fn procfs() -> Result<OwnedFd, Failure> {
+    match fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).and_then(finish) {
+        Err(Errno::PERM) => {}
+        result => return result.attempt(|| "open a private procfs".into()),
+    }
+    let procfs = path_fd(Path::new("/proc"), OFlags::PATH | OFlags::DIRECTORY)?;
+    let magic = fstatfs(&procfs).attempt(|| "inspect /proc".into())?.f_type as u64;
+    if magic == PROC_MAGIC { Ok(procfs) } else { Err(Failure::new("use /proc", "it is no procfs")) }
 }
 
 pub(crate) fn path_fd(path: &Path, flags: OFlags) -> Result<OwnedFd, Failure> {
@@ -135,9 +160,22 @@ fn root(root: &Root) -> Result<Option<OwnedFd>, Failure> {
 
 /// Clones a host path into a detached mount.
 fn tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
-    let recursive = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)
-        .attempt(|| format!("open {}", path.display()))
+    let recursive_flag = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive_flag;
+    open_tree(CWD, path, flags).map_err(|errno| {
+        let failure = Failure::of(format!("open {}", path.display()), errno);
+        match errno {
+            // mount_namespaces(7): mounts from a more privileged namespace may not be uncovered.
+            Errno::INVAL if !recursive => Failure {
+                text: format!("{}: are there mounts below it, which only rbind takes along?", failure.text),
+                ..failure
+            },
+            Errno::PERM => {
+                Failure { text: format!("{}: it takes CAP_SYS_ADMIN or a user namespace", failure.text), ..failure }
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// Clones the host's /dev/null, and checks that it is what it should be (CVE-2025-31133).
@@ -165,7 +203,14 @@ fn join_target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> 
         return Err(Failure::new(step(), "it has ended and its id is used by another"));
     }
     // The pid and time namespaces of this process do not change, only those of its children: setns(2).
-    let ours = target.namespaces as i32 & (libc::CLONE_NEWPID | libc::CLONE_NEWTIME);
+    let mut ours = libc::CLONE_NEWPID | libc::CLONE_NEWTIME;
+    if !is_privileged() {
+        // A user may join the others only from within the user namespace, so this process enters it too.
+        // CVE-2016-9962: its root could else trace this process.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+        ours |= libc::CLONE_NEWUSER;
+    }
+    let ours = target.namespaces as i32 & ours;
     if ours != 0 {
         nix::sched::setns(&pidfd, nix::sched::CloneFlags::from_bits_retain(ours)).attempt(step)?;
     }

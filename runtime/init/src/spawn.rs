@@ -1,15 +1,17 @@
 //! Makes the process of a plan and brings it to its second gate: ready, waiting for "go".
 
-use crate::channel::{Channel, MAPPED};
+use crate::channel::{Channel, HOOKED, MAPPED};
 use crate::child;
 use crate::execute::run_on;
 use crate::failure::{Attempt, Failure};
-use crate::plan::{IdMap, Namespace, Plan};
+use crate::hook::{run_hooks, state_document};
+use crate::idmap;
+use crate::plan::{Namespace, Plan};
 use crate::prepare::{Prepared, prepare};
 use crate::sys::{self, Cloned};
 use crate::wire::{Created, Frame};
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
-use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -29,6 +31,11 @@ pub(crate) struct Spawned {
 
 /// Makes the process; on failure nothing of it is left.
 pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
+    let is_joining_as_user = plan.target.is_some() && !idmap::is_privileged();
+    if let (true, Some(score)) = (is_joining_as_user, plan.process.oom_score_adj) {
+        // The process will inherit it: once this one has joined the container, the files of both are root's.
+        set_oom_score("self", score)?;
+    }
     if plan.target.is_some() {
         // CVE-2016-9962: the child is seen in the container's pid namespace from its first moment on, and
         // processes there must not reach our descriptors before execve. It inherits this.
@@ -40,8 +47,8 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
-    let cloned =
-        sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd)).attempt(|| "clone the process".into())?;
+    let cloned = sys::clone3(prepared.clone_flags, cgroup.as_ref().map(AsFd::as_fd))
+        .map_err(|errno| explain_clone(plan, errno))?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
             drop(ours);
@@ -52,7 +59,7 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     drop((theirs, stdio));
     let Prepared { root, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &procs, &mut spawned) {
+    match bring_up(plan, &procs, is_joining_as_user, &mut spawned) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
@@ -63,40 +70,71 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     }
 }
 
-fn bring_up(plan: &Plan, procs: &[PathBuf], spawned: &mut Spawned) -> Result<(), Failure> {
+fn bring_up(plan: &Plan, procs: &[PathBuf], has_oom_score: bool, spawned: &mut Spawned) -> Result<(), Failure> {
     let pid = spawned.pid;
-    if let Some(score) = plan.process.oom_score_adj {
-        fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-            .attempt(|| format!("set process.oomScoreAdj to {score}"))?;
+    if let (false, Some(score)) = (has_oom_score, plan.process.oom_score_adj) {
+        set_oom_score(&pid.to_string(), score)?;
     }
     for procs in procs {
         fs::write(procs, pid.to_string()).attempt(|| format!("join cgroup {}", procs.display()))?;
     }
     if matches!(plan.namespaces.user, Namespace::New) {
-        write_map(pid, "uid_map", &plan.uid_map)?;
-        if !rustix::process::geteuid().is_root() {
-            // user_namespaces(7): without CAP_SETGID outside, groups must be given up first.
-            fs::write(format!("/proc/{pid}/setgroups"), "deny").attempt(|| "deny setgroups".into())?;
-        }
-        write_map(pid, "gid_map", &plan.gid_map)?;
+        idmap::write(pid, plan)?;
     }
     spawned.channel.open_gate(MAPPED, pid).attempt(|| "tell the process that it is mapped".into())?;
-    match spawned.channel.receive().attempt(|| "hear from the process".into())? {
-        Some((Frame::Ready { created, .. }, master)) => {
+    if plan.hooks.run_outside() {
+        match hear(spawned)? {
+            (Frame::Mounted, _) => run_hooks_outside(plan, pid)?,
+            _ => return Err(Failure::new("hear from the process", "it sent an unexpected frame")),
+        }
+        spawned.channel.open_gate(HOOKED, pid).attempt(|| "tell the process that its hooks have run".into())?;
+    }
+    match hear(spawned)? {
+        (Frame::Ready { created, .. }, master) => {
             spawned.created = created;
             spawned.master = master;
             Ok(())
         }
-        Some((frame, _)) => Err(Failure::from_frame(frame)
-            .unwrap_or_else(|| Failure::new("hear from the process", "it sent an unexpected frame"))),
+        _ => Err(Failure::new("hear from the process", "it sent an unexpected frame")),
+    }
+}
+
+/// Waits for a frame that is no failure.
+fn hear(spawned: &Spawned) -> Result<(Frame, Option<OwnedFd>), Failure> {
+    match spawned.channel.receive().attempt(|| "hear from the process".into())? {
+        Some((Frame::Failed { step, errno, text, code }, _)) => Err(Failure { step, errno, text, code }),
+        Some(heard) => Ok(heard),
         None => Err(Failure::new("make the process", "it ended before it was ready")),
     }
 }
 
-fn write_map(pid: u32, name: &str, map: &[IdMap]) -> Result<(), Failure> {
-    let mut text = String::new();
-    for IdMap { inside, outside, count } in map {
-        writeln!(text, "{inside} {outside} {count}").expect("a string takes all text");
+fn run_hooks_outside(plan: &Plan, pid: u32) -> Result<(), Failure> {
+    let state = state_document(&plan.hooks.state, "creating", pid);
+    run_hooks("hooks.prestart", &plan.hooks.prestart, &state)?;
+    run_hooks("hooks.createRuntime", &plan.hooks.create_runtime, &state)
+}
+
+fn set_oom_score(pid: &str, score: i32) -> Result<(), Failure> {
+    let step = || format!("set process.oomScoreAdj to {score}");
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| match error.raw_os_error() {
+        Some(libc::EACCES) => {
+            Failure { errno: libc::EACCES, ..Failure::new(step(), "it may not be lowered without CAP_SYS_RESOURCE") }
+        }
+        _ => Failure::of(step(), error),
+    })
+}
+
+/// Says what forbids a user namespace, which the error number alone does not.
+fn explain_clone(plan: &Plan, errno: Errno) -> Failure {
+    let mut failure = Failure::of("clone the process", errno);
+    if !matches!(plan.namespaces.user, Namespace::New) {
+        return failure;
     }
-    fs::write(format!("/proc/{pid}/{name}"), text).attempt(|| format!("write {name}"))
+    let setting = match errno {
+        Errno::PERM => "kernel.unprivileged_userns_clone",
+        Errno::NOSPC => "user.max_user_namespaces, or 32 of them inside each other",
+        _ => return failure,
+    };
+    failure.text = format!("{}: no user namespace is allowed here ({setting})", failure.text);
+    failure
 }

@@ -2,6 +2,7 @@
 //! Mounts are made detached and attached by descriptor; a path is used once, to get a descriptor.
 
 use crate::failure::{Attempt, Failure};
+use crate::forbidden;
 use crate::place::{Place, Want};
 use crate::plan::{Propagation, Step, attribute};
 use crate::prepare::{Prepared, configure};
@@ -38,7 +39,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     match step {
         Step::Filesystem { kind, source, target, attributes, options } => {
-            filesystem(place, kind, source, target, *attributes, options)
+            filesystem(place, kind, source, target, *attributes, options, prepared)
         }
         Step::Bind { target, recursive, set, clear, recursive_attributes, propagation, .. } => {
             let tree = prepared.trees[index].take().expect("prepare opened the source of every bind");
@@ -90,6 +91,7 @@ fn filesystem(
     target: &Path,
     attributes: u64,
     options: &[String],
+    prepared: &Prepared,
 ) -> Result<(), Failure> {
     let step = || format!("mount {kind} on {}", target.display());
     let point = place.mount_point(target, Want::Directory).attempt(step)?;
@@ -99,15 +101,28 @@ fn filesystem(
             .open(target, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)
             .map_err(|_| Failure::new(step(), "the target must be an ordinary directory"))?;
     }
-    let filesystem = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).attempt(step)?;
-    fsconfig_set_string(&filesystem, "source", source).attempt(step)?;
+    let mount = match new_filesystem(kind, source, attributes, options, step) {
+        Err(failure) if failure.errno == libc::EPERM => forbidden::instead(kind, attributes, prepared, failure)?,
+        result => result?,
+    };
+    attach(mount.as_fd(), point.as_fd()).attempt(step)
+}
+
+fn new_filesystem(
+    kind: &str,
+    source: &str,
+    attributes: u64,
+    options: &[String],
+    step: impl Fn() -> String,
+) -> Result<OwnedFd, Failure> {
+    let filesystem = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).attempt(&step)?;
+    fsconfig_set_string(&filesystem, "source", source).attempt(&step)?;
     for option in options {
         configure(&filesystem, option).attempt(|| format!("{} with {option}", step()))?;
     }
-    fsconfig_create(&filesystem).attempt(step)?;
+    fsconfig_create(&filesystem).attempt(&step)?;
     let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-    let mount = fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes).attempt(step)?;
-    attach(mount.as_fd(), point.as_fd()).attempt(step)
+    fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, attributes).attempt(&step)
 }
 
 fn bind(
@@ -123,7 +138,14 @@ fn bind(
     let point = place.mount_point(target, want)?;
     sys::mount_setattr(tree.as_fd(), recursive, 0, 0, propagation_flag(propagation))?;
     if set | clear != 0 {
-        sys::mount_setattr(tree.as_fd(), recursive_attributes, set, clear, 0)?;
+        let change = |set, clear| sys::mount_setattr(tree.as_fd(), recursive_attributes, set, clear, 0);
+        match change(set, clear) {
+            // mount_namespaces(7): how access times are kept is locked in a user namespace, and stays as it is.
+            Err(Errno::PERM) if clear & attribute::ATIME_MASK != 0 => {
+                change(set & !attribute::ATIME_MASK, clear & !attribute::ATIME_MASK)?;
+            }
+            result => result?,
+        }
     }
     attach(tree.as_fd(), point.as_fd())
 }

@@ -256,6 +256,128 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
 }
 
+/// Commands and constants of bpf(2), from linux/bpf.h.
+mod bpf {
+    pub(super) const PROG_LOAD: i32 = 5;
+    pub(super) const PROG_ATTACH: i32 = 8;
+    pub(super) const PROG_DETACH: i32 = 9;
+    pub(super) const PROG_GET_FD_BY_ID: i32 = 13;
+    pub(super) const PROG_QUERY: i32 = 16;
+    pub(super) const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    pub(super) const CGROUP_DEVICE: u32 = 6;
+    pub(super) const F_ALLOW_MULTI: u32 = 2;
+    pub(super) const F_REPLACE: u32 = 4;
+    /// The kernel allows no more per cgroup.
+    pub(super) const MAX_PROGRAMS: usize = 64;
+
+    /// The part of `union bpf_attr` for attaching and detaching.
+    #[derive(Default)]
+    #[repr(C)]
+    pub(super) struct Attach {
+        pub(super) target_fd: i32,
+        pub(super) program_fd: i32,
+        pub(super) kind: u32,
+        pub(super) flags: u32,
+        pub(super) replace_fd: i32,
+    }
+
+    /// The part for loading.
+    #[derive(Default)]
+    #[repr(C)]
+    pub(super) struct Load {
+        pub(super) kind: u32,
+        pub(super) count: u32,
+        pub(super) instructions: u64,
+        pub(super) license: u64,
+        pub(super) log: [u64; 2],
+        pub(super) kernel_version: u32,
+        pub(super) flags: u32,
+    }
+
+    /// The part for asking what is attached.
+    #[derive(Default)]
+    #[repr(C)]
+    pub(super) struct Query {
+        pub(super) target_fd: i32,
+        pub(super) kind: u32,
+        pub(super) flags: [u32; 2],
+        pub(super) ids: u64,
+        pub(super) count: u32,
+        pub(super) padding: u32,
+    }
+}
+
+/// Calls bpf(2) with one of the structs above, which are plain integers.
+fn bpf<T>(command: i32, attributes: &mut T) -> Result<c_long, Errno> {
+    // SAFETY: the struct outlives the call and goes with its size; the kernel checks every field. What its addresses
+    // point to is alive and of the stated length: each caller below holds it across the call.
+    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
+}
+
+/// Loads an eBPF program that decides on accesses to devices.
+pub(crate) fn bpf_load_device_filter(program: &[u64]) -> Result<OwnedFd, Errno> {
+    let mut load = bpf::Load {
+        kind: bpf::PROG_TYPE_CGROUP_DEVICE,
+        count: u32::try_from(program.len()).map_err(|_| Errno::INVAL)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        ..bpf::Load::default()
+    };
+    let fd = bpf(bpf::PROG_LOAD, &mut load)?;
+    // SAFETY: BPF_PROG_LOAD returned a new descriptor (close-on-exec) that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Attaches a device filter beside others, or in place of `replaced`.
+pub(crate) fn bpf_attach(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    replaced: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let mut attach = bpf::Attach {
+        target_fd: cgroup.as_raw_fd(),
+        program_fd: program.as_raw_fd(),
+        kind: bpf::CGROUP_DEVICE,
+        flags: bpf::F_ALLOW_MULTI | replaced.map_or(0, |_| bpf::F_REPLACE),
+        replace_fd: replaced.map_or(0, |replaced| replaced.as_raw_fd()),
+    };
+    bpf(bpf::PROG_ATTACH, &mut attach).map(drop)
+}
+
+/// Detaches a device filter.
+pub(crate) fn bpf_detach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut attach = bpf::Attach {
+        target_fd: cgroup.as_raw_fd(),
+        program_fd: program.as_raw_fd(),
+        kind: bpf::CGROUP_DEVICE,
+        ..bpf::Attach::default()
+    };
+    bpf(bpf::PROG_DETACH, &mut attach).map(drop)
+}
+
+/// Returns the ids of the device filters of a cgroup.
+pub(crate) fn bpf_query(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut ids = vec![0_u32; bpf::MAX_PROGRAMS];
+    let mut query = bpf::Query {
+        target_fd: cgroup.as_raw_fd(),
+        kind: bpf::CGROUP_DEVICE,
+        ids: ids.as_mut_ptr() as u64,
+        count: bpf::MAX_PROGRAMS as u32,
+        ..bpf::Query::default()
+    };
+    bpf(bpf::PROG_QUERY, &mut query)?;
+    ids.truncate(query.count as usize);
+    Ok(ids)
+}
+
+/// Opens a program by its id.
+pub(crate) fn bpf_program(id: u32) -> Result<OwnedFd, Errno> {
+    let mut attributes = [id, 0, 0];
+    let fd = bpf(bpf::PROG_GET_FD_BY_ID, &mut attributes)?;
+    // SAFETY: BPF_PROG_GET_FD_BY_ID returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Ends this process at once: no destructors, no handlers, no flushing.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: always allowed; the kernel releases everything.

@@ -102,6 +102,8 @@ choice! {
             /// 126 (cannot be executed), 127 (not found) or 125 (anything else).
             code: i32,
         },
+        /// From the process to who made it: namespaces and mounts exist, hooks may run.
+        7 = Mounted,
         /// The first frame of a client.
         16 = Hello {
             /// Whether it will send input.

@@ -1,116 +1,77 @@
 //! Control groups of one container on v1, hybrid and v2 hosts: create with limits, join, kill, remove.
 //! A limit that cannot be applied is an error that names its field, and nothing is left behind.
-//! `layout` finds the hierarchies, `settings` turns resources into file contents (pure).
+//! `layout` finds the hierarchies, `settings` and `devices` turn resources into file contents and a program (pure),
+//! `processes` freezes and kills, `usage` and `oom` observe, `delegation` serves users without privileges.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind},
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use oci_spec::runtime::LinuxResources;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
 use strata_init::plan::Cgroups;
 
 use crate::plan::CgroupView;
 
+mod delegation;
+mod devices;
+mod error;
 mod layout;
+mod oom;
+mod processes;
 mod settings;
+mod usage;
 
+pub use delegation::Delegated;
+pub use error::Error;
 pub use layout::{Layout, Version};
+pub use oom::{OomNotice, OomWatch};
+pub use usage::{MemoryEvents, Stats};
 
-/// Why a cgroup operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The name is absolute nonsense: empty, `..`, a NUL, or not below a parent (GHSA-5g49-rx9x-qfc6).
-    #[error("cgroup name {name:?} is not a plain path of at least two components")]
-    Name {
-        /// The name as given.
-        name: String,
-    },
-    /// `/proc/self/mountinfo` shows no cgroup hierarchy.
-    #[error("no cgroup hierarchy is mounted")]
-    NoHierarchy,
-    /// A cgroup of this name exists already.
-    #[error("cgroup {path} exists already", path = path.display())]
-    Exists {
-        /// Its directory.
-        path: PathBuf,
-    },
-    /// The field asks for a controller that this host does not offer.
-    #[error("cannot apply {field}: the cgroup controller {controller} is not available")]
-    NoController {
-        /// Field of the OCI spec.
-        field: String,
-        /// Name of the controller.
-        controller: &'static str,
-    },
-    /// The field has no meaning on this host's cgroup version, or its value none at all.
-    #[error("cannot apply {field}: {reason}")]
-    Unsupported {
-        /// Field of the OCI spec.
-        field: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// The kernel refused a limit.
-    #[error("cannot apply {field}: writing {value:?} to {path} failed", path = path.display())]
-    Limit {
-        /// Field of the OCI spec.
-        field: String,
-        /// The file written to.
-        path: PathBuf,
-        /// What was written.
-        value: String,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// A file or directory of the hierarchy could not be used.
-    #[error("cannot {action} {path}", path = path.display())]
-    Io {
-        /// The verb: "create", "read", "write", "remove".
-        action: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Processes survived repeated SIGKILLs.
-    #[error("processes are left in cgroup {path} after killing it", path = path.display())]
-    Unkillable {
-        /// The directory that still lists them.
-        path: PathBuf,
-    },
-}
+use settings::{Context, Moment, Otherwise, Setting, Settings};
 
 /// Whether usage is counted in controllers that no limit needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Accounting {
-    /// Memory, CPU and pids are counted, so `stats` has numbers.
+    /// Memory, CPU, block devices and pids are counted, so `stats` has numbers.
     Yes,
     /// Only what the limits need is joined.
+    #[default]
     No,
 }
 
-/// What a memory cgroup has seen of the out-of-memory killer.
+/// What happens if the cgroup is there already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MemoryEvents {
-    /// Processes killed for want of memory.
-    pub oom_kill: u64,
+pub enum Existing {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// It becomes the container's if no process is in it or below it: an engine may have made it.
+    Adopt,
 }
 
-/// Usage at one moment; a figure whose controller is not joined is absent.
+/// What devices a container may use beyond what its rules say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Processor time used by all processes so far.
-    pub cpu_nanoseconds: Option<u64>,
-    /// Memory charged now.
-    pub memory_bytes: Option<u64>,
-    /// The memory limit, absent if there is none.
-    pub memory_limit_bytes: Option<u64>,
-    /// Processes and threads now.
-    pub pids: Option<u64>,
+pub enum DefaultDevices {
+    /// None: the rules are complete.
+    #[default]
+    No,
+    /// Those of the runtime spec's "Default Devices", and making nodes; all else is forbidden before the first rule.
+    Yes,
+}
+
+/// How a cgroup is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether usage is counted.
+    pub accounting: Accounting,
+    /// Devices beyond the rules.
+    pub default_devices: DefaultDevices,
+    /// What to do with a cgroup of this name.
+    pub existing: Existing,
 }
 
 /// One directory of a cgroup, and the controllers it stands for.
@@ -118,6 +79,7 @@ pub struct Stats {
 struct Directory {
     controllers: Vec<String>,
     path: PathBuf,
+    version: Version,
 }
 
 /// A container's cgroup: one directory on v2, one per joined hierarchy on v1.
@@ -128,51 +90,76 @@ pub struct Cgroup {
     directories: Vec<Directory>,
     join_files: Vec<PathBuf>,
     version: Version,
+    name: String,
 }
 
 impl Cgroup {
-    /// Creates the cgroup `name`, as `/strata/<id>`, and applies `resources`.
+    /// Creates the cgroup `name`, as `/strata/<id>`, which must be new, and applies `resources`.
     ///
-    /// On failure every directory made for it is removed again; the parent stays.
+    /// On failure every directory made for it is removed again.
     pub fn create(
         layout: &Layout,
         name: &str,
         resources: &LinuxResources,
         accounting: Accounting,
     ) -> Result<Self, Error> {
-        let name = checked_name(name)?;
-        let settings = settings::of(resources, layout.version())?;
+        Self::create_with(layout, name, resources, &Options { accounting, ..Options::default() })
+    }
+
+    /// Creates the cgroup `name` in a certain way; otherwise as [`Cgroup::create`].
+    pub fn create_with(
+        layout: &Layout,
+        name: &str,
+        resources: &LinuxResources,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let relative = checked_name(name)?;
+        let version_of = |controller: &str| layout.version_of(controller);
+        let context = Context {
+            version_of: &version_of,
+            moment: Moment::Create,
+            has_default_devices: options.default_devices == DefaultDevices::Yes,
+            memory_limit: None,
+            quota: None,
+        };
+        let settings = settings::of(resources, &context)?;
         let mut needed: Vec<(&str, &str)> =
-            settings.iter().map(|setting| (setting.controller, setting.field.as_str())).collect();
+            settings.list.iter().map(|setting| (setting.controller.as_str(), setting.field.as_str())).collect();
         needed.dedup_by_key(|(controller, _)| *controller);
-        let directories = layout.directories(name, &needed, accounting)?;
+        if settings.filter.is_some() {
+            needed.push(("devices", "linux.resources.devices"));
+        }
+        let directories = layout.directories(relative, &needed, options.accounting)?;
+        let cgroup = Self::of(directories, layout.version(), name);
 
         let mut made = Vec::new();
-        let result = directories
+        let result = cgroup
+            .directories
             .iter()
-            .try_for_each(|directory| {
-                layout.make(directory)?;
-                made.push(directory.path.clone());
-                Ok(())
-            })
-            .and_then(|()| apply(&directories, &settings));
+            .try_for_each(|directory| layout.make(directory, options.existing, &mut made))
+            .and_then(|()| cgroup.apply(&settings));
         if let Err(error) = result {
             // The first error matters; a directory left over is found and removed under the same name.
-            made.iter().for_each(|path| drop(fs::remove_dir(path)));
+            made.iter().rev().for_each(|path| drop(fs::remove_dir(path)));
             return Err(error);
         }
-        Ok(Self::of(directories, layout.version()))
+        Ok(cgroup)
     }
 
     /// Finds the existing directories of `name`, say after a restart; there may be none.
     pub fn open(layout: &Layout, name: &str) -> Result<Self, Error> {
         let directories = layout.existing(checked_name(name)?);
-        Ok(Self::of(directories, layout.version()))
+        Ok(Self::of(directories, layout.version(), name))
     }
 
-    fn of(directories: Vec<Directory>, version: Version) -> Self {
+    fn of(directories: Vec<Directory>, version: Version, name: &str) -> Self {
         let join_files = directories.iter().map(|directory| directory.path.join("cgroup.procs")).collect();
-        Self { directories, join_files, version }
+        Self { directories, join_files, version, name: name.to_owned() }
+    }
+
+    /// Returns the name that [`Cgroup::open`] finds it by.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the `cgroup.procs` files a process writes itself into to join.
@@ -185,139 +172,49 @@ impl Cgroup {
         self.directories.iter().map(|directory| directory.path.as_path())
     }
 
-    /// Changes limits of a living cgroup; controllers it has not joined are an error.
+    /// Changes limits of a living cgroup, those that are named only; controllers it has not joined are an error.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        apply(&self.directories, &settings::of(resources, self.version)?)
-    }
-
-    /// Returns every process in the cgroup and below it, ascending.
-    pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        let mut pids = Vec::new();
-        for directory in &self.directories {
-            collect_pids(&directory.path, &mut pids)?;
-        }
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
-    }
-
-    /// Says whether no process is left in the cgroup or below it.
-    pub fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.pids()?.is_empty())
-    }
-
-    /// Kills every process in the cgroup and below it, and waits until none is left.
-    ///
-    /// Zombies nobody reaps count as gone on v2 only; the monitor reaps its own.
-    pub fn kill_all(&self) -> Result<(), Error> {
-        let mut wait = Duration::from_micros(200);
-        for _ in 0..16 {
-            if self.kill_once()? {
-                return Ok(());
-            }
-            std::thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_millis(250));
-        }
-        let path = self.directories.first().map(|directory| directory.path.clone()).unwrap_or_default();
-        if self.is_empty()? { Ok(()) } else { Err(Error::Unkillable { path }) }
-    }
-
-    /// Sends one round of SIGKILL; true if there was nobody to send it to.
-    fn kill_once(&self) -> Result<bool, Error> {
-        if self.is_empty()? {
-            return Ok(true);
-        }
-        if self.version == Version::V2 {
-            let kill = self.directories[0].path.join("cgroup.kill");
-            match fs::write(&kill, "1") {
-                Ok(()) => return self.is_empty(),
-                // cgroup.kill came with Linux 5.14
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::Io { action: "write", path: kill, source }),
-            }
-        }
-        // Frozen processes cannot fork, so one pass reaches them all; they die when thawed.
-        let frozen = self.freeze().is_ok();
-        let pids = self.pids();
-        for pid in pids.iter().flatten().filter_map(|pid| Pid::from_raw(*pid)) {
-            // ESRCH: it ended by itself in the meantime.
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        if frozen {
-            self.thaw()?;
-        }
-        pids.map(|pids| pids.is_empty())
-    }
-
-    /// Stops every process of the cgroup until [`Cgroup::thaw`], and waits until they stand still.
-    pub fn freeze(&self) -> Result<(), Error> {
-        self.set_frozen("1", "FROZEN")
-    }
-
-    /// Lets frozen processes go on.
-    pub fn thaw(&self) -> Result<(), Error> {
-        self.set_frozen("0", "THAWED")
-    }
-
-    fn set_frozen(&self, v2: &str, v1: &str) -> Result<(), Error> {
-        let directory = self.directory("freezer", "the state of the container")?;
-        let is_v2 = self.version == Version::V2;
-        let (file, value) = if is_v2 { ("cgroup.freeze", v2) } else { ("freezer.state", v1) };
-        let path = directory.path.join(file);
-        let done = || -> Result<bool, Error> {
-            if !is_v2 {
-                return Ok(read(&path)?.trim() == v1);
-            }
-            let events = read(&directory.path.join("cgroup.events"))?;
-            Ok(keyed(&events, "frozen") == v2.parse().ok())
+        let mut resources = resources.clone();
+        let version_of = |controller: &str| self.version_of(controller);
+        let mut context = Context {
+            version_of: &version_of,
+            moment: Moment::Update,
+            has_default_devices: false,
+            memory_limit: None,
+            quota: None,
         };
-        let mut wait = Duration::from_micros(100);
-        for _ in 0..14 {
-            // v1 must be told again while FREEZING: a process that forked meanwhile is only caught then.
-            write(&path, value)?;
-            if done()? {
-                return Ok(());
+        let value = |controller: &str, file: &str| {
+            let directory = self.directory(controller, "").ok().filter(|one| one.version == Version::V2)?;
+            read(&directory.path.join(file)).ok()
+        };
+        if let Some(memory) = resources.memory_mut() {
+            context.memory_limit = value("memory", "memory.max").and_then(|text| text.trim().parse().ok());
+            self.check_usage(memory)?;
+            // Without a limit of memory there can be none of memory and swap: it would be the smaller one.
+            if memory.limit().is_some_and(|limit| limit < 0) && memory.swap().is_none() && self.counts_swap() {
+                memory.set_swap(Some(-1));
             }
-            std::thread::sleep(wait);
-            wait *= 2;
         }
-        Err(Error::Io { action: "freeze or thaw by", path, source: io::Error::from(ErrorKind::TimedOut) })
+        context.quota =
+            value("cpu", "cpu.max").and_then(|text| text.split_whitespace().next().map(|quota| quota.to_owned()));
+        self.apply(&settings::of(&resources, &context)?)
     }
 
-    /// Removes the cgroup and what its processes made below it; absent is fine.
-    ///
-    /// The kernel says EBUSY for a moment after the last process ended, so this waits up to a second.
-    pub fn remove(&self) -> Result<(), Error> {
-        self.directories.iter().try_for_each(|directory| remove_tree(&directory.path))
-    }
-
-    /// Reads how often the out-of-memory killer struck; `None` without a memory controller.
-    pub fn memory_events(&self) -> Result<Option<MemoryEvents>, Error> {
-        let Ok(directory) = self.directory("memory", "") else { return Ok(None) };
-        let file = if self.version == Version::V2 { "memory.events" } else { "memory.oom_control" };
-        let text = read(&directory.path.join(file))?;
-        Ok(Some(MemoryEvents { oom_kill: keyed(&text, "oom_kill").unwrap_or(0) }))
-    }
-
-    /// Reads the usage of the joined controllers.
-    pub fn stats(&self) -> Stats {
-        let is_v2 = self.version == Version::V2;
-        let text = |controller: &str, v1: &str, v2: &str| {
-            let directory = self.directory(controller, "").ok()?;
-            read(&directory.path.join(if is_v2 { v2 } else { v1 })).ok()
-        };
-        let value = |controller, v1, v2| text(controller, v1, v2)?.trim().parse::<u64>().ok();
-        let cpu_nanoseconds = match is_v2 {
-            false => value("cpuacct", "cpuacct.usage", ""),
-            true => text("cpu", "", "cpu.stat").and_then(|stat| keyed(&stat, "usage_usec")).map(|time| time * 1000),
-        };
-        Stats {
-            cpu_nanoseconds,
-            memory_bytes: value("memory", "memory.usage_in_bytes", "memory.current"),
-            // v1 says "no limit" as the largest page-aligned i64.
-            memory_limit_bytes: value("memory", "memory.limit_in_bytes", "memory.max").filter(|limit| *limit < 1 << 62),
-            pids: value("pids", "pids.current", "pids.current"),
+    /// v1 refuses a limit below what is in use by itself; v2 would start to kill.
+    fn check_usage(&self, memory: &oci_spec::runtime::LinuxMemory) -> Result<(), Error> {
+        let (Some(true), Some(limit @ 1..)) = (memory.check_before_update(), memory.limit()) else { return Ok(()) };
+        match self.stats().memory_bytes {
+            Some(usage) if usage > limit as u64 => Err(Error::InUse { usage, limit }),
+            _ => Ok(()),
         }
+    }
+
+    fn counts_swap(&self) -> bool {
+        let file = match self.version_of("memory") {
+            Version::V1 => "memory.memsw.limit_in_bytes",
+            Version::V2 => "memory.swap.max",
+        };
+        self.directory("memory", "").is_ok_and(|directory| directory.path.join(file).exists())
     }
 
     /// Returns what a container in this cgroup should see under `/sys/fs/cgroup`: the joined hierarchies.
@@ -325,114 +222,186 @@ impl Cgroup {
         match self.version {
             Version::V2 => CgroupView::Unified,
             Version::V1 => {
-                CgroupView::Hierarchies(self.directories.iter().map(|one| one.controllers.clone()).collect())
+                let v1 = self.directories.iter().filter(|one| one.version == Version::V1);
+                CgroupView::Hierarchies(v1.map(|one| one.controllers.clone()).collect())
             }
         }
     }
 
     /// Returns the cgroups in the form a plan takes them: files to join, and the file that counts kills.
     pub fn to_plan(&self) -> Cgroups {
-        let is_v2 = self.version == Version::V2;
-        let events = if is_v2 { "memory.events" } else { "memory.oom_control" };
+        let v1 = self.directories.iter().filter(|one| one.version == Version::V1);
+        let unified = self.directories.iter().find(|one| one.version == Version::V2);
+        let events = |one: &Directory| match one.version {
+            Version::V1 => one.path.join("memory.oom_control"),
+            Version::V2 => one.path.join("memory.events"),
+        };
         Cgroups {
-            procs: if is_v2 { Vec::new() } else { self.join_files.clone() },
-            unified: self.directories.first().filter(|_| is_v2).map(|directory| directory.path.clone()),
-            oom_events: self.directory("memory", "").ok().map(|directory| directory.path.join(events)),
+            procs: v1.map(|directory| directory.path.join("cgroup.procs")).collect(),
+            unified: unified.map(|directory| directory.path.clone()),
+            oom_events: self.directory("memory", "").ok().map(events),
         }
     }
 
-    /// Says whether device rules are enforced; v2 needs an eBPF program, which is not there yet.
+    /// As [`Cgroup::to_plan`] for a further process beside `pid`: where the container has moved its processes into
+    /// cgroups of its own and handed them controllers (v2), no process may be in ours any more.
+    pub fn to_plan_beside(&self, pid: u32) -> Cgroups {
+        let mut plan = self.to_plan();
+        let Some(unified) = &plan.unified else { return plan };
+        let hands_out = fs::read(unified.join("cgroup.subtree_control")).is_ok_and(|text| text.len() > 1);
+        let text = if hands_out {
+            fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()
+        } else {
+            String::new()
+        };
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let mount = unified.ancestors().nth(self.name.trim_matches('/').split('/').count());
+        if let (Some(path), Some(mount)) = (path, mount) {
+            let beside = mount.join(path);
+            plan.unified = if beside.starts_with(unified) { Some(beside) } else { plan.unified };
+        }
+        plan
+    }
+
+    /// Says whether device rules are enforced: by the device cgroup on v1, by an eBPF program on v2.
     pub fn filters_devices(&self) -> bool {
-        self.version == Version::V1 && self.directory("devices", "").is_ok()
+        let Ok(directory) = self.directory("devices", "") else { return false };
+        match directory.version {
+            Version::V1 => true,
+            Version::V2 => File::open(&directory.path)
+                .is_ok_and(|file| strata_init::device_filters(file.as_fd()).is_ok_and(|count| count > 0)),
+        }
+    }
+
+    /// Hands the cgroup to a user, as the root of a container's user namespace: the directory and the files that
+    /// the kernel lists for it. Only for v2 (runtime spec, "Cgroup ownership").
+    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
+        let Some(directory) = self.directories.iter().find(|one| one.version == Version::V2) else { return Ok(()) };
+        let list = fs::read_to_string("/sys/kernel/cgroup/delegate");
+        let list = list.unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+        // Names of files only, whatever it says.
+        let names = list.lines().filter(|name| !name.contains('/') && !name.is_empty());
+        for path in std::iter::once(directory.path.clone()).chain(names.map(|name| directory.path.join(name))) {
+            match std::os::unix::fs::lchown(&path, Some(uid), None) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Io { action: "change the owner of", path, source }),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn version_of(&self, controller: &str) -> Version {
+        let aliases: &[&str] = if controller == "blkio" { &["blkio", "io"] } else { &[controller] };
+        let found = self.directories.iter().find(|one| one.has(aliases));
+        found.map_or(self.version, |directory| directory.version)
     }
 
     fn directory(&self, controller: &str, field: &str) -> Result<&Directory, Error> {
-        find(&self.directories, controller, field)
+        let missing = || Error::NoController { field: field.to_owned(), controller: controller.to_owned() };
+        self.directories.iter().find(|one| one.has(&[controller])).ok_or_else(missing)
+    }
+
+    fn apply(&self, settings: &Settings) -> Result<(), Error> {
+        self.write_settings(&settings.list)?;
+        let Some(rules) = &settings.filter else { return Ok(()) };
+        let path = &self.directory("devices", "linux.resources.devices")?.path;
+        let program = devices::compile(&devices::Policy::of(rules));
+        let failed = |source: io::Error| Error::Filter { path: path.clone(), source };
+        let file = File::open(path).map_err(failed)?;
+        strata_init::attach_device_filter(file.as_fd(), &program).map_err(|errno| failed(errno.into()))
+    }
+
+    /// Writes in order. What the kernel refuses because it looks at two values of a controller together (memory and
+    /// swap, period and quota) is tried once more after the rest of that controller.
+    fn write_settings(&self, list: &[Setting]) -> Result<(), Error> {
+        for group in list.chunk_by(|one, other| one.controller == other.controller) {
+            let is_paired = ["cpu", "memory"].contains(&group[0].controller.as_str()) && group.len() > 1;
+            let directory = self.directory(&group[0].controller, &group[0].field)?;
+            let mut again = Vec::new();
+            let mut open = None;
+            for setting in group {
+                match write_setting(directory, setting, &mut open) {
+                    Err(Error::Limit { source, .. }) if is_paired && is_order(&source) => again.push(setting),
+                    result => result?,
+                }
+            }
+            again.into_iter().try_for_each(|setting| write_setting(directory, setting, &mut None))?;
+        }
+        Ok(())
     }
 }
 
-/// Refuses names that could leave their parent, before any path is touched (security row 20).
+impl Directory {
+    fn has(&self, names: &[&str]) -> bool {
+        self.controllers.iter().any(|one| names.contains(&one.as_str()))
+    }
+}
+
+/// Refuses names that could leave the hierarchy, before any path is touched (security row 20).
 fn checked_name(name: &str) -> Result<&str, Error> {
-    let refuse = || Error::Name { name: name.to_owned() };
     let relative = name.strip_prefix('/').unwrap_or(name);
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
     let characters = name.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-    // Names with a dot after a controller would be files of the parent: "memory.max", "cgroup.procs".
+    // Such a name would be a file of the parent.
     let is_file = |part: &str| part.starts_with("cgroup.");
-    if characters && relative.contains('/') && relative.split('/').all(|part| plain(part) && !is_file(part)) {
+    if characters && relative.len() <= 3072 && relative.split('/').all(|part| plain(part) && !is_file(part)) {
         Ok(relative)
     } else {
-        Err(refuse())
+        Err(Error::Name { name: name.to_owned() })
     }
 }
 
-fn find<'a>(directories: &'a [Directory], controller: &str, field: &str) -> Result<&'a Directory, Error> {
-    let has = |directory: &&Directory| directory.controllers.iter().any(|one| one == controller);
-    let known = settings::CONTROLLERS.iter().find(|one| **one == controller).copied().unwrap_or("");
-    let missing = || Error::NoController { field: field.to_owned(), controller: known };
-    directories.iter().find(has).ok_or_else(missing)
-}
-
-fn apply(directories: &[Directory], settings: &[settings::Setting]) -> Result<(), Error> {
-    for setting in settings {
-        let directory = find(directories, setting.controller, &setting.field)?;
-        let path = directory.path.join(&setting.file);
-        if let Err(source) = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-            // One write(2): the kernel takes each as a whole command.
-            io::Write::write_all(&mut file, setting.value.as_bytes())
-        }) {
-            let (field, value) = (setting.field.clone(), setting.value.clone());
-            return Err(Error::Limit { field, path, value, source });
-        }
-    }
-    Ok(())
-}
-
-fn collect_pids(directory: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
-    let path = directory.join("cgroup.procs");
-    match fs::read_to_string(&path) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
-        // ENODEV: removed while it was open.
-        Err(error) if is_gone(&error) => return Ok(()),
-        Err(source) => return Err(Error::Io { action: "read", path, source }),
-    }
-    children(directory)?.iter().try_for_each(|child| collect_pids(child, pids))
-}
-
-fn children(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if is_gone(&error) => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { action: "read", path: directory.to_owned(), source }),
+/// Returns the name of a container's cgroup: an absolute `linux.cgroupsPath` as it is, a relative one and none below
+/// `/strata`, the same for the same path (runtime spec, "Cgroups Path").
+pub fn name_of(cgroups_path: Option<&Path>, id: &str) -> Result<String, Error> {
+    let Some(path) = cgroups_path.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(format!("/strata/{id}"));
     };
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    Ok(directories.map(|entry| entry.path()).collect())
+    let text = path.to_str().ok_or_else(|| Error::Name { name: path.display().to_string() })?;
+    let name = if path.is_absolute() { text.to_owned() } else { format!("/strata/{text}") };
+    checked_name(&name).map(|_| name.clone())
 }
 
-fn remove_tree(directory: &Path) -> Result<(), Error> {
-    let mut wait = Duration::from_micros(200);
-    for attempt in 0.. {
-        match fs::remove_dir(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) if is_gone(&error) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt < 13 => {
-                children(directory)?.iter().try_for_each(|child| remove_tree(child))?;
-                std::thread::sleep(wait);
-                wait = (wait * 2).min(Duration::from_millis(200));
-            }
-            Err(source) => return Err(Error::Io { action: "remove", path: directory.to_owned(), source }),
+/// Whether another order of writing could help: EINVAL of most, EBUSY of a memory limit above memory and swap.
+fn is_order(error: &io::Error) -> bool {
+    [Errno::INVAL, Errno::BUSY].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// One write(2): the kernel takes each as a whole command. The file stays open for the next, as of device rules.
+fn write_setting(directory: &Directory, setting: &Setting, open: &mut Option<(PathBuf, File)>) -> Result<(), Error> {
+    let path = directory.path.join(&setting.file);
+    let result = write_command(&path, &setting.value, open);
+    let is_missing = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let failed = |path: PathBuf, value: &str, source| {
+        Err(Error::Limit { field: setting.field.clone(), path, value: value.to_owned(), source })
+    };
+    match (result, &setting.otherwise) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Otherwise::Skip) if is_missing => Ok(()),
+        (Err(_), Otherwise::Write { file, value }) if is_missing => {
+            let path = directory.path.join(file);
+            write_command(&path, value, open).or_else(|source| failed(path, value, source))
         }
+        (Err(source), _) => failed(path, &setting.value, source),
     }
-    Ok(())
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+fn write_command(path: &Path, value: &str, open: &mut Option<(PathBuf, File)>) -> io::Result<()> {
+    if open.as_ref().is_none_or(|(have, _)| have != path) {
+        *open = Some((path.to_owned(), fs::OpenOptions::new().write(true).open(path)?));
+    }
+    let (_, file) = open.as_mut().expect("it was just opened");
+    io::Write::write_all(file, value.as_bytes())
 }
 
 /// Returns the number after `key` in a file of `key value` lines.
 fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -72,20 +72,20 @@ impl Command {
     pub fn run(&self, global: &Global) -> Result<u8, String> {
         match self {
             Self::Create(make) => create::create(global, make)?,
-            Self::Delete(delete) => delete::delete(&global.root(), &delete.id, delete.force)?,
-            Self::Events(events) => events.run(&global.root())?,
+            Self::Delete(delete) => delete::delete(&global.root()?, &delete.id, delete.force)?,
+            Self::Events(events) => events.run(&global.root()?)?,
             Self::Exec(exec) => return exec.run(global),
             Self::Features => print(&features::document())?,
-            Self::Kill(kill) => kill.run(&global.root())?,
-            Self::List(list) => list.run(&global.root())?,
-            Self::Pause(Name { id }) => pause::pause(&global.root(), id)?,
-            Self::Ps(ps) => ps.run(&global.root())?,
-            Self::Resume(Name { id }) => pause::resume(&global.root(), id)?,
+            Self::Kill(kill) => kill.run(&global.root()?)?,
+            Self::List(list) => list.run(&global.root()?)?,
+            Self::Pause(Name { id }) => pause::pause(&global.root()?, id)?,
+            Self::Ps(ps) => ps.run(&global.root()?)?,
+            Self::Resume(Name { id }) => pause::resume(&global.root()?, id)?,
             Self::Run(run) => return run.run(global),
             Self::Spec(spec) => spec.run()?,
-            Self::Start(Name { id }) => start::start(&global.root(), id)?,
-            Self::State(Name { id }) => state::state(&global.root(), id)?,
-            Self::Update(update) => update.run(&global.root())?,
+            Self::Start(Name { id }) => start::start(&global.root()?, id)?,
+            Self::State(Name { id }) => state::state(&global.root()?, id)?,
+            Self::Update(update) => update.run(&global.root()?)?,
             Self::Other(words) => {
                 return Err(format!("not available yet: {}", words.first().map_or("", String::as_str)));
             }

@@ -5,7 +5,8 @@
 use std::{
     cell::{Cell, RefCell},
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -17,8 +18,9 @@ use strata_init::{
 };
 use strata_oci::{
     capabilities::{self, CapabilitySet},
-    cgroup::{Accounting, Cgroup, Layout},
-    extra,
+    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
+    config,
+    hooks::{self, Later},
     plan::{PlanInputs, plan},
     rdt::Groups,
 };
@@ -26,6 +28,7 @@ use strata_oci::{
 use crate::{
     Global,
     console::host_size,
+    report, rootless,
     state::{State, describe, directory},
 };
 
@@ -79,10 +82,20 @@ pub struct Claim {
     cgroup: RefCell<Option<Cgroup>>,
     resctrl: RefCell<Option<Groups>>,
     pid: Cell<u32>,
+    later: RefCell<Later>,
     is_kept: Cell<bool>,
 }
 
 impl Claim {
+    /// Runs the hooks of a process that was executed.
+    pub fn run_poststart(&self) -> Result<(), String> {
+        let later = self.later.borrow();
+        if later.has_poststart() {
+            later.run_poststart(self.pid.get()).map_err(|failure| failure.to_string())?;
+        }
+        Ok(())
+    }
+
     /// The container is there, or has been removed in good order.
     pub fn keep(&self) {
         self.is_kept.set(true);
@@ -106,6 +119,7 @@ impl Drop for Claim {
             let _ = groups.remove();
         }
         let _ = fs::remove_dir_all(&self.directory);
+        warn(&self.later.borrow().run_poststop());
     }
 }
 
@@ -121,10 +135,13 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
     // Before this program opens anything itself.
     let kept = kept_fds(options.preserve_fds)?;
     strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
-    let root = global.root();
+    let root = global.root()?;
     let directory = directory(&root, &options.id)?;
-    fs::create_dir_all(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
-    fs::DirBuilder::new().create(&directory).map_err(|error| match error.kind() {
+    // Security rows 39 and 40: nobody else looks or gets in, the container's own root included.
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true);
+    private.create(&root).map_err(|error| format!("cannot create {}: {error}", root.display()))?;
+    private.recursive(false).create(&directory).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => format!("container {} exists already", options.id),
         _ => format!("cannot create {}: {error}", directory.display()),
     })?;
@@ -134,21 +151,27 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         cgroup: RefCell::default(),
         resctrl: RefCell::default(),
         pid: Cell::new(0),
+        later: RefCell::default(),
         is_kept: Cell::new(false),
     })
 }
 
 /// Makes the process, and records it.
-pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
+pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Result<Container, String> {
     let bundle = fs::canonicalize(&options.bundle)
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
-    let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let mut spec = parse_spec(&bytes, &path, &bundle)?;
+    let bytes = config::read(&path).map_err(|error| describe(&error))?;
+    let (mut spec, warnings) = config::parse_with_warnings(&bytes, &bundle).map_err(|error| describe(&error))?;
+    let is_privileged = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref()).is_none();
+    // A new user namespace has them all, whatever the caller has.
+    warn_of_process(&warnings, spec.process().as_ref().filter(|_| is_privileged));
+    let rootfs = config::rootfs(&spec, &bundle).map_err(|error| describe(&error))?;
+    rootless::check(&spec)?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
 
-    let name = cgroup_name(&spec, &options.id);
+    let name = cgroup_name(&spec, &options.id)?;
     let mut state = State::new(&options.id, &bundle, &name, &spec, &claim.directory);
     // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
     state.save()?;
@@ -159,37 +182,53 @@ pub fn make(claim: &Claim, options: &Make, ends: Ends) -> Result<Container, Stri
     }
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-    let layout = Layout::detect().map_err(|error| describe(&error))?;
-    let cgroup = Cgroup::create(&layout, &name, resources, Accounting::Yes).map_err(|error| describe(&error))?;
-    let cgroup = claim.cgroup.borrow_mut().insert(cgroup).clone();
+    let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
+    let limits = rootless::limits(&name, resources, &how)?;
+    limits.notes.iter().for_each(|note| report::note(global, note));
+    state.cgroup = limits.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()).unwrap_or_default();
+    claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
+    let cgroup = limits.cgroup.as_ref();
 
     if let Some(rdt) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
         state.resctrl = Some(Groups::make(rdt, &options.id).map_err(|error| describe(&error))?);
         claim.resctrl.borrow_mut().clone_from(&state.resctrl);
     }
 
-    let root = spec.root().as_ref().ok_or("root: a container needs one")?;
+    let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
+    let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
-        bundle: bundle.clone(),
-        cgroups: cgroup.to_plan(),
-        cgroup_view: cgroup.view(),
+        cgroups: cgroup.map(Cgroup::to_plan).unwrap_or_default(),
+        cgroup_view: cgroup.map(Cgroup::view).unwrap_or_default(),
         console_socket: options.console_socket.clone(),
+        container: Some(told),
+        device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
-        id: options.id.clone(),
         keep_fds: claim.kept.clone(),
         keyring: (!options.no_new_keyring).then(|| state.keyring()),
         resctrl: state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default(),
-        root: Root::Bind { path: bundle.join(root.path()) },
+        root: Root::Bind { path: rootfs },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()
     };
     let mut plan = plan(&spec, &inputs).map_err(|error| describe(&error))?;
+    if let Some(note) = rootless::fit(&mut plan) {
+        report::note(global, &note);
+    }
     plan.no_pivot = options.no_pivot;
+    later.save(&claim.directory).map_err(|error| format!("cannot write hooks of container {}: {error}", options.id))?;
+    claim.later.replace(later);
     let process = Made::new(&plan).map_err(|failure| failure.to_string())?;
     claim.pid.set(process.pid());
     state.set_process(process.pid());
     state.save()?;
     Ok(Container { process, state })
+}
+
+/// Says what went wrong and stopped nothing.
+pub fn warn(failures: &[strata_init::Failure]) {
+    for failure in failures {
+        let _ = writeln!(std::io::stderr(), "strata-oci: warning: {failure}");
+    }
 }
 
 /// Writes a pid file by rename.
@@ -244,39 +283,21 @@ fn make_fifo(fifo: &Path) -> Result<(), String> {
         .map_err(|error| format!("cannot create {}: {error}", fifo.display()))
 }
 
-/// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts").
-fn parse_spec(bytes: &[u8], path: &Path, bundle: &Path) -> Result<Spec, String> {
-    let (mut spec, warnings) =
-        extra::spec(bytes).map_err(|error| format!("{} is not a runtime spec: {error}", path.display()))?;
-    warn(&warnings, spec.process().as_ref());
-    for mount in spec.mounts_mut().iter_mut().flatten() {
-        let is_bind = mount.typ().as_deref() == Some("bind")
-            || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
-        if let (true, Some(source)) = (is_bind, mount.source().clone()) {
-            mount.set_source(Some(bundle.join(source)));
-        }
-    }
-    Ok(spec)
-}
-
 /// Tells of what goes on without (runtime spec, "Warnings"): capabilities too that cannot be given.
-pub fn warn(warnings: &[String], process: Option<&Process>) {
+pub fn warn_of_process(warnings: &[String], process: Option<&Process>) {
     let held = rustix::thread::capabilities(None)
         .map_or(CapabilitySet::ALL, |sets| CapabilitySet::from_bits(sets.permitted.bits()));
     let missing = process.map_or(CapabilitySet::EMPTY, |process| held.missing_for(process));
     let missing = missing.iter().map(capabilities::name);
     let missing = missing.map(|name| format!("process.capabilities: {name} is not held here and cannot be given"));
     for warning in warnings.iter().cloned().chain(missing) {
-        eprintln!("strata-oci: warning: {warning}");
+        let _ = writeln!(std::io::stderr(), "strata-oci: warning: {warning}");
     }
 }
 
-/// All cgroups without a name of their own are below one parent.
-fn cgroup_name(spec: &Spec, id: &str) -> String {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()).map(PathBuf::as_path);
-    match path.and_then(Path::to_str).filter(|path| !path.is_empty() && *path != "/strata/default") {
-        Some(path) if path.trim_start_matches('/').contains('/') => path.to_owned(),
-        Some(path) => format!("/strata/{}", path.trim_start_matches('/')),
-        None => format!("/strata/{id}"),
-    }
+/// The path that `spec` writes as an example is no choice.
+fn cgroup_name(spec: &Spec, id: &str) -> Result<String, String> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.filter(|path| *path != Path::new("/strata/default"));
+    cgroup::name_of(path, id).map_err(|error| format!("linux.cgroupsPath: {}", describe(&error)))
 }

@@ -28,7 +28,7 @@ mod host;
 pub use host::{host_devices, thermal_paths};
 
 /// The version of the runtime spec the result conforms to.
-pub const OCI_VERSION: &str = "1.2.1";
+pub const OCI_VERSION: &str = "1.3.0";
 
 /// The `PATH` of a container whose image names none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -118,10 +118,10 @@ pub enum Filter {
     Custom(LinuxSeccomp),
 }
 
-/// Whether the host enforces device rules. [`crate::cgroup::Cgroup::filters_devices`] knows afterwards.
+/// Whether the host enforces device rules: [`crate::cgroup::Layout::filters_devices`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeviceFilter {
-    /// It does (cgroup v1).
+    /// It does: with cgroup v1, or with a program of v2 if it may be loaded.
     #[default]
     Enforced,
     /// It does not: a default container loses CAP_MKNOD, so that it cannot make nodes of host devices.

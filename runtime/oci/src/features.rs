@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use strata_oci::{
     capabilities::{self, CapabilitySet},
     default_spec::OCI_VERSION,
+    hooks,
 };
 
 /// The document of the runtime spec's features.md; what is false here is an error in a spec.
@@ -12,7 +13,7 @@ pub fn document() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
-        "hooks": [],
+        "hooks": hooks::KINDS,
         "mountOptions": [
             "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "lazytime", "loud", "mand",
             "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime",
@@ -26,7 +27,7 @@ pub fn document() -> Value {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
             },
             "seccomp": {
                 "enabled": true,

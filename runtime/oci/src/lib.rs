@@ -4,8 +4,10 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod config;
 pub mod default_spec;
 pub mod extra;
+pub mod hooks;
 pub mod plan;
 pub mod rdt;
 pub mod seccomp;

@@ -12,9 +12,9 @@ mod container;
 mod features;
 mod foreground;
 mod report;
+mod rootless;
 mod sealed;
 mod state;
-mod usage;
 
 /// Runs containers from OCI bundles.
 #[derive(Parser)]
@@ -54,13 +54,8 @@ pub struct Global {
 
 impl Global {
     /// Returns the directory of the containers' state.
-    pub fn root(&self) -> PathBuf {
-        let runtime = || std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
-        match (&self.root, rustix::process::geteuid().is_root()) {
-            (Some(root), _) => root.clone(),
-            (None, false) if runtime().is_some() => PathBuf::from(runtime().unwrap_or_default()).join("strata-oci"),
-            (None, _) => PathBuf::from("/run/strata-oci"),
-        }
+    pub fn root(&self) -> Result<PathBuf, String> {
+        self.root.as_ref().map_or_else(rootless::default_root, |root| Ok(root.clone()))
     }
 
     /// Refuses what is accepted on the command line and not there.
@@ -70,7 +65,7 @@ impl Global {
 }
 
 /// As runc prints it: engines read the lines.
-const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.2.1");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -90,5 +85,20 @@ fn main() -> ExitCode {
             report::error(global, &message);
             ExitCode::from(arguments.command.failure_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_version_names_the_specification() {
+        assert!(super::VERSION.ends_with(strata_oci::default_spec::OCI_VERSION));
+    }
+
+    #[test]
+    fn the_arguments_of_every_command_are_consistent() {
+        super::Arguments::command().debug_assert();
     }
 }

@@ -6,12 +6,13 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
 use strata_init::plan::{
-    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Process, Propagation, Root, Step, Streams, TerminalSize,
+    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize,
 };
 
-use crate::seccomp;
+use crate::{default_spec::OCI_VERSION, hooks, seccomp};
 
 mod exec;
+mod ids;
 mod mounts;
 mod process;
 mod scheduling;
@@ -66,14 +67,14 @@ pub enum CgroupView {
 /// What the caller adds to the spec: everything that is about this host and not about the container.
 #[derive(Debug, Clone, Default)]
 pub struct PlanInputs {
-    /// Directory of the bundle, for the agent of a system call filter.
-    pub bundle: PathBuf,
     /// The cgroups to join, made beforehand.
     pub cgroups: Cgroups,
     /// What the container sees of them, see [`crate::cgroup::Cgroup::view`].
     pub cgroup_view: CgroupView,
     /// Unix socket that gets the terminal's master (role `once`).
     pub console_socket: Option<PathBuf>,
+    /// What hooks and the agent of a system call filter are told of the container; unset: a spec with hooks is refused.
+    pub container: Option<hooks::Container>,
     /// Unix socket that the monitor listens on.
     pub control_socket: Option<PathBuf>,
     /// How device nodes are made; a new user namespace always binds them.
@@ -82,8 +83,6 @@ pub struct PlanInputs {
     pub exec_fifo: Option<PathBuf>,
     /// File for the exit record.
     pub exit_record: Option<PathBuf>,
-    /// Name of the container, for the same agent.
-    pub id: String,
     /// Descriptors that stay open across execve.
     pub keep_fds: Vec<i32>,
     /// Name of the session keyring that the container gets; unset: the caller's is kept.
@@ -102,6 +101,7 @@ pub struct PlanInputs {
 
 /// Turns a spec into a plan.
 pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
+    check_version(spec.version())?;
     refuse_unsupported(spec)?;
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
@@ -112,16 +112,17 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         return Err(invalid("linux.namespaces", "a container needs a new mount namespace"));
     }
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
+    let told = inputs.container.as_ref();
     let container = process::Container {
-        bundle: &inputs.bundle,
-        id: &inputs.id,
+        bundle: told.map_or(Path::new(""), |told| &told.bundle),
+        id: told.map_or("", |told| &told.id),
         keyring: inputs.keyring.as_deref(),
         pid: None,
         spec,
     };
     let mut process = process::process(spec_process, &container)?;
     process.keep_fds = inputs.keep_fds.clone();
-    check_ids(&process, &uid_map, &gid_map)?;
+    ids::check(&process, &uid_map, &gid_map)?;
     let mut cgroups = inputs.cgroups.clone();
     if linux.intel_rdt().is_some() && inputs.resctrl.is_empty() {
         return Err(unsupported("linux.intelRdt"));
@@ -138,6 +139,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: root_propagation(linux)?,
         process,
+        hooks: hooks::plan(spec, inputs)?,
         cgroups,
         streams: streams(spec_process, &inputs.streams)?,
         log: inputs.log.clone(),
@@ -282,7 +284,7 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, Error> {
         if *slot != (Namespace::Host {}) {
             return Err(invalid(field(), "this type is listed twice"));
         }
-        *slot = match namespace.path() {
+        *slot = match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => Namespace::Path { path: absolute(path, || format!("{}.path", field()))? },
             None => Namespace::New {},
         };
@@ -312,19 +314,6 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(Vec<IdMap>, Vec<Id
     Ok((map("linux.uidMappings", linux.uid_mappings())?, map("linux.gidMappings", linux.gid_mappings())?))
 }
 
-/// Refuses ids that a new user namespace does not have; the kernel would, but without a name.
-fn check_ids(process: &Process, uid_map: &[IdMap], gid_map: &[IdMap]) -> Result<(), Error> {
-    let has = |map: &[IdMap], id: u32| {
-        map.is_empty() || map.iter().any(|one| id.checked_sub(one.inside).is_some_and(|offset| offset < one.count))
-    };
-    let ids = [("process.user.uid", uid_map, process.uid), ("process.user.gid", gid_map, process.gid)];
-    let groups = process.groups.iter().map(|gid| ("process.user.additionalGids", gid_map, *gid));
-    match ids.into_iter().chain(groups).find(|(_, map, id)| !has(map, *id)) {
-        Some((field, _, id)) => Err(invalid(field, format!("{id} is not mapped in the user namespace"))),
-        None => Ok(()),
-    }
-}
-
 fn root_propagation(linux: &Linux) -> Result<Propagation, Error> {
     let Some(text) = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty()) else {
         return Ok(Propagation::default());
@@ -343,14 +332,31 @@ fn streams(process: &oci_spec::runtime::Process, streams: &Streams) -> Result<St
     Ok(Streams { terminal, stdin: streams.stdin, stdin_once: streams.stdin_once })
 }
 
+/// A semantic version, from 1.0 to that of [`OCI_VERSION`]; what follows the three numbers does not matter.
+fn check_version(version: &str) -> Result<(), Error> {
+    let refuse = |reason: String| Err(invalid("ociVersion", reason));
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let number = |text: &str| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        text.parse::<u32>().ok().filter(|_| is_plain)
+    };
+    let numbers: Option<Vec<u32>> = core.split('.').map(number).collect();
+    let is_suffix = |byte: u8| byte.is_ascii_alphanumeric() || b"-.+".contains(&byte);
+    let is_plain = version[core.len()..].bytes().all(is_suffix) && !version.ends_with(['-', '+', '.']);
+    match numbers.as_deref() {
+        Some([1, 0..=3, _]) if is_plain => Ok(()),
+        Some([_, _, _]) if is_plain => {
+            refuse(format!("{version} is not supported, only 1.0.0 to {OCI_VERSION} and what fixes them"))
+        }
+        _ => refuse(format!("{version:?} is not a semantic version")),
+    }
+}
+
 /// Refuses what a spec may say and this runtime cannot do, before anything else.
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
     let listed = |list: Option<bool>| list.unwrap_or(false);
-    let hooks =
-        spec.hooks().as_ref().is_some_and(|hooks| serde_json::to_value(hooks).is_ok_and(|value| !is_empty(&value)));
     for (field, is_set) in [
-        ("hooks", hooks),
         ("solaris", spec.solaris().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
@@ -372,11 +378,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn is_empty(hooks: &serde_json::Value) -> bool {
-    let is_empty = |list: &serde_json::Value| list.is_null() || list.as_array().is_some_and(Vec::is_empty);
-    hooks.as_object().is_some_and(|kinds| kinds.values().all(is_empty))
 }
 
 fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Error {

@@ -12,6 +12,14 @@ pub fn error(global: &Global, message: &str) {
     append(global, "error", message);
 }
 
+/// Says what of a spec was dropped; to standard error if there is no file.
+pub fn note(global: &Global, message: &str) {
+    match global.log {
+        Some(_) => append(global, "warning", message),
+        None => drop(writeln!(std::io::stderr(), "strata-oci: note: {message}")),
+    }
+}
+
 /// Appends what is done, with `--debug`; to standard error if there is no file.
 pub fn debug(global: &Global, message: impl FnOnce() -> String) {
     match (&global.log, global.debug) {

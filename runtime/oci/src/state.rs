@@ -97,6 +97,14 @@ impl State {
         format!("_ses.{}", self.id)
     }
 
+    /// Returns its processes: those of its cgroup, or of its pid namespace if it has no cgroup.
+    pub fn pids(&self) -> Result<Vec<i32>, String> {
+        match self.has_cgroup() {
+            true => self.cgroup()?.pids().map_err(|error| describe(&error)),
+            false => crate::rootless::pids_of_namespace(self.pid),
+        }
+    }
+
     /// Takes the process that was just made.
     pub fn set_process(&mut self, pid: u32) {
         self.pid = pid;
@@ -145,8 +153,16 @@ impl State {
         self.directory.join("exec.fifo")
     }
 
+    /// Whether it has a cgroup: a user's container has none where none is delegated.
+    pub fn has_cgroup(&self) -> bool {
+        !self.cgroup.is_empty()
+    }
+
     /// Finds its cgroup; there may be no directory of it left.
     pub fn cgroup(&self) -> Result<Cgroup, String> {
+        if !self.has_cgroup() {
+            return Err(format!("container {} has no cgroup: none is delegated to its user", self.id));
+        }
         Layout::detect().and_then(|layout| Cgroup::open(&layout, &self.cgroup)).map_err(|error| describe(&error))
     }
 
@@ -167,13 +183,7 @@ impl State {
     }
 
     fn is_frozen(&self) -> bool {
-        let Ok(cgroup) = self.cgroup() else { return false };
-        cgroup.directories().any(|directory| {
-            let is = |file: &str, value: &str| {
-                fs::read_to_string(directory.join(file)).is_ok_and(|text| text.starts_with(value))
-            };
-            is("freezer.state", "FR") || is("cgroup.freeze", "1")
-        })
+        self.cgroup().is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
     }
 
     /// Returns the name of the user that made it, or the number.

@@ -7,7 +7,7 @@ use oci_spec::runtime::{
 };
 use strata_init::plan::Plan;
 use strata_oci::{
-    default_spec::{self, Defaults, DeviceFilter},
+    default_spec::{self, Defaults},
     plan::{ExecInputs, PlanInputs},
     user::{self, Identity},
 };
@@ -94,7 +94,7 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
         available: launcher.0.available,
         cap_add: spec.cap_add.clone(),
         cap_drop: spec.cap_drop.clone(),
-        device_filter: if launcher.is_v2() { DeviceFilter::Absent } else { DeviceFilter::Enforced },
+        device_filter: launcher.device_filter(),
         network: match spec.network {
             Network::None => default_spec::Network::None,
             Network::Host => default_spec::Network::Host,

@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Accounting, Directory, Error, read, settings::CONTROLLERS, write};
+use rustix::io::Errno;
+
+use super::{
+    Accounting, Directory, Error, Existing, keyed, processes::collect_pids, read, settings::CONTROLLERS, write,
+};
 
 /// Which interface limits are written through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +26,8 @@ pub enum Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     hierarchies: Vec<Hierarchy>,
-    version: Version,
+    /// The v2 hierarchy; a hybrid host has it beside the others, often without controllers.
+    pub(super) unified: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,9 @@ struct Hierarchy {
     controllers: Vec<String>,
     mount: PathBuf,
 }
+
+/// What v2 does without a controller.
+const CORE: [&str; 3] = ["cgroup", "devices", "freezer"];
 
 impl Layout {
     /// Reads `/proc/self/mountinfo`.
@@ -39,8 +47,7 @@ impl Layout {
 
     /// Parses the text of mountinfo: any v1 controller makes the host v1 (hybrid), else it is v2.
     pub fn parse(mountinfo: &str) -> Result<Self, Error> {
-        let mut v1: Vec<Hierarchy> = Vec::new();
-        let mut unified = None;
+        let mut layout = Self { hierarchies: Vec::new(), unified: None };
         for line in mountinfo.lines() {
             let Some((mount, kind, options)) = mount_of(line) else { continue };
             let controllers: Vec<String> = options
@@ -50,26 +57,61 @@ impl Layout {
                 .collect();
             let is_new = |have: &Hierarchy| have.controllers != controllers;
             match kind {
-                "cgroup" if !controllers.is_empty() && v1.iter().all(is_new) => {
-                    v1.push(Hierarchy { controllers, mount })
+                "cgroup" if !controllers.is_empty() && layout.hierarchies.iter().all(is_new) => {
+                    layout.hierarchies.push(Hierarchy { controllers, mount });
                 }
-                "cgroup2" if unified.is_none() => unified = Some(mount),
+                "cgroup2" if layout.unified.is_none() => layout.unified = Some(mount),
                 _ => {}
             }
         }
-        match unified {
-            _ if !v1.is_empty() => Ok(Self { hierarchies: v1, version: Version::V1 }),
-            Some(mount) => {
-                let hierarchy = Hierarchy { controllers: Vec::new(), mount };
-                Ok(Self { hierarchies: vec![hierarchy], version: Version::V2 })
-            }
-            None => Err(Error::NoHierarchy),
+        if layout.hierarchies.is_empty() && layout.unified.is_none() {
+            return Err(Error::NoHierarchy);
         }
+        Ok(layout)
+    }
+
+    /// A part of the unified hierarchy, as if it were all there is.
+    pub(super) fn unified_at(directory: PathBuf) -> Self {
+        Self { hierarchies: Vec::new(), unified: Some(directory) }
     }
 
     /// Returns the interface that limits are written through.
     pub fn version(&self) -> Version {
-        self.version
+        if self.hierarchies.is_empty() { Version::V2 } else { Version::V1 }
+    }
+
+    /// Says whether rules for devices can be enforced here, by this process.
+    pub fn filters_devices(&self) -> bool {
+        match self.version_of("devices") {
+            Version::V1 => self.hierarchies.iter().any(|one| one.has("devices")),
+            Version::V2 => strata_init::can_filter_devices(),
+        }
+    }
+
+    /// Returns the interface of one controller; on a hybrid host some may be on v2.
+    pub(super) fn version_of(&self, controller: &str) -> Version {
+        if self.version() == Version::V2 {
+            return Version::V2;
+        }
+        if self.hierarchies.iter().any(|one| one.has(controller)) {
+            return Version::V1;
+        }
+        let name = if controller == "blkio" { "io" } else { controller };
+        let is_unified = match controller {
+            "devices" => self.unified.is_some(),
+            _ => self.unified_controllers().is_ok_and(|list| list.iter().any(|one| one == name)),
+        };
+        if is_unified { Version::V2 } else { Version::V1 }
+    }
+
+    fn unified_controllers(&self) -> Result<Vec<String>, Error> {
+        let Some(mount) = &self.unified else { return Ok(Vec::new()) };
+        let text = match read(&mount.join("cgroup.controllers")) {
+            // Beside v1 it serves only what it can.
+            Err(_) if self.version() == Version::V1 => String::new(),
+            text => text?,
+        };
+        Ok(text.split_whitespace().map(str::to_owned).collect())
     }
 
     /// Returns the directories that cgroup `name` needs for the `(controller, field)` pairs.
@@ -79,98 +121,141 @@ impl Layout {
         needed: &[(&str, &str)],
         accounting: Accounting,
     ) -> Result<Vec<Directory>, Error> {
-        if self.version == Version::V2 {
-            return self.unified(name, needed, accounting);
+        let mut joined: Vec<bool> = vec![false; self.hierarchies.len()];
+        let mut unified: Vec<&(&str, &str)> = Vec::new();
+        for pair @ (controller, field) in needed {
+            match self.hierarchies.iter().position(|one| one.has(controller)) {
+                Some(index) => joined[index] = true,
+                None if self.unified.is_some() => unified.push(pair),
+                None => return Err(no_controller(controller, field)),
+            }
         }
-        for (controller, field) in needed {
-            self.hierarchies.iter().find(|one| one.has(controller)).ok_or_else(|| no_controller(controller, field))?;
+        let counted = ["memory", "cpuacct", "pids", "blkio"];
+        let is_counted = |one: &String| accounting == Accounting::Yes && counted.contains(&one.as_str());
+        // The freezer is always joined: it makes the list of processes, and killing them, reliable.
+        let always = |one: &Hierarchy| one.has("freezer") || one.controllers.iter().any(is_counted);
+        let v1 = self.hierarchies.iter().zip(joined).filter(|(one, joined)| *joined || always(one));
+        let mut directories: Vec<Directory> = v1
+            .map(|(one, _)| Directory {
+                controllers: one.controllers.clone(),
+                path: one.mount.join(name),
+                version: Version::V1,
+            })
+            .collect();
+        if self.version() == Version::V2 || !unified.is_empty() {
+            directories.extend(self.unified_directory(name, &unified, accounting)?);
         }
-        let counted = ["memory", "cpuacct", "pids"];
-        let wanted = |controller: &String| {
-            // The freezer is always joined: it makes the list of processes, and killing them, reliable.
-            controller == "freezer"
-                || needed.iter().any(|(one, _)| one == controller)
-                || (accounting == Accounting::Yes && counted.contains(&controller.as_str()))
-        };
-        let joined = self.hierarchies.iter().filter(|one| one.controllers.iter().any(wanted));
-        Ok(joined.map(|one| Directory { controllers: one.controllers.clone(), path: one.mount.join(name) }).collect())
+        Ok(directories)
     }
 
-    fn unified(&self, name: &str, needed: &[(&str, &str)], accounting: Accounting) -> Result<Vec<Directory>, Error> {
-        let available = read(&self.hierarchies[0].mount.join("cgroup.controllers"))?;
-        let has = |controller: &str| available.split_whitespace().any(|one| one == controller);
+    fn unified_directory(
+        &self,
+        name: &str,
+        needed: &[&(&str, &str)],
+        accounting: Accounting,
+    ) -> Result<Option<Directory>, Error> {
+        let Some(mount) = &self.unified else { return Ok(None) };
+        let available = self.unified_controllers()?;
+        let has = |controller: &str| available.iter().any(|one| one == controller);
         let mut controllers: Vec<String> = Vec::new();
         for (controller, field) in needed {
+            if CORE.contains(controller) {
+                continue;
+            }
             if !has(controller) {
                 return Err(no_controller(controller, field));
             }
             controllers.push((*controller).to_owned());
         }
-        if accounting == Accounting::Yes {
-            let counted = ["cpu", "memory", "pids"].into_iter().filter(|controller| has(controller));
+        if accounting == Accounting::Yes && self.version() == Version::V2 {
+            let counted = ["cpu", "io", "memory", "pids"].into_iter().filter(|controller| has(controller));
             controllers.extend(counted.map(str::to_owned));
         }
         controllers.sort_unstable();
         controllers.dedup();
-        // Part of the core on v2, without a controller of its own.
-        controllers.push("freezer".to_owned());
-        Ok(vec![Directory { controllers, path: self.hierarchies[0].mount.join(name) }])
+        controllers.extend(CORE.map(str::to_owned));
+        Ok(Some(Directory { controllers, path: mount.join(name), version: Version::V2 }))
     }
 
     /// Returns the directories of `name` that are there.
     pub(super) fn existing(&self, name: &str) -> Vec<Directory> {
-        let found = self.hierarchies.iter().map(|one| (one, one.mount.join(name))).filter(|(_, path)| path.is_dir());
-        let directory = |(hierarchy, path): (&Hierarchy, PathBuf)| {
-            let mut controllers = hierarchy.controllers.clone();
-            if self.version == Version::V2 {
-                let text = read(&path.join("cgroup.controllers")).unwrap_or_default();
-                controllers = text.split_whitespace().map(str::to_owned).chain(["freezer".to_owned()]).collect();
-            }
-            Directory { controllers, path }
-        };
-        found.map(directory).collect()
+        let v1 = self.hierarchies.iter().map(|one| Directory {
+            controllers: one.controllers.clone(),
+            path: one.mount.join(name),
+            version: Version::V1,
+        });
+        let unified = self.unified.iter().map(|mount| {
+            let path = mount.join(name);
+            let text = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+            let controllers = text.split_whitespace().chain(CORE).map(str::to_owned).collect();
+            Directory { controllers, path, version: Version::V2 }
+        });
+        v1.chain(unified).filter(|directory| directory.path.is_dir()).collect()
     }
 
-    /// Makes one directory, and its parents the first time.
-    pub(super) fn make(&self, directory: &Directory) -> Result<(), Error> {
+    /// Makes one directory, and its parents the first time; `made` gets what was not there before.
+    pub(super) fn make(&self, directory: &Directory, existing: Existing, made: &mut Vec<PathBuf>) -> Result<(), Error> {
         let path = &directory.path;
-        let parent = path.parent().expect("a cgroup name has two components");
-        if self.version == Version::V2 {
-            self.enable(parent, &directory.controllers)?;
+        let parent = path.parent().expect("a hierarchy is not mounted at the root");
+        if directory.version == Version::V2 {
+            self.enable(parent, &directory.controllers, made)?;
         }
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(parent).map_err(|source| create_error(parent, source))?;
-                fs::create_dir(path).map_err(|source| create_error(path, source))?;
-            }
-            result => result.map_err(|source| create_error(path, source))?,
+        let mut result = fs::create_dir(path);
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            make_parents(parent, made)?;
+            result = fs::create_dir(path);
         }
-        let is_cpuset = self.version == Version::V1 && directory.controllers.iter().any(|one| one == "cpuset");
+        match result {
+            Ok(()) => made.push(path.clone()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == Existing::Adopt => adopt(directory)?,
+            Err(source) => return Err(create_error(path, source)),
+        }
+        let is_cpuset = directory.version == Version::V1 && directory.has(&["cpuset"]);
         if is_cpuset { self.inherit_cpuset(path) } else { Ok(()) }
     }
 
     /// Enables `controllers` for the children of `parent`, from the top down (cgroup-v2.rst, "Top-down Constraint").
-    fn enable(&self, parent: &Path, controllers: &[String]) -> Result<(), Error> {
-        let real = || controllers.iter().filter(|one| *one != "freezer");
+    fn enable(&self, parent: &Path, controllers: &[String], made: &mut Vec<PathBuf>) -> Result<(), Error> {
+        let real = || controllers.iter().filter(|one| !CORE.contains(&one.as_str()));
         let control = parent.join("cgroup.subtree_control");
-        let enabled = fs::read_to_string(&control).unwrap_or_default();
-        if parent.is_dir() && real().all(|one| enabled.split_whitespace().any(|have| have == one)) {
+        let enabled = fs::read_to_string(&control);
+        let has = |one: &String| enabled.as_ref().is_ok_and(|text| text.split_whitespace().any(|have| have == one));
+        if enabled.is_ok() && real().all(has) {
             return Ok(());
         }
-        if let (true, Some(above)) = (parent != self.hierarchies[0].mount, parent.parent()) {
-            self.enable(above, controllers)?;
-            if !parent.is_dir() {
-                fs::create_dir(parent).or_else(exists_is_fine).map_err(|source| create_error(parent, source))?;
+        let is_root = self.unified.as_deref() == Some(parent);
+        if let (false, Some(above)) = (is_root, parent.parent()) {
+            self.enable(above, controllers, made)?;
+            match fs::create_dir(parent) {
+                Ok(()) => made.push(parent.to_owned()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(create_error(parent, source)),
             }
         }
-        let value: Vec<String> = real().map(|one| format!("+{one}")).collect();
-        if value.is_empty() { Ok(()) } else { write(&control, &value.join(" ")) }
+        let missing: Vec<String> = real().filter(|one| !has(one)).map(|one| format!("+{one}")).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        fs::write(&control, missing.join(" ")).map_err(|source| {
+            let reason = match Errno::from_io_error(&source) {
+                Some(Errno::BUSY) => "it has processes of its own, and only leaves may have both",
+                Some(Errno::OPNOTSUPP) => "it is threaded",
+                Some(Errno::NOENT) => "it was not given them by its parent",
+                Some(Errno::ACCESS | Errno::PERM) => "it is not delegated to this user",
+                _ => "the kernel refused",
+            };
+            let controllers = real().cloned().collect::<Vec<_>>().join(" ");
+            Error::Enable { path: parent.to_owned(), controllers, reason, source }
+        })
     }
 
     /// Copies cpus and mems from the parent, since a new v1 cpuset is empty and nothing can join it. cpusets(7)
     fn inherit_cpuset(&self, path: &Path) -> Result<(), Error> {
         let parent = path.parent().expect("a cgroup has a parent");
         for file in ["cpuset.cpus", "cpuset.mems"] {
+            if !read(&path.join(file))?.trim().is_empty() {
+                continue;
+            }
             let mut value = read(&parent.join(file))?;
             if value.trim().is_empty() && self.hierarchies.iter().all(|one| one.mount != parent) {
                 self.inherit_cpuset(parent)?;
@@ -188,9 +273,43 @@ impl Hierarchy {
     }
 }
 
+fn make_parents(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Ok(()) => made.push(path.to_owned()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_parents(path.parent().ok_or_else(|| create_error(path, error))?, made)?;
+            return make_parents(path, made);
+        }
+        Err(source) => return Err(create_error(path, source)),
+    }
+    Ok(())
+}
+
+/// Checks that a cgroup that is there can be a container's: empty, thawed, and on v2 not threaded.
+fn adopt(directory: &Directory) -> Result<(), Error> {
+    let path = &directory.path;
+    let refuse = |reason| Err(Error::Occupied { path: path.clone(), reason });
+    let mut pids = Vec::new();
+    collect_pids(path, &mut pids)?;
+    if !pids.is_empty() {
+        return refuse("processes are in it");
+    }
+    if directory.version == Version::V2 {
+        if read(&path.join("cgroup.type"))?.trim() != "domain" {
+            return refuse("it is threaded");
+        }
+        if keyed(&read(&path.join("cgroup.events"))?, "frozen") == Some(1) {
+            return refuse("it is frozen");
+        }
+    } else if directory.has(&["freezer"]) && read(&path.join("freezer.state"))?.trim() != "THAWED" {
+        return refuse("it is frozen");
+    }
+    Ok(())
+}
+
 fn no_controller(controller: &str, field: &str) -> Error {
-    let known = CONTROLLERS.iter().find(|one| **one == controller).copied();
-    Error::NoController { field: field.to_owned(), controller: known.unwrap_or("of the key's prefix") }
+    Error::NoController { field: field.to_owned(), controller: controller.to_owned() }
 }
 
 fn create_error(path: &Path, source: std::io::Error) -> Error {
@@ -199,10 +318,6 @@ fn create_error(path: &Path, source: std::io::Error) -> Error {
         return Error::Exists { path };
     }
     Error::Io { action: "create", path, source }
-}
-
-fn exists_is_fine(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
 /// Returns mount point, file system type and super options of a line. proc_pid_mountinfo(5)

@@ -22,8 +22,6 @@ fn names_that_could_leave_the_parent_are_refused() {
     for bad in [
         "",
         "/",
-        "x",
-        "/x",
         "..",
         "/strata/..",
         "/strata/../x",
@@ -41,6 +39,22 @@ fn names_that_could_leave_the_parent_are_refused() {
     }
     assert_eq!(checked_name("/strata/web-1.a").unwrap(), "strata/web-1.a");
     assert_eq!(checked_name("strata/pod/web").unwrap(), "strata/pod/web");
+    assert_eq!(checked_name("/web").unwrap(), "web");
+}
+
+#[test]
+fn a_path_without_a_slash_in_front_is_below_our_parent() {
+    let name = |path: &str| name_of(Some(Path::new(path)), "c").map_err(|error| error.to_string());
+
+    assert_eq!(name_of(None, "c").unwrap(), "/strata/c");
+    assert_eq!(name("").unwrap(), "/strata/c");
+    assert_eq!(name("/pod/x").unwrap(), "/pod/x");
+    assert_eq!(name("/x").unwrap(), "/x");
+    assert_eq!(name("x").unwrap(), "/strata/x");
+    assert_eq!(name("a/b").unwrap(), "/strata/a/b");
+    for bad in ["/", "../x", "/a/../../x", "a//b", "x/"] {
+        assert!(name(bad).unwrap_err().contains("is not a plain path"), "{bad}");
+    }
 }
 
 #[test]
@@ -181,4 +195,149 @@ fn groups_made_inside_are_killed_and_removed_too() {
     guard.0.remove().unwrap();
 
     assert!(guard.0.directories().all(|directory| !directory.exists()));
+}
+
+/// Opens of a shell in the cgroup: which of the paths it may read.
+fn readable(cgroup: &Cgroup, paths: &[&str]) -> Vec<bool> {
+    let procs = cgroup.join_files()[0].display().to_string();
+    let tries: String = paths.iter().map(|path| format!("(: < {path}) 2>/dev/null && echo yes || echo no; ")).collect();
+    let script = format!("echo $$ > '{procs}' && {{ {tries} }}");
+    let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line == "yes").collect()
+}
+
+/// A hybrid host has a v2 hierarchy too, and it takes programs.
+#[test]
+fn a_program_on_v2_filters_devices_and_an_update_replaces_it() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let mount = Layout::detect().unwrap().unified.expect("this test needs a cgroup v2 hierarchy");
+    let layout = Layout::unified_at(mount);
+    let resources = |rules: serde_json::Value| -> LinuxResources {
+        serde_json::from_value(serde_json::json!({ "devices": rules })).unwrap()
+    };
+    let deny_all = serde_json::json!({"allow": false, "access": "rwm"});
+    let nothing = serde_json::json!({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"});
+    let zero = serde_json::json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"});
+    let name = format!("/strata-test-devices-{}/x", std::process::id());
+
+    let rules = resources(serde_json::json!([deny_all, nothing]));
+    let guard = Guard(Cgroup::create(&layout, &name, &rules, Accounting::No).unwrap());
+    let cgroup = &guard.0;
+
+    assert!(layout.filters_devices() && cgroup.filters_devices());
+    assert_eq!(readable(cgroup, &["/dev/null", "/dev/zero"]), [true, false]);
+    cgroup.update(&resources(serde_json::json!([deny_all, nothing, zero]))).unwrap();
+    assert_eq!(readable(cgroup, &["/dev/null", "/dev/zero"]), [true, true]);
+    cgroup.update(&resources(serde_json::json!([deny_all]))).unwrap();
+    assert_eq!(readable(cgroup, &["/dev/zero"]), [false]);
+    let file = File::open(cgroup.directories().next().unwrap()).unwrap();
+    assert_eq!(strata_init::device_filters(file.as_fd()).unwrap(), 1, "the old ones are gone");
+}
+
+#[test]
+fn the_out_of_memory_killer_is_told() {
+    let memory = LinuxMemoryBuilder::default().limit(8i64 << 20).swap(8i64 << 20).build().unwrap();
+    let resources = LinuxResourcesBuilder::default().memory(memory).build().unwrap();
+    let (_, _, guard) = live("oom", &resources);
+    let mut watch = guard.0.watch_oom().unwrap();
+    assert_eq!(watch.take(), OomNotice::Nothing);
+    let joins: String = guard.0.join_files().iter().map(|file| format!("echo $$ > '{}' && ", file.display())).collect();
+    let script = format!("{joins} exec dd if=/dev/zero of=/dev/null bs=64M count=1");
+
+    let output = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+
+    assert!(!output.status.success());
+    loop {
+        let mut ready = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ready, None).unwrap();
+        if watch.take() == OomNotice::OutOfMemory {
+            break;
+        }
+    }
+    assert!(guard.0.memory_events().unwrap().unwrap().oom_kill >= 1);
+    guard.0.remove().unwrap();
+    assert_eq!(watch.take(), OomNotice::Gone);
+}
+
+#[test]
+fn an_update_changes_what_it_names_in_an_order_the_kernel_takes() {
+    let with = |memory: serde_json::Value| -> LinuxResources {
+        serde_json::from_value(serde_json::json!({ "memory": memory })).unwrap()
+    };
+    let (_, _, guard) = live("update", &with(serde_json::json!({"limit": 64 << 20, "swap": 64 << 20})));
+    let cgroup = &guard.0;
+    let limit = || cgroup.stats().memory_limit_bytes;
+
+    // Up: swap must be first on v1; down: memory.
+    cgroup.update(&with(serde_json::json!({"limit": 128 << 20, "swap": 128 << 20}))).unwrap();
+    assert_eq!(limit(), Some(128 << 20));
+    cgroup.update(&with(serde_json::json!({"limit": 32 << 20, "swap": 32 << 20}))).unwrap();
+    assert_eq!(limit(), Some(32 << 20));
+    cgroup.update(&LinuxResources::default()).unwrap();
+    assert_eq!(limit(), Some(32 << 20));
+    cgroup.update(&with(serde_json::json!({"limit": -1}))).unwrap();
+    assert_eq!(limit(), None);
+
+    let mut child = joined(cgroup);
+    let small = with(serde_json::json!({"limit": 4096, "checkBeforeUpdate": true}));
+    let error = cgroup.update(&small).unwrap_err();
+    assert!(error.to_string().starts_with("cannot apply linux.resources.memory.limit: "), "{error}");
+    let waiter = std::thread::spawn(move || child.wait().unwrap());
+    cgroup.kill_all().unwrap();
+    waiter.join().unwrap();
+}
+
+#[test]
+fn figures_of_a_living_cgroup_are_in_the_document() {
+    let (_, _, guard) = live("usage", &limits());
+    let mut child = joined(&guard.0);
+
+    let document = guard.0.document();
+
+    assert_eq!(document["pids"]["limit"], 20);
+    assert!(document["pids"]["current"].as_u64().unwrap() >= 2, "{document}");
+    assert_eq!(document["memory"]["usage"]["limit"], 64 << 20);
+    assert!(document["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
+    assert!(document["cpu"]["usage"]["total"].as_u64().unwrap() > 0);
+    assert!(!document["memory"]["raw"].as_object().unwrap().is_empty());
+    let waiter = std::thread::spawn(move || child.wait().unwrap());
+    guard.0.kill_all().unwrap();
+    waiter.join().unwrap();
+}
+
+/// A directory with the files of a v2 root; what is written there proves nothing but the order of directories.
+#[test]
+fn controllers_are_enabled_from_the_top_down() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+    fs::write(root.path().join("cgroup.subtree_control"), "pids\n").unwrap();
+    fs::create_dir(root.path().join("a")).unwrap();
+    let layout = Layout::unified_at(root.path().to_owned());
+    let memory = LinuxMemoryBuilder::default().limit(1i64 << 20).build().unwrap();
+    let resources = LinuxResourcesBuilder::default().memory(memory).build().unwrap();
+
+    // A plain directory has no memory.max, so the limit fails in the end.
+    let error = Cgroup::create(&layout, "/a/b", &resources, Accounting::No).unwrap_err();
+
+    assert!(error.to_string().starts_with("cannot apply linux.resources.memory.limit: "), "{error}");
+    assert_eq!(fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    assert_eq!(fs::read_to_string(root.path().join("a/cgroup.subtree_control")).unwrap(), "+memory");
+    assert!(!root.path().join("a/b").exists(), "what was made is gone");
+}
+
+#[test]
+fn a_limit_without_delegation_names_what_is_missing_and_a_default_is_dropped() {
+    let layout = Layout::parse(HYBRID).unwrap();
+    let none = LinuxResources::default();
+
+    let error = Cgroup::create_rootless(&layout, "/strata/x", &limits(), &none).unwrap_err();
+    let made = Cgroup::create_rootless(&layout, "/strata/x", &none, &limits()).unwrap();
+
+    let reason = "rootless limits need cgroup v2, and this host has v1";
+    assert_eq!(error.to_string(), format!("cannot apply linux.resources.memory.limit: {reason}"));
+    assert_eq!(made.cgroup.directories().count(), 0);
+    let dropped =
+        ["memory.limit", "pids.limit"].map(|field| format!("linux.resources.{field} is not applied: {reason}"));
+    assert_eq!(made.dropped, dropped);
 }

@@ -9,7 +9,7 @@ use crate::{
 pub fn create(global: &Global, options: &Make) -> Result<(), String> {
     crate::sealed::become_sealed()?;
     let claim = claim(global, options)?;
-    let made = make(&claim, options, Ends::Created)?;
+    let made = make(global, &claim, options, Ends::Created)?;
     made.process.go().map_err(|failure| failure.to_string())?;
     options.write_pid_file(made.state.pid)?;
     claim.keep();

@@ -2,9 +2,13 @@
 
 use std::{fs, io::ErrorKind, path::Path};
 
-use strata_oci::rdt::Groups;
+use strata_oci::{hooks::Later, rdt::Groups};
 
-use crate::state::{State, Status, describe, directory};
+use crate::{
+    container::warn,
+    rootless,
+    state::{State, Status, describe, directory},
+};
 
 /// Removes a stopped container.
 #[derive(clap::Args)]
@@ -33,8 +37,16 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     if status != Status::Stopped && !force {
         return Err(format!("cannot delete container {id}: it is {}, it is not stopped", status.name()));
     }
-    let cgroup = state.cgroup()?;
-    cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    if state.has_cgroup() {
+        let cgroup = state.cgroup()?;
+        cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+    } else {
+        rootless::kill_process(state.pid, state.start_time)?;
+    }
     state.resctrl.as_ref().map_or(Ok(()), Groups::remove).map_err(|error| describe(&error))?;
-    fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))
+    let later = Later::load(&state.directory);
+    fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))?;
+    let later = later.map_err(|error| format!("cannot read the hooks of container {id}: {error}"))?;
+    warn(&later.run_poststop());
+    Ok(())
 }

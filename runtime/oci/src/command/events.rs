@@ -1,22 +1,18 @@
 //! `events`: usage and out-of-memory events of a container, one JSON document a line, in runc's form.
 
 use std::{
-    fs,
-    os::fd::{AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
-    fs::inotify,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
+use strata_oci::cgroup::{OomNotice, OomWatch};
 
-use crate::{
-    state::{State, Status, describe},
-    usage,
-};
+use crate::state::{State, Status, describe};
+
+/// How often the container's end is looked for.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Prints usage and out-of-memory events of a container as JSON lines.
 #[derive(clap::Args)]
@@ -40,18 +36,15 @@ impl Events {
         if self.stats {
             return self.print_usage(&state);
         }
-        let cgroup = state.cgroup()?;
-        let kills = || Ok::<_, String>(cgroup.memory_events().map_err(|error| describe(&error))?.unwrap_or_default());
-        let watch = Watch::new(cgroup.directories().map(Path::to_path_buf).collect())?;
-        let (mut seen, mut next) = (kills()?.oom_kill, Instant::now() + self.interval);
+        let mut watch = state.cgroup()?.watch_oom().map_err(|error| describe(&error))?;
+        let mut next = Instant::now() + self.interval;
         while state.status() != Status::Stopped {
             // A container's end makes no event everywhere, so it is looked for.
-            watch.wait(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(500)))?;
-            // Its cgroup goes away with the container.
-            let now = kills().map_or(seen, |events| events.oom_kill);
-            if now > seen {
-                seen = now;
-                super::say(&format!("{}\n", json!({"type": "oom", "id": self.id})))?;
+            wait(&watch, next.saturating_duration_since(Instant::now()).min(LOOK))?;
+            match watch.take() {
+                OomNotice::OutOfMemory => super::say(&format!("{}\n", json!({"type": "oom", "id": self.id})))?,
+                OomNotice::Gone => return Ok(()),
+                OomNotice::Nothing => {}
             }
             if Instant::now() >= next {
                 next += self.interval;
@@ -62,53 +55,16 @@ impl Events {
     }
 
     fn print_usage(&self, state: &State) -> Result<(), String> {
-        let cgroup = state.cgroup()?;
-        let data = usage::document(&cgroup.directories().collect::<Vec<_>>());
+        let data = state.cgroup()?.document();
         super::say(&format!("{}\n", json!({"type": "stats", "id": self.id, "data": data})))
     }
 }
 
-/// Wakes when the out-of-memory killer was in the cgroup.
-struct Watch {
-    event: Option<OwnedFd>,
-    _control: Option<fs::File>,
-}
-
-impl Watch {
-    fn new(directories: Vec<PathBuf>) -> Result<Self, String> {
-        let find = |file: &str| directories.iter().map(|directory| directory.join(file)).find(|path| path.exists());
-        if let Some(control) = find("memory.oom_control") {
-            return Self::v1(&control).map_err(|error| format!("cannot watch {}: {error}", control.display()));
-        }
-        let Some(events) = find("memory.events") else { return Ok(Self { event: None, _control: None }) };
-        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK);
-        let watch =
-            watch.and_then(|watch| inotify::add_watch(&watch, &events, inotify::WatchFlags::MODIFY).map(|_| watch));
-        let watch = watch.map_err(|error| format!("cannot watch {}: {error}", events.display()))?;
-        Ok(Self { event: Some(watch), _control: None })
-    }
-
-    /// cgroup-v1/memory.rst, "OOM Control": an eventfd and the file, registered by their numbers.
-    fn v1(control: &Path) -> std::io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let file = fs::File::open(control)?;
-        let line = format!("{} {}", event.as_raw_fd(), file.as_raw_fd());
-        fs::write(control.with_file_name("cgroup.event_control"), line)?;
-        Ok(Self { event: Some(event), _control: Some(file) })
-    }
-
-    fn wait(&self, limit: Duration) -> Result<(), String> {
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
-        let mut fds: Vec<PollFd<'_>> = self.event.iter().map(|event| PollFd::new(event, PollFlags::IN)).collect();
-        match poll(&mut fds, Some(&limit)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(format!("cannot wait for events: {error}")),
-        }
-        if let Some(event) = &self.event {
-            // Emptied, so that the next wait waits.
-            let _ = rustix::io::read(event, &mut [0; 4096]);
-        }
-        Ok(())
+fn wait(watch: &OomWatch, limit: Duration) -> Result<(), String> {
+    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+    match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&limit)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(format!("cannot wait for events: {error}")),
     }
 }
 

@@ -17,8 +17,9 @@ use strata_oci::{
 use crate::{
     Global,
     console::{Console, host_size},
-    container::{kept_fds, warn, write_pid_file},
+    container::{kept_fds, warn_of_process, write_pid_file},
     foreground::{Signals, wait},
+    report, rootless,
     state::{State, Status, describe},
 };
 
@@ -88,7 +89,7 @@ impl Exec {
         crate::sealed::become_sealed()?;
         let kept = kept_fds(self.preserve_fds)?;
         strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
-        let state = State::load(&global.root(), &self.id)?;
+        let state = State::load(&global.root()?, &self.id)?;
         match state.status() {
             Status::Created | Status::Running => {}
             Status::Paused if self.ignore_paused => {}
@@ -116,6 +117,9 @@ impl Exec {
             ..ExecInputs::default()
         };
         let mut plan = plan_exec(&spec, &process, &inputs).map_err(|error| describe(&error))?;
+        if let Some(note) = rootless::fit(&mut plan) {
+            report::note(global, &note);
+        }
         plan.console_socket.clone_from(&self.console_socket);
         if self.detach {
             let made = Made::new(&plan).map_err(|failure| failure.to_string())?;
@@ -142,7 +146,7 @@ impl Exec {
             let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             let (process, warnings) =
                 extra::process(&bytes).map_err(|error| format!("{} is no process: {error}", path.display()))?;
-            warn(&warnings, Some(&process));
+            warn_of_process(&warnings, Some(&process));
             return Ok(process);
         }
         if self.args.is_empty() {
@@ -209,8 +213,11 @@ impl Exec {
 
     /// The container's cgroup, or one below it.
     fn cgroups(&self, state: &State) -> Result<Cgroups, String> {
+        if !state.has_cgroup() && self.cgroup.is_empty() {
+            return Ok(Cgroups::default());
+        }
         let cgroup = state.cgroup()?;
-        let mut plan = cgroup.to_plan();
+        let mut plan = cgroup.to_plan_beside(state.pid);
         for option in &self.cgroup {
             let (controllers, below) = option
                 .split_once(':')

@@ -5,7 +5,7 @@ use std::{os::fd::AsFd, path::Path};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::state::{State, Status, describe};
+use crate::state::{State, Status};
 
 const KILL: i32 = 9;
 
@@ -43,7 +43,7 @@ impl Kill {
 }
 
 fn everyone(state: &State, signal: i32) -> Result<(), String> {
-    let pids = state.cgroup()?.pids().map_err(|error| describe(&error))?;
+    let pids = state.pids()?;
     for pid in pids.into_iter().filter_map(Pid::from_raw) {
         // ESRCH: it ended by itself in the meantime.
         if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::state::{State, describe};
+use crate::state::State;
 
 /// Lists the processes of a container.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub struct Ps {
 
 impl Ps {
     pub fn run(&self, root: &Path) -> Result<(), String> {
-        let pids = State::load(root, &self.id)?.cgroup()?.pids().map_err(|error| describe(&error))?;
+        let pids = State::load(root, &self.id)?.pids()?;
         if self.format == "json" {
             return super::say(&format!("{}\n", serde_json::json!(pids)));
         }

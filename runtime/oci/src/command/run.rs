@@ -30,8 +30,9 @@ impl Run {
         crate::sealed::become_sealed()?;
         let claim = claim(global, &self.make)?;
         if self.detach {
-            let made = make(&claim, &self.make, Ends::Detached)?;
+            let made = make(global, &claim, &self.make, Ends::Detached)?;
             made.process.execute().map_err(|failure| failure.to_string())?;
+            claim.run_poststart()?;
             self.make.write_pid_file(made.state.pid)?;
             claim.keep();
             return Ok(0);
@@ -41,10 +42,11 @@ impl Run {
             rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
                 .map_err(|error| format!("cannot become a subreaper: {error}"))?;
         }
-        let mut made = make(&claim, &self.make, Ends::Foreground)?;
+        let mut made = make(global, &claim, &self.make, Ends::Foreground)?;
         let pid = made.state.pid;
         let mut console = made.process.take_terminal().map(Console::new).transpose()?;
         made.process.execute().map_err(|failure| failure.to_string())?;
+        claim.run_poststart()?;
         self.make.write_pid_file(pid)?;
         let outcome = wait(pid, &signals, console.as_mut());
         drop(console);
@@ -52,7 +54,7 @@ impl Run {
             claim.keep();
             return outcome;
         }
-        let removed = delete(&global.root(), &self.make.id, true);
+        let removed = delete(&global.root()?, &self.make.id, true);
         claim.keep();
         outcome.and_then(|code| removed.map(|()| code))
     }

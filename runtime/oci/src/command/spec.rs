@@ -23,7 +23,11 @@ impl Spec {
         if self.rootless {
             defaults.user_namespace = Some(single_id());
         }
-        let spec = defaults.build().map_err(|error| error.to_string())?;
+        let mut spec = defaults.build().map_err(|error| error.to_string())?;
+        if let (true, Some(linux)) = (self.rootless, spec.linux_mut()) {
+            // What only root may do, or those to whom root delegated a cgroup.
+            linux.set_resources(None).set_cgroups_path(None);
+        }
         let text = serde_json::to_string_pretty(&spec).map_err(|error| error.to_string())?;
         let file = fs::OpenOptions::new().write(true).create_new(true).open(&path);
         file.and_then(|mut file| writeln!(file, "{text}"))

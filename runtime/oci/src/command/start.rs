@@ -7,6 +7,9 @@ use rustix::{
     fs::OFlags,
 };
 
+use strata_oci::hooks::Later;
+
+use super::delete::delete;
 use crate::state::{State, Status};
 
 /// How often a process that does not come to the FIFO is looked at: it may be gone, or frozen.
@@ -45,7 +48,20 @@ pub fn start(root: &Path, id: &str) -> Result<(), String> {
         }
     }
     if !words.is_empty() {
-        return Err(format!("cannot start container {id}: {}", String::from_utf8_lossy(&words)));
+        let words = String::from_utf8_lossy(&words);
+        if words.starts_with("cannot run hooks.") {
+            // runtime.md, "Lifecycle": the container is destroyed. The hook's failure counts, not a second one.
+            let _ = delete(root, id, true);
+        }
+        return Err(format!("cannot start container {id}: {words}"));
     }
-    fs::remove_file(&fifo).map_err(failed)
+    fs::remove_file(&fifo).map_err(failed)?;
+    let later = Later::load(&state.directory).map_err(failed)?;
+    if later.has_poststart() {
+        later.run_poststart(state.pid).map_err(|failure| {
+            let _ = delete(root, id, true);
+            format!("cannot start container {id}: {failure}")
+        })?;
+    }
+    Ok(())
 }

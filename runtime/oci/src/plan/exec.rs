@@ -114,6 +114,10 @@ pub fn plan_exec(spec: &Spec, process: &Process, inputs: &ExecInputs) -> Result<
     };
     let mut planned = process::process(process, &container)?;
     planned.keep_fds = inputs.keep_fds.clone();
+    if let Some(linux) = linux {
+        let (uid_map, gid_map) = super::id_maps(linux, &super::namespaces(linux)?)?;
+        super::ids::check(&planned, &uid_map, &gid_map)?;
+    }
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     // A namespace that is not listed is the host's, where the exec is already.
     let namespaces = namespaces.into_iter().flatten().fold(0, |bits, one| bits | clone_flag(one.typ()));

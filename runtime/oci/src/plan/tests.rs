@@ -470,7 +470,8 @@ fn the_agent_of_a_filter_is_told_who_asks() {
         "syscalls": [rule]});
     let mut spec = with("/linux/seccomp", filter);
     spec.set_annotations(Some([("key".to_owned(), "}}".to_owned())].into()));
-    let plan_inputs = PlanInputs { id: "x".into(), bundle: "/b".into(), ..inputs() };
+    let plan_inputs =
+        PlanInputs { container: Some(crate::hooks::Container { id: "x".into(), bundle: "/b".into() }), ..inputs() };
     let exec_inputs = ExecInputs { id: "x".into(), bundle: "/b".into(), pid: 42, ..ExecInputs::default() };
     let read = |plan: Plan| -> Value {
         let listener = plan.process.seccomp.unwrap().listener.unwrap();
@@ -495,24 +496,6 @@ fn the_agent_of_a_filter_is_told_who_asks() {
 
     assert_eq!(first, state("creating", 77));
     assert_eq!(further, state("running", 42));
-}
-
-#[test]
-fn ids_must_be_mapped_in_a_user_namespace_of_its_own() {
-    let mut spec = serde_json::to_value(Defaults::default().build().unwrap()).unwrap();
-    spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
-    spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
-    let mut error = |user: Value| {
-        spec["process"]["user"] = user;
-        plan(&serde_json::from_value(spec.clone()).unwrap(), &inputs()).map_err(|error| error.to_string())
-    };
-    let refused = |field: &str, id: u32| Err(format!("process.user.{field}: {id} is not mapped in the user namespace"));
-
-    assert!(error(json!({"uid": 9, "gid": 0, "additionalGids": [1]})).is_ok());
-    assert_eq!(error(json!({"uid": 10, "gid": 0})).map(drop), refused("uid", 10));
-    assert_eq!(error(json!({"uid": 0, "gid": 11})).map(drop), refused("gid", 11));
-    assert_eq!(error(json!({"uid": 0, "gid": 0, "additionalGids": [0, 99]})).map(drop), refused("additionalGids", 99));
 }
 
 /// Security rows 6 and 14: an exec as another user, or with more rights, still inherits nothing.
@@ -564,4 +547,20 @@ fn planning_takes_a_fraction_of_a_millisecond_once_the_filter_is_known() {
 
     eprintln!("one plan: {each:?}");
     assert!(each.as_micros() < 2000, "{each:?}");
+}
+
+/// Spec: config.md, Specification version: a semantic version that is supported
+#[test]
+fn versions_are_semantic_and_of_the_supported_range() {
+    for version in ["1.0.0", "1.0.2-dev", "1.0.0-rc5", "1.1.0+dev", "1.2.1", "1.3.0", "1.3.7-rc.1+x"] {
+        planned("/ociVersion", json!(version));
+    }
+    for version in ["0.9.0", "1.4.0", "2.0.0", "10.0.0"] {
+        let error = refused("/ociVersion", json!(version));
+        assert!(error.starts_with(&format!("ociVersion: {version} is not supported")), "{error}");
+    }
+    for version in ["", "1", "1.0", "1.0.0.0", "v1.0.0", "1.0.x", "01.0.0", "1.0.0-", "1.0.0+", " 1.0.0", "1.0.0 "] {
+        let error = refused("/ociVersion", json!(version));
+        assert_eq!(error, format!("ociVersion: {version:?} is not a semantic version"));
+    }
 }

@@ -64,6 +64,14 @@ impl Bundle {
         bundle
     }
 
+    /// Changes the spec, for what has to know where the bundle is.
+    pub fn edit(self, change: impl FnOnce(&mut Value, &Self)) -> Self {
+        let mut spec: Value = serde_json::from_slice(&fs::read(self.path("config.json")).unwrap()).unwrap();
+        change(&mut spec, &self);
+        fs::write(self.path("config.json"), spec.to_string()).unwrap();
+        self
+    }
+
     /// The bundle's directory, as an argument.
     pub fn dir(&self) -> &str {
         self.directory.path().to_str().unwrap()

@@ -4,8 +4,13 @@
 
 #[allow(dead_code, reason = "for the areas that are to come")]
 mod bundle;
+mod cgroups;
+mod config;
+mod features;
+mod hooks;
 mod operations;
 mod process;
+mod rootless;
 mod seccomp;
 mod sysctl;
 mod table;

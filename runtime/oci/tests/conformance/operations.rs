@@ -88,7 +88,7 @@ fn the_state_document_says_what_runc_says() {
 
     let state = bundle.state();
 
-    assert_eq!(state["ociVersion"], "1.2.1");
+    assert_eq!(state["ociVersion"], "1.3.0");
     assert_eq!(state["id"], "c");
     assert_eq!(state["status"], "running");
     assert_eq!(state["bundle"], bundle.dir());

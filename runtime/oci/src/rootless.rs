@@ -1,0 +1,249 @@
+//! What is different for a caller without privileges: where its state lives, that its containers need a user
+//! namespace, and that limits need a cgroup somebody handed over to it.
+//! A limit that is asked for and cannot be applied is an error; what only comes along is dropped with a note.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    thread::{CapabilitySet, capabilities},
+};
+use strata_init::plan::Plan;
+use strata_oci::{
+    cgroup::{Cgroup, Delegated, Error, Layout, Options},
+    plan::DeviceNodes,
+};
+
+use crate::state::{describe, is_alive};
+
+/// Says whether this process may mount and make namespaces where it is.
+pub fn is_privileged() -> bool {
+    may(CapabilitySet::SYS_ADMIN)
+}
+
+fn may(capability: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
+/// Says whether this process is in a user namespace: its capabilities count for less than they seem.
+pub fn is_in_user_namespace() -> bool {
+    // user_namespaces(7): the initial one maps all ids.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && map.split_ascii_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
+/// Returns the directory of the containers' state where none is named: a user's is below one that is the user's alone.
+pub fn default_root() -> Result<PathBuf, String> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let uid = rustix::process::geteuid();
+    if uid.is_root() && !(runtime.is_some() && is_in_user_namespace()) {
+        return Ok(PathBuf::from("/run/strata-oci"));
+    }
+    let uid = uid.as_raw();
+    let candidates = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
+    match candidates.into_iter().find(|path| fs::metadata(path).is_ok_and(|one| one.is_dir() && one.uid() == uid)) {
+        Some(directory) => Ok(directory.join("strata-oci")),
+        None => private(&std::env::temp_dir().join(format!("strata-oci-{uid}")), uid),
+    }
+}
+
+/// Makes or verifies a directory in a place where others may have been first.
+fn private(path: &Path, uid: u32) -> Result<PathBuf, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot use {} for state: {error}", path.display());
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(&error)),
+        _ => {}
+    }
+    // Not through a link: it could be anybody's.
+    let found = fs::symlink_metadata(path).map_err(|error| failed(&error))?;
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
+        return Err(failed(&"it is not a directory of this user alone (XDG_RUNTIME_DIR or --root names another)"));
+    }
+    Ok(path.to_owned())
+}
+
+/// Refuses what the kernel would refuse later with fewer words.
+pub fn check(spec: &Spec) -> Result<(), String> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let has_user = namespaces.into_iter().flatten().any(|one| one.typ() == LinuxNamespaceType::User);
+    if has_user || is_privileged() {
+        return check_groups(spec);
+    }
+    let uid = rustix::process::geteuid().as_raw();
+    Err(format!(
+        "linux.namespaces: user {uid} has no privileges, so the container needs a user namespace \
+         (`strata-oci spec --rootless` writes one)"
+    ))
+}
+
+/// user_namespaces(7): a map of the own group alone, which needs no helper, forbids setgroups(2).
+fn check_groups(spec: &Spec) -> Result<(), String> {
+    let groups = spec.process().as_ref().and_then(|process| process.user().additional_gids().as_ref());
+    let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+    let is_single = matches!(mappings, [one] if one.size() == 1);
+    if is_single && groups.is_some_and(|groups| !groups.is_empty()) && !may(CapabilitySet::SETGID) {
+        let text = "none can be set where linux.gidMappings has but the own group";
+        return Err(format!("process.user.additionalGids: {text}"));
+    }
+    Ok(())
+}
+
+/// A cgroup, or why there is none.
+pub struct Limits {
+    /// The cgroup.
+    pub cgroup: Option<Cgroup>,
+    /// What of the spec was dropped.
+    pub notes: Vec<String>,
+}
+
+/// Makes the cgroup. A user to whom none is delegated goes without, unless the spec asks for a limit.
+pub fn limits(name: &str, resources: &LinuxResources, options: &Options) -> Result<Limits, String> {
+    let layout = match Layout::detect() {
+        Err(Error::NoHierarchy) if is_limited() => return without(resources),
+        layout => layout.map_err(|error| describe(&error))?,
+    };
+    match Cgroup::create_with(&layout, name, resources, options) {
+        Ok(cgroup) => return Ok(Limits { cgroup: Some(cgroup), notes: Vec::new() }),
+        // Where the spec's own path may be used, its errors count; else what is delegated is looked for.
+        Err(error) if !is_limited() || matches!(error, Error::Exists { .. } | Error::Name { .. }) => {
+            return Err(describe(&error));
+        }
+        Err(_) => {}
+    }
+    let delegated = Cgroup::create_rootless(&layout, name, resources, &LinuxResources::default());
+    let Delegated { cgroup, dropped: notes } = delegated.map_err(|error| describe(&error))?;
+    let has_directories = cgroup.directories().next().is_some();
+    Ok(Limits { cgroup: Some(cgroup).filter(|_| has_directories), notes })
+}
+
+/// A host, or a container, that shows no cgroups at all.
+fn without(resources: &LinuxResources) -> Result<Limits, String> {
+    match asked(resources) {
+        Some(field) => Err(format!("cannot apply {field}: {}", describe(&Error::NoHierarchy))),
+        None => Ok(Limits { cgroup: None, notes: Vec::new() }),
+    }
+}
+
+/// Nodes cannot be made in a user namespace, whoever is root there.
+pub fn device_nodes() -> DeviceNodes {
+    if is_limited() { DeviceNodes::Bind } else { DeviceNodes::Make }
+}
+
+/// Drops from a plan what says no more than the default and is forbidden here.
+pub fn fit(plan: &mut Plan) -> Option<String> {
+    let own = || fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse::<i32>().ok();
+    if plan.process.oom_score_adj != Some(0) || may(CapabilitySet::SYS_RESOURCE) {
+        return None;
+    }
+    let own = own().filter(|own| *own > 0)?;
+    plan.process.oom_score_adj = None;
+    Some(format!("process.oomScoreAdj: it stays {own}, the caller's, which may not be lowered to 0"))
+}
+
+/// Returns the processes in the pid namespace of this one, which must not be our own.
+pub fn pids_of_namespace(pid: u32) -> Result<Vec<i32>, String> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let theirs = namespace(&pid.to_string()).map_err(|error| format!("cannot look at process {pid}: {error}"))?;
+    if namespace("self").is_ok_and(|ours| ours == theirs) {
+        return Err("it has neither a cgroup nor a pid namespace, so its processes are not known".to_owned());
+    }
+    let entries = fs::read_dir("/proc").map_err(|error| format!("cannot list /proc: {error}"))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_theirs = |name: &String| namespace(name).is_ok_and(|one| one == theirs);
+    let mut pids: Vec<i32> = names.filter(is_theirs).filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Kills the first process of a container that has no cgroup, and waits until it is gone.
+pub fn kill_process(pid: u32, start_time: u64) -> Result<(), String> {
+    let Some(id) = Pid::from_raw(pid as i32) else { return Ok(()) };
+    // The descriptor first, then the check: the pid cannot be reused in between.
+    let Ok(descriptor) = pidfd_open(id, PidfdFlags::empty()) else { return Ok(()) };
+    if !is_alive(pid, start_time) {
+        return Ok(());
+    }
+    let failed = |error| format!("cannot kill process {pid}: {error}");
+    match pidfd_send_signal(&descriptor, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        result => result.map_err(failed)?,
+    }
+    loop {
+        match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None) {
+            Err(Errno::INTR) => {}
+            result => return result.map(drop).map_err(failed),
+        }
+    }
+}
+
+/// Says whether cgroups are somebody else's to hand out.
+fn is_limited() -> bool {
+    !rustix::process::geteuid().is_root() || is_in_user_namespace()
+}
+
+/// Returns the first limit that the spec asks for. Device rules are none: a user namespace has no other devices.
+fn asked(resources: &LinuxResources) -> Option<String> {
+    let mut rest = resources.clone();
+    rest.set_devices(None);
+    let value = serde_json::to_value(&rest).ok()?;
+    first_leaf(&value, "linux.resources")
+}
+
+fn first_leaf(value: &serde_json::Value, path: &str) -> Option<String> {
+    use serde_json::Value;
+    match value {
+        Value::Null => None,
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| first_leaf(value, &format!("{path}.{name}"))),
+        Value::Array(list) => list.first().map(|_| path.to_owned()),
+        _ => Some(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_limit_asked_for_is_named_and_device_rules_are_none() {
+        let asked = |value| asked(&serde_json::from_value::<LinuxResources>(value).unwrap());
+
+        assert_eq!(asked(json!({"memory": {"limit": 1}})).as_deref(), Some("linux.resources.memory.limit"));
+        assert_eq!(asked(json!({"pids": {"limit": 5}})).as_deref(), Some("linux.resources.pids.limit"));
+        assert_eq!(
+            asked(json!({"unified": {"memory.max": "1"}})).as_deref(),
+            Some("linux.resources.unified.memory.max")
+        );
+        assert_eq!(asked(json!({"devices": [{"allow": false, "access": "rwm"}]})), None);
+        assert_eq!(asked(json!({})), None);
+    }
+
+    #[test]
+    fn a_directory_in_a_shared_place_is_used_only_if_it_is_the_users_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let uid = rustix::process::geteuid().as_raw();
+
+        assert_eq!(private(&path, uid).as_deref(), Ok(path.as_path()));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(private(&path, uid).as_deref(), Ok(path.as_path()));
+
+        assert!(private(&path, uid + 1).is_err(), "another's");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private(&path, uid).is_err(), "open to others");
+        let link = directory.path().join("link");
+        symlink(directory.path(), &link).unwrap();
+        assert!(private(&link, uid).is_err(), "a link");
+    }
+}
