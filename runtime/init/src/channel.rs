@@ -1,4 +1,4 @@
-//! Between monitor and child: one-byte gates one way, frames (one of them with the pty master)
+//! Between monitor and child: gates one way (a byte and a number), frames (one of them with the pty master)
 //! the other way. A sequenced-packet socketpair, so that its end says that execve closed it.
 
 use crate::wire::{Decoder, Frame};
@@ -30,20 +30,27 @@ impl Channel {
         self.0.as_fd()
     }
 
-    pub(crate) fn open_gate(&self, gate: u8) -> Result<(), Errno> {
-        rustix::net::send(&self.0, &[gate], SendFlags::NOSIGNAL).map(drop)
+    /// Lets the child through; it learns its process id as the monitor sees it.
+    pub(crate) fn open_gate(&self, gate: u8, pid: u32) -> Result<(), Errno> {
+        let [one, two, three, four] = pid.to_ne_bytes();
+        rustix::net::send(&self.0, &[gate, one, two, three, four], SendFlags::NOSIGNAL).map(drop)
     }
 
-    /// Waits for a gate; false if the monitor is gone.
-    pub(crate) fn wait_for_gate(&self, gate: u8) -> bool {
-        let mut byte = [0];
+    /// Waits for a gate, and returns the process id that came with it; `None` if the monitor is gone.
+    pub(crate) fn wait_for_gate(&self, gate: u8) -> Option<u32> {
+        let mut bytes = [0; 5];
         loop {
-            match rustix::io::read(&self.0, &mut byte) {
+            match rustix::io::read(&self.0, &mut bytes) {
                 Err(Errno::INTR) => {}
-                Ok(1) => return byte[0] == gate,
-                _ => return false,
+                Ok(5) if bytes[0] == gate => return Some(u32::from_ne_bytes(bytes[1..].try_into().ok()?)),
+                _ => return None,
             }
         }
+    }
+
+    /// Returns the same end again.
+    pub(crate) fn try_clone(&self) -> Result<Self, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 3).map(Self)
     }
 
     pub(crate) fn report(&self, frame: &Frame, fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {

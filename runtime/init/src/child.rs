@@ -1,7 +1,8 @@
-//! The new process, from clone to execve: it joins, runs the steps, enters the root, takes its
-//! identity. It decides nothing, logs nothing, and leaves only by execve or `_exit`.
+//! The new process, from clone to "go": it joins, runs the steps, enters the root; `execute` does the rest.
+//! It decides nothing, logs nothing, and leaves only by execve or `_exit`.
 
 use crate::channel::{Channel, GO, HOOKED, MAPPED};
+use crate::execute::{execute_when_started, make_ready};
 use crate::failure::{Attempt, Failure};
 use crate::hook::{Occasion, run_all, state_document};
 use crate::join;
@@ -11,13 +12,12 @@ use crate::prepare::{Prepared, Tasks};
 use crate::steps::{self, Masks, attach, clone_mount};
 use crate::sys;
 use crate::wire::Frame;
-use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstatfs};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Uid, fchown, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,6 +31,11 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Becomes the process of the plan, or reports why not and ends.
 pub(crate) fn run(plan: &Plan, prepared: Prepared, channel: &Channel, stdio: Option<[OwnedFd; 3]>) -> ! {
     let Err(failure) = become_process(plan, prepared, channel, stdio);
+    end(&failure, channel)
+}
+
+/// Reports a failure and ends the process.
+pub(crate) fn end(failure: &Failure, channel: &Channel) -> ! {
     if channel.report(&failure.to_frame(), None).is_err() {
         // Role `once`: whoever made us is gone, standard error is the caller's.
         let _ = rustix::io::write(rustix::stdio::stderr(), format!("strata-init: {failure}\n").as_bytes());
@@ -44,16 +49,17 @@ fn become_process(
     channel: &Channel,
     stdio: Option<[OwnedFd; 3]>,
 ) -> Result<Infallible, Failure> {
-    if plan.target.is_some() {
-        // CVE-2016-9962: processes of the container must not reach our descriptors before execve.
+    let Some(pid) = channel.wait_for_gate(MAPPED) else { sys::exit(125) };
+    if plan.target.is_none() && !matches!(plan.namespaces.user, Namespace::New) {
+        // CVE-2016-9962, as in spawn; not before the maps are written, and not where they are the caller's own.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
-    }
-    if !channel.wait_for_gate(MAPPED) {
-        sys::exit(125);
     }
     join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
     join::inside(plan, &mut prepared)?;
+    if let Some(name) = &plan.process.keyring {
+        join_keyring(plan, name).attempt(|| format!("join the session keyring {name}"))?;
+    }
     rustix::process::setsid().attempt(|| "make a session".into())?;
     if let Some(stdio) = stdio {
         take_stdio(plan, stdio).attempt(|| "take the standard streams".into())?;
@@ -72,17 +78,19 @@ fn become_process(
     let cwd = if plan.process.cwd.as_os_str().is_empty() { Path::new("/") } else { &plan.process.cwd };
     let directory = place.directory(cwd, 0o755).attempt(|| format!("open working directory {}", cwd.display()))?;
     rustix::process::fchdir(&directory).attempt(|| format!("enter {}", cwd.display()))?;
+    check_cwd(cwd)?;
     let program = find_program(plan)?;
+    make_ready(&plan.process, &prepared)?;
     let created = std::mem::take(&mut place.created);
     let ready = Frame::Ready { pid: 0, created };
     channel
         .report(&ready, master.as_ref().map(AsFd::as_fd))
         .attempt(|| "report the mount points that were made".into())?;
     drop((master, place, directory, masks));
-    if !channel.wait_for_gate(GO) {
+    if channel.wait_for_gate(GO).is_none() {
         sys::exit(125);
     }
-    execute_when_started(plan, &prepared, &program)
+    execute_when_started(plan, &mut prepared, &program, channel, pid)
 }
 
 /// Lets the hooks of the host's paths run: those outside by who made us, then those inside.
@@ -90,7 +98,7 @@ fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
     let hooks = &plan.hooks;
     if hooks.run_outside() {
         channel.report(&Frame::Mounted, None).attempt(|| "report that the mounts are made".into())?;
-        if !channel.wait_for_gate(HOOKED) {
+        if channel.wait_for_gate(HOOKED).is_none() {
             sys::exit(125);
         }
     }
@@ -102,20 +110,29 @@ fn run_create_hooks(plan: &Plan, channel: &Channel) -> Result<(), Failure> {
     run_all(&hooks.create_container, &Occasion { field, state: &state, orderer, before: &|| Ok(()) })
 }
 
-/// Lets the hooks inside run, as what the container's own process will be: they may be the image's programs.
-fn run_start_hooks(plan: &Plan) -> Result<(), Failure> {
-    let hooks = &plan.hooks;
-    if hooks.start_container.is_empty() {
+/// CVE-2024-21626: a directory that was moved out of the root after it was opened is "(unreachable)".
+fn check_cwd(cwd: &Path) -> Result<(), Failure> {
+    let step = || format!("enter {}", cwd.display());
+    let found = rustix::process::getcwd(Vec::new()).attempt(step)?;
+    if found.as_bytes().starts_with(b"/") { Ok(()) } else { Err(Failure::new(step(), "it is outside the root")) }
+}
+
+/// Joins a session keyring of the container's own, which further processes of the container can find.
+fn join_keyring(plan: &Plan, name: &str) -> Result<(), Errno> {
+    // linux/key.h: all for the possessor; view, read and link for the owner.
+    const USUAL: u32 = 0x3f13_0000;
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    let serial = match sys::join_session_keyring(&name) {
+        // A kernel without keyrings has none to share either.
+        Err(Errno::NOSYS) => return Ok(()),
+        result => result?,
+    };
+    if plan.target.is_some() {
         return Ok(());
     }
-    // We still have more rights than they, and descriptors.
-    let dumpable = |behavior| set_dumpable_behavior(behavior).attempt(|| "become non-dumpable".into());
-    dumpable(DumpableBehavior::NotDumpable)?;
-    let state = state_document(&hooks.state, "created", std::process::id());
-    let confined = || confine(plan, &load_seccomp_of_hook);
-    let field = "hooks.startContainer";
-    run_all(&hooks.start_container, &Occasion { field, state: &state, orderer: None, before: &confined })?;
-    dumpable(DumpableBehavior::Dumpable)
+    // A keyring is found by name only with search permission; ids of another user namespace are "others".
+    let search = if matches!(plan.namespaces.user, Namespace::Host) { 0x8_0000 } else { 0x8 };
+    sys::set_key_permissions(serial, USUAL | search)
 }
 
 /// Joins cgroups of v1 and closes their files, which the container must not have.
@@ -249,8 +266,13 @@ fn find_program(plan: &Plan) -> Result<CString, Failure> {
     };
     let failure = |errno: Errno| Failure::execute(&name.to_string_lossy(), errno);
     let to_c = |path: &[u8]| CString::new(path).map_err(|_| failure(Errno::INVAL));
+    let may_execute = |path: &Path| match std::fs::metadata(path) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(Errno::ACCESS),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    };
     if name.as_bytes().contains(&b'/') {
-        return to_c(name.as_bytes());
+        return may_execute(Path::new(name)).map_err(failure).and_then(|()| to_c(name.as_bytes()));
     }
     let path = plan.process.env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
     let mut errno = Errno::NOENT;
@@ -260,136 +282,11 @@ fn find_program(plan: &Plan) -> Result<CString, Failure> {
         }
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate = Path::new(OsStr::from_bytes(directory)).join(name);
-        match std::fs::metadata(&candidate) {
-            Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
-                return to_c(candidate.as_os_str().as_bytes());
-            }
-            Ok(_) => errno = Errno::ACCESS,
+        match may_execute(&candidate) {
+            Ok(()) => return to_c(candidate.as_os_str().as_bytes()),
+            Err(Errno::ACCESS) => errno = Errno::ACCESS,
             Err(_) => {}
         }
     }
     Err(failure(errno))
-}
-
-/// Executes the program once it is started; `start` reads a byte of the FIFO, then its end, or the failure before it.
-fn execute_when_started(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infallible, Failure> {
-    let starter = pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
-    let result = run_start_hooks(plan).and_then(|()| execute(plan, prepared, program));
-    if let (Some(starter), Err(failure)) = (starter, &result) {
-        let _ = rustix::io::write(starter, failure.to_string().as_bytes());
-    }
-    result
-}
-
-fn execute(plan: &Plan, prepared: &Prepared, program: &CString) -> Result<Infallible, Failure> {
-    let process = &plan.process;
-    let name = process.args[0].to_string_lossy().into_owned();
-    let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
-        let each = list.iter().map(|text| CString::new(text.as_bytes()));
-        each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))
-    };
-    let (args, env) = (to_c(&process.args)?, to_c(&process.env)?);
-    for limit in &process.rlimits {
-        match sys::setrlimit(limit.resource, limit.soft, limit.hard) {
-            Err(Errno::PERM) if !limit.required => {}
-            result => result.attempt(|| format!("set resource limit {}", limit.resource))?,
-        }
-    }
-    if let Some(profile) = &process.apparmor_profile {
-        steps::write_proc(prepared, "thread-self/attr/apparmor/exec", format!("exec {profile}").as_bytes())
-            .attempt(|| format!("use AppArmor profile {profile}"))?;
-    }
-    for fd in &process.keep_fds {
-        sys::keep_open(*fd).attempt(|| format!("keep descriptor {fd}"))?;
-    }
-    confine(plan, &load_seccomp)?;
-    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
-    sys::reset_signals();
-    let Err(errno) = nix::unistd::execve(program, &args, &env);
-    Err(Failure::execute(&name, errno))
-}
-
-/// Gives up what the container's process must not have.
-fn confine(plan: &Plan, load_seccomp: &dyn Fn(&Plan) -> Result<(), Failure>) -> Result<(), Failure> {
-    // Without no_new_privs a filter needs CAP_SYS_ADMIN, with it the filter comes last.
-    if !plan.process.no_new_privileges {
-        load_seccomp(plan)?;
-    }
-    take_identity(plan)?;
-    if plan.process.no_new_privileges {
-        thread::set_no_new_privs(true).attempt(|| "set no_new_privs".into())?;
-        load_seccomp(plan)?;
-    }
-    Ok(())
-}
-
-/// Loads the filter without a listener, which is the process's own: what would be notified is then ENOSYS.
-fn load_seccomp_of_hook(plan: &Plan) -> Result<(), Failure> {
-    let Some(seccomp) = &plan.process.seccomp else { return Ok(()) };
-    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    sys::seccomp(seccomp.flags & !(listener as u32), &seccomp.program).attempt(|| "load the seccomp filter".into())
-}
-
-fn load_seccomp(plan: &Plan) -> Result<(), Failure> {
-    match &plan.process.seccomp {
-        Some(seccomp) => sys::seccomp(seccomp.flags, &seccomp.program).attempt(|| "load the seccomp filter".into()),
-        None => Ok(()),
-    }
-}
-
-/// Blocks until somebody opens the FIFO for reading: `start`. Returns it, to be closed by execve.
-fn pass_fifo(prepared: &Prepared) -> Result<Option<OwnedFd>, Errno> {
-    use std::os::fd::AsRawFd;
-    let (Some(fifo), Some(procfs)) = (&prepared.fifo, &prepared.procfs) else { return Ok(None) };
-    let path = format!("thread-self/fd/{}", fifo.as_raw_fd());
-    let fifo = rustix::fs::openat(procfs, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&fifo, &[0])?;
-    Ok(Some(fifo))
-}
-
-fn take_identity(plan: &Plan) -> Result<(), Failure> {
-    let process = &plan.process;
-    let sets = &process.capabilities;
-    let own = thread::capabilities(None).attempt(|| "read capabilities".into())?;
-    for number in 0..64 {
-        if sets.bounding & (1 << number) != 0 {
-            continue;
-        }
-        match thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            // Beyond the last capability of this kernel.
-            Err(Errno::INVAL) => break,
-            result => result.attempt(|| format!("drop capability {number}"))?,
-        }
-    }
-    thread::set_keep_capabilities(true).attempt(|| "keep capabilities".into())?;
-    let groups: Vec<Gid> = process.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    match thread::set_thread_groups(&groups) {
-        // A user namespace whose setgroups is "deny" has no groups to drop.
-        Err(Errno::PERM) if groups.is_empty() => {}
-        Err(Errno::PERM) => {
-            let text = "a user namespace made without newgidmap or CAP_SETGID allows none";
-            return Err(Failure { errno: libc::EPERM, ..Failure::new("set supplementary groups", text) });
-        }
-        result => result.attempt(|| "set groups".into())?,
-    }
-    let gid = Gid::from_raw(process.gid);
-    thread::set_thread_res_gid(gid, gid, gid).attempt(|| format!("become group {}", process.gid))?;
-    let uid = Uid::from_raw(process.uid);
-    thread::set_thread_res_uid(uid, uid, uid).attempt(|| format!("become user {}", process.uid))?;
-    // What this process does not have itself (a host without CAP_SYS_RESOURCE, say) it cannot give.
-    let within = |bits: u64| CapabilitySet::from_bits_retain(bits) & own.permitted;
-    let mut taken = CapabilitySets {
-        effective: within(sets.effective),
-        permitted: within(sets.permitted),
-        inheritable: within(sets.inheritable),
-    };
-    taken.effective &= taken.permitted;
-    thread::set_capabilities(None, taken).attempt(|| "set capabilities".into())?;
-    thread::clear_ambient_capability_set().attempt(|| "clear ambient capabilities".into())?;
-    let ambient = within(sets.ambient) & taken.permitted & taken.inheritable;
-    for number in (0..64).filter(|number| ambient.bits() & (1 << number) != 0) {
-        thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
-            .attempt(|| format!("raise ambient capability {number}"))?;
-    }
-    Ok(())
 }

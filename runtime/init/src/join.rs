@@ -3,18 +3,18 @@
 
 use crate::channel::Channel;
 use crate::failure::{Attempt, Failure};
-use crate::plan::{Namespace, Plan, Target};
+use crate::plan::{Namespace, Plan, Step, Target};
 use crate::prepare::{Prepared, clone_mounts, path_fd};
 use crate::sys::{self, Cloned};
 use crate::userns::{explain_clone, is_privileged};
 use crate::wire::Frame;
 use nix::sched::CloneFlags;
-use rustix::fs::{Gid, Mode, OFlags, Uid, fstat, open, openat};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::thread;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A namespace file to join.
 pub(crate) struct Join {
@@ -51,6 +51,7 @@ pub(crate) fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Fai
                     let text = "it is that of the runtime itself, which a container must not change";
                     return Err(Failure::new(format!("join namespace {}", path.display()), text));
                 }
+                refuse_parameters_of_ours(plan, &join)?;
                 if kind == libc::CLONE_NEWCGROUP { &mut prepared.late_joins } else { &mut prepared.joins }.push(join);
             }
         }
@@ -58,9 +59,41 @@ pub(crate) fn namespaces(plan: &Plan, prepared: &mut Prepared) -> Result<(), Fai
     Ok(())
 }
 
+/// Refuses parameters of a namespace that is joined by path and turns out to be the host's.
+fn refuse_parameters_of_ours(plan: &Plan, join: &Join) -> Result<(), Failure> {
+    let prefixes: &[&str] = match join.kind {
+        libc::CLONE_NEWNET => &["net/"],
+        libc::CLONE_NEWIPC => &["kernel/", "fs/mqueue/"],
+        libc::CLONE_NEWUTS => &["kernel/domainname"],
+        libc::CLONE_NEWUSER => &["user/"],
+        libc::CLONE_NEWPID => &["kernel/ns_last_pid", "vm/"],
+        _ => return Ok(()),
+    };
+    let concerned = plan.steps.iter().find_map(|step| match step {
+        Step::Sysctl { key, .. } => Some(key).filter(|key| prefixes.iter().any(|prefix| key.starts_with(prefix))),
+        _ => None,
+    });
+    match concerned {
+        Some(key) if is_ours(join)? => {
+            let text = format!("namespace {} is the host's", join.path.display());
+            Err(Failure::new(format!("set sysctl {key}"), text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says whether a namespace is that of this process.
 fn is_ours(join: &Join) -> Result<bool, Failure> {
-    let step = || "inspect the mount namespaces".into();
-    let ours = open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).attempt(step)?;
+    let file = match join.kind {
+        libc::CLONE_NEWUSER => "user",
+        libc::CLONE_NEWNET => "net",
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWPID => "pid",
+        _ => "mnt",
+    };
+    let step = || format!("inspect namespace {}", join.path.display());
+    let ours = path_fd(Path::new(&format!("/proc/self/ns/{file}")), OFlags::RDONLY)?;
     let (ours, theirs) = (fstat(&ours).attempt(step)?, fstat(&join.fd).attempt(step)?);
     Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
 }

@@ -257,7 +257,7 @@ impl Monitor {
         for frame in frames {
             if frame == Frame::Start && self.started_at_nanos.is_none() {
                 self.started_at_nanos = Some(now_nanos());
-                self.is_starting = self.spawned.channel.open_gate(GO).is_ok();
+                self.is_starting = self.spawned.channel.open_gate(GO, self.spawned.pid).is_ok();
             }
         }
         if !runtime.is_gone {

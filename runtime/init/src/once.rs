@@ -80,7 +80,7 @@ impl Made {
     }
 
     fn open_gate(&mut self) -> Result<(), Failure> {
-        self.spawned.channel.open_gate(GO).attempt(|| "let the process go on".into())?;
+        self.spawned.channel.open_gate(GO, self.spawned.pid).attempt(|| "let the process go on".into())?;
         self.is_released = true;
         Ok(())
     }
@@ -99,14 +99,17 @@ impl Drop for Made {
     }
 }
 
-/// Marks every inherited descriptor from 3 on close-on-exec, but refuses to begin if one of `kept` is not open.
+/// Closes every inherited descriptor beyond `kept`, which must be open and count from 3; the others are closed by
+/// execve. For the beginning of a program, before it opens anything: what is inherited would be held by the
+/// process until it executes its program (CVE-2024-21626).
 pub fn close_inherited(kept: &[i32]) -> Result<(), Failure> {
     for fd in kept {
         if !sys::is_open(*fd) {
             return Err(Failure::new(format!("keep descriptor {fd}"), "it is not open"));
         }
     }
-    sys::close_on_exec_all().attempt(|| "close inherited descriptors".into())
+    let first = kept.iter().max().map_or(3, |last| last + 1);
+    sys::close_on_exec_all().and_then(|()| sys::close_from(first)).attempt(|| "close inherited descriptors".into())
 }
 
 /// Sends a signal of any number, real-time ones too, to the process that `process` refers to.

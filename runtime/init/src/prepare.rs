@@ -16,6 +16,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -44,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) target: Option<(OwnedFd, i32)>,
     /// The exec FIFO as O_PATH.
     pub(crate) fifo: Option<OwnedFd>,
+    /// The agent that gets the listener of the filter.
+    pub(crate) agent: Option<UnixStream>,
     /// Flags of clone3.
     pub(crate) clone_flags: u64,
     /// The cgroup directory of clone3.
@@ -76,10 +79,19 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
     }
     let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
         || plan.process.apparmor_profile.is_some()
+        || plan.process.selinux_label.is_some()
         || plan.exec_fifo.is_some()
         || !plan.time_offsets.is_empty();
     if needs_procfs {
         prepared.procfs = Some(procfs()?);
+    }
+    if plan.process.selinux_label.is_some() && !has_selinux() {
+        return Err(Failure::new("use process.selinuxLabel", "the kernel has no SELinux, or it is off"));
+    }
+    if let Some(listener) = plan.process.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) {
+        let agent = UnixStream::connect(&listener.path);
+        let step = || format!("connect to linux.seccomp.listenerPath {}", listener.path.display());
+        prepared.agent = Some(agent.attempt(step)?);
     }
     if let Some(path) = &plan.exec_fifo {
         prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
@@ -207,4 +219,11 @@ fn host_device(path: &Path, block: bool, major: u32, minor: u32) -> Result<Owned
     let is_it = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == rustix::fs::makedev(major, minor);
     let wrong = || Failure::new(format!("use {}", path.display()), format!("it is not device {major}:{minor}"));
     is_it.then_some(node).ok_or_else(wrong)
+}
+
+/// Says whether there is a file system of SELinux: the kernel registers it only when SELinux is on. Without, the
+/// file that takes the label is another security module's.
+fn has_selinux() -> bool {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.ends_with("\tselinuxfs"))
 }

@@ -2,6 +2,7 @@
 
 use crate::channel::{Channel, HOOKED, MAPPED};
 use crate::child;
+use crate::execute::run_on;
 use crate::failure::{Attempt, Failure};
 use crate::hook::{run_hooks, state_document};
 use crate::join;
@@ -11,7 +12,7 @@ use crate::prepare::{Prepared, prepare};
 use crate::sys::Cloned;
 use crate::userns;
 use crate::wire::{Created, Frame};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
 use std::fmt::Write;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +38,15 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
         // The process will inherit it: once this one has joined the container, the files of both are root's.
         set_oom_score("self", score)?;
     }
+    if plan.target.is_some() {
+        // CVE-2016-9962: the child is seen in the container's pid namespace from its first moment on, and
+        // processes there must not reach our descriptors before execve. It inherits this.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
+    }
     let mut prepared = prepare(plan)?;
+    if !plan.process.initial_cpus.is_empty() {
+        run_on(&plan.process.initial_cpus).attempt(|| "set process.execCPUAffinity.initial".into())?;
+    }
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
     let (pid, pidfd) = match join::clone(plan, &prepared, cgroup.as_ref().map(AsFd::as_fd))? {
@@ -81,13 +90,13 @@ fn bring_up(
     for (index, interface) in interfaces {
         interface.move_to(pid).attempt(|| describe_move(&plan.steps[*index]))?;
     }
-    spawned.channel.open_gate(MAPPED).attempt(|| "tell the process that it is mapped".into())?;
+    spawned.channel.open_gate(MAPPED, pid).attempt(|| "tell the process that it is mapped".into())?;
     if plan.hooks.run_outside() {
         match hear(spawned)? {
             (Frame::Mounted, _) => run_hooks_outside(plan, pid)?,
             _ => return Err(Failure::new("hear from the process", "it sent an unexpected frame")),
         }
-        spawned.channel.open_gate(HOOKED).attempt(|| "tell the process that its hooks have run".into())?;
+        spawned.channel.open_gate(HOOKED, pid).attempt(|| "tell the process that its hooks have run".into())?;
     }
     match hear(spawned)? {
         (Frame::Ready { created, .. }, master) => {
@@ -115,7 +124,7 @@ fn run_hooks_outside(plan: &Plan, pid: u32) -> Result<(), Failure> {
 }
 
 fn set_oom_score(pid: &str, score: i32) -> Result<(), Failure> {
-    let step = || format!("set oom_score_adj to {score}");
+    let step = || format!("set process.oomScoreAdj to {score}");
     fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| match error.raw_os_error() {
         Some(libc::EACCES) => {
             Failure { errno: libc::EACCES, ..Failure::new(step(), "it may not be lowered without CAP_SYS_RESOURCE") }

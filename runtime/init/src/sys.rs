@@ -3,14 +3,19 @@
 
 #![expect(unsafe_code, reason = "raw system calls, each with the invariant it relies on")]
 
+use crate::plan::Scheduler;
 use rustix::io::Errno;
-use std::ffi::c_long;
+use std::ffi::{CStr, c_long};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The constant of the libc crate is too narrow for its value.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// linux/mount.h; the libc crate has it for some C libraries only.
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+
+/// linux/keyctl.h; the libc crate has none.
+const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+const KEYCTL_SETPERM: i32 = 5;
 
 /// What `clone3` returned.
 pub(crate) enum Cloned {
@@ -108,6 +113,12 @@ pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, number: i32) -> Result<
     .map(drop)
 }
 
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: i32) -> Result<(), Errno> {
+    // SAFETY: the callers do this before they open anything, so nothing owns what is closed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Takes ownership of a descriptor that was inherited at exec.
 pub(crate) fn inherited(fd: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: F_GETFD only reads a flag; it fails for a number that is not open.
@@ -122,8 +133,8 @@ pub(crate) fn keep_open(fd: i32) -> Result<(), Errno> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
 }
 
-/// Loads a seccomp filter of 8-byte instructions.
-pub(crate) fn seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
+/// Loads a seccomp filter of 8-byte instructions; returns the listener if the flags ask for one.
+pub(crate) fn seccomp(flags: u32, program: &[u8]) -> Result<Option<OwnedFd>, Errno> {
     if program.is_empty() || !program.len().is_multiple_of(8) || program.len() / 8 > usize::from(u16::MAX) {
         return Err(Errno::INVAL);
     }
@@ -138,8 +149,75 @@ pub(crate) fn seccomp(flags: u32, program: &[u8]) -> Result<(), Errno> {
         .collect();
     let header = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // SAFETY: header and filter outlive the call; the kernel copies and verifies the program.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const header) })
-        .map(drop)
+    let result =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const header) })?;
+    let has_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+    // SAFETY: with this flag the result is a new descriptor that nobody else owns.
+    Ok(has_listener.then(|| unsafe { OwnedFd::from_raw_fd(result as i32) }))
+}
+
+/// `struct sched_attr` in its first form. linux/sched/types.h
+#[repr(C)]
+struct SchedulerAttributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// Sets the scheduling of this thread.
+pub(crate) fn set_scheduler(scheduler: &Scheduler) -> Result<(), Errno> {
+    let attributes = SchedulerAttributes {
+        size: size_of::<SchedulerAttributes>() as u32,
+        policy: scheduler.policy,
+        flags: scheduler.flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    };
+    // SAFETY: the struct outlives the call and says its own size.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
+}
+
+/// Sets the I/O priority of this process.
+pub(crate) fn set_io_priority(priority: u16) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, i32::from(priority)) }).map(drop)
+}
+
+/// Sets the memory policy of this thread.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    // The kernel takes one bit less than it is told: get_nodes() in mm/mempolicy.c.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the mask has the bits that are read, and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
+/// Sets the execution domain.
+pub(crate) fn set_personality(personality: u32) -> Result<(), Errno> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_personality, personality) }).map(drop)
+}
+
+/// Joins the session keyring of that name, made if there is none, and returns its serial number.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
+    // SAFETY: the name ends with NUL and outlives the call.
+    let serial = check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    Ok(serial as i32)
+}
+
+/// Sets the permissions of a key.
+pub(crate) fn set_key_permissions(serial: i32, permissions: u32) -> Result<(), Errno> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, permissions) }).map(drop)
 }
 
 /// Sets one resource limit of this process.
@@ -150,6 +228,16 @@ pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno
         libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>())
     })
     .map(drop)
+}
+
+/// Returns the soft and the hard value of one resource limit of this process.
+pub(crate) fn getrlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is written and outlives the call, and no new value is given.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 /// Gives every signal its default action and unblocks all of them.

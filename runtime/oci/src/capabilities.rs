@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use oci_spec::runtime::{Capabilities, Capability};
+use oci_spec::runtime::{Capabilities, Capability, Process};
 
 /// Why a list of capabilities was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +158,13 @@ impl CapabilitySet {
     pub fn of_this_process() -> Result<Self, Error> {
         let status = std::fs::read_to_string("/proc/self/status").map_err(|_| Error::Status)?;
         Self::of_status(&status)
+    }
+
+    /// Returns what `process` asks for and this set has not: the specification wants it warned of, not refused.
+    pub fn missing_for(self, process: &Process) -> Self {
+        let Some(sets) = process.capabilities() else { return Self::EMPTY };
+        let all = [sets.bounding(), sets.effective(), sets.permitted(), sets.inheritable(), sets.ambient()];
+        all.into_iter().flatten().fold(Self::EMPTY, |asked, set| asked.union(set.into())).difference(self)
     }
 
     /// Parses `CapPrm` and `CapBnd` of a `/proc/PID/status` text.

@@ -10,6 +10,8 @@ use std::{
 
 use oci_spec::runtime::Spec;
 
+use crate::extra;
+
 /// The largest config.json that is read.
 pub const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
@@ -73,13 +75,19 @@ fn read_some(file: &File, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts").
+/// Parses config.json as [`parse_with_warnings`] does, and takes no notice of warnings.
 pub fn parse(bytes: &[u8], bundle: &Path) -> Result<Spec, Error> {
+    parse_with_warnings(bytes, bundle).map(|(spec, _)| spec)
+}
+
+/// Parses config.json; relative sources of binds are below the bundle (runtime spec, "Mounts"). Returns warnings
+/// beside it.
+pub fn parse_with_warnings(bytes: &[u8], bundle: &Path) -> Result<(Spec, Vec<String>), Error> {
     // serde would take a list as the values of the fields.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte == b'[') {
         return Err(Error::Field { field: "config.json".to_owned(), reason: "it is not an object".to_owned() });
     }
-    let mut spec: Spec = serde_json::from_slice(bytes).map_err(|error| explain(bytes, error))?;
+    let (mut spec, warnings) = extra::spec(bytes).map_err(|error| explain(bytes, error))?;
     crate::cgroup::drop_absent_limits(&mut spec, bytes);
     for mount in spec.mounts_mut().iter_mut().flatten() {
         let is_bind = mount.typ().as_deref() == Some("bind")
@@ -88,7 +96,7 @@ pub fn parse(bytes: &[u8], bundle: &Path) -> Result<Spec, Error> {
             mount.set_source(Some(bundle.join(source)));
         }
     }
-    Ok(spec)
+    Ok((spec, warnings))
 }
 
 /// Parses again to know where: what is right is not to pay for it.

@@ -10,17 +10,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use strata_init::{
     Made,
     plan::{Root, Streams},
 };
 use strata_oci::{
+    capabilities::{self, CapabilitySet},
     cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
     config,
     hooks::{self, Later},
     plan::{PlanInputs, plan},
+    rdt::Groups,
 };
 
 use crate::{
@@ -78,6 +80,7 @@ pub struct Claim {
     directory: PathBuf,
     kept: Vec<i32>,
     cgroup: RefCell<Option<Cgroup>>,
+    resctrl: RefCell<Option<Groups>>,
     pid: Cell<u32>,
     later: RefCell<Later>,
     is_kept: Cell<bool>,
@@ -112,6 +115,9 @@ impl Drop for Claim {
         if let Some(cgroup) = self.cgroup.borrow().as_ref() {
             let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
         }
+        if let Some(groups) = self.resctrl.borrow().as_ref() {
+            let _ = groups.remove();
+        }
         let _ = fs::remove_dir_all(&self.directory);
         warn(&self.later.borrow().run_poststop());
     }
@@ -143,6 +149,7 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         directory,
         kept,
         cgroup: RefCell::default(),
+        resctrl: RefCell::default(),
         pid: Cell::new(0),
         later: RefCell::default(),
         is_kept: Cell::new(false),
@@ -155,7 +162,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
     let bytes = config::read(&path).map_err(|error| describe(&error))?;
-    let mut spec = config::parse(&bytes, &bundle).map_err(|error| describe(&error))?;
+    let (mut spec, warnings) = config::parse_with_warnings(&bytes, &bundle).map_err(|error| describe(&error))?;
+    let is_privileged = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref()).is_none();
+    // A new user namespace has them all, whatever the caller has.
+    warn_of_process(&warnings, spec.process().as_ref().filter(|_| is_privileged));
     let rootfs = config::rootfs(&spec, &bundle).map_err(|error| describe(&error))?;
     rootless::check(&spec)?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
@@ -179,6 +189,11 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
     let cgroup = limits.cgroup.as_ref();
 
+    if let Some(rdt) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
+        state.resctrl = Some(Groups::make(rdt, &options.id).map_err(|error| describe(&error))?);
+        claim.resctrl.borrow_mut().clone_from(&state.resctrl);
+    }
+
     let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
     let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
@@ -189,6 +204,8 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
         keep_fds: claim.kept.clone(),
+        keyring: (!options.no_new_keyring).then(|| state.keyring()),
+        resctrl: state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default(),
         root: Root::Bind { path: rootfs },
         streams: Streams { terminal: host_size(), ..Streams::default() },
         ..PlanInputs::default()
@@ -264,6 +281,18 @@ fn make_fifo(fifo: &Path) -> Result<(), String> {
             nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, fifo, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
         })
         .map_err(|error| format!("cannot create {}: {error}", fifo.display()))
+}
+
+/// Tells of what goes on without (runtime spec, "Warnings"): capabilities too that cannot be given.
+pub fn warn_of_process(warnings: &[String], process: Option<&Process>) {
+    let held = rustix::thread::capabilities(None)
+        .map_or(CapabilitySet::ALL, |sets| CapabilitySet::from_bits(sets.permitted.bits()));
+    let missing = process.map_or(CapabilitySet::EMPTY, |process| held.missing_for(process));
+    let missing = missing.iter().map(capabilities::name);
+    let missing = missing.map(|name| format!("process.capabilities: {name} is not held here and cannot be given"));
+    for warning in warnings.iter().cloned().chain(missing) {
+        let _ = writeln!(std::io::stderr(), "strata-oci: warning: {warning}");
+    }
 }
 
 /// The path that `spec` writes as an example is no choice.

@@ -18,6 +18,7 @@ mod ids;
 mod mounts;
 mod network;
 mod process;
+mod scheduling;
 mod sysctl;
 
 pub use exec::{ExecInputs, ExecOptions, plan_exec};
@@ -75,7 +76,7 @@ pub struct PlanInputs {
     pub cgroup_view: CgroupView,
     /// Unix socket that gets the terminal's master (role `once`).
     pub console_socket: Option<PathBuf>,
-    /// What hooks are told of the container; unset: a spec with hooks is refused.
+    /// What hooks and the agent of a system call filter are told of the container; unset: a spec with hooks is refused.
     pub container: Option<hooks::Container>,
     /// Unix socket that the monitor listens on.
     pub control_socket: Option<PathBuf>,
@@ -87,10 +88,14 @@ pub struct PlanInputs {
     pub exit_record: Option<PathBuf>,
     /// Descriptors that stay open across execve.
     pub keep_fds: Vec<i32>,
+    /// Name of the session keyring that the container gets; unset: the caller's is kept.
+    pub keyring: Option<String>,
     /// Log file.
     pub log: Option<Log>,
     /// Whether the root is entered without pivot_root(2): on an initramfs.
     pub no_pivot: bool,
+    /// The `tasks` files of the groups that `linux.intelRdt` asks for, made beforehand, see [`crate::rdt`].
+    pub resctrl: Vec<PathBuf>,
     /// The root file system; the spec's `root.path` is not looked at.
     pub root: Root,
     /// Steps of the caller after the mounts and before the masks: secrets, links.
@@ -112,9 +117,23 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         return Err(invalid("linux.namespaces", "a container needs a mount namespace of its own"));
     }
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
-    let mut process = process::process(spec_process, linux.seccomp().as_ref())?;
+    let told = inputs.container.as_ref();
+    let container = process::Container {
+        bundle: told.map_or(Path::new(""), |told| &told.bundle),
+        id: told.map_or("", |told| &told.id),
+        keyring: inputs.keyring.as_deref(),
+        pid: None,
+        spec,
+    };
+    let mut process = process::process(spec_process, &container)?;
     process.keep_fds = inputs.keep_fds.clone();
     ids::check(&process, &uid_map, &gid_map)?;
+    let mut cgroups = inputs.cgroups.clone();
+    if linux.intel_rdt().is_some() && inputs.resctrl.is_empty() {
+        return Err(unsupported("linux.intelRdt"));
+    }
+    // A task joins them as it joins a cgroup of v1: by its `tasks` file.
+    cgroups.procs.extend(inputs.resctrl.iter().cloned());
 
     Ok(Plan {
         steps: steps(spec, linux, &namespaces, inputs)?,
@@ -126,7 +145,7 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         propagation: root_propagation(linux)?,
         process,
         hooks: hooks::plan(spec, inputs)?,
-        cgroups: inputs.cgroups.clone(),
+        cgroups,
         streams: streams(spec_process, &inputs.streams)?,
         log: inputs.log.clone(),
         exit_record: inputs.exit_record.clone(),
@@ -303,13 +322,10 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
         ("solaris", spec.solaris().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
-        ("linux.intelRdt", listed(linux.map(|linux| linux.intel_rdt().is_some()))),
-        ("linux.memoryPolicy", listed(linux.map(|linux| linux.memory_policy().is_some()))),
         (
             "linux.mountLabel",
             listed(linux.map(|linux| linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))),
         ),
-        ("linux.personality", listed(linux.map(|linux| linux.personality().is_some()))),
     ] {
         if is_set {
             return Err(unsupported(field));

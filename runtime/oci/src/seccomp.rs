@@ -1,7 +1,9 @@
 //! System call filters: the OCI spec's rules compiled to classic BPF, and a default container's rules.
 //! `tables` knows names and numbers, `bpf` puts instructions together, `profile` is Docker's default.
 
-use oci_spec::runtime::Arch;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Arch, LinuxSeccompAction};
 
 mod bpf;
 mod compile;
@@ -14,7 +16,7 @@ pub use profile::default_profile;
 /// Why a filter was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// There is no table of system calls for it.
+    /// This machine runs its programs, and there is no table of system calls for it.
     #[error("linux.seccomp.architectures: {architecture} is not supported")]
     Architecture {
         /// The architecture.
@@ -36,6 +38,23 @@ pub enum Error {
         /// The value.
         errno: u32,
     },
+    /// Only some actions carry a number.
+    #[error("linux.seccomp{place}: {action} takes no errno")]
+    ErrnoUnused {
+        /// Path of the field below `linux.seccomp`.
+        place: String,
+        /// The action.
+        action: LinuxSeccompAction,
+    },
+    /// Metadata is for a listener.
+    #[error("linux.seccomp.listenerMetadata: there is no listenerPath")]
+    MetadataUnused,
+    /// A rule is for some system call.
+    #[error("linux.seccomp.syscalls[{rule}].names: there is none")]
+    NoNames {
+        /// Index of the rule.
+        rule: usize,
+    },
     /// Notify needs somebody to notify.
     #[error("linux.seccomp.listenerPath: a rule notifies, but there is no listener")]
     NoListener,
@@ -54,6 +73,8 @@ pub struct Filter {
     pub program: Vec<u8>,
     /// Flags of `SECCOMP_SET_MODE_FILTER`; with `SECCOMP_FILTER_FLAG_NEW_LISTENER` if a rule notifies.
     pub flags: u32,
+    /// The socket of who gets the listener, if a rule notifies.
+    pub listener: Option<PathBuf>,
 }
 
 #[cfg(test)]

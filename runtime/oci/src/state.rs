@@ -33,6 +33,9 @@ pub struct State {
     /// The process that makes it, and its start time.
     pub maker: (u32, u64),
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// Groups of Intel's resource director, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<strata_oci::rdt::Groups>,
     #[serde(skip)]
     pub directory: PathBuf,
 }
@@ -84,8 +87,14 @@ impl State {
             uid: rustix::process::geteuid().as_raw(),
             maker: (maker, process(maker).unwrap_or_default().0),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            resctrl: None,
             directory: directory.to_owned(),
         }
+    }
+
+    /// Returns the name of the session keyring that all its processes share.
+    pub fn keyring(&self) -> String {
+        format!("_ses.{}", self.id)
     }
 
     /// Returns its processes: those of its cgroup, or of its pid namespace if it has no cgroup.
@@ -123,7 +132,9 @@ impl State {
     pub fn spec(&self) -> Result<Spec, String> {
         let path = self.config_path();
         let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("{} is damaged: {error}", path.display()))
+        // What there was to warn of was said when it was made.
+        let spec = strata_oci::extra::spec(&bytes).map(|(spec, _)| spec);
+        spec.map_err(|error| format!("{} is damaged: {error}", path.display()))
     }
 
     /// Replaces a file beside the record.

@@ -107,7 +107,7 @@ fn a_seccomp_filter_is_in_force_with_and_without_no_new_privileges() {
     for no_new_privileges in [false, true] {
         let bench = Bench::new();
         let mut plan = bench.shell("mkdir /tmp/x; cat /proc/self/status");
-        plan.process.seccomp = Some(Seccomp { flags: 0, program: program.clone() });
+        plan.process.seccomp = Some(Seccomp { flags: 0, program: program.clone(), listener: None });
         plan.process.no_new_privileges = no_new_privileges;
 
         let (_, text) = bench.run(&plan);
@@ -123,4 +123,85 @@ fn no_descriptor_but_the_standard_streams_is_inherited() {
     let script = "for fd in $(seq 0 300); do [ -L /proc/$$/fd/$fd ] && echo $fd; done";
 
     assert_eq!(Bench::new().run_shell(script).1, "0\n1\n2\n");
+}
+
+/// Says what it could see of processes that were about to join: their descriptors, or the host's root. The kernel
+/// closes what is to be closed before it lets others look, and renames the process after that.
+const WATCH: &str = "seen=0; leaks=0; touch /tmp/begun
+    while [ ! -e /tmp/stop ]; do
+        for process in /proc/[0-9]*; do
+            read -r name < $process/comm || continue
+            case $name in strata-init) ;; *) continue;; esac
+            seen=$((seen + 1))
+            set -- $process/fd/[3-9] $process/fd/[1-9][0-9]
+            [ -e $process/root$MARKER ] && leaks=$((leaks + 1))
+            read -r again < $process/comm || continue
+            [ $again = strata-init ] || continue
+            for descriptor; do [ -e $descriptor ] && leaks=$((leaks + 1)); done
+        done
+    done 2>/dev/null
+    echo seen $seen leaks $leaks";
+
+/// Runs a container that watches while others join it, and returns how often it saw one and what it saw of it.
+fn watch(bench: &Bench, plan: &mut Plan, joins: usize) -> (u32, u32) {
+    std::fs::write(bench.path("marker"), "").unwrap();
+    plan.process.env.push(format!("MARKER={}", bench.path("marker").display()).into());
+    let mut monitor = bench.start(plan);
+    let pid = monitor.ready();
+    monitor.go();
+    eventually("the watch", || bench.path("upper/tmp/begun").exists());
+    let join = |script: &str| {
+        let process = bench.shell(script).process;
+        let mut exec = Plan {
+            log: None,
+            exit_record: None,
+            control_socket: None,
+            process: Process { args: process.args, ..plan.process.clone() },
+            ..bench.exec(pid, "")
+        };
+        if plan.namespaces.user == Namespace::New {
+            exec.target.as_mut().unwrap().namespaces |= libc::CLONE_NEWUSER as u32;
+        }
+        bench.run(&exec).0
+    };
+    (0..joins).for_each(|_| assert_eq!(join(":"), 0));
+    // The end of the first process may be the end of this one.
+    join("touch /tmp/stop");
+    assert_eq!(monitor.finish(), 0);
+    let text = log_text(&bench.path("log"));
+    let words: Vec<u32> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    (words[0], words[1])
+}
+
+/// Row 7 (CVE-2016-9962): processes of the container reach nothing of one that joins, before its program runs.
+#[test]
+fn row_7_cve_2016_9962_a_joining_process_shows_nothing_of_the_host() {
+    let bench = Bench::new();
+    let mut plan = bench.shell(WATCH);
+
+    let (seen, leaks) = watch(&bench, &mut plan, 500);
+
+    assert!(seen > 0, "the watch was too slow to see anything");
+    assert_eq!(leaks, 0, "of {seen}");
+}
+
+/// Row 7 (CVE-2016-9962): nor with CAP_SYS_PTRACE, in a user namespace.
+#[test]
+fn row_7_cve_2016_9962_nor_does_it_to_a_tracer() {
+    let bench = Bench::new();
+    let mut plan = bench.shell(WATCH);
+    plan.namespaces.user = Namespace::New;
+    plan.uid_map = vec![IdMap { inside: 0, outside: 0, count: 65_536 }];
+    plan.gid_map = plan.uid_map.clone();
+    plan.steps.retain(|step| !matches!(step, Step::Device { .. } | Step::Sysctl { .. }));
+    plan.steps.push(bind("/dev/null", "/dev/null", 0));
+    let sets = &mut plan.process.capabilities;
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        *set |= 1 << 19;
+    }
+
+    let (seen, leaks) = watch(&bench, &mut plan, 500);
+
+    assert!(seen > 0, "the watch was too slow to see anything");
+    assert_eq!(leaks, 0, "of {seen}");
 }

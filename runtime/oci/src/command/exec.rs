@@ -9,13 +9,15 @@ use strata_init::{
 };
 use strata_oci::{
     capabilities::CapabilitySet,
+    extra,
     plan::{ExecInputs, plan_exec},
+    rdt::Groups,
 };
 
 use crate::{
     Global,
     console::{Console, host_size},
-    container::{kept_fds, write_pid_file},
+    container::{kept_fds, warn_of_process, write_pid_file},
     foreground::{Signals, wait},
     report, rootless,
     state::{State, Status, describe},
@@ -103,8 +105,12 @@ impl Exec {
             _ => {}
         }
         let inputs = ExecInputs {
+            bundle: state.bundle.clone(),
             cgroups: self.cgroups(&state)?,
+            id: state.id.clone(),
             keep_fds: kept,
+            // One that `--no-new-keyring` left out is made now, for this process.
+            keyring: Some(state.keyring()),
             pid: state.pid,
             start_time: state.start_time,
             streams: Streams { terminal: host_size(), ..Streams::default() },
@@ -138,8 +144,10 @@ impl Exec {
     fn process(&self, spec: &Spec) -> Result<Process, String> {
         if let Some(path) = &self.process {
             let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| format!("{} is no process: {error}", path.display()));
+            let (process, warnings) =
+                extra::process(&bytes).map_err(|error| format!("{} is no process: {error}", path.display()))?;
+            warn_of_process(&warnings, Some(&process));
+            return Ok(process);
         }
         if self.args.is_empty() {
             return Err("exec: there is no program to execute".to_owned());
@@ -235,6 +243,7 @@ impl Exec {
                 }
             }
         }
+        plan.procs.extend(state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default());
         Ok(plan)
     }
 }

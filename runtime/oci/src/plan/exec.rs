@@ -16,12 +16,18 @@ use crate::{capabilities::CapabilitySet, user::Identity};
 pub struct ExecInputs {
     /// The cgroups to join: the container's.
     pub cgroups: Cgroups,
+    /// Directory of the container's bundle, for the agent of its system call filter.
+    pub bundle: PathBuf,
     /// Unix socket that the exec's own monitor listens on.
     pub control_socket: Option<PathBuf>,
     /// File for the exit record.
     pub exit_record: Option<PathBuf>,
+    /// Name of the container, for the same agent.
+    pub id: String,
     /// Descriptors that stay open across execve.
     pub keep_fds: Vec<i32>,
+    /// Name of the session keyring to join; unset: the caller's is kept.
+    pub keyring: Option<String>,
     /// Log file.
     pub log: Option<Log>,
     /// The container's first process.
@@ -99,7 +105,14 @@ pub fn plan_exec(spec: &Spec, process: &Process, inputs: &ExecInputs) -> Result<
         return Err(invalid("pid", "the container has no process to join"));
     }
     let linux = spec.linux().as_ref();
-    let mut planned = process::process(process, linux.and_then(|linux| linux.seccomp().as_ref()))?;
+    let container = process::Container {
+        bundle: &inputs.bundle,
+        id: &inputs.id,
+        keyring: inputs.keyring.as_deref(),
+        pid: Some(inputs.pid),
+        spec,
+    };
+    let mut planned = process::process(process, &container)?;
     planned.keep_fds = inputs.keep_fds.clone();
     if let Some(linux) = linux {
         let (uid_map, gid_map) = super::id_maps(linux, &super::namespaces(linux)?)?;

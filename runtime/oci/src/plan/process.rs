@@ -1,12 +1,16 @@
 //! The process of a spec: arguments, environment, ids, capability sets, limits and the compiled filter.
+//! `scheduling` does how it is scheduled.
 
 use std::sync::{Mutex, PoisonError};
 
-use oci_spec::runtime::{Capabilities as Names, LinuxSeccomp, PosixRlimitType, Process as SpecProcess};
-use strata_init::plan::{Capabilities, Process, Rlimit, Seccomp};
+use std::path::Path;
 
-use super::{Error, absolute, invalid, unsupported};
-use crate::{capabilities::CapabilitySet, seccomp};
+use oci_spec::runtime::{Capabilities as Names, Linux, LinuxSeccomp, PosixRlimitType, Process as SpecProcess, Spec};
+use serde_json::json;
+use strata_init::plan::{Capabilities, Listener, Process, Rlimit, Seccomp};
+
+use super::{Error, absolute, invalid, scheduling, unsupported};
+use crate::{capabilities::CapabilitySet, default_spec::OCI_VERSION, seccomp};
 
 /// The longest single argument or variable execve(2) takes, its NUL included: MAX_ARG_STRLEN.
 const MAX_TEXT_BYTES: usize = 128 << 10;
@@ -14,9 +18,22 @@ const MAX_TEXT_BYTES: usize = 128 << 10;
 /// Filters compiled lately: nearly all containers share one, and compiling takes longer than all else here.
 static COMPILED: Mutex<Vec<(LinuxSeccomp, seccomp::Filter)>> = Mutex::new(Vec::new());
 
+/// The container that a process belongs to.
+pub(super) struct Container<'a> {
+    pub(super) bundle: &'a Path,
+    pub(super) id: &'a str,
+    /// Name of the session keyring.
+    pub(super) keyring: Option<&'a str>,
+    /// The running first process, for a further one.
+    pub(super) pid: Option<u32>,
+    pub(super) spec: &'a Spec,
+}
+
 /// Checks the process and turns it into the plan's.
-pub(super) fn process(process: &SpecProcess, filter: Option<&LinuxSeccomp>) -> Result<Process, Error> {
+pub(super) fn process(process: &SpecProcess, container: &Container<'_>) -> Result<Process, Error> {
     refuse_unsupported(process)?;
+    let none = Linux::default();
+    let linux = container.spec.linux().as_ref().unwrap_or(&none);
     let args = texts("process.args", process.args().as_deref().unwrap_or_default())?;
     if args.first().is_none_or(|program| program.is_empty()) {
         return Err(invalid("process.args", "there is no program to execute"));
@@ -34,6 +51,13 @@ pub(super) fn process(process: &SpecProcess, filter: Option<&LinuxSeccomp>) -> R
     if oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
         return Err(invalid("process.oomScoreAdj", "it is not from -1000 to 1000"));
     }
+    let affinity = process.exec_cpu_affinity().as_ref().map(scheduling::affinity).transpose()?;
+    // It is for further processes only, whatever the first one's says.
+    let (initial_cpus, final_cpus) = affinity.filter(|_| container.pid.is_some()).unwrap_or_default();
+    let text = |text: &Option<String>, field| match text.as_deref().filter(|text| !text.is_empty()) {
+        Some(text) if text.contains('\0') => Err(invalid(field, "it has a NUL byte")),
+        text => Ok(text.map(str::to_owned)),
+    };
     Ok(Process {
         args: args.iter().map(Into::into).collect(),
         env: environment(process)?.iter().map(Into::into).collect(),
@@ -44,10 +68,18 @@ pub(super) fn process(process: &SpecProcess, filter: Option<&LinuxSeccomp>) -> R
         umask: user.umask(),
         capabilities: capabilities(process)?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        seccomp: filter.map(compiled).transpose()?,
+        seccomp: linux.seccomp().as_ref().map(|filter| compiled(filter, container)).transpose()?,
         rlimits: rlimits(process)?,
         oom_score_adj,
-        apparmor_profile: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
+        initial_cpus,
+        final_cpus,
+        memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
+        personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
+        keyring: container.keyring.map(str::to_owned),
+        apparmor_profile: text(process.apparmor_profile(), "process.apparmorProfile")?,
+        selinux_label: text(process.selinux_label(), "process.selinuxLabel")?,
         keep_fds: Vec::new(),
     })
 }
@@ -55,10 +87,6 @@ pub(super) fn process(process: &SpecProcess, filter: Option<&LinuxSeccomp>) -> R
 fn refuse_unsupported(process: &SpecProcess) -> Result<(), Error> {
     for (field, is_set) in [
         ("process.commandLine", process.command_line().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("process.user.username", process.user().username().as_ref().is_some_and(|name| !name.is_empty())),
     ] {
         if is_set {
@@ -158,12 +186,13 @@ fn resource(kind: PosixRlimitType) -> u32 {
     }
 }
 
-fn compiled(filter: &LinuxSeccomp) -> Result<Seccomp, Error> {
-    if filter.listener_path().is_some() {
-        return Err(unsupported("linux.seccomp.listenerPath"));
-    }
+fn compiled(filter: &LinuxSeccomp, container: &Container<'_>) -> Result<Seccomp, Error> {
     let mut cache = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    let plan = |filter: &seccomp::Filter| Seccomp { flags: filter.flags, program: filter.program.clone() };
+    let plan = |compiled: &seccomp::Filter| Seccomp {
+        flags: compiled.flags,
+        program: compiled.program.clone(),
+        listener: compiled.listener.clone().map(|path| Listener { path, message: message(filter, container) }),
+    };
     if let Some((_, compiled)) = cache.iter().find(|(known, _)| known == filter) {
         return Ok(plan(compiled));
     }
@@ -172,4 +201,25 @@ fn compiled(filter: &LinuxSeccomp) -> Result<Seccomp, Error> {
     cache.truncate(15);
     cache.insert(0, (filter.clone(), compiled));
     Ok(result)
+}
+
+/// Returns the "container process state" of the specification in pieces; the process id stands between each two.
+fn message(filter: &LinuxSeccomp, container: &Container<'_>) -> Vec<String> {
+    let status = if container.pid.is_some() { "running" } else { "creating" };
+    let state = json!({
+        "ociVersion": OCI_VERSION,
+        "id": container.id,
+        "status": status,
+        "bundle": container.bundle,
+        "annotations": container.spec.annotations().clone().unwrap_or_default(),
+    })
+    .to_string();
+    let state = state.strip_suffix('}').expect("an object ends with a brace");
+    let metadata = filter.listener_metadata().as_deref().unwrap_or_default();
+    let begin = format!("{{\"ociVersion\":{},\"fds\":[\"seccompFd\"],\"pid\":", json!(OCI_VERSION));
+    let middle = format!(",\"metadata\":{},\"state\":{state},\"pid\":", json!(metadata));
+    match container.pid {
+        Some(pid) => vec![begin, format!("{middle}{pid}}}}}")],
+        None => vec![begin, middle, "}}".to_owned()],
+    }
 }

@@ -5,17 +5,24 @@ use strata_init::plan::{Namespace, Namespaces, Step};
 
 use super::{Error, invalid};
 
-/// Parameters of the IPC namespace.
-const IPC: [&str; 8] = [
+/// Parameters of the IPC namespace, besides those below `fs/mqueue`. ipc/ipc_sysctl.c
+const IPC: [&str; 12] = [
+    "kernel/auto_msgmni",
+    "kernel/msg_next_id",
     "kernel/msgmax",
     "kernel/msgmnb",
     "kernel/msgmni",
     "kernel/sem",
+    "kernel/sem_next_id",
+    "kernel/shm_next_id",
+    "kernel/shm_rmid_forced",
     "kernel/shmall",
     "kernel/shmmax",
     "kernel/shmmni",
-    "kernel/shm_rmid_forced",
 ];
+
+/// Parameters of the pid namespace in every kernel that has them; `kernel/pid_max` is one since Linux 6.14 only.
+const PID: [&str; 2] = ["kernel/ns_last_pid", "vm/memfd_noexec"];
 
 /// Returns one step per parameter, ordered by key.
 pub(super) fn steps(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>, Error> {
@@ -26,8 +33,15 @@ pub(super) fn steps(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>,
 
 fn step(name: &str, value: &str, namespaces: &Namespaces) -> Result<Step, Error> {
     let refuse = |reason: &str| Err(invalid(format!("linux.sysctl[{name:?}]"), reason));
-    // sysctl(8): with slashes, a dot is part of a name, such as that of a VLAN interface.
-    let key = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    // sysctl(8): the first separator is the one between names; the other then stands for a dot or slash in a name,
+    // such as that of a VLAN interface.
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let begins_with_dot = name.find(['.', '/']).is_some_and(|place| name[place..].starts_with('.'));
+    let key: String = if begins_with_dot { name.chars().map(swap).collect() } else { name.to_owned() };
     let plain = |part: &str| {
         !part.is_empty()
             && part != "."
@@ -47,6 +61,14 @@ fn step(name: &str, value: &str, namespaces: &Namespaces) -> Result<Step, Error>
         &namespaces.ipc
     } else if key.starts_with("net/") {
         &namespaces.network
+    } else if PID.contains(&key.as_str()) {
+        &namespaces.pid
+    } else if key.starts_with("user/") {
+        &namespaces.user
+    } else if key == "kernel/domainname" {
+        &namespaces.uts
+    } else if key == "kernel/hostname" {
+        return refuse("the name of the host is that of the field hostname");
     } else {
         return refuse("it belongs to the host, not to a namespace");
     };

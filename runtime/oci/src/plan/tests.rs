@@ -379,6 +379,8 @@ fn only_parameters_of_own_namespaces_are_set() {
         ("vm.overcommit_memory", "1"),
         ("net.ipv4,x", "1"),
         ("kernel.hostname", "x"),
+        ("kernel.pid_max", "1"),
+        ("user.max_net_namespaces", "1"),
         ("fs.mqueue", "1"),
         ("", "1"),
     ] {
@@ -386,6 +388,10 @@ fn only_parameters_of_own_namespaces_are_set() {
         assert!(error.starts_with(&format!("linux.sysctl[{key:?}]: ")), "{error}");
     }
     for (key, file) in [
+        ("kernel.msg_next_id", "kernel/msg_next_id"),
+        ("kernel.domainname", "kernel/domainname"),
+        ("vm.memfd_noexec", "vm/memfd_noexec"),
+        ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
         ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
         ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
         ("kernel.shmmax", "kernel/shmmax"),
@@ -436,8 +442,13 @@ fn the_process_is_checked_field_by_field() {
         ("/process/user", json!({"uid": 0, "gid": 0, "umask": 4096}), "process.user.umask: "),
         ("/process/user", json!({"uid": 0, "gid": 0, "username": "x"}), "process.user.username is not supported"),
         ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj: "),
-        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel is not supported"),
-        ("/process/scheduler", json!({"policy": "SCHED_FIFO"}), "process.scheduler is not supported"),
+        ("/process/selinuxLabel", json!("x\u{0}"), "process.selinuxLabel: "),
+        ("/process/apparmorProfile", json!("x\u{0}"), "process.apparmorProfile: "),
+        ("/process/scheduler", json!({"policy": "SCHED_FIFO"}), "process.scheduler.priority: "),
+        ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 9}), "process.ioPriority.priority: "),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BIND"}), "linux.memoryPolicy.nodes: "),
+        ("/linux/personality", json!({"domain": "LINUX", "flags": ["X"]}), "linux.personality.flags: "),
+        ("/linux/intelRdt", json!({"closID": "x"}), "linux.intelRdt is not supported"),
         ("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}]), "process.rlimits[0]: "),
         (
             "/process/rlimits",
@@ -457,8 +468,8 @@ fn the_process_is_checked_field_by_field() {
         ),
         (
             "/linux/seccomp",
-            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}),
-            "linux.seccomp.listenerPath is not supported",
+            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": ""}),
+            "linux.seccomp.listenerPath: ",
         ),
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation: "),
         (
@@ -524,6 +535,63 @@ fn an_exec_without_options_has_the_containers_capabilities_filter_and_namespaces
     assert_eq!((exec.root, exec.steps.len()), (Root::None {}, 0));
     assert_eq!(exec.namespaces, Namespaces::default());
     assert_eq!(exec.target, Some(Target { pid: 42, start_time: 7, namespaces: 0x6e02_0000 }));
+}
+
+/// What the scheduler, the memory and the machine are to do for a process is the same for a further one.
+#[test]
+fn an_exec_is_scheduled_as_the_container_and_on_the_cpus_of_its_own() {
+    let spec = with("/linux/personality", json!({"domain": "LINUX32"}));
+    let mut spec = serde_json::to_value(spec).unwrap();
+    spec["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    spec["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+    spec["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 7});
+    spec["process"]["execCPUAffinity"] = json!({"initial": "0-1", "final": "1"});
+    let spec: Spec = serde_json::from_value(spec).unwrap();
+    let container = plan(&spec, &PlanInputs { keyring: Some("_ses.x".into()), ..inputs() }).unwrap().process;
+
+    let inputs = ExecInputs { pid: 42, keyring: Some("_ses.x".into()), ..ExecInputs::default() };
+    let exec = plan_exec(&spec, spec.process().as_ref().unwrap(), &inputs).unwrap().process;
+
+    assert_eq!(container.personality, Some(8));
+    assert_eq!(container.scheduler.as_ref().map(|scheduler| (scheduler.policy, scheduler.nice)), Some((3, 5)));
+    assert_eq!((container.io_priority, container.keyring.as_deref()), (Some(2 << 13 | 7), Some("_ses.x")));
+    assert_eq!((&container.initial_cpus, &container.final_cpus), (&vec![], &vec![]), "they are for further processes");
+    assert_eq!(exec, strata_init::plan::Process { initial_cpus: vec![0, 1], final_cpus: vec![1], ..container });
+}
+
+#[test]
+fn the_agent_of_a_filter_is_told_who_asks() {
+    let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent", "listenerMetadata": "m\"",
+        "syscalls": [rule]});
+    let mut spec = with("/linux/seccomp", filter);
+    spec.set_annotations(Some([("key".to_owned(), "}}".to_owned())].into()));
+    let plan_inputs =
+        PlanInputs { container: Some(crate::hooks::Container { id: "x".into(), bundle: "/b".into() }), ..inputs() };
+    let exec_inputs = ExecInputs { id: "x".into(), bundle: "/b".into(), pid: 42, ..ExecInputs::default() };
+    let read = |plan: Plan| -> Value {
+        let listener = plan.process.seccomp.unwrap().listener.unwrap();
+        assert_eq!(listener.path, Path::new("/agent"));
+        serde_json::from_str(&listener.message.join("77")).unwrap()
+    };
+    let state = |status: &str, pid: u32| {
+        json!({
+            "ociVersion": crate::default_spec::OCI_VERSION,
+            "fds": ["seccompFd"],
+            "pid": 77,
+            "metadata": "m\"",
+            "state": {
+                "ociVersion": crate::default_spec::OCI_VERSION, "id": "x", "status": status, "pid": pid,
+                "bundle": "/b", "annotations": {"key": "}}"},
+            },
+        })
+    };
+
+    let first = read(plan(&spec, &plan_inputs).unwrap());
+    let further = read(plan_exec(&spec, spec.process().as_ref().unwrap(), &exec_inputs).unwrap());
+
+    assert_eq!(first, state("creating", 77));
+    assert_eq!(further, state("running", 42));
 }
 
 /// Security rows 6 and 14: an exec as another user, or with more rights, still inherits nothing.

@@ -38,7 +38,8 @@ enum Verdict<'a> {
 ///
 /// For one call, a rule without conditions beats those with; of several with conditions the first that
 /// matches decides; conditions within a rule must all hold. A name that an architecture does not have is
-/// skipped there. A program of an architecture that is not listed is killed; the native one is always listed.
+/// skipped there. A program of an architecture that is not listed is killed; the native one is always listed, and
+/// those that this machine does not run are not looked at.
 /// Numbers above the highest that the rules name get ENOSYS unless the default lets calls through, so that
 /// libc falls back instead of failing on calls younger than the profile.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
@@ -46,13 +47,18 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
     let rules = encode_rules(seccomp)?;
     let mut notifies = seccomp.default_action() == Action::ScmpActNotify;
     notifies |= seccomp.syscalls().iter().flatten().any(|rule| rule.action() == Action::ScmpActNotify);
-    if notifies && seccomp.listener_path().is_none() {
+    let listener = seccomp.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
+    if notifies && listener.is_none() {
         return Err(Error::NoListener);
+    }
+    if listener.is_none() && seccomp.listener_metadata().as_ref().is_some_and(|metadata| !metadata.is_empty()) {
+        return Err(Error::MetadataUnused);
     }
 
     let mut abis = vec![Abi::NATIVE];
     for architecture in seccomp.architectures().iter().flatten() {
-        let abi = Abi::of(*architecture)?;
+        // Programs of another machine do not run here, so there is nothing to decide about them.
+        let Some(abi) = Abi::of(*architecture)? else { continue };
         if !abis.contains(&abi) {
             abis.push(abi);
         }
@@ -77,7 +83,8 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
     if instructions > MAX_INSTRUCTIONS {
         return Err(Error::TooLong { instructions });
     }
-    Ok(Filter { program: assembler.finish(), flags: flags(seccomp, notifies) })
+    let listener = listener.filter(|_| notifies);
+    Ok(Filter { program: assembler.finish(), flags: flags(seccomp, notifies), listener })
 }
 
 /// One rule with its action as the kernel's number.
@@ -92,6 +99,9 @@ fn encode_rules(seccomp: &LinuxSeccomp) -> Result<Vec<Rule<'_>>, Error> {
     for (index, rule) in seccomp.syscalls().iter().flatten().enumerate() {
         let action = encode(rule.action(), rule.errno_ret(), || format!(".syscalls[{index}].errnoRet"))?;
         let conditions = rule.args().as_deref().unwrap_or_default();
+        if rule.names().is_empty() {
+            return Err(Error::NoNames { rule: index });
+        }
         if let Some(bad) = conditions.iter().find(|condition| condition.index() > 5) {
             return Err(Error::Argument { rule: index, index: bad.index() });
         }
@@ -104,6 +114,7 @@ fn encode(action: Action, errno: Option<u32>, place: impl Fn() -> String) -> Res
     let limit = match action {
         Action::ScmpActErrno => 4095,
         Action::ScmpActTrace => 0xffff,
+        _ if errno.is_some() => return Err(Error::ErrnoUnused { place: place(), action }),
         _ => return Ok(action.as_u32(None)),
     };
     let errno = errno.unwrap_or(EPERM);

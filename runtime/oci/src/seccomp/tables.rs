@@ -2,7 +2,7 @@
 //! its own for 36 calls and shares the rest with x86_64 under a flag bit.
 
 use oci_spec::runtime::Arch;
-use syscalls::{aarch64, arm, riscv64, x86, x86_64};
+use syscalls::{aarch64, arm, loongarch64, mips, mips64, powerpc, powerpc64, riscv64, s390x, x86, x86_64};
 
 use super::Error;
 
@@ -24,30 +24,65 @@ pub(super) enum Abi {
     X86,
     Aarch64,
     Arm,
+    Loongarch64,
+    Mips { is_little: bool },
+    Mips64 { is_little: bool },
+    Powerpc,
+    Powerpc64 { is_little: bool },
     Riscv64,
+    S390x,
 }
 
 impl Abi {
-    /// The one this program is compiled for.
-    pub(super) const NATIVE: Self = if cfg!(target_arch = "aarch64") {
-        Self::Aarch64
+    /// Those whose programs this machine runs, the one this program is compiled for first.
+    pub(super) const RUN_HERE: &[Self] = if cfg!(target_arch = "aarch64") {
+        &[Self::Aarch64, Self::Arm]
+    } else if cfg!(target_arch = "loongarch64") {
+        &[Self::Loongarch64]
+    } else if cfg!(target_arch = "powerpc64") {
+        &[Self::Powerpc64 { is_little: cfg!(target_endian = "little") }, Self::Powerpc]
     } else if cfg!(target_arch = "riscv64") {
-        Self::Riscv64
+        &[Self::Riscv64]
+    } else if cfg!(target_arch = "s390x") {
+        &[Self::S390x]
     } else {
-        Self::X86_64
+        &[Self::X86_64, Self::X86, Self::X32]
     };
 
-    pub(super) fn of(architecture: Arch) -> Result<Self, Error> {
-        match architecture {
-            Arch::ScmpArchNative => Ok(Self::NATIVE),
-            Arch::ScmpArchX86_64 => Ok(Self::X86_64),
-            Arch::ScmpArchX32 => Ok(Self::X32),
-            Arch::ScmpArchX86 => Ok(Self::X86),
-            Arch::ScmpArchAarch64 => Ok(Self::Aarch64),
-            Arch::ScmpArchArm => Ok(Self::Arm),
-            Arch::ScmpArchRiscv64 => Ok(Self::Riscv64),
-            _ => Err(Error::Architecture { architecture }),
-        }
+    /// The one this program is compiled for.
+    pub(super) const NATIVE: Self = Self::RUN_HERE[0];
+
+    /// Returns its table if this machine runs programs of it.
+    pub(super) fn of(architecture: Arch) -> Result<Option<Self>, Error> {
+        let abi = match architecture {
+            Arch::ScmpArchNative => Self::NATIVE,
+            Arch::ScmpArchX86_64 => Self::X86_64,
+            Arch::ScmpArchX32 => Self::X32,
+            Arch::ScmpArchX86 => Self::X86,
+            Arch::ScmpArchAarch64 => Self::Aarch64,
+            Arch::ScmpArchArm => Self::Arm,
+            Arch::ScmpArchLoongarch64 => Self::Loongarch64,
+            Arch::ScmpArchMips => Self::Mips { is_little: false },
+            Arch::ScmpArchMipsel => Self::Mips { is_little: true },
+            Arch::ScmpArchMips64 => Self::Mips64 { is_little: false },
+            Arch::ScmpArchMipsel64 => Self::Mips64 { is_little: true },
+            Arch::ScmpArchPpc => Self::Powerpc,
+            Arch::ScmpArchPpc64 => Self::Powerpc64 { is_little: false },
+            Arch::ScmpArchPpc64le => Self::Powerpc64 { is_little: true },
+            Arch::ScmpArchRiscv64 => Self::Riscv64,
+            Arch::ScmpArchS390x => Self::S390x,
+            // Programs of 31 bits run on s390x, and their numbers are not known here.
+            Arch::ScmpArchS390 if cfg!(target_arch = "s390x") => return Err(Error::Architecture { architecture }),
+            Arch::ScmpArchMips64n32
+            | Arch::ScmpArchMipsel64n32
+            | Arch::ScmpArchS390
+            | Arch::ScmpArchParisc
+            | Arch::ScmpArchParisc64
+            | Arch::ScmpArchM68k
+            | Arch::ScmpArchSh
+            | Arch::ScmpArchSheb => return Ok(None),
+        };
+        Ok(Some(abi).filter(|abi| Self::RUN_HERE.contains(abi)))
     }
 
     /// Returns `AUDIT_ARCH_*`; x86_64 and x32 share theirs. linux/audit.h
@@ -57,7 +92,16 @@ impl Abi {
             Self::X86 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
             Self::Arm => 0x4000_0028,
+            Self::Loongarch64 => 0xc000_0102,
+            Self::Mips { is_little: false } => 0x8,
+            Self::Mips { is_little: true } => 0x4000_0008,
+            Self::Mips64 { is_little: false } => 0x8000_0008,
+            Self::Mips64 { is_little: true } => 0xc000_0008,
+            Self::Powerpc => 0x14,
+            Self::Powerpc64 { is_little: false } => 0x8000_0015,
+            Self::Powerpc64 { is_little: true } => 0xc000_0015,
             Self::Riscv64 => 0xc000_00f3,
+            Self::S390x => 0x8000_0016,
         }
     }
 
@@ -69,7 +113,13 @@ impl Abi {
             Self::X86 => name.parse::<x86::Sysno>().ok()?.id(),
             Self::Aarch64 => name.parse::<aarch64::Sysno>().ok()?.id(),
             Self::Arm => name.parse::<arm::Sysno>().ok()?.id(),
+            Self::Loongarch64 => name.parse::<loongarch64::Sysno>().ok()?.id(),
+            Self::Mips { .. } => name.parse::<mips::Sysno>().ok()?.id(),
+            Self::Mips64 { .. } => name.parse::<mips64::Sysno>().ok()?.id(),
+            Self::Powerpc => name.parse::<powerpc::Sysno>().ok()?.id(),
+            Self::Powerpc64 { .. } => name.parse::<powerpc64::Sysno>().ok()?.id(),
             Self::Riscv64 => name.parse::<riscv64::Sysno>().ok()?.id(),
+            Self::S390x => name.parse::<s390x::Sysno>().ok()?.id(),
         };
         u32::try_from(number).ok()
     }

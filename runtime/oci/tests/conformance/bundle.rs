@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What scripts of tests may call.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 26] = [
     "/bin/sh",
     "/bin/cat",
     "/bin/chmod",
@@ -30,9 +30,14 @@ const PROGRAMS: [&str; 21] = [
     "/bin/stat",
     "/bin/stty",
     "/bin/touch",
+    "/bin/uname",
+    "/usr/bin/chrt",
     "/usr/bin/env",
     "/usr/bin/id",
+    "/usr/bin/ionice",
+    "/usr/bin/nice",
     "/usr/bin/nproc",
+    "/usr/bin/taskset",
     "/usr/bin/tty",
 ];
 
