@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use serde_json::{Value, json};
@@ -44,16 +44,18 @@ const PROGRAMS: [&str; 26] = [
 /// A bundle with a container named `c`; dropped, nothing of it is left.
 pub struct Bundle {
     directory: TempDir,
+    _template: Arc<TempDir>,
 }
 
 impl Bundle {
     /// The spec that `strata-oci spec` writes, without a terminal, with this script and these changes.
     pub fn new(script: &str, change: impl FnOnce(&mut Value)) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
-        let bundle = Self { directory: tempfile::tempdir_in("/var/tmp").unwrap() };
+        let template = template();
+        let bundle = Self { directory: tempfile::tempdir_in("/var/tmp").unwrap(), _template: template.clone() };
         // Others than root may look inside: containers with user namespaces do.
         fs::set_permissions(bundle.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        link(template(), &bundle.path("rootfs"));
+        link(template.path(), &bundle.path("rootfs"));
         assert!(bundle.call(&["spec", "--bundle", bundle.dir()]).status.success());
         let mut spec: Value = serde_json::from_slice(&fs::read(bundle.path("config.json")).unwrap()).unwrap();
         spec["process"]["terminal"] = json!(false);
@@ -211,16 +213,16 @@ impl Drop for Bundle {
     }
 }
 
-/// A root file system of the programs and what they load, made once per test process.
-pub fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-    TEMPLATE
-        .get_or_init(|| {
-            let rootfs = tempfile::tempdir_in("/var/tmp").unwrap();
-            PROGRAMS.iter().for_each(|program| install(Path::new(program), rootfs.path()));
-            rootfs
-        })
-        .path()
+/// A root file system of the programs and what they load: made once, and gone with the last that holds it.
+pub fn template() -> Arc<TempDir> {
+    static TEMPLATE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut template = TEMPLATE.lock().unwrap_or_else(PoisonError::into_inner);
+    template.upgrade().unwrap_or_else(|| {
+        let rootfs = Arc::new(tempfile::tempdir_in("/var/tmp").unwrap());
+        PROGRAMS.iter().for_each(|program| install(Path::new(program), rootfs.path()));
+        *template = Arc::downgrade(&rootfs);
+        rootfs
+    })
 }
 
 /// Copies a program and the libraries it loads.

@@ -49,7 +49,9 @@ fn planned(change: impl FnOnce(&mut Value)) -> Result<Plan, String> {
     let mut spec = serde_json::to_value(Defaults::default().build().unwrap()).unwrap();
     spec["linux"].as_object_mut().unwrap().remove("seccomp");
     change(&mut spec);
-    let inputs = PlanInputs { container: Some(Container::default()), ..PlanInputs::default() };
+    // Groups of resctrl are made before the plan, which names the files to join.
+    let resctrl = vec!["/sys/fs/resctrl/c/tasks".into()];
+    let inputs = PlanInputs { container: Some(Container::default()), resctrl, ..PlanInputs::default() };
     let spec = config::parse(spec.to_string().as_bytes(), Path::new("/b")).map_err(|error| error.to_string())?;
     plan(&spec, &inputs).map_err(|error| error.to_string())
 }

@@ -343,7 +343,7 @@ fn a_score_of_zero_that_may_not_be_set_is_dropped_with_a_note_and_any_other_is_r
     assert!(note.contains("note: process.oomScoreAdj: it stays 500"), "{note}");
     assert_eq!(other.status.code(), Some(1), "{other:?}");
     let error = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(error.contains("oom_score_adj to -5: it may not be lowered without CAP_SYS_RESOURCE"), "{error}");
+    assert!(error.contains("process.oomScoreAdj to -5: it may not be lowered without CAP_SYS_RESOURCE"), "{error}");
 }
 
 /// Spec: config-linux.md, Namespaces: with the network of the host a user's container sees its sysfs, read-only

@@ -55,7 +55,8 @@ impl Work {
     /// A tar of a root file system with a shell and a few programs.
     pub fn tar(&self) -> String {
         let tar = self.text("image.tar");
-        let status = Command::new("tar").arg("-C").arg(crate::bundle::template()).args(["-cf", &tar, "."]).status();
+        let template = crate::bundle::template();
+        let status = Command::new("tar").arg("-C").arg(template.path()).args(["-cf", &tar, "."]).status();
         assert!(status.unwrap().success());
         tar
     }
