@@ -58,10 +58,13 @@ impl House {
     }
 }
 
-/// Runs, or ended as a child of ours that nobody has waited for yet.
+/// Whether any of its threads runs: a zombie whose other threads are still on their way out has its socket yet.
+/// proc_pid_stat(5): field 3 is the state, field 20 the number of threads.
 fn alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    fields[0] != "Z" || fields[17].parse::<u32>().unwrap() > 1
 }
 
 #[tokio::test(flavor = "multi_thread")]
