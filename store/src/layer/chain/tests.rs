@@ -313,16 +313,23 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-/// A layer names each path once, marks first, parents before what is in them, and nothing below its own files.
+/// A layer names each path once, parents before what is in them, marks before their siblings, and nothing below its
+/// own files.
 fn layer() -> impl Strategy<Value = Vec<Item>> {
     prop::collection::vec(item(), 1..6).prop_map(|mut items| {
-        items.sort_by_key(|item| (!matches!(item, Item::Whiteout { .. }), item.path().to_owned()));
+        items.sort_by_key(|item| {
+            let (parent, name) = item.path().rsplit_once('/').unwrap_or(("", item.path()));
+            let parents: Vec<String> = parent.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            let is_mark = matches!(item, Item::Whiteout { .. });
+            let name = if is_mark { format!("\0{name}") } else { name.to_owned() };
+            parents.into_iter().chain([name]).collect::<Vec<_>>()
+        });
         let mut kept: Vec<Item> = Vec::new();
         for item in items {
             let is_free = kept.iter().all(|other| {
                 let (one, two) = (item.path(), other.path());
                 let nested = |outer: &str, inner: &str| inner.starts_with(&format!("{outer}/"));
-                // A whiteout below a directory that hides everything says nothing, and comes too early here.
+                // A whiteout below a directory that hides everything says nothing.
                 let passable = |outer: &Item, inner: &Item| match outer {
                     Item::Directory { .. } => true,
                     Item::Opaque { .. } => !matches!(inner, Item::Whiteout { .. }),
