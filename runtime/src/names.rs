@@ -1,8 +1,7 @@
 //! Names for containers that were given none: an adjective and a noun, as `quiet_granite`.
 //! Two short lists; what is taken gets a number.
 
-use std::io::Read;
-
+use rustix::rand::GetRandomFlags;
 use strata_types::{ContainerId, ContainerName};
 
 use crate::error::Error;
@@ -93,8 +92,7 @@ pub fn generate(is_taken: impl Fn(&str) -> bool) -> Result<ContainerName, Error>
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    let mut source = std::fs::File::open("/dev/urandom").map_err(|e| Error::io("open", "/dev/urandom", e))?;
-    source.read_exact(&mut bytes).map_err(|e| Error::io("read", "/dev/urandom", e))?;
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|e| Error::io("read", "/dev/urandom", e))?;
     Ok(bytes)
 }
 

@@ -1,6 +1,5 @@
 //! Leases: sessions that hold objects while their stream is open, and for a grace after it.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ pub const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 pub fn random_text(length: usize) -> String {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut bytes = vec![0_u8; length];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.expect("a Linux host has /dev/urandom");
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .expect("Linux has had getrandom since 3.17");
     let pick = |(index, byte): (usize, &u8)| LETTERS[usize::from(*byte) % if index == 0 { 26 } else { 36 }];
     bytes.iter().enumerate().map(pick).map(char::from).collect()
 }

@@ -8,7 +8,6 @@ use strata_rpc::fault::is_lost;
 use strata_types::ContainerId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
 use crate::args::{Network, Run};
 use crate::error::{Error, Result};
@@ -62,14 +61,13 @@ async fn create_and_start(
 async fn remove(platform: &Platform, id: String, force: bool) {
     let request = pb::DeleteContainerRequest { container: id, force, allow_missing: true };
     for wait in [50, 200, 800, 0] {
-        let removed = match platform.containers().await {
-            Ok(mut containers) => containers.all.delete_container(request.clone()).await,
-            Err(_) => Err(Status::unavailable("")),
-        };
-        match removed {
-            Err(status) if is_lost(&status) => tokio::time::sleep(Duration::from_millis(wait)).await,
-            _ => return,
+        if let Ok(mut containers) = platform.containers().await {
+            let removed = containers.all.delete_container(request.clone()).await;
+            if !removed.is_err_and(|status| is_lost(&status)) {
+                return;
+            }
         }
+        tokio::time::sleep(Duration::from_millis(wait)).await;
     }
 }
 
