@@ -105,11 +105,11 @@ test-v2: build base packages-test kernel test-list
 test-systemd: build systemd packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
-# As test, with ten times the kills and a guest with systemd.
+# As test, with ten times the kills, containers and races, and a guest with systemd.
 test-all: build base systemd python packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
-	STRATA_KILLS=500 $(CARGO) test --release --workspace
+	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 $(CARGO) test --release --workspace
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
