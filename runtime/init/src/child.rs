@@ -29,7 +29,7 @@ const DEVPTS_MAGIC: u64 = 0x1cd1;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the process of the plan, or reports why not and ends.
-pub(crate) fn run(plan: &Plan, prepared: Prepared, channel: &Channel, stdio: Option<[OwnedFd; 3]>) -> ! {
+pub(crate) fn run(plan: &Plan, prepared: &mut Prepared, channel: &Channel, stdio: &mut Option<[OwnedFd; 3]>) -> ! {
     let Err(failure) = become_process(plan, prepared, channel, stdio);
     end(&failure, channel)
 }
@@ -45,10 +45,11 @@ pub(crate) fn end(failure: &Failure, channel: &Channel) -> ! {
 
 fn become_process(
     plan: &Plan,
-    mut prepared: Prepared,
+    prepared: &mut Prepared,
     channel: &Channel,
-    stdio: Option<[OwnedFd; 3]>,
+    stdio: &mut Option<[OwnedFd; 3]>,
 ) -> Result<Infallible, Failure> {
+    drop(prepared.cgroup.take());
     let Some(pid) = channel.wait_for_gate(MAPPED) else { sys::exit(125) };
     if plan.target.is_none() && !matches!(plan.namespaces.user, Namespace::New) {
         // CVE-2016-9962, as in spawn; not before the maps are written, and not where they are the caller's own.
@@ -56,18 +57,18 @@ fn become_process(
     }
     join_cgroups(std::mem::take(&mut prepared.tasks))?;
     rustix::process::umask(Mode::empty());
-    join::inside(plan, &mut prepared)?;
+    join::inside(plan, prepared)?;
     if let Some(name) = &plan.process.keyring {
         join_keyring(plan, name).attempt(|| format!("join the session keyring {name}"))?;
     }
     rustix::process::setsid().attempt(|| "make a session".into())?;
-    if let Some(stdio) = stdio {
+    if let Some(stdio) = stdio.take() {
         take_stdio(plan, stdio).attempt(|| "take the standard streams".into())?;
     }
-    let mut place = attach_root(plan, &mut prepared)?;
+    let mut place = attach_root(plan, prepared)?;
     let mut masks = Masks::default();
     for (index, step) in plan.steps.iter().enumerate() {
-        steps::run(step, index, &mut place, &mut prepared, &mut masks)?;
+        steps::run(step, index, &mut place, prepared, &mut masks)?;
     }
     let master = match &plan.streams.terminal {
         Some(size) => Some(terminal(plan, &mut place, size).attempt(|| "make the terminal".into())?),
@@ -80,7 +81,7 @@ fn become_process(
     rustix::process::fchdir(&directory).attempt(|| format!("enter {}", cwd.display()))?;
     check_cwd(cwd)?;
     let program = find_program(plan)?;
-    make_ready(&plan.process, &prepared)?;
+    make_ready(&plan.process, prepared)?;
     let created = std::mem::take(&mut place.created);
     let ready = Frame::Ready { pid: 0, created };
     channel
@@ -90,7 +91,7 @@ fn become_process(
     if channel.wait_for_gate(GO).is_none() {
         sys::exit(125);
     }
-    execute_when_started(plan, &mut prepared, &program, channel, pid)
+    execute_when_started(plan, prepared, &program, channel, pid)
 }
 
 /// Lets the hooks of the host's paths run: those outside by who made us, then those inside.

@@ -4,7 +4,7 @@
 use crate::channel::Channel;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{Namespace, Plan, Step, Target};
-use crate::prepare::{Prepared, clone_mounts, path_fd};
+use crate::prepare::{Prepared, clone_mounts, needs_procfs, path_fd, private_procfs};
 use crate::sys::{self, Cloned};
 use crate::userns::{explain_clone, is_privileged};
 use crate::wire::Frame;
@@ -13,7 +13,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 use rustix::thread;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A namespace file to join.
@@ -21,6 +21,34 @@ pub(crate) struct Join {
     fd: OwnedFd,
     kind: i32,
     path: PathBuf,
+}
+
+/// A running process whose namespaces are joined, as `CLONE_NEW*` bits.
+pub(crate) struct Joined {
+    pidfd: OwnedFd,
+    /// By the helper that clones the child.
+    early: i32,
+    /// By the child.
+    late: i32,
+}
+
+impl Joined {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    fn enter_early(&self) -> Result<(), Failure> {
+        self.enter(self.early)
+    }
+
+    fn enter_late(&self) -> Result<(), Failure> {
+        if self.late == 0 { Ok(()) } else { self.enter(self.late) }
+    }
+
+    fn enter(&self, kinds: i32) -> Result<(), Failure> {
+        nix::sched::setns(&self.pidfd, CloneFlags::from_bits_retain(kinds))
+            .attempt(|| "join the namespaces of the container".into())
+    }
 }
 
 /// Fills in what the clone makes and what is joined before it.
@@ -107,23 +135,38 @@ pub(crate) fn target(target: &Target, prepared: &mut Prepared) -> Result<(), Fai
     if target.start_time != 0 && start_time(target.pid) != Some(target.start_time) {
         return Err(Failure::new(step(), "it has ended and its id is used by another"));
     }
-    // The pid namespace of this process does not change, only that of its children: setns(2).
-    let mut ours = libc::CLONE_NEWPID;
+    let kinds = target.namespaces as i32;
+    let (mut ours, mut early) = (0, 0);
+    if is_by_helper_of(target) {
+        early = kinds & (libc::CLONE_NEWPID | libc::CLONE_NEWNS);
+    } else {
+        // The pid namespace of this process does not change, only that of its children: setns(2).
+        ours = kinds & libc::CLONE_NEWPID;
+    }
     if !is_privileged() {
         // A user may join the others only from within the user namespace, so this process enters it too.
         // CVE-2016-9962: its root could else trace this process.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).attempt(|| "become non-dumpable".into())?;
-        ours |= libc::CLONE_NEWUSER;
+        ours |= kinds & libc::CLONE_NEWUSER;
     }
-    let ours = target.namespaces as i32 & ours;
     if ours != 0 {
         nix::sched::setns(&pidfd, CloneFlags::from_bits_retain(ours)).attempt(step)?;
     }
-    let theirs = target.namespaces as i32 & !ours;
-    if theirs != 0 {
-        prepared.target = Some((pidfd, theirs));
-    }
+    prepared.target = Some(Joined { pidfd, early, late: kinds & !ours & !early });
     Ok(())
+}
+
+/// Says whether the child of a plan is cloned by a helper that has nothing of the host.
+///
+/// CVE-2016-9962: whoever has CAP_SYS_PTRACE in the first user namespace looks into non-dumpable processes too. So where
+/// the container has no user namespace of its own, the child must have nothing of the host from its first moment on.
+pub(crate) fn is_by_helper(plan: &Plan) -> bool {
+    plan.target.as_ref().is_some_and(is_by_helper_of)
+}
+
+fn is_by_helper_of(target: &Target) -> bool {
+    let kinds = target.namespaces as i32;
+    kinds & libc::CLONE_NEWPID != 0 && kinds & libc::CLONE_NEWUSER == 0
 }
 
 /// Returns field 22 of /proc/<pid>/stat; the name in field 2 may hold anything, so it counts from the last `)`.
@@ -133,21 +176,36 @@ fn start_time(pid: u32) -> Option<u64> {
     std::str::from_utf8(rest).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Clones the process; if namespaces are to be joined, from a helper that has joined them.
-pub(crate) fn clone(plan: &Plan, prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Failure> {
+/// What the process does, from its first moment on.
+pub(crate) type Life<'a> = &'a mut dyn FnMut(&mut Prepared);
+
+/// Clones the process and returns its id; if namespaces are to be joined, from a helper that has joined them. Beside
+/// what `prepared` has for it the process needs the descriptors `kept`.
+pub(crate) fn clone(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    kept: &[i32],
+    life: Life<'_>,
+) -> Result<(u32, OwnedFd), Failure> {
     let step = || "clone the process".to_owned();
+    if prepared.target.as_ref().is_some_and(|target| target.early != 0) {
+        return clone_inside(plan, prepared, kept, life);
+    }
     if prepared.joins.is_empty() {
-        return sys::clone3(prepared.clone_flags, cgroup).map_err(|errno| explain_clone(plan, errno));
+        return match sys::clone3(prepared.clone_flags, prepared.cgroup.as_ref().map(AsFd::as_fd)) {
+            Ok(Cloned::Child) => live(life, prepared),
+            Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+            Err(errno) => Err(explain_clone(plan, errno)),
+        };
     }
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
     let Cloned::Parent { pidfd, .. } = sys::clone3(0, None).attempt(|| "clone the helper".into())? else {
         drop(ours);
-        let made = join_all(plan, &prepared.joins).and_then(|()| {
-            // A child of our parent, not of ours.
-            sys::clone3(prepared.clone_flags | libc::CLONE_PARENT as u64, cgroup).attempt(step)
-        });
-        let told = match made {
-            Ok(Cloned::Child) => return Ok(Cloned::Child),
+        let told = match join_all(plan, &prepared.joins).and_then(|()| clone_sibling(prepared).attempt(step)) {
+            Ok(Cloned::Child) => {
+                drop(theirs);
+                live(life, prepared)
+            }
             Ok(Cloned::Parent { pid, pidfd }) => {
                 theirs.report(&Frame::Ready { pid, created: Vec::new() }, Some(pidfd.as_fd()))
             }
@@ -160,12 +218,46 @@ pub(crate) fn clone(plan: &Plan, prepared: &Prepared, cgroup: Option<BorrowedFd<
     let wait = rustix::process::WaitId::PidFd(pidfd.as_fd());
     let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
     match heard.attempt(step)? {
-        Some((Frame::Ready { pid, .. }, Some(pidfd))) => Ok(Cloned::Parent { pid, pidfd }),
+        Some((Frame::Ready { pid, .. }, Some(pidfd))) => Ok((pid, pidfd)),
         Some((frame, _)) => {
             Err(Failure::from_frame(frame).unwrap_or_else(|| Failure::new(step(), "the helper sent nonsense")))
         }
         None => Err(Failure::new(step(), "the helper ended")),
     }
+}
+
+fn live(life: Life<'_>, prepared: &mut Prepared) -> ! {
+    life(prepared);
+    sys::exit(125)
+}
+
+/// Clones a child of this process's parent.
+fn clone_sibling(prepared: &Prepared) -> Result<Cloned, Errno> {
+    let flags = prepared.clone_flags | libc::CLONE_PARENT as u64;
+    sys::clone3(flags, prepared.cgroup.as_ref().map(AsFd::as_fd))
+}
+
+/// Clones the process from a helper that is in the container already, and has closed what the process does not need.
+fn clone_inside(plan: &Plan, prepared: &mut Prepared, kept: &[i32], life: Life<'_>) -> Result<(u32, OwnedFd), Failure> {
+    let step = || "clone the process".to_owned();
+    let prepared_for_it: Vec<i32> = prepared.for_child().iter().map(AsRawFd::as_raw_fd).collect();
+    let mut needed = [&prepared_for_it, kept, &plan.process.keep_fds, &[0, 1, 2]].concat();
+    needed.sort_unstable();
+    let mut made = None;
+    sys::in_helper(&mut || {
+        let entered = prepared.target.as_ref().map_or(Ok(()), Joined::enter_early);
+        let closed = entered.and_then(|()| sys::close_others(&needed).attempt(|| "close what is the host's".into()));
+        made = Some(match closed.and_then(|()| clone_sibling(prepared).attempt(step)) {
+            Ok(Cloned::Child) => live(life, prepared),
+            Ok(Cloned::Parent { pid, .. }) => Ok(pid),
+            Err(failure) => Err(failure),
+        });
+    })
+    .attempt(|| "clone the helper".into())?;
+    let pid = made.unwrap_or_else(|| Err(Failure::new(step(), "the helper ended")))?;
+    // It is our child, and has its id until we wait for it.
+    let process = Pid::from_raw(pid as i32).ok_or(Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    Ok((pid, process.attempt(step)?))
 }
 
 /// Joins what the rights of the host allow, then the user namespace, then what only its rights allow.
@@ -201,9 +293,11 @@ pub(crate) fn inside(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure
     let names = &plan.namespaces;
     let is_mapped = |target: &Target| target.namespaces as i32 & libc::CLONE_NEWUSER != 0;
     let in_user_namespace = names.user != Namespace::Host || plan.target.as_ref().is_some_and(is_mapped);
-    if let Some((target, kinds)) = &prepared.target {
-        nix::sched::setns(target, CloneFlags::from_bits_retain(*kinds))
-            .attempt(|| "join the namespaces of the container".into())?;
+    if let Some(target) = prepared.target.take() {
+        target.enter_late()?;
+    }
+    if is_by_helper(plan) && needs_procfs(plan) {
+        prepared.procfs = Some(private_procfs().attempt(|| "open a private procfs".into())?);
     }
     prepared.late_joins.iter().try_for_each(|join| setns(join).attempt(|| named(join)))?;
     if names.cgroup == Namespace::New {

@@ -3,10 +3,10 @@
 
 use crate::failure::{Attempt, Failure};
 use crate::idmap::Maps;
-use crate::join::{self, Join};
+use crate::join::{self, Join, Joined};
 use crate::netlink::Interface;
 use crate::overlay::Overlay;
-use crate::plan::{Namespace, Plan, Propagation, Root, Step};
+use crate::plan::{Namespace, Plan, Propagation, Root, Step, attribute};
 use crate::sys;
 use crate::userns::is_privileged;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, open};
@@ -15,7 +15,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) late_joins: Vec<Join>,
     /// The interface of each such step, at the index of the step.
     pub(crate) interfaces: Vec<(usize, Interface)>,
-    /// The process whose namespaces the child joins.
-    pub(crate) target: Option<(OwnedFd, i32)>,
+    /// The process whose namespaces are joined.
+    pub(crate) target: Option<Joined>,
     /// The exec FIFO as O_PATH.
     pub(crate) fifo: Option<OwnedFd>,
     /// The agent that gets the listener of the filter.
@@ -55,6 +55,19 @@ pub(crate) struct Prepared {
     pub(crate) tasks: Vec<Tasks>,
     /// `cgroup.procs` files of v2 that the parent writes the child's id to.
     pub(crate) procs: Vec<PathBuf>,
+}
+
+impl Prepared {
+    /// What a child that only joins uses.
+    pub(crate) fn for_child(&self) -> Vec<BorrowedFd<'_>> {
+        let tasks = self.tasks.iter().map(|tasks| tasks.file.as_fd());
+        let others = [
+            self.target.as_ref().map(Joined::as_fd),
+            self.agent.as_ref().map(AsFd::as_fd),
+            self.cgroup.as_ref().map(AsFd::as_fd),
+        ];
+        tasks.chain(others.into_iter().flatten()).collect()
+    }
 }
 
 /// The `tasks` file of a cgroup. A single thread that moves itself ("0") waits for nobody; an id written to
@@ -77,12 +90,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
             prepared.interfaces.push((index, found));
         }
     }
-    let needs_procfs = plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
-        || plan.process.apparmor_profile.is_some()
-        || plan.process.selinux_label.is_some()
-        || plan.exec_fifo.is_some()
-        || !plan.time_offsets.is_empty();
-    if needs_procfs {
+    if needs_procfs(plan) && !join::is_by_helper(plan) {
         prepared.procfs = Some(procfs()?);
     }
     if plan.process.selinux_label.is_some() && !has_selinux() {
@@ -97,7 +105,16 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
         prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
     }
     if let Some(path) = &plan.cgroups.unified {
-        prepared.cgroup = Some(path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?);
+        prepared.cgroup = Some(match join::is_by_helper(plan) {
+            // The child has it when it is cloned: nothing is to be reached from there, nor written.
+            true => {
+                let tree = tree(path, false)?;
+                sys::mount_setattr(tree.as_fd(), false, attribute::RDONLY, 0, 0)
+                    .attempt(|| format!("open {}", path.display()))?;
+                tree
+            }
+            false => path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
+        });
     }
     for procs in &plan.cgroups.procs {
         let path = procs.with_file_name("tasks");
@@ -138,8 +155,22 @@ pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), F
     Ok(())
 }
 
+/// Whether the child writes files of a procfs.
+pub(crate) fn needs_procfs(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::Sysctl { .. }))
+        || plan.process.apparmor_profile.is_some()
+        || plan.process.selinux_label.is_some()
+        || plan.exec_fifo.is_some()
+        || !plan.time_offsets.is_empty()
+}
+
+/// Mounts a procfs of the process's own pid namespace where nobody else finds it.
+pub(crate) fn private_procfs() -> Result<OwnedFd, Errno> {
+    fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).and_then(finish)
+}
+
 fn procfs() -> Result<OwnedFd, Failure> {
-    match fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).and_then(finish) {
+    match private_procfs() {
         Err(Errno::PERM) => {}
         result => return result.attempt(|| "open a private procfs".into()),
     }

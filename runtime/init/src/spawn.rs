@@ -9,13 +9,12 @@ use crate::join;
 use crate::netlink::Interface;
 use crate::plan::{IdMap, Namespace, Plan, Step};
 use crate::prepare::{Prepared, prepare};
-use crate::sys::Cloned;
 use crate::userns;
 use crate::wire::{Created, Frame};
 use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
 use std::fmt::Write;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 /// A process that waits to be started.
@@ -48,16 +47,16 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
         run_on(&plan.process.initial_cpus).attempt(|| "set process.execCPUAffinity.initial".into())?;
     }
     let (ours, theirs) = Channel::pair().attempt(|| "make a socket pair".into())?;
-    let (cgroup, procs) = (prepared.cgroup.take(), std::mem::take(&mut prepared.procs));
-    let (pid, pidfd) = match join::clone(plan, &prepared, cgroup.as_ref().map(AsFd::as_fd))? {
-        Cloned::Child => {
-            drop(ours);
-            child::run(plan, prepared, &theirs, stdio)
-        }
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
+    let mut kept = vec![ours.as_fd().as_raw_fd(), theirs.as_fd().as_raw_fd()];
+    kept.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    let (mut ours, mut stdio) = (Some(ours), stdio);
+    let (pid, pidfd) = join::clone(plan, &mut prepared, &kept, &mut |prepared| {
+        drop(ours.take());
+        child::run(plan, prepared, &theirs, &mut stdio)
+    })?;
     drop((theirs, stdio));
-    let Prepared { root, interfaces, .. } = prepared;
+    let ours = ours.expect("only the child gave it up");
+    let Prepared { root, interfaces, procs, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
     match bring_up(plan, &procs, &interfaces, is_joining_as_user, &mut spawned) {
         Ok(()) => Ok(spawned),

@@ -58,6 +58,55 @@ pub(crate) fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone
     Ok(Cloned::Parent { pid: pid as u32, pidfd })
 }
 
+/// The stack of a helper and of the process that it clones; pages are there once they are touched.
+const HELPER_STACK_BYTES: usize = 1 << 20;
+
+/// Runs `work` in a process of its own that shares this one's memory, while this one waits for its end. Descriptors,
+/// directories and namespaces are copies that `work` may change. What it clones goes on with a copy of the memory.
+pub(crate) fn in_helper(mut work: &mut dyn FnMut()) -> Result<(), Errno> {
+    extern "C" fn enter(work: *mut libc::c_void) -> i32 {
+        // SAFETY: it points to the variable of in_helper, whose only user waits (CLONE_VFORK) until this has ended.
+        let work = unsafe { &mut *work.cast::<&mut dyn FnMut()>() };
+        work();
+        0
+    }
+    const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
+    const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping, which nobody else knows.
+    let stack = unsafe { libc::mmap(std::ptr::null_mut(), HELPER_STACK_BYTES, PROTECTION, FLAGS, -1, 0) };
+    if stack == libc::MAP_FAILED {
+        return check(-1).map(drop);
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the lowest page of that mapping, which nothing uses, is to end what overruns the stack. Then: the stack is
+    // aligned and the helper's alone; this process is single-threaded (main checked /proc/self/task) and stands still
+    // as long as the helper runs, so that to the memory they are one thread.
+    let pid = unsafe {
+        libc::mprotect(stack, 4096, libc::PROT_NONE);
+        check(libc::clone(enter, stack.byte_add(HELPER_STACK_BYTES), flags, (&raw mut work).cast()).into())
+    };
+    // SAFETY: the helper has ended, and what it cloned has a copy.
+    unsafe { libc::munmap(stack, HELPER_STACK_BYTES) };
+    let pid = rustix::process::Pid::from_raw(pid? as i32);
+    let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+    Ok(())
+}
+
+/// Closes every descriptor that is not among `kept`, which is sorted, in a helper: for all others they stay open.
+pub(crate) fn close_others(kept: &[i32]) -> Result<(), Errno> {
+    let mut first = 0;
+    for end in kept.iter().map(|&fd| fd as u32).chain([u32::MAX]) {
+        if first < end {
+            // SAFETY: it is a helper's own table that changes, and the caller's owners of what is closed are not in it.
+            check(unsafe {
+                libc::syscall(libc::SYS_close_range, first, if end == u32::MAX { end } else { end - 1 }, 0)
+            })?;
+        }
+        first = end.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Changes attributes and propagation (`MS_*`, 0: as it is) of the mount that `mount` refers to.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,

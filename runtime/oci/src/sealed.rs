@@ -10,6 +10,17 @@ use std::{
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+/// What of the caller's environment this program reads. The rest may be secret, and would be seen in the memory of a
+/// process that is to execute a container's program.
+const NEEDED: [&str; 6] = [
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "LISTEN_FDS",
+    "RUST_BACKTRACE",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+];
+
 /// Executes this program again from a sealed memory file, unless it already runs from one.
 pub fn become_sealed() -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot make a sealed copy of this program: {error}");
@@ -24,5 +35,6 @@ pub fn become_sealed() -> Result<(), String> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     fcntl_add_seals(&file, seals).map_err(|error| failed(error.into()))?;
     let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| NEEDED.iter().any(|needed| name == needed)));
     Err(failed(command.arg0("strata-oci").args(std::env::args_os().skip(1)).exec()))
 }

@@ -9,6 +9,7 @@ mod config;
 mod devices;
 mod features;
 mod hooks;
+mod joins;
 mod leaks;
 mod mounts;
 mod namespaces;
