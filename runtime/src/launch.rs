@@ -118,7 +118,7 @@ impl Launcher {
         let inner = Inner {
             available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
             execs: AtomicU64::new(0),
-            image: sealed_copy(&binary)?,
+            image: strata_init::sealed_copy(&binary, "strata-init").map_err(|e| problem(e.into()))?,
             device_filter: if layout.filters_devices() { DeviceFilter::Enforced } else { DeviceFilter::Absent },
             layout,
             thermal: strata_oci::default_spec::thermal_paths(),
@@ -346,27 +346,6 @@ fn limit_error(id: &ContainerId, error: cgroup::Error) -> Error {
         _ => field,
     };
     Error::Limit { field: ours.to_owned(), source: error.into() }
-}
-
-/// Copies a binary into memory that nobody can change any more: CVE-2019-5736.
-fn sealed_copy(binary: &Path) -> Result<File, Error> {
-    let failed = |e: io::Error| Error::io("copy", binary, e);
-    let mut bytes = Vec::new();
-    File::open(binary).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // EXEC says that it is meant to be executed: sysctl vm.memfd_noexec. Linux 6.3
-    let memory = rustix::fs::memfd_create("strata-init", flags | MemfdFlags::EXEC)
-        .or_else(|_| rustix::fs::memfd_create("strata-init", flags));
-    let mut memory = File::from(memory.map_err(|e| failed(e.into()))?);
-    memory.write_all(&bytes).map_err(failed)?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&memory, seals).map_err(|e| failed(e.into()))?;
-    // Open for reading only: a descriptor open for writing may make execve say ETXTBSY.
-    File::options()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::CLOEXEC.bits() as i32)
-        .open(format!("/proc/self/fd/{}", memory.as_raw_fd()))
-        .map_err(failed)
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

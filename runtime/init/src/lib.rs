@@ -24,6 +24,7 @@ mod place;
 pub mod plan;
 mod prepare;
 mod record;
+mod sealed;
 mod spawn;
 mod steps;
 mod streams;
@@ -37,6 +38,7 @@ pub use filter::{attach_device_filter, can_filter_devices, device_filters};
 pub use hook::{run_hooks, state_document};
 pub use once::{Made, close_inherited, make_once, send_signal};
 pub use record::{now_nanos, rfc3339};
+pub use sealed::{become_sealed, sealed_copy};
 
 use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;

@@ -13,7 +13,6 @@ mod features;
 mod foreground;
 mod report;
 mod rootless;
-mod sealed;
 mod state;
 
 /// Runs containers from OCI bundles.
@@ -64,10 +63,30 @@ impl Global {
     }
 }
 
+/// Commands that make processes of containers, which begin as copies of this one.
+const MAKERS: [&str; 3] = ["create", "exec", "run"];
+
+/// What of the caller's environment is read here.
+const VARIABLES: [&str; 6] = [
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "LISTEN_FDS",
+    "RUST_BACKTRACE",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+];
+
 /// As runc prints it: engines read the lines.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: ", "1.3.0");
 
 fn main() -> ExitCode {
+    // First of all, so that what follows is done once; a word that only looks like the command does no harm.
+    if std::env::args_os().any(|word| MAKERS.iter().any(|maker| word == *maker))
+        && let Err(failure) = strata_init::become_sealed("strata-oci", &VARIABLES)
+    {
+        let _ = writeln!(std::io::stderr(), "strata-oci: {failure}");
+        return ExitCode::FAILURE;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

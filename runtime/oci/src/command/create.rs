@@ -7,7 +7,6 @@ use crate::{
 
 /// Makes the container; this program ends, its caller's subreaper inherits the process.
 pub fn create(global: &Global, options: &Make) -> Result<(), String> {
-    crate::sealed::become_sealed()?;
     let claim = claim(global, options)?;
     let made = make(global, &claim, options, Ends::Created)?;
     made.process.go().map_err(|failure| failure.to_string())?;

@@ -86,7 +86,6 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(&self, global: &Global) -> Result<u8, String> {
-        crate::sealed::become_sealed()?;
         let kept = kept_fds(self.preserve_fds)?;
         strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
         let state = State::load(&global.root()?, &self.id)?;
