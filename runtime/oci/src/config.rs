@@ -99,18 +99,15 @@ pub fn parse_with_warnings(bytes: &[u8], bundle: &Path) -> Result<(Spec, Vec<Str
     Ok((spec, warnings))
 }
 
-/// Parses again to know where: what is right is not to pay for it.
 fn explain(bytes: &[u8], error: serde_json::Error) -> Error {
     if !error.is_data() {
         return Error::Json { reason: error.to_string() };
     }
-    let mut parser = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, Spec>(&mut parser) {
-        Err(error) if error.path().iter().next().is_some() => {
-            Error::Field { field: error.path().to_string(), reason: error.inner().to_string() }
-        }
-        _ => Error::Field { field: "config.json".to_owned(), reason: error.to_string() },
-    }
+    let field = match place::field_at(bytes, error.line(), error.column()) {
+        path if path.is_empty() => "config.json".to_owned(),
+        path => path,
+    };
+    Error::Field { field, reason: error.to_string() }
 }
 
 /// Returns the directory of the root file system.
@@ -131,6 +128,8 @@ pub fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
         }
     }
 }
+
+mod place;
 
 #[cfg(test)]
 mod tests;

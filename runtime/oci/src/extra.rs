@@ -32,7 +32,8 @@ fn read<T: DeserializeOwned>(
     // What is still refused is reported as it was first: with line and column.
     let Ok(mut document) = serde_json::from_slice::<Value>(bytes) else { return Err(error) };
     let warnings = process(&mut document).map(put_right).unwrap_or_default();
-    serde_json::from_value(document).map(|document| (document, warnings)).map_err(|_| error)
+    // As text again: the types are compiled for one kind of reader.
+    serde_json::from_slice(document.to_string().as_bytes()).map(|document| (document, warnings)).map_err(|_| error)
 }
 
 /// Renames what the types spell otherwise, and takes out capabilities that no kernel has.

@@ -197,8 +197,9 @@ impl Exec {
         if self.cap.is_empty() {
             return Ok(());
         }
-        let names = serde_json::json!({"bounding": self.cap});
-        let added: LinuxCapabilities = serde_json::from_value(names).map_err(|error| format!("--cap: {error}"))?;
+        let names = serde_json::json!({"bounding": self.cap}).to_string();
+        let added: LinuxCapabilities =
+            serde_json::from_slice(names.as_bytes()).map_err(|error| format!("--cap: {error}"))?;
         let added = added.bounding().as_ref().map(CapabilitySet::from).unwrap_or_default();
         let mut sets = process.capabilities().clone().unwrap_or_default();
         let with = |have: &Option<oci_spec::runtime::Capabilities>| {

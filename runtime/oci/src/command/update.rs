@@ -81,8 +81,8 @@ impl Update {
             return Err("linux.intelRdt: it cannot be updated".to_owned());
         }
         let changes = self.changes()?;
-        let resources: LinuxResources =
-            serde_json::from_value(changes.clone()).map_err(|error| format!("linux.resources: {error}"))?;
+        let resources: LinuxResources = serde_json::from_slice(changes.to_string().as_bytes())
+            .map_err(|error| format!("linux.resources: {error}"))?;
         state.cgroup()?.update(&resources).map_err(|error| describe(&error))?;
         record(&state, changes)
     }
