@@ -184,11 +184,7 @@ impl House {
         let name = format!("strata-{service}");
         let running: Vec<_> = self.services().into_iter().filter(|trace| trace.program() == name).collect();
         running.iter().for_each(|trace| send(trace.pid, Signal::SIGKILL));
-        crate::eventually(&format!("{name} is gone"), SETTLE, || {
-            running
-                .iter()
-                .all(|trace| !Path::new(&format!("/proc/{}/cmdline", trace.pid)).exists() || is_zombie(trace.pid))
-        });
+        crate::eventually(&format!("{name} is gone"), SETTLE, || running.iter().all(|trace| is_gone(trace.pid)));
         !running.is_empty()
     }
 
@@ -304,6 +300,11 @@ fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
-fn is_zombie(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| command.is_empty())
+/// Whether nothing of it runs: a zombie whose other threads are still on their way out has its socket yet.
+/// proc_pid_stat(5): field 3 is the state, field 20 the number of threads.
+fn is_gone(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(')') else { return true };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    fields[0] == "Z" && fields[17] == "1"
 }
