@@ -3,14 +3,10 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            net::UnixStream,
-            process::CommandExt,
-        },
+        unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -20,7 +16,6 @@ use std::{
     },
 };
 
-use rustix::fs::{MemfdFlags, SealFlags};
 use strata_init::{
     plan::{self as init, Plan},
     wire::{self, Frame},
