@@ -141,6 +141,26 @@ mod tests {
         assert_eq!(passwd(&layers), Found::Unsure);
     }
 
+    /// Row 45 (CVE-2024-9676): a FIFO, of the image or of the host, is looked at and never opened, which would wait.
+    #[test]
+    fn row_44_45_cve_2024_9676_only_a_regular_file_is_read() {
+        let (root, layers) = layers(1);
+        let (passwd_path, host) = (layers[0].join("etc/passwd"), root.path().join("fifo"));
+        let fifo = |path: &PathBuf| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fifo(&host);
+
+        fifo(&passwd_path);
+        assert_eq!(passwd(&layers), Found::Unsure);
+        for target in [host.as_path(), Path::new("/dev/zero")] {
+            fs::remove_file(&passwd_path).unwrap();
+            symlink(target, &passwd_path).unwrap();
+            assert_eq!(passwd(&layers), Found::Unsure);
+        }
+        fs::remove_file(&passwd_path).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&passwd_path).unwrap();
+        assert_eq!(passwd(&layers), Found::Unsure);
+    }
+
     #[test]
     fn an_opaque_directory_hides_those_below() {
         let (_root, layers) = layers(2);

@@ -37,6 +37,7 @@ pub use failure::Failure;
 pub use filter::{attach_device_filter, can_filter_devices, device_filters};
 pub use hook::{run_hooks, state_document};
 pub use once::{Made, close_inherited, make_once, send_signal};
+pub use prepare::has_selinux;
 pub use record::{now_nanos, rfc3339};
 pub use sealed::{become_sealed, sealed_copy};
 

@@ -555,6 +555,13 @@ choice! {
             /// Its name inside; with `%d` the kernel puts a number there.
             name: String,
         },
+        /// Makes a symbolic link, and the parents of it; an equal one may be there already.
+        16 = Link {
+            /// The path.
+            path: PathBuf,
+            /// What it points to.
+            target: PathBuf,
+        },
     }
 }
 

@@ -254,7 +254,7 @@ fn host_device(path: &Path, block: bool, major: u32, minor: u32) -> Result<Owned
 
 /// Says whether there is a file system of SELinux: the kernel registers it only when SELinux is on. Without, the
 /// file that takes the label is another security module's.
-fn has_selinux() -> bool {
+pub fn has_selinux() -> bool {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     known.lines().any(|line| line.ends_with("\tselinuxfs"))
 }

@@ -9,7 +9,7 @@ use crate::prepare::Prepared;
 use crate::sys;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, fstatfs, makedev, mknodat, openat,
-    statat, symlinkat,
+    readlinkat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -19,6 +19,7 @@ use rustix::mount::{
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The masks that later masks are cloned from: a detached mount cannot be cloned before Linux 6.15,
@@ -63,6 +64,7 @@ pub(crate) fn run(
         Step::Symlink { path, target } => {
             symlink(place, path, target).attempt(|| format!("make link {}", path.display()))
         }
+        Step::Link { path, target } => link(place, path, target).attempt(|| format!("make link {}", path.display())),
         Step::Directory { path, mode } => {
             place.directory(path, *mode).map(drop).attempt(|| format!("make directory {}", path.display()))
         }
@@ -208,6 +210,19 @@ fn symlink(place: &Place, path: &Path, target: &Path) -> Result<(), Errno> {
     let (parent, name) = place.parent(path)?;
     match symlinkat(target, &parent, name) {
         Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}
+
+/// Unlike [`symlink`], does not leave another file where the link is to be.
+fn link(place: &Place, path: &Path, target: &Path) -> Result<(), Errno> {
+    let (parent, name) = place.parent(path)?;
+    match symlinkat(target, &parent, name) {
+        Err(Errno::EXIST) => {
+            let is_equal = readlinkat(&parent, name, Vec::new())
+                .is_ok_and(|found| found.as_bytes() == target.as_os_str().as_bytes());
+            if is_equal { Ok(()) } else { Err(Errno::EXIST) }
+        }
         result => result,
     }
 }

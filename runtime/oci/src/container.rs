@@ -13,7 +13,7 @@ use std::{
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use strata_init::{
-    Made,
+    Made, has_selinux,
     plan::{Root, Streams},
 };
 use strata_oci::{
@@ -21,7 +21,7 @@ use strata_oci::{
     cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
     config,
     hooks::{self, Later},
-    plan::{PlanInputs, plan},
+    plan::{PlanInputs, ignored_options, links, plan},
     rdt::Groups,
 };
 
@@ -162,9 +162,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         .map_err(|error| format!("cannot open bundle {}: {error}", options.bundle.display()))?;
     let path = bundle.join("config.json");
     let bytes = config::read(&path).map_err(|error| describe(&error))?;
-    let (mut spec, warnings) = config::parse_with_warnings(&bytes, &bundle).map_err(|error| describe(&error))?;
+    let (mut spec, mut warnings) = config::parse_with_warnings(&bytes, &bundle).map_err(|error| describe(&error))?;
     let is_privileged = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref()).is_none();
     // A new user namespace has them all, whatever the caller has.
+    warnings.extend(ignored_options(spec.mounts().as_deref().unwrap_or_default()));
     warn_of_process(&warnings, spec.process().as_ref().filter(|_| is_privileged));
     let rootfs = config::rootfs(&spec, &bundle).map_err(|error| describe(&error))?;
     rootless::check(&spec)?;
@@ -194,6 +195,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         claim.resctrl.borrow_mut().clone_from(&state.resctrl);
     }
 
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
     let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
     let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
@@ -203,8 +205,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         container: Some(told),
         device_nodes: rootless::device_nodes(),
         exec_fifo: (ends == Ends::Created).then(|| state.fifo()),
+        has_selinux: spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some()) && has_selinux(),
         keep_fds: claim.kept.clone(),
         keyring: (!options.no_new_keyring).then(|| state.keyring()),
+        links: links(mounts),
         resctrl: state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default(),
         root: Root::Bind { path: rootfs },
         streams: Streams { terminal: host_size(), ..Streams::default() },

@@ -3,7 +3,10 @@
 //! `process` does the process, `mounts` the file systems, `devices` the nodes, `network` the interfaces, `sysctl` the
 //! kernel parameters, `exec` a second process.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use strata_init::plan::{
@@ -20,6 +23,8 @@ mod network;
 mod process;
 mod scheduling;
 mod sysctl;
+
+pub use mounts::{ignored_options, links};
 
 pub use exec::{ExecInputs, ExecOptions, plan_exec};
 
@@ -90,12 +95,16 @@ pub struct PlanInputs {
     pub keep_fds: Vec<i32>,
     /// Name of the session keyring that the container gets; unset: the caller's is kept.
     pub keyring: Option<String>,
+    /// The links that mounts with the option `copy-symlink` have as sources, see [`links`].
+    pub links: BTreeMap<usize, PathBuf>,
     /// Log file.
     pub log: Option<Log>,
     /// Whether the root is entered without pivot_root(2): on an initramfs.
     pub no_pivot: bool,
     /// The `tasks` files of the groups that `linux.intelRdt` asks for, made beforehand, see [`crate::rdt`].
     pub resctrl: Vec<PathBuf>,
+    /// Whether the kernel labels files, as `linux.mountLabel` asks.
+    pub has_selinux: bool,
     /// The root file system; the spec's `root.path` is not looked at.
     pub root: Root,
     /// Steps of the caller after the mounts and before the masks: secrets, links.
@@ -162,7 +171,18 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
 fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInputs) -> Result<Vec<Step>, Error> {
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mut steps = Vec::with_capacity(mounts.len() + 48);
-    let around = mounts::Around { linux, namespaces, view: &inputs.cgroup_view, cgroups: &inputs.cgroups };
+    let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
+    if label.is_some() && !inputs.has_selinux {
+        return Err(invalid("linux.mountLabel", "the kernel has no SELinux, or it is off"));
+    }
+    let around = mounts::Around {
+        linux,
+        namespaces,
+        view: &inputs.cgroup_view,
+        cgroups: &inputs.cgroups,
+        links: &inputs.links,
+        label,
+    };
     for (index, mount) in mounts.iter().enumerate() {
         mounts::push(&mut steps, mount, index, &around)?;
     }
@@ -316,17 +336,9 @@ fn check_version(version: &str) -> Result<(), Error> {
 
 /// Refuses what a spec may say and this runtime cannot do, before anything else.
 fn refuse_unsupported(spec: &Spec) -> Result<(), Error> {
-    let linux = spec.linux().as_ref();
-    let listed = |list: Option<bool>| list.unwrap_or(false);
-    for (field, is_set) in [
-        ("solaris", spec.solaris().is_some()),
-        ("vm", spec.vm().is_some()),
-        ("windows", spec.windows().is_some()),
-        (
-            "linux.mountLabel",
-            listed(linux.map(|linux| linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))),
-        ),
-    ] {
+    for (field, is_set) in
+        [("solaris", spec.solaris().is_some()), ("vm", spec.vm().is_some()), ("windows", spec.windows().is_some())]
+    {
         if is_set {
             return Err(unsupported(field));
         }

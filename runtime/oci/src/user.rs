@@ -155,7 +155,7 @@ fn parse_id(what: &'static str, text: &str) -> Result<Option<u32>, Error> {
 }
 
 /// Parses decimal digits without a leading zero; `u32::MAX` means "no change" to the kernel and is no id.
-fn strict_id(text: &str) -> Option<u32> {
+pub fn strict_id(text: &str) -> Option<u32> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     text.parse().ok().filter(|id| canonical && *id != u32::MAX)
 }

@@ -34,7 +34,7 @@ fn the_state_gets_status_and_pid_whatever_else_it_has() {
 
 /// Row 35 (CVE-2025-23266).
 #[test]
-fn a_hook_has_its_own_environment_directory_and_descriptors_and_nothing_else() {
+fn row_35_a_hook_has_its_own_environment_directory_and_descriptors_and_nothing_else() {
     let script = "{ /usr/bin/env; pwd; umask; echo $0; ls /proc/self/fd | wc -l; } > $OUT";
 
     let found = written(script, |hook| {

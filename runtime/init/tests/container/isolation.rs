@@ -116,8 +116,9 @@ fn sysctl_keys_cannot_leave_their_tree() {
     }
 }
 
+/// Row 29 (CVE-2025-24965): what is written into an image is written in it.
 #[test]
-fn files_are_written_with_owner_and_mode_and_never_through_links() {
+fn row_29_files_are_written_with_owner_and_mode_and_never_through_links() {
     let bench = Bench::new();
     symlink("/etc/elsewhere", bench.path("lower/etc/link")).unwrap();
     let write =

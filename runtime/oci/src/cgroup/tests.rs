@@ -18,7 +18,7 @@ const UNIFIED: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 r
 
 /// Security row 20 (GHSA-5g49-rx9x-qfc6).
 #[test]
-fn names_that_could_leave_the_parent_are_refused() {
+fn row_20_names_that_could_leave_the_parent_are_refused() {
     for bad in [
         "",
         "/",

@@ -12,6 +12,7 @@ use strata_oci::{
     extra,
     plan::{ExecInputs, plan_exec},
     rdt::Groups,
+    user::strict_id,
 };
 
 use crate::{
@@ -178,8 +179,8 @@ impl Exec {
         if let Some(text) = &self.user {
             let bad = || format!("--user {text:?} is not of the form UID or UID:GID");
             let (uid, gid) = text.split_once(':').map_or((text.as_str(), None), |(uid, gid)| (uid, Some(gid)));
-            let uid: u32 = uid.parse().map_err(|_| bad())?;
-            let gid = gid.map_or(Ok(user.gid()), str::parse).map_err(|_| bad())?;
+            let uid = strict_id(uid).ok_or_else(bad)?;
+            let gid = gid.map_or(Some(user.gid()), strict_id).ok_or_else(bad)?;
             let new = UserBuilder::default().uid(uid).gid(gid).build().map_err(|error| error.to_string())?;
             let (umask, groups) = (user.umask(), user.additional_gids().clone());
             user = new;

@@ -4,6 +4,9 @@ use std::{path::Path, process::Command};
 
 use crate::state::State;
 
+/// Where programs of the host are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Lists the processes of a container.
 #[derive(clap::Args)]
 pub struct Ps {
@@ -24,7 +27,13 @@ impl Ps {
             return super::say(&format!("{}\n", serde_json::json!(pids)));
         }
         let options = if self.options.is_empty() { vec!["-ef".to_owned()] } else { self.options.clone() };
-        let output = Command::new("ps").args(&options).output().map_err(|error| format!("cannot run ps: {error}"))?;
+        // Where the caller stands is no place to look for it.
+        let output = Command::new("ps")
+            .args(&options)
+            .env("PATH", PATH)
+            .current_dir("/")
+            .output()
+            .map_err(|error| format!("cannot run ps: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             return Err(format!("ps failed: {}", String::from_utf8_lossy(&output.stderr).trim()));

@@ -32,7 +32,7 @@ fn with(pointer: &str, value: Value) -> String {
 
 /// Row 13 (CVE-2021-43784).
 #[test]
-fn cve_2021_43784_a_file_over_16_mib_is_not_read_and_a_field_of_70000_bytes_is_taken_or_refused_by_name() {
+fn row_13_cve_2021_43784_a_file_over_16_mib_is_not_read_and_a_field_of_70000_bytes_is_taken_or_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     fs::write(&path, vec![b' '; (16 << 20) + 1]).unwrap();
@@ -189,7 +189,7 @@ impl Seeded {
 
 /// Row 13: whatever is changed, there is a plan that survives its own encoding, or an error that names something.
 #[test]
-fn a_mutated_spec_gives_a_plan_or_an_error_and_never_a_panic() {
+fn row_13_a_mutated_spec_gives_a_plan_or_an_error_and_never_a_panic() {
     let inputs = PlanInputs { container: Some(crate::hooks::Container::default()), ..PlanInputs::default() };
     let whole = whole();
     let (mut plans, mut errors) = (0, 0);

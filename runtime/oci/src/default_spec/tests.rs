@@ -46,7 +46,7 @@ fn a_default_container_is_what_docker_gives() {
 
 /// Security rows 3 and 38: moby's lists, and no fewer.
 #[test]
-fn proc_and_sys_are_masked_and_read_only() {
+fn row_3_38_proc_and_sys_are_masked_and_read_only() {
     let spec = spec(Defaults { masked_paths: vec!["/sys/x/thermal".into()], ..Defaults::default() });
 
     let masked = spec["linux"]["maskedPaths"].as_array().unwrap();
@@ -75,7 +75,7 @@ fn proc_and_sys_are_masked_and_read_only() {
 
 /// Security rows 6 (CVE-2016-8867) and 14 (CVE-2022-24769).
 #[test]
-fn inheritable_and_ambient_are_empty_and_only_root_starts_with_capabilities() {
+fn row_6_14_inheritable_and_ambient_are_empty_and_only_root_starts_with_capabilities() {
     let identity = Identity { uid: 1000, gid: 1000, additional_gids: vec![1000], home: "/home/u".into() };
     let user = Defaults { identity, cap_add: vec!["NET_ADMIN".into()], ..Defaults::default() };
 

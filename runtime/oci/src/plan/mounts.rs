@@ -1,11 +1,14 @@
 //! Mounts of a spec as steps: options to attributes and propagation, and the places nobody may mount over.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, Mount};
 use strata_init::plan::{Attributes, Cgroups, IdMap, MountIds, Namespace, Namespaces, Propagation, Step, attribute};
 
-use super::{CgroupView, Error, absolute, clean, invalid, overflows, unsupported};
+use super::{CgroupView, Error, absolute, clean, invalid, overflows};
 
 /// Files of proc that lxcfs and the like may replace; the rest of proc is the kernel's alone.
 const PROC_FILES: [&str; 11] = [
@@ -25,12 +28,18 @@ const PROC_FILES: [&str; 11] = [
 /// Controllers whose files programs read to learn their limits.
 const INFORMATIVE: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
 
+/// File systems of the kernel that take no label of files: selinux(8), and what runc labels.
+const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
+
 /// What a mount depends on, besides itself.
 pub(super) struct Around<'a> {
     pub linux: &'a Linux,
     pub namespaces: &'a Namespaces,
     pub view: &'a CgroupView,
     pub cgroups: &'a Cgroups,
+    pub links: &'a BTreeMap<usize, PathBuf>,
+    /// `linux.mountLabel`.
+    pub label: Option<&'a str>,
 }
 
 /// What the options of one mount come to.
@@ -41,6 +50,8 @@ struct Options {
     is_remount: bool,
     recursive: bool,
     copy_up: bool,
+    /// Whether a source that is a link is made again instead of bound.
+    copy_link: bool,
     /// Whether ids are mapped, and whether in the mounts below too.
     maps_ids: Option<bool>,
     propagation: Propagation,
@@ -51,6 +62,29 @@ struct Options {
 pub(super) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind")
         || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
+}
+
+/// Returns what binds are asked for that is for new file systems (`size=1k`): mount(2) ignores it, and so does everybody.
+pub fn ignored_options(mounts: &[Mount]) -> Vec<String> {
+    let binds = mounts.iter().enumerate().filter(|(_, mount)| is_bind(mount));
+    let of = |(index, mount): (usize, &Mount)| {
+        let mut options = Options::default();
+        let known =
+            mount.options().iter().flatten().try_for_each(|option| options.add(option, &|name| name.to_owned()));
+        let data = if known.is_err() || options.is_remount { Vec::new() } else { options.data };
+        let ignored = data.into_iter().filter(|option| option.contains('='));
+        ignored
+            .map(move |option| format!("mounts[{index}].options: {option:?} means nothing to a bind and is ignored"))
+            .collect::<Vec<_>>()
+    };
+    binds.flat_map(of).collect()
+}
+
+/// Returns the links that `copy-symlink` asks for a copy of, by the index of the mount: binds whose source is one.
+pub fn links(mounts: &[Mount]) -> BTreeMap<usize, PathBuf> {
+    let asked = |mount: &Mount| mount.options().iter().flatten().any(|option| option == "copy-symlink");
+    let copied = mounts.iter().enumerate().filter(|(_, mount)| asked(mount));
+    copied.filter_map(|(index, mount)| Some((index, std::fs::read_link(mount.source().as_ref()?).ok()?))).collect()
 }
 
 /// Appends the steps of the mount with this index.
@@ -75,6 +109,10 @@ pub(super) fn push(steps: &mut Vec<Step>, mount: &Mount, index: usize, around: &
     }
     check_target(&target, mount, &field)?;
     let ids = ids(mount, &options, around, &field)?;
+    if let (true, Some(link)) = (options.copy_link && options.is_bind, around.links.get(&index)) {
+        steps.push(Step::Link { path: target, target: link.clone() });
+        return Ok(());
+    }
     if options.is_bind {
         return bind(steps, mount, (target, options, ids), &field);
     }
@@ -88,6 +126,9 @@ pub(super) fn push(steps: &mut Vec<Step>, mount: &Mount, index: usize, around: &
     if kind.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(invalid(field("type"), format!("{kind:?} is not a file system")));
     }
+    if options.copy_link {
+        return Err(invalid(field("options"), "copy-symlink is for a bind"));
+    }
     if options.copy_up && kind != "tmpfs" {
         return Err(invalid(field("options"), "tmpcopyup is for a tmpfs"));
     }
@@ -98,7 +139,9 @@ pub(super) fn push(steps: &mut Vec<Step>, mount: &Mount, index: usize, around: &
     if source.contains('\0') {
         return Err(invalid(field("source"), "it has a NUL byte"));
     }
-    let Options { attributes: Attributes { set: attributes, .. }, copy_up, data: options, .. } = options;
+    let Options { attributes: Attributes { set: attributes, .. }, copy_up, data: mut options, .. } = options;
+    options
+        .extend(around.label.filter(|_| !UNLABELLED.contains(&kind.as_str())).map(|label| format!("context={label}")));
     steps.push(Step::Filesystem { kind, source, target, attributes, options, copy_up });
     Ok(())
 }
@@ -112,7 +155,8 @@ fn bind(
     let source = mount.source().as_ref().ok_or_else(|| invalid(field("source"), "a bind needs one"))?;
     let source = absolute(source, || field("source"))?;
     let Options { attributes, recursive, propagation, data, copy_up, .. } = options;
-    if let Some(data) = data.first().map(String::as_str).or(copy_up.then_some("tmpcopyup")) {
+    let unknown = data.iter().find(|option| !option.contains('='));
+    if let Some(data) = unknown.map(String::as_str).or(copy_up.then_some("tmpcopyup")) {
         return Err(invalid(field("options"), format!("a bind does not take {data:?}")));
     }
     steps.push(Step::Bind { source, target, recursive, attributes, propagation, ids });
@@ -317,9 +361,7 @@ impl Options {
             "remount" => self.is_remount = true,
             "ridmap" => self.maps_ids = Some(true),
             "tmpcopyup" => self.copy_up = true,
-            "copy-symlink" => {
-                return Err(unsupported(format!("{}: {option}", field("options"))));
-            }
+            "copy-symlink" => self.copy_link = true,
             _ if option.bytes().any(|byte| byte < b' ' || byte == 0x7f) => {
                 return Err(invalid(field("options"), format!("{option:?} has a control character")));
             }

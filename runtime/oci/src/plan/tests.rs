@@ -101,7 +101,7 @@ fn a_plan_is_the_same_every_time_and_survives_its_own_encoding() {
 
 /// Security rows 4 (CVE-2015-3631) and 9 (CVE-2019-16884).
 #[test]
-fn nothing_is_mounted_over_the_root_or_into_proc() {
+fn row_4_9_nothing_is_mounted_over_the_root_or_into_proc() {
     let bind =
         |destination: &str| json!({"destination": destination, "type": "bind", "source": "/x", "options": ["rbind"]});
     for destination in [
@@ -139,6 +139,25 @@ fn a_relative_destination_begins_at_the_root() {
 }
 
 #[test]
+fn new_file_systems_that_can_have_a_label_get_it() {
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let spec = with("/linux/mountLabel", json!(label));
+
+    let without = plan(&spec, &inputs()).unwrap_err().to_string();
+    let labelled = plan(&spec, &PlanInputs { has_selinux: true, ..inputs() }).unwrap();
+
+    assert_eq!(without, "linux.mountLabel: the kernel has no SELinux, or it is off");
+    for step in &labelled.steps {
+        if let Step::Filesystem { kind, target, options, .. } = step {
+            let has_label = options.contains(&format!("context={label}"));
+            // The tmpfs that holds the hierarchies of cgroups is read-only.
+            let is_labelled = matches!(kind.as_str(), "tmpfs" | "devpts") && target != Path::new("/sys/fs/cgroup");
+            assert_eq!(has_label, is_labelled, "{kind} on {}", target.display());
+        }
+    }
+}
+
+#[test]
 fn broken_mounts_are_refused_by_field() {
     let one = || json!({"containerID": 0, "hostID": 1, "size": 1});
     for (mount, reason) in [
@@ -151,16 +170,16 @@ fn broken_mounts_are_refused_by_field() {
         (json!({"destination": "/x", "type": "bind", "source": "y"}), "mounts[7].source: y is not an absolute path"),
         (json!({"destination": "/x"}), "mounts[7].type: a mount that is no bind needs one"),
         (
-            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["size=1"]}),
-            "mounts[7].options: a bind does not take \"size=1\"",
+            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["sync"]}),
+            "mounts[7].options: a bind does not take \"sync\"",
         ),
         (
             json!({"destination": "/x", "type": "mqueue", "options": ["tmpcopyup"]}),
             "mounts[7].options: tmpcopyup is for a tmpfs",
         ),
         (
-            json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["copy-symlink"]}),
-            "mounts[7].options: copy-symlink is not supported",
+            json!({"destination": "/x", "type": "tmpfs", "options": ["copy-symlink"]}),
+            "mounts[7].options: copy-symlink is for a bind",
         ),
         (
             json!({"destination": "/x", "type": "bind", "source": "/y", "options": ["tmpcopyup"]}),
@@ -262,7 +281,7 @@ fn cgroup_targets(spec: &Spec, view: CgroupView) -> Vec<String> {
 
 /// Security row 17 (CVE-2023-25809): what a container sees of its cgroups it cannot write.
 #[test]
-fn cgroup_mounts_are_read_only_and_show_the_limits() {
+fn row_17_cgroup_mounts_are_read_only_and_show_the_limits() {
     let hierarchies = |lists: &[&[&str]]| {
         CgroupView::Hierarchies(lists.iter().map(|one| one.iter().map(|name| name.to_string()).collect()).collect())
     };
@@ -364,7 +383,7 @@ fn namespaces_are_listed_once_and_mount_is_always_new() {
 
 /// Security row 16 (CVE-2022-0811).
 #[test]
-fn only_parameters_of_own_namespaces_are_set() {
+fn row_16_only_parameters_of_own_namespaces_are_set() {
     let sysctl = |key: &str, value: &str| plan(&with("/linux/sysctl", json!({key: value})), &inputs());
     for (key, value) in [
         ("kernel.core_pattern", "|/x"),
@@ -411,7 +430,7 @@ fn only_parameters_of_own_namespaces_are_set() {
 
 /// Security row 34 (CVE-2026-57231).
 #[test]
-fn the_environment_is_names_and_values_only() {
+fn row_34_the_environment_is_names_and_values_only() {
     for bad in ["FOO", "", "*", "=x", "A=\0"] {
         assert!(refused("/process/env", json!(["PATH=/", bad])).starts_with("process.env[1]: "), "{bad:?}");
     }
@@ -421,7 +440,7 @@ fn the_environment_is_names_and_values_only() {
 
 /// Security row 13 (CVE-2021-43784): sizes are checked where they are known by name.
 #[test]
-fn oversized_fields_are_refused_by_name() {
+fn row_13_oversized_fields_are_refused_by_name() {
     for size in [128 << 10, 16 << 20] {
         assert!(refused("/process/args", json!(["x", "y".repeat(size)])).starts_with("process.args[1]: "));
         assert!(refused("/process/env", json!([format!("A={}", "y".repeat(size))])).starts_with("process.env[0]: "));
@@ -523,7 +542,7 @@ fn exec(options: ExecOptions) -> Plan {
 
 /// Security row 26 (CVE-2025-27612).
 #[test]
-fn an_exec_without_options_has_the_containers_capabilities_filter_and_namespaces() {
+fn row_26_an_exec_without_options_has_the_containers_capabilities_filter_and_namespaces() {
     let spec = Defaults::default().build().unwrap();
     let container = plan(&spec, &inputs()).unwrap();
 
@@ -596,7 +615,7 @@ fn the_agent_of_a_filter_is_told_who_asks() {
 
 /// Security rows 6 and 14: an exec as another user, or with more rights, still inherits nothing.
 #[test]
-fn an_exec_as_another_user_starts_without_capabilities() {
+fn row_6_14_an_exec_as_another_user_starts_without_capabilities() {
     let identity = Identity { uid: 1000, gid: 1000, additional_gids: vec![10, 1000], home: "/".into() };
     let user = exec(ExecOptions { identity: Some(identity), ..ExecOptions::default() }).process;
     let privileged = exec(ExecOptions { capabilities: Some(CapabilitySet::ALL), ..ExecOptions::default() }).process;

@@ -166,7 +166,7 @@ fn what_docker_never_allows_is_refused() {
 
 /// Security row 48 (CVE-2022-0492, CVE-2022-0185).
 #[test]
-fn namespaces_and_mounts_need_sys_admin() {
+fn row_48_namespaces_and_mounts_need_sys_admin() {
     let names = [
         "unshare",
         "setns",
@@ -196,7 +196,7 @@ fn namespaces_and_mounts_need_sys_admin() {
 
 /// Security row 49 (CVE-2026-31431), and the upper half of the register that the kernel does not look at.
 #[test]
-fn sockets_of_the_families_alg_and_vsock_are_refused() {
+fn row_49_sockets_of_the_families_alg_and_vsock_are_refused() {
     let filter = default_filter(CapabilitySet::ALL);
 
     for family in (0..64).chain([100, 1 << 20, 0x7fff_ffff, 0xffff_ffff]) {

@@ -25,7 +25,7 @@ fn number(text: &str) -> Result<(u32, u32), Error> {
 
 /// Rows 30 (CVE-2026-30892) and 42 (CVE-2024-40635).
 #[test]
-fn numbers_parse_strictly_or_not_at_all() {
+fn row_30_42_numbers_parse_strictly_or_not_at_all() {
     for (user, expected) in [
         ("", Ok((0, 0))),
         ("0", Ok((0, 0))),
@@ -55,7 +55,7 @@ fn numbers_parse_strictly_or_not_at_all() {
 
 /// Rows 5 (CVE-2016-3697) and 43 (CVE-2026-46680).
 #[test]
-fn a_number_is_never_looked_up_as_a_name() {
+fn row_5_43_a_number_is_never_looked_up_as_a_name() {
     assert_eq!(ids("1000"), Ok((1000, 1001)));
     assert_eq!(ids("4294967296"), number("4294967296"));
     assert_eq!(ids("1:0"), Ok((1, 0)));
@@ -63,7 +63,7 @@ fn a_number_is_never_looked_up_as_a_name() {
 
 /// Row 41 (CVE-2022-36109): without its primary group a process passes "others" checks it should not.
 #[test]
-fn supplementary_groups_are_the_listed_ones_and_the_primary() {
+fn row_41_supplementary_groups_are_the_listed_ones_and_the_primary() {
     let app = resolve("app", PASSWD, GROUP).unwrap();
     let by_number = resolve("1000", PASSWD, GROUP).unwrap();
 
@@ -108,7 +108,7 @@ fn an_image_without_passwd_takes_numbers_and_refuses_names() {
 
 /// Row 44 (CVE-2026-47262).
 #[test]
-fn a_file_beyond_ten_mebibytes_is_refused() {
+fn row_44_a_file_beyond_ten_mebibytes_is_refused() {
     let large = vec![b'\n'; MAX_FILE_BYTES + 1];
 
     assert_eq!(resolve("0", &large, b""), Err(Error::TooLarge { file: "/etc/passwd", size: large.len() }));

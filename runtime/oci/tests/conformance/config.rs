@@ -74,7 +74,7 @@ fn names_without_a_uts_namespace_are_refused() {
 
 /// Row 13 (CVE-2021-43784).
 #[test]
-fn cve_2021_43784_what_is_no_spec_is_one_error_whatever_its_size() {
+fn row_13_cve_2021_43784_what_is_no_spec_is_one_error_whatever_its_size() {
     let whole = fs::read(Bundle::new("true", |_| {}).path("config.json")).unwrap();
     let mut padded = whole.clone();
     padded.resize((16 << 20) + 1, b' ');
@@ -97,7 +97,7 @@ fn cve_2021_43784_what_is_no_spec_is_one_error_whatever_its_size() {
 
 /// Row 13 (CVE-2021-43784).
 #[test]
-fn cve_2021_43784_a_field_of_70000_bytes_arrives_whole_and_one_of_16_mib_is_refused() {
+fn row_13_cve_2021_43784_a_field_of_70000_bytes_arrives_whole_and_one_of_16_mib_is_refused() {
     let bundle = Bundle::new("echo ${#LONG}", |spec| {
         spec["process"]["env"] = json!([format!("LONG={}", "x".repeat(70_000)), "PATH=/bin"]);
         spec["annotations"] = json!({"long": "y".repeat(70_000)});
@@ -110,7 +110,7 @@ fn cve_2021_43784_a_field_of_70000_bytes_arrives_whole_and_one_of_16_mib_is_refu
 
 /// Row 16 (CVE-2022-0811).
 #[test]
-fn cve_2022_0811_a_sysctl_sets_one_parameter_of_an_own_namespace_or_is_refused() {
+fn row_16_cve_2022_0811_a_sysctl_sets_one_parameter_of_an_own_namespace_or_is_refused() {
     let injected = "1+kernel.core_pattern=|/x";
     for (key, value) in [
         ("kernel.core_pattern", "|/x"),
@@ -137,7 +137,7 @@ fn cve_2022_0811_a_sysctl_sets_one_parameter_of_an_own_namespace_or_is_refused()
 
 /// Row 20 (GHSA-5g49-rx9x-qfc6).
 #[test]
-fn ghsa_5g49_rx9x_qfc6_a_cgroup_path_stays_below_its_hierarchy() {
+fn row_20_ghsa_5g49_rx9x_qfc6_a_cgroup_path_stays_below_its_hierarchy() {
     for path in ["../../x", "/../x", "/strata-x/../../y", "strata-x/../y", "/strata-x/.", "/strata-x/a\0b"] {
         let error = refused("/linux/cgroupsPath", json!(path));
 
@@ -147,7 +147,7 @@ fn ghsa_5g49_rx9x_qfc6_a_cgroup_path_stays_below_its_hierarchy() {
 
 /// Row 34 (CVE-2026-57231).
 #[test]
-fn cve_2026_57231_malformed_variables_are_refused_and_nothing_of_the_host_is_seen() {
+fn row_34_cve_2026_57231_malformed_variables_are_refused_and_nothing_of_the_host_is_seen() {
     for entry in ["FOO", "=x", "*", "", "CANARY_*", "A\0=b"] {
         let error = refused("/process/env", json!(["PATH=/bin", entry]));
         assert!(error.starts_with("strata-oci: process.env[1]: "), "{error}");
@@ -167,7 +167,7 @@ fn cve_2026_57231_malformed_variables_are_refused_and_nothing_of_the_host_is_see
 
 /// Row 37 (CVE-2020-15257).
 #[test]
-fn cve_2020_15257_a_container_with_the_hosts_network_finds_no_socket_of_ours() {
+fn row_37_cve_2020_15257_a_container_with_the_hosts_network_finds_no_socket_of_ours() {
     let bundle = Bundle::new("cat /proc/net/unix; echo fds; ls /proc/self/fd", |spec| {
         spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "network");
         spec["linux"].as_object_mut().unwrap().remove("sysctl");

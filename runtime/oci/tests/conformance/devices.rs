@@ -101,9 +101,9 @@ fn a_bound_device_is_the_one_that_was_asked_for() {
     assert!(with(absent).refused().contains("open /dev/absent: no such file"));
 }
 
-/// Row 23 (CVE-2025-31133): `/dev/null` of the image is a link, and nothing is masked with what it leads to.
+/// Rows 23 and 28 (CVE-2025-31133, CVE-2025-62161): `/dev/null` of the image is a link, and nothing is masked with what it leads to.
 #[test]
-fn cve_2025_31133_a_linked_dev_null_masks_nothing_with_its_target() {
+fn row_23_28_cve_2025_31133_a_linked_dev_null_masks_nothing_with_its_target() {
     let script = "[ -s /proc/keys ] && echo leak; echo x >/proc/sys/kernel/core_pattern; exit 0";
     let bundle = Bundle::new(script, |spec| {
         spec["mounts"]
@@ -124,7 +124,7 @@ fn cve_2025_31133_a_linked_dev_null_masks_nothing_with_its_target() {
 
 /// Rows 31 and 32 (CVE-2026-41579, CVE-2026-47766): `/dev` of the image is a link to the host.
 #[test]
-fn cve_2026_41579_a_linked_dev_makes_and_removes_nothing_on_the_host() {
+fn row_31_32_cve_2026_41579_a_linked_dev_makes_and_removes_nothing_on_the_host() {
     for has_mount in [true, false] {
         let bundle = Bundle::new("ls /dev", |spec| {
             if !has_mount {

@@ -123,7 +123,7 @@ fn hooks_run_in_the_runtimes_or_the_containers_namespaces() {
 
 /// Rows 34 (CVE-2026-57231) and 35 (CVE-2025-23266).
 #[test]
-fn cve_2025_23266_hooks_have_neither_the_images_environment_nor_the_hosts_and_stand_outside_the_root() {
+fn row_34_35_cve_2025_23266_hooks_have_neither_the_images_environment_nor_the_hosts_and_stand_outside_the_root() {
     let script = "cat /proc/self/environ >> LOG; echo >> LOG";
     let hooks: Vec<(&str, Vec<String>)> = KINDS.map(|kind| (kind, one(script))).to_vec();
     let bundle = bundle("cat /proc/self/environ", &hooks).edit(|spec, _| {

@@ -38,10 +38,10 @@ fn watch(proc: &Path, mounts: &BTreeSet<u64>, cgroup: &str, stop: &AtomicBool) -
     while !stop.load(Ordering::Relaxed) {
         for entry in fs::read_dir(proc).unwrap().flatten() {
             let is_process = entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
-            // The engine runs from a memory file until it executes what is asked for.
+            // The engine runs from a mount of its file alone, or from memory, until it executes what is asked for.
             let is_engine = |path: &Path| {
                 let exe = fs::read_link(path.join("exe")).unwrap_or_default();
-                exe.as_os_str().as_encoded_bytes().starts_with(b"/memfd:strata-oci")
+                exe == Path::new("/") || exe.as_os_str().as_encoded_bytes().starts_with(b"/memfd:strata-oci")
             };
             if !is_process || !is_engine(&entry.path()) {
                 continue;

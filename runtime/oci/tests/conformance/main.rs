@@ -9,6 +9,7 @@ mod config;
 mod devices;
 mod features;
 mod hooks;
+mod hostile;
 mod joins;
 mod leaks;
 mod mounts;

@@ -365,6 +365,56 @@ fn what_is_mounted_in_a_shared_volume_shows_outside_and_nothing_else() {
     }
 }
 
+/// As crun has it: a source that is a link is made again inside, whatever it leads to; another is bound.
+#[test]
+fn copy_symlink_copies_links_and_binds_the_rest() {
+    let with = || {
+        let bundle = Bundle::new("readlink /made/link; cat /file; readlink /file || true", |spec| {
+            mount(spec, "/made/link", "bind", "link", &["bind", "copy-symlink"]);
+            mount(spec, "/file", "bind", "content", &["bind", "copy-symlink"]);
+        });
+        std::os::unix::fs::symlink("../elsewhere", bundle.path("link")).unwrap();
+        fs::write(bundle.path("content"), "content\n").unwrap();
+        bundle
+    };
+
+    let bundle = with();
+    assert_eq!(bundle.output(), "../elsewhere\ncontent\n");
+    assert_eq!(bundle.output(), "../elsewhere\ncontent\n", "an equal link may be there");
+
+    let bundle = with();
+    fs::create_dir_all(bundle.path("rootfs/made")).unwrap();
+    fs::write(bundle.path("rootfs/made/link"), "").unwrap();
+    assert!(bundle.refused().contains("make link /made/link: file exists"));
+}
+
+/// What is for new file systems means nothing to a bind, and is a warning; a word that nobody knows is an error.
+#[test]
+fn options_of_file_systems_are_ignored_by_binds_with_a_warning() {
+    let with = |option: &str| {
+        Bundle::new("stat -c %n /mnt/config.json", |spec| mount(spec, "/mnt", "bind", ".", &["rbind", option]))
+    };
+
+    let output = with("size=1k").run();
+    assert_eq!(text(&output), "/mnt/config.json\n");
+    let warning = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(warning.contains("\"size=1k\" means nothing to a bind and is ignored"), "{warning}");
+    assert!(with("nosuch").refused().contains("a bind does not take \"nosuch\""));
+}
+
+/// Spec: config-linux.md, Mount Label: without SELinux it is an error
+#[test]
+fn a_mount_label_is_an_error_where_there_is_no_selinux() {
+    let bundle =
+        Bundle::new("true", |spec| spec["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0"));
+
+    assert!(
+        !fs::read_to_string("/proc/filesystems").unwrap().contains("selinuxfs"),
+        "this test needs a kernel without"
+    );
+    assert!(bundle.refused().contains("linux.mountLabel: the kernel has no SELinux, or it is off"));
+}
+
 /// Spec: config.md, Linux mount options: unbindable
 #[test]
 fn an_unbindable_mount_cannot_be_bound() {

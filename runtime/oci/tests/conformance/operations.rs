@@ -442,7 +442,7 @@ fn inherited_descriptors_are_kept_by_number_only() {
 }
 
 /// Receives the descriptor that comes with the first bytes.
-fn receive_fd(listener: &UnixListener) -> fs::File {
+pub fn receive_fd(listener: &UnixListener) -> fs::File {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let (stream, _) = listener.accept().unwrap();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

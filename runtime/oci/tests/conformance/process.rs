@@ -217,7 +217,7 @@ fn capabilities_that_nobody_can_give_are_warned_of() {
 
 /// Rows 6 (CVE-2016-8867) and 14 (CVE-2022-24769): another user has nothing, and inherits nothing.
 #[test]
-fn rows_6_and_14_another_user_has_no_capabilities() {
+fn row_6_14_another_user_has_no_capabilities() {
     let bundle =
         Bundle::new("cat /proc/self/status", |spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
 

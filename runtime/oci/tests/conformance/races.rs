@@ -4,6 +4,8 @@
 
 use std::{
     fs,
+    io::BufRead,
+    os::unix::{fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bundle::Bundle,
+    operations::receive_fd,
     rootfs::{manifest, sentinel},
 };
 
@@ -70,7 +73,7 @@ fn race(script: &str, swapped: &str, change: impl Fn(&mut Value)) -> Vec<String>
     let directory = bundle.path("rootfs").join(swapped);
     fs::create_dir_all(&directory).unwrap();
     let link = directory.with_file_name("exchanged");
-    std::os::unix::fs::symlink(&sentinel, &link).unwrap();
+    symlink(&sentinel, &link).unwrap();
     let before = manifest(&sentinel);
     let swapper = Swapper::new(directory, link);
     let mut outputs = Vec::new();
@@ -99,9 +102,9 @@ fn add(spec: &mut Value, mount: Value) {
     spec["mounts"].as_array_mut().unwrap().push(mount);
 }
 
-/// Row 12 and 36 (CVE-2021-30465, CVE-2024-0132): a mount point below a directory that is swapped.
+/// Rows 12 and 36 (CVE-2021-30465, CVE-2024-0132): a mount point below a directory that is swapped.
 #[test]
-fn cve_2021_30465_mounts_through_a_swapped_directory_stay_inside() {
+fn row_12_36_cve_2021_30465_mounts_through_a_swapped_directory_stay_inside() {
     let outputs = race("cat /proc/self/mountinfo; echo end", "volume", |spec| {
         for index in 0..ROUNDS_EACH {
             add(spec, json!({"destination": format!("/volume/m{index}"), "type": "tmpfs", "source": "raced"}));
@@ -116,7 +119,7 @@ fn cve_2021_30465_mounts_through_a_swapped_directory_stay_inside() {
 
 /// Row 22 (CVE-2024-45310): missing mount points and their parents, made below a directory that is swapped.
 #[test]
-fn cve_2024_45310_mount_points_are_made_inside_only() {
+fn row_22_cve_2024_45310_mount_points_are_made_inside_only() {
     let outputs = race("echo end", "volume", |spec| {
         for index in 0..ROUNDS_EACH {
             add(spec, json!({"destination": format!("/volume/new{index}/a/b"), "type": "tmpfs", "source": "t"}));
@@ -126,9 +129,9 @@ fn cve_2024_45310_mount_points_are_made_inside_only() {
     assert!(!outputs.is_empty(), "at least one container was made");
 }
 
-/// Rows 23 and 24 (CVE-2025-31133, CVE-2025-52565): nodes, links and masks below a `/dev` that is swapped.
+/// Rows 23, 24 and 28 (CVE-2025-31133, CVE-2025-52565, CVE-2025-62161): nodes, links and masks below a `/dev` that is swapped.
 #[test]
-fn cve_2025_31133_nodes_and_masks_of_a_swapped_dev_stay_inside() {
+fn row_23_24_28_cve_2025_31133_nodes_and_masks_of_a_swapped_dev_stay_inside() {
     let outputs = race("cat /proc/keys /proc/timer_list; echo end", "dev", |spec| {
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
@@ -141,9 +144,82 @@ fn cve_2025_31133_nodes_and_masks_of_a_swapped_dev_stay_inside() {
     outputs.iter().for_each(|output| assert_eq!(output, "end\n", "masked"));
 }
 
+/// A container with a terminal makes some ten things below its `/dev`.
+const TERMINAL_ROUNDS_EACH: usize = 10;
+
+/// Creates containers with terminals on a `/dev` that is a volume, in which `name` is exchanged with `other` all the
+/// time; returns how many were made. Each has a terminal of its own devpts, and its console is that.
+fn race_terminals(name: &str, prepare: impl Fn(&Bundle, &Path)) -> usize {
+    let script = "stat -c %F /dev/console; exec sleep 100";
+    let bundle = Bundle::new(script, |spec| {
+        spec["process"]["terminal"] = json!(true);
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        let dev = mounts.iter_mut().find(|mount| mount["destination"] == "/dev").unwrap();
+        *dev = json!({"destination": "/dev", "type": "bind", "source": "volume", "options": ["bind"]});
+    });
+    let (volume, sentinel) = (bundle.path("volume"), sentinel(&bundle));
+    fs::create_dir(&volume).unwrap();
+    prepare(&bundle, &volume);
+    let before = manifest(&sentinel);
+    let listener = UnixListener::bind(bundle.path("console")).unwrap();
+    let swapper = Swapper::new(volume.join(name), volume.join("exchanged"));
+    let rounds = (containers() * ROUNDS_EACH).div_ceil(TERMINAL_ROUNDS_EACH);
+    let mut made = 0;
+    for _ in 0..rounds {
+        let socket = bundle.path("console");
+        let output =
+            bundle.call(&["create", "--bundle", bundle.dir(), "--console-socket", socket.to_str().unwrap(), "c"]);
+        if output.status.success() {
+            let master = receive_fd(&listener);
+            // It is a master of a pty, and of an instance in which there are no others.
+            assert_eq!(rustix::pty::ptsname(&master, Vec::new()).unwrap().as_bytes(), b"/dev/pts/0");
+            bundle.strata(&["start", "c"]).unwrap();
+            let mut kind = String::new();
+            std::io::BufReader::new(master).read_line(&mut kind).unwrap();
+            // The name may be another by now: the volume's empty file, or the link itself.
+            let kinds = ["character special file", "regular empty file", "symbolic link"];
+            assert!(kinds.contains(&kind.trim()), "{kind}");
+            made += 1;
+        } else {
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+        }
+        bundle.strata(&["delete", "--force", "c"]).unwrap();
+    }
+    assert!(swapper.count() > rounds as u64, "it was swapped {} times", swapper.count());
+    drop(swapper);
+    assert_eq!(manifest(&sentinel), before);
+    assert_nothing_is_left(&bundle);
+    made
+}
+
+/// Row 24 (CVE-2025-52565): `/dev/pts` is exchanged with a directory whose `ptmx` and terminals are files of the host.
+#[test]
+fn row_24_cve_2025_52565_a_terminal_is_of_the_containers_own_devpts() {
+    let made = race_terminals("pts", |bundle, volume| {
+        fs::create_dir(volume.join("pts")).unwrap();
+        fs::create_dir(volume.join("exchanged")).unwrap();
+        symlink(bundle.path("sentinel/file"), volume.join("exchanged/ptmx")).unwrap();
+        fs::hard_link(bundle.path("sentinel/file"), volume.join("exchanged/0")).unwrap();
+    });
+
+    assert!(made > 0, "at least one container was made");
+}
+
+/// Row 24 (CVE-2025-52565): so is `/dev/console`, with a link to a file of the host.
+#[test]
+fn row_24_cve_2025_52565_a_console_is_bound_inside_only() {
+    let made = race_terminals("console", |bundle, volume| {
+        fs::create_dir(volume.join("pts")).unwrap();
+        fs::write(volume.join("console"), "").unwrap();
+        symlink(bundle.path("sentinel/file"), volume.join("exchanged")).unwrap();
+    });
+
+    assert!(made > 0, "at least one container was made");
+}
+
 /// Row 10 (CVE-2019-19921): `/proc` itself is swapped with another directory; what is masked is masked in the real one.
 #[test]
-fn cve_2019_19921_masks_hit_the_real_proc_whatever_is_renamed() {
+fn row_10_cve_2019_19921_masks_hit_the_real_proc_whatever_is_renamed() {
     let script =
         "for p in /proc /other; do [ -e $p/self/status ] && cat $p/keys $p/timer_list && echo found $p; done; exit 0";
     let bundle = Bundle::new(script, |_| {});

@@ -146,7 +146,7 @@ fn masked_paths_are_empty_and_read_only_paths_are_not_written() {
 
 /// Rows 3 and 38 (CVE-2015-3630, CVE-2018-10892 and more): the default lists, path by path.
 #[test]
-fn cve_2015_3630_default_masks_hide_and_refuse_writes() {
+fn row_3_38_cve_2015_3630_default_masks_hide_and_refuse_writes() {
     let bundle = Bundle::new("cat /config.json >/dev/null", |_| {});
     let spec: Value = serde_json::from_slice(&fs::read(bundle.path("config.json")).unwrap()).unwrap();
     let paths = |field: &str| -> Vec<String> {
@@ -184,7 +184,7 @@ fn cve_2015_3630_default_masks_hide_and_refuse_writes() {
 
 /// Rows 2, 11 and 46 (CVE-2015-3629, CVE-2019-18837, CVE-2024-9341): links on the way to a mount point, up to 8 deep.
 #[test]
-fn cve_2019_18837_links_lead_no_mount_out_of_the_root() {
+fn row_2_11_46_cve_2019_18837_links_lead_no_mount_out_of_the_root() {
     let bundle = Bundle::new("cat /proc/self/mountinfo; cat /l7/one /up/two /etc/resolv.conf", |spec| {
         for target in ["/l7/one", "/up/two", "/etc/resolv.conf"] {
             add(spec, json!({"destination": target, "type": "bind", "source": "content", "options": ["bind", "ro"]}));
@@ -209,7 +209,7 @@ fn cve_2019_18837_links_lead_no_mount_out_of_the_root() {
 
 /// Rows 4 and 9 (CVE-2015-3631, CVE-2019-16884): nothing is mounted over what the runtime and labels trust.
 #[test]
-fn cve_2019_16884_mounts_over_the_root_and_proc_are_refused() {
+fn row_4_9_cve_2019_16884_mounts_over_the_root_and_proc_are_refused() {
     for destination in ["/", "/proc", "/proc/sys", "/proc/1", "/proc/self/attr", "proc/../proc/sys"] {
         for (kind, source) in [("bind", "."), ("tmpfs", "t")] {
             let bundle = Bundle::new("true", |spec| {
@@ -246,7 +246,7 @@ fn only_a_proc_is_bound_onto_proc() {
 
 /// Rows 18, 19 and 27 (CVE-2023-27561, CVE-2023-28642, CVE-2025-54867).
 #[test]
-fn cve_2023_27561_proc_and_sys_that_are_links_are_refused() {
+fn row_18_19_27_cve_2023_27561_proc_and_sys_that_are_links_are_refused() {
     for name in ["proc", "sys"] {
         let bundle = Bundle::new("true", |_| {});
         symlink("tmp", bundle.path("rootfs").join(name)).unwrap();
@@ -260,7 +260,7 @@ fn cve_2023_27561_proc_and_sys_that_are_links_are_refused() {
 
 /// Rows 21 and 33 (CVE-2024-21626, CVE-2026-55686): a working directory that leads out.
 #[test]
-fn cve_2024_21626_working_directories_stay_inside() {
+fn row_21_33_cve_2024_21626_working_directories_stay_inside() {
     for fd in 3..64 {
         if fd % 8 != 3 && fd > 12 {
             continue;
@@ -288,7 +288,7 @@ fn cve_2024_21626_working_directories_stay_inside() {
 
 /// Row 21 (CVE-2024-21626): nothing that the caller of the engine has open reaches the process.
 #[test]
-fn cve_2024_21626_no_descriptor_of_the_host_reaches_the_process() {
+fn row_21_cve_2024_21626_no_descriptor_of_the_host_reaches_the_process() {
     let bundle = Bundle::new("ls /proc/self/fd", |_| {});
 
     let text = text(&run_after(&bundle, "-m", "exec 3</ 7</etc/passwd 9</proc; run"));
@@ -300,7 +300,7 @@ fn cve_2024_21626_no_descriptor_of_the_host_reaches_the_process() {
 /// Rows 9 and 25 (CVE-2019-16884, CVE-2025-52881): a link of the image leads no mount into proc, where the runtime and
 /// labels write.
 #[test]
-fn cve_2025_52881_a_link_leads_no_mount_into_proc() {
+fn row_9_25_cve_2025_52881_a_link_leads_no_mount_into_proc() {
     for mount in [
         json!({"destination": "/link/sys/net/core", "type": "tmpfs", "source": "t"}),
         json!({"destination": "/link/self/attr", "type": "bind", "source": ".", "options": ["bind"]}),
@@ -318,9 +318,9 @@ fn cve_2025_52881_a_link_leads_no_mount_into_proc() {
     }
 }
 
-/// Row 25 (CVE-2025-52881): kernel parameters are written through a private proc, not through what `/proc` shows.
+/// Rows 25 and 28 (CVE-2025-52881, CVE-2025-62596): kernel parameters are written through a private proc, not through what `/proc` shows.
 #[test]
-fn cve_2025_52881_parameters_are_set_without_the_containers_proc() {
+fn row_25_28_cve_2025_52881_parameters_are_set_without_the_containers_proc() {
     let bundle = Bundle::new("cat /second/sys/net/core/somaxconn; ls /proc", |spec| {
         spec["linux"]["sysctl"] = json!({"net.core.somaxconn": "777"});
         let mounts = spec["mounts"].as_array_mut().unwrap();

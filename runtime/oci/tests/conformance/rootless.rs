@@ -205,9 +205,9 @@ fn a_user_executes_in_a_container_with_its_ids_and_its_limits() {
     assert!(groups.contains("cannot set supplementary groups: a user namespace made without newgidmap"), "{groups}");
 }
 
-/// Row 2 (CVE-2016-9962): while it enters, an exec is out of reach for the root of the container, whose own it joins as.
+/// Row 7 (CVE-2016-9962): while it enters, an exec is out of reach for the root of the container, whose own it joins as.
 #[test]
-fn row_2_cve_2016_9962_a_users_exec_leaves_the_container_no_process_of_the_host() {
+fn row_7_cve_2016_9962_a_users_exec_leaves_the_container_no_process_of_the_host() {
     let bundle = Rootless::new("exec sleep 100", |_| {});
     bundle.create();
     bundle.strata(&["start", "c"]).unwrap();

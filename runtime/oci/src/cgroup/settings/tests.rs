@@ -209,7 +209,7 @@ fn what_a_version_cannot_do_is_refused_by_field() {
 
 /// Security row 20 (GHSA-5g49-rx9x-qfc6): a key is a file name, never a path.
 #[test]
-fn unified_keys_cannot_leave_the_directory() {
+fn row_20_unified_keys_cannot_leave_the_directory() {
     for key in ["../memory.max", "memory.max/../x", "/etc/passwd", "..", "", "memory", ".max", "memory.", "memory.\0"] {
         let error = lines(json!({"unified": {key: "1"}}), Version::V2).expect_err(key);
         assert!(error.contains("not the name of a controller's file"), "{error}");
