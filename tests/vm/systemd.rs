@@ -19,6 +19,18 @@ fn containers_run_beside_the_units_of_systemd() {
 
 #[test]
 #[ignore = "boots Debian with systemd: make test-systemd"]
+fn the_systemd_driver_makes_scopes_for_root_and_for_users() {
+    guest().passes("driver");
+}
+
+#[test]
+#[ignore = "boots Debian with systemd: make test-systemd"]
+fn the_engines_unit_tests_of_cgroups_pass_beside_systemd() {
+    guest().passes("records");
+}
+
+#[test]
+#[ignore = "boots Debian with systemd: make test-systemd"]
 fn systemd_is_well_after_the_containers() {
     assert_eq!(guest().done("failed").output, "");
 }
@@ -31,7 +43,9 @@ fn guest() -> &'static Machine {
             &[
                 Job::new("first", "cat /proc/1/comm"),
                 Job::new("bus", "systemctl is-active dbus.socket"),
-                Job::tests("conformance", "runtime/oci/tests/conformance/main.rs", &["systemd::", "operations::"]),
+                Job::tests("conformance", "runtime/oci/tests/conformance/main.rs", &["operations::"]),
+                Job::tests("driver", "runtime/oci/tests/conformance/main.rs", &["systemd::", "--ignored"]),
+                Job::tests("records", "runtime/oci/src/lib.rs", &["cgroup::record::"]),
                 Job::new("failed", "systemctl --failed --no-legend --plain"),
             ],
         )

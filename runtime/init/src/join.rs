@@ -4,7 +4,7 @@
 use crate::channel::Channel;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{Namespace, Plan, Step, Target};
-use crate::prepare::{Prepared, clone_mounts, needs_procfs, path_fd, private_procfs};
+use crate::prepare::{Prepared, clone_late, clone_mounts, needs_procfs, path_fd, private_procfs};
 use crate::sys::{self, Cloned};
 use crate::userns::{explain_clone, is_privileged};
 use crate::wire::Frame;
@@ -309,6 +309,8 @@ pub(crate) fn inside(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure
     if prepared.is_deferred {
         // While it is still the caller to those who own the files.
         clone_mounts(plan, prepared)?;
+    } else if plan.cgroups.late {
+        clone_late(plan, prepared)?;
     }
     if in_user_namespace {
         let (uid, gid) = (Uid::ROOT, Gid::ROOT);

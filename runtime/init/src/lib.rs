@@ -40,6 +40,7 @@ pub use once::{Made, close_inherited, make_once, send_signal};
 pub use prepare::has_selinux;
 pub use record::{now_nanos, rfc3339};
 pub use sealed::{become_sealed, sealed_copy};
+pub use spawn::Placer;
 
 use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;

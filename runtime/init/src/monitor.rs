@@ -61,7 +61,7 @@ fn create(runtime: &mut UnixStream) -> Result<Monitor, Failure> {
     };
     let (mut streams, child_ends) = Streams::new(&plan.streams)?;
     let ooms_before = plan.target.as_ref().map_or(0, |_| oom_kills(&plan));
-    let mut spawned = spawn(&plan, child_ends)?;
+    let mut spawned = spawn(&plan, child_ends, &mut |_| Ok(()))?;
     let listener = (|| {
         if let Some(master) = spawned.master.take() {
             streams.take_terminal(master)?;

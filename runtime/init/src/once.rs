@@ -5,7 +5,7 @@ use crate::channel::{GO, send_with_fd};
 use crate::failure::{Attempt, Failure};
 use crate::monitor::receive_plan;
 use crate::plan::Plan;
-use crate::spawn::{Spawned, spawn};
+use crate::spawn::{Placer, Spawned, spawn};
 use crate::sys;
 use crate::wire::{self, Created, Frame};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -37,7 +37,12 @@ impl Made {
     /// Makes the process of a plan; the terminal, if it has one, goes to the plan's console socket or stays here.
     /// The calling process must be single-threaded.
     pub fn new(plan: &Plan) -> Result<Self, Failure> {
-        let mut made = Self { spawned: spawn(plan, None)?, is_released: false };
+        Self::placed(plan, &mut |_| Ok(()))
+    }
+
+    /// As [`Made::new`]; `place` puts the process, by its id, into cgroups, before it makes anything of its own.
+    pub fn placed(plan: &Plan, place: Placer<'_>) -> Result<Self, Failure> {
+        let mut made = Self { spawned: spawn(plan, None, place)?, is_released: false };
         if let Some(path) = &plan.console_socket
             && let Some(master) = made.spawned.master.take()
         {

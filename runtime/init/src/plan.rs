@@ -316,6 +316,9 @@ records! {
         pub unified: Option<PathBuf>,
         /// `memory.events` (v2) or `memory.oom_control` (v1), read at exit for the `oom_killed` of the record.
         pub oom_events: Option<PathBuf>,
+        /// Whether the caller makes them only once the process is there, and puts it into them: nothing of them is
+        /// opened before, and nothing joined by this crate.
+        pub late: bool,
     }
 
     /// Standard streams of roles `monitor` and `exec`; role `once` passes its own 0, 1 and 2.

@@ -104,7 +104,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
     if let Some(path) = &plan.exec_fifo {
         prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
     }
-    if let Some(path) = &plan.cgroups.unified {
+    if let (Some(path), false) = (&plan.cgroups.unified, plan.cgroups.late) {
         prepared.cgroup = Some(match join::is_by_helper(plan) {
             // The child has it when it is cloned: nothing is to be reached from there, nor written.
             true => {
@@ -116,7 +116,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
             false => path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
         });
     }
-    for procs in &plan.cgroups.procs {
+    for procs in plan.cgroups.procs.iter().filter(|_| !plan.cgroups.late) {
         let path = procs.with_file_name("tasks");
         match open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => prepared.tasks.push(Tasks { file, path }),
@@ -138,6 +138,7 @@ pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), F
     let mut maps = Maps::default();
     for step in &plan.steps {
         prepared.trees.push(match step {
+            Step::Bind { source, .. } if !prepared.is_deferred && is_late(plan, source) => None,
             Step::Bind { source, target, recursive, ids, .. } => {
                 let tree = tree(source, *recursive).map_err(|failure| for_target(failure, target))?;
                 if let Some(ids) = ids {
@@ -167,6 +168,25 @@ pub(crate) fn needs_procfs(plan: &Plan) -> bool {
 /// Mounts a procfs of the process's own pid namespace where nobody else finds it.
 pub(crate) fn private_procfs() -> Result<OwnedFd, Errno> {
     fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).and_then(finish)
+}
+
+/// Clones the cgroups that a container without a cgroup namespace sees, once they are there.
+pub(crate) fn clone_late(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        if let Step::Bind { source, target, .. } = step
+            && prepared.trees[index].is_none()
+        {
+            prepared.trees[index] = Some(tree(source, false).map_err(|failure| for_target(failure, target))?);
+        }
+    }
+    Ok(())
+}
+
+/// Says whether a source is a cgroup that is not there yet.
+fn is_late(plan: &Plan, source: &Path) -> bool {
+    let cgroups = &plan.cgroups;
+    let mut procs = cgroups.procs.iter().filter_map(|procs| procs.parent());
+    cgroups.late && (cgroups.unified.as_deref() == Some(source) || procs.any(|directory| directory == source))
 }
 
 fn procfs() -> Result<OwnedFd, Failure> {

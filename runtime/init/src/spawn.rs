@@ -30,8 +30,11 @@ pub(crate) struct Spawned {
     pub(crate) root: Option<OwnedFd>,
 }
 
+/// What the caller does with a process that has its namespaces and waits.
+pub type Placer<'a> = &'a mut dyn FnMut(u32) -> Result<(), String>;
+
 /// Makes the process; on failure nothing of it is left.
-pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned, Failure> {
+pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>, place: Placer<'_>) -> Result<Spawned, Failure> {
     let is_joining_as_user = plan.target.is_some() && !userns::is_privileged();
     if let (true, Some(score)) = (is_joining_as_user, plan.process.oom_score_adj) {
         // The process will inherit it: once this one has joined the container, the files of both are root's.
@@ -58,7 +61,8 @@ pub(crate) fn spawn(plan: &Plan, stdio: Option<[OwnedFd; 3]>) -> Result<Spawned,
     let ours = ours.expect("only the child gave it up");
     let Prepared { root, interfaces, procs, .. } = prepared;
     let mut spawned = Spawned { pid, pidfd, channel: ours, master: None, created: Vec::new(), root };
-    match bring_up(plan, &procs, &interfaces, is_joining_as_user, &mut spawned) {
+    let placed = place(pid).map_err(|text| Failure::new("put the process into its cgroup", text));
+    match placed.and_then(|()| bring_up(plan, &procs, &interfaces, is_joining_as_user, &mut spawned)) {
         Ok(()) => Ok(spawned),
         Err(failure) => {
             let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);

@@ -1,7 +1,8 @@
 //! Control groups of one container on v1, hybrid and v2 hosts: create with limits, join, kill, remove.
 //! A limit that cannot be applied is an error that names its field, and nothing is left behind.
 //! `layout` finds the hierarchies, `settings` and `devices` turn resources into file contents and a program (pure),
-//! `processes` freezes and kills, `usage` and `oom` observe, `delegation` serves users without privileges.
+//! `processes` freezes and kills, `usage` and `oom` observe, `delegation` serves users without privileges, `scope` has
+//! systemd make the cgroup, `record` remembers which one it is.
 
 use std::{
     fs::{self, File},
@@ -22,6 +23,8 @@ mod error;
 mod layout;
 mod oom;
 mod processes;
+mod record;
+mod scope;
 mod settings;
 mod usage;
 
@@ -29,6 +32,8 @@ pub use delegation::Delegated;
 pub use error::Error;
 pub use layout::{Layout, Version};
 pub use oom::{OomNotice, OomWatch};
+pub use record::{Record, Unit};
+pub use scope::Scope;
 pub use usage::{MemoryEvents, Stats};
 
 use settings::{Context, Moment, Otherwise, Setting, Settings};
@@ -51,6 +56,8 @@ pub enum Existing {
     Refuse,
     /// It becomes the container's if no process is in it or below it: an engine may have made it.
     Adopt,
+    /// It is the container's: systemd has just made it, and put the process there.
+    Started,
 }
 
 /// What devices a container may use beyond what its rules say.
@@ -113,23 +120,7 @@ impl Cgroup {
         resources: &LinuxResources,
         options: &Options,
     ) -> Result<Self, Error> {
-        let relative = checked_name(name)?;
-        let version_of = |controller: &str| layout.version_of(controller);
-        let context = Context {
-            version_of: &version_of,
-            moment: Moment::Create,
-            has_default_devices: options.default_devices == DefaultDevices::Yes,
-            memory_limit: None,
-            quota: None,
-        };
-        let settings = settings::of(resources, &context)?;
-        let mut needed: Vec<(&str, &str)> =
-            settings.list.iter().map(|setting| (setting.controller.as_str(), setting.field.as_str())).collect();
-        needed.dedup_by_key(|(controller, _)| *controller);
-        if settings.filter.is_some() {
-            needed.push(("devices", "linux.resources.devices"));
-        }
-        let directories = layout.directories(relative, &needed, options.accounting)?;
+        let (settings, directories) = prepared(layout, checked_name(name)?, resources, options)?;
         let cgroup = Self::of(directories, layout.version(), name);
 
         let mut made = Vec::new();
@@ -174,6 +165,11 @@ impl Cgroup {
 
     /// Changes limits of a living cgroup, those that are named only; controllers it has not joined are an error.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.apply(&self.changed(resources)?)
+    }
+
+    /// Returns what an update writes.
+    fn changed(&self, resources: &LinuxResources) -> Result<Settings, Error> {
         let mut resources = resources.clone();
         let version_of = |controller: &str| self.version_of(controller);
         let mut context = Context {
@@ -197,7 +193,18 @@ impl Cgroup {
         }
         context.quota =
             value("cpu", "cpu.max").and_then(|text| text.split_whitespace().next().map(|quota| quota.to_owned()));
-        self.apply(&settings::of(&resources, &context)?)
+        settings::of(&resources, &context)
+    }
+
+    /// Returns the period in force that a quota of processor time is of.
+    fn period(&self) -> u64 {
+        let (file, place) = match self.version_of("cpu") {
+            Version::V1 => ("cpu.cfs_period_us", 0),
+            Version::V2 => ("cpu.max", 1),
+        };
+        let text = self.directory("cpu", "").and_then(|directory| read(&directory.path.join(file)));
+        let period = text.ok().and_then(|text| text.split_whitespace().nth(place)?.parse().ok());
+        period.unwrap_or(scope::USUAL_PERIOD)
     }
 
     /// v1 refuses a limit below what is in use by itself; v2 would start to kill.
@@ -240,6 +247,7 @@ impl Cgroup {
             procs: v1.map(|directory| directory.path.join("cgroup.procs")).collect(),
             unified: unified.map(|directory| directory.path.clone()),
             oom_events: self.directory("memory", "").ok().map(events),
+            late: false,
         }
     }
 
@@ -336,6 +344,32 @@ impl Directory {
     fn has(&self, names: &[&str]) -> bool {
         self.controllers.iter().any(|one| names.contains(&one.as_str()))
     }
+}
+
+/// Returns what a new cgroup needs: what is written, and where.
+fn prepared(
+    layout: &Layout,
+    relative: &str,
+    resources: &LinuxResources,
+    options: &Options,
+) -> Result<(Settings, Vec<Directory>), Error> {
+    let version_of = |controller: &str| layout.version_of(controller);
+    let context = Context {
+        version_of: &version_of,
+        moment: Moment::Create,
+        has_default_devices: options.default_devices == DefaultDevices::Yes,
+        memory_limit: None,
+        quota: None,
+    };
+    let settings = settings::of(resources, &context)?;
+    let mut needed: Vec<(&str, &str)> =
+        settings.list.iter().map(|setting| (setting.controller.as_str(), setting.field.as_str())).collect();
+    needed.dedup_by_key(|(controller, _)| *controller);
+    if settings.filter.is_some() {
+        needed.push(("devices", "linux.resources.devices"));
+    }
+    let directories = layout.directories(relative, &needed, options.accounting)?;
+    Ok((settings, directories))
 }
 
 /// Refuses names that could leave the hierarchy, before any path is touched (security row 20).

@@ -18,7 +18,7 @@ use strata_init::{
 };
 use strata_oci::{
     capabilities::{self, CapabilitySet},
-    cgroup::{self, Accounting, Cgroup, DefaultDevices, Existing, Options},
+    cgroup::Record,
     config,
     hooks::{self, Later},
     plan::{PlanInputs, ignored_options, links, plan},
@@ -28,7 +28,8 @@ use strata_oci::{
 use crate::{
     Global,
     console::host_size,
-    report, rootless,
+    limits::Driver,
+    notify, report, rootless,
     state::{State, describe, directory},
 };
 
@@ -79,7 +80,7 @@ pub enum Ends {
 pub struct Claim {
     directory: PathBuf,
     kept: Vec<i32>,
-    cgroup: RefCell<Option<Cgroup>>,
+    cgroup: RefCell<Record>,
     resctrl: RefCell<Option<Groups>>,
     pid: Cell<u32>,
     later: RefCell<Later>,
@@ -112,9 +113,7 @@ impl Drop for Claim {
             let _ = kill_process(pid, Signal::KILL);
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }
-        if let Some(cgroup) = self.cgroup.borrow().as_ref() {
-            let _ = cgroup.kill_all().and_then(|()| cgroup.remove());
-        }
+        let _ = self.cgroup.borrow().remove();
         if let Some(groups) = self.resctrl.borrow().as_ref() {
             let _ = groups.remove();
         }
@@ -131,9 +130,8 @@ pub struct Container {
 
 /// Takes the name.
 pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
-    global.check()?;
     // Before this program opens anything itself.
-    let kept = kept_fds(options.preserve_fds)?;
+    let kept = kept_fds(listen_fds(), options.preserve_fds)?;
     strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
     let root = global.root()?;
     let directory = directory(&root, &options.id)?;
@@ -171,9 +169,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     rootless::check(&spec)?;
     check_terminal(&spec, options.console_socket.as_deref(), ends)?;
     add_listen_variables(&mut spec);
+    notify::prepare(&mut spec, &claim.directory)?;
 
-    let name = cgroup_name(&spec, &options.id)?;
-    let mut state = State::new(&options.id, &bundle, &name, &spec, &claim.directory);
+    let driver = Driver::new(global.systemd_cgroup, &spec, &options.id)?;
+    let mut state = State::new(&options.id, &bundle, driver.claim()?, &spec, &claim.directory);
     // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
     state.save()?;
     let config = state.config_path();
@@ -183,12 +182,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     }
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-    let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
-    let limits = rootless::limits(&name, resources, &how)?;
+    note_dropped(global, resources);
+    let mut limits = driver.make(resources, &mut state.cgroup)?;
     limits.notes.iter().for_each(|note| report::note(global, note));
-    state.cgroup = limits.cgroup.as_ref().map(|cgroup| cgroup.name().to_owned()).unwrap_or_default();
-    claim.cgroup.borrow_mut().clone_from(&limits.cgroup);
-    let cgroup = limits.cgroup.as_ref();
+    claim.cgroup.borrow_mut().clone_from(&state.cgroup);
 
     if let Some(rdt) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
         state.resctrl = Some(Groups::make(rdt, &options.id).map_err(|error| describe(&error))?);
@@ -199,8 +196,8 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
     let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
-        cgroups: cgroup.map(Cgroup::to_plan).unwrap_or_default(),
-        cgroup_view: cgroup.map(Cgroup::view).unwrap_or_default(),
+        cgroups: limits.to_plan(),
+        cgroup_view: limits.view(),
         console_socket: options.console_socket.clone(),
         container: Some(told),
         device_nodes: rootless::device_nodes(),
@@ -221,7 +218,9 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     plan.no_pivot = options.no_pivot;
     later.save(&claim.directory).map_err(|error| format!("cannot write hooks of container {}: {error}", options.id))?;
     claim.later.replace(later);
-    let process = Made::new(&plan).map_err(|failure| failure.to_string())?;
+    let process = limits.process(&plan, &options.id, &mut state.cgroup);
+    claim.cgroup.borrow_mut().clone_from(&state.cgroup);
+    let process = process.map_err(|failure| failure.to_string())?;
     claim.pid.set(process.pid());
     state.set_process(process.pid());
     state.save()?;
@@ -246,22 +245,26 @@ pub fn write_pid_file(path: Option<&Path>, pid: u32) -> Result<(), String> {
 }
 
 /// Returns the inherited descriptors that the process gets: those of socket activation, then as many as asked for.
-pub fn kept_fds(preserve: u32) -> Result<Vec<i32>, String> {
-    let count = listen_fds().checked_add(preserve).filter(|count| *count <= 4096);
+pub fn kept_fds(listening: u32, preserve: u32) -> Result<Vec<i32>, String> {
+    let count = listening.checked_add(preserve).filter(|count| *count <= 4096);
     let count = count.ok_or("--preserve-fds: more than 4096 descriptors")?;
     Ok((3..3 + count as i32).collect())
 }
 
-/// sd_listen_fds(3)
+/// sd_listen_fds(3): how many sockets were passed, to this process and no other.
 fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let is_ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0)
 }
 
+/// The container's process is the first in its pid namespace, usually; so other runtimes have it.
 fn add_listen_variables(spec: &mut Spec) {
     let count = listen_fds();
     if let (1.., Some(process)) = (count, spec.process_mut()) {
         let mut env = process.env().clone().unwrap_or_default();
         env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        env.extend(std::env::var("LISTEN_FDNAMES").ok().map(|names| format!("LISTEN_FDNAMES={names}")));
         process.set_env(Some(env));
     }
 }
@@ -299,9 +302,11 @@ pub fn warn_of_process(warnings: &[String], process: Option<&Process>) {
     }
 }
 
-/// The path that `spec` writes as an example is no choice.
-fn cgroup_name(spec: &Spec, id: &str) -> Result<String, String> {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let path = path.filter(|path| *path != Path::new("/strata/default"));
-    cgroup::name_of(path, id).map_err(|error| format!("linux.cgroupsPath: {}", describe(&error)))
+/// Tells of a limit that the kernel has no more (runtime spec, "Memory": "deprecated").
+fn note_dropped(global: &Global, resources: &LinuxResources) {
+    #[allow(deprecated)]
+    let kernel = resources.memory().as_ref().and_then(|memory| memory.kernel());
+    if kernel.is_some_and(|kernel| kernel > 0) {
+        report::note(global, "linux.resources.memory.kernel is ignored: the kernel has no such limit since 5.4");
+    }
 }

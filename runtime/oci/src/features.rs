@@ -28,7 +28,7 @@ pub fn document() -> Value {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
+                "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true
             },
             "seccomp": {
                 "enabled": true,
@@ -70,5 +70,10 @@ pub fn document() -> Value {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true}
         },
+        "annotations": {
+            "dev.strata.oci.version": env!("CARGO_PKG_VERSION"),
+            "dev.strata.oci.checkpoint.enabled": "false"
+        },
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
     })
 }

@@ -11,7 +11,7 @@ use rustix::{
     process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open},
 };
 
-use crate::console::Console;
+use crate::{console::Console, notify::Notify};
 
 /// Signals that are read instead of delivered.
 pub struct Signals(SignalFd);
@@ -32,7 +32,14 @@ impl Signals {
 }
 
 /// Waits for the end of a child; returns its status as a shell counts.
-pub fn wait(pid: u32, signals: &Signals, mut console: Option<&mut Console>) -> Result<u8, String> {
+///
+/// That the process is ready is passed on when it says so.
+pub fn wait(
+    pid: u32,
+    signals: &Signals,
+    mut console: Option<&mut Console>,
+    mut notify: Option<Notify>,
+) -> Result<u8, String> {
     let failed = |error: rustix::io::Errno| format!("cannot wait for process {pid}: {error}");
     let child = Pid::from_raw(pid as i32).ok_or("the process has no id")?;
     let process = pidfd_open(child, PidfdFlags::empty()).map_err(failed)?;
@@ -40,6 +47,7 @@ pub fn wait(pid: u32, signals: &Signals, mut console: Option<&mut Console>) -> R
         let mut fds = vec![PollFd::new(&signals.0, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
         let copied = console.as_ref().map(|console| console.interests()).unwrap_or_default();
         fds.extend(copied.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
+        fds.extend(notify.iter().map(|notify| PollFd::new(notify, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(error)),
@@ -50,6 +58,10 @@ pub fn wait(pid: u32, signals: &Signals, mut console: Option<&mut Console>) -> R
         drop(copied);
         if let Some(console) = &mut console {
             ends.into_iter().for_each(|end| console.copy(end));
+        }
+        // The process matters more than who is told of it.
+        if notify.as_ref().is_some_and(|notify| notify.pass_on().unwrap_or(true)) {
+            notify = None;
         }
         if is_ready[0] {
             forward(signals, &process, console.as_deref());

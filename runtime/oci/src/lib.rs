@@ -1,5 +1,5 @@
 //! The OCI runtime specification as decisions: what a bundle asks for becomes plain data that
-//! `strata-init` runs. Nothing here enters a namespace; only `cgroup` touches the system.
+//! `strata-init` runs. Nothing here enters a namespace; only `cgroup` and `systemd` touch the system.
 //! Start at `plan` for the way from a spec to a plan, at `default_spec` for what `ctl run` gets.
 
 pub mod capabilities;
@@ -11,4 +11,5 @@ pub mod hooks;
 pub mod plan;
 pub mod rdt;
 pub mod seccomp;
+pub mod systemd;
 pub mod user;

@@ -1,6 +1,7 @@
 //! The command line of an OCI runtime, as engines and test suites call it: that of runc.
 //! `command` has one file per command, `container` and `exec` make processes, `state` is the record on disk,
-//! `foreground` and `console` stay with a process, `report` writes the log file.
+//! `foreground` and `console` stay with a process, `limits` chooses the driver of cgroups, `notify` has sd_notify,
+//! `report` writes the log file.
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -11,6 +12,8 @@ mod console;
 mod container;
 mod features;
 mod foreground;
+mod limits;
+mod notify;
 mod report;
 mod rootless;
 mod state;
@@ -40,9 +43,9 @@ pub struct Global {
     /// Also logs what is done.
     #[arg(long, global = true)]
     debug: bool,
-    /// Asks systemd for cgroups; cgroupsPath is then slice:prefix:name.
+    /// Asks systemd for the cgroup of a new container; cgroupsPath is then slice:prefix:name.
     #[arg(long, global = true)]
-    systemd_cgroup: bool,
+    pub systemd_cgroup: bool,
     /// Accepted for runc's callers: whether privileges are there is found out.
     #[arg(id = "rootless-mode", long = "rootless", value_parser = ["true", "false", "auto"], hide = true)]
     rootless: Option<String>,
@@ -55,11 +58,6 @@ impl Global {
     /// Returns the directory of the containers' state.
     pub fn root(&self) -> Result<PathBuf, String> {
         self.root.as_ref().map_or_else(rootless::default_root, |root| Ok(root.clone()))
-    }
-
-    /// Refuses what is accepted on the command line and not there.
-    pub fn check(&self) -> Result<(), String> {
-        if self.systemd_cgroup { Err("--systemd-cgroup is not available yet".to_owned()) } else { Ok(()) }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is different for a caller without privileges: where its state lives, that its containers need a user
-//! namespace, and that limits need a cgroup somebody handed over to it.
+//! namespace; `limits` has that limits need a cgroup somebody handed over to it.
 //! A limit that is asked for and cannot be applied is an error; what only comes along is dropped with a note.
 
 use std::{
@@ -17,12 +17,9 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 use strata_init::plan::Plan;
-use strata_oci::{
-    cgroup::{Cgroup, Delegated, Error, Layout, Options},
-    plan::DeviceNodes,
-};
+use strata_oci::plan::DeviceNodes;
 
-use crate::state::{describe, is_alive};
+use crate::state::is_alive;
 
 /// Says whether this process may mount and make namespaces where it is.
 pub fn is_privileged() -> bool {
@@ -96,42 +93,6 @@ fn check_groups(spec: &Spec) -> Result<(), String> {
     Ok(())
 }
 
-/// A cgroup, or why there is none.
-pub struct Limits {
-    /// The cgroup.
-    pub cgroup: Option<Cgroup>,
-    /// What of the spec was dropped.
-    pub notes: Vec<String>,
-}
-
-/// Makes the cgroup. A user to whom none is delegated goes without, unless the spec asks for a limit.
-pub fn limits(name: &str, resources: &LinuxResources, options: &Options) -> Result<Limits, String> {
-    let layout = match Layout::detect() {
-        Err(Error::NoHierarchy) if is_limited() => return without(resources),
-        layout => layout.map_err(|error| describe(&error))?,
-    };
-    match Cgroup::create_with(&layout, name, resources, options) {
-        Ok(cgroup) => return Ok(Limits { cgroup: Some(cgroup), notes: Vec::new() }),
-        // Where the spec's own path may be used, its errors count; else what is delegated is looked for.
-        Err(error) if !is_limited() || matches!(error, Error::Exists { .. } | Error::Name { .. }) => {
-            return Err(describe(&error));
-        }
-        Err(_) => {}
-    }
-    let delegated = Cgroup::create_rootless(&layout, name, resources, &LinuxResources::default());
-    let Delegated { cgroup, dropped: notes } = delegated.map_err(|error| describe(&error))?;
-    let has_directories = cgroup.directories().next().is_some();
-    Ok(Limits { cgroup: Some(cgroup).filter(|_| has_directories), notes })
-}
-
-/// A host, or a container, that shows no cgroups at all.
-fn without(resources: &LinuxResources) -> Result<Limits, String> {
-    match asked(resources) {
-        Some(field) => Err(format!("cannot apply {field}: {}", describe(&Error::NoHierarchy))),
-        None => Ok(Limits { cgroup: None, notes: Vec::new() }),
-    }
-}
-
 /// Nodes cannot be made in a user namespace, whoever is root there.
 pub fn device_nodes() -> DeviceNodes {
     if is_limited() { DeviceNodes::Bind } else { DeviceNodes::Make }
@@ -185,12 +146,12 @@ pub fn kill_process(pid: u32, start_time: u64) -> Result<(), String> {
 }
 
 /// Says whether cgroups are somebody else's to hand out.
-fn is_limited() -> bool {
+pub fn is_limited() -> bool {
     !rustix::process::geteuid().is_root() || is_in_user_namespace()
 }
 
 /// Returns the first limit that the spec asks for. Device rules are none: a user namespace has no other devices.
-fn asked(resources: &LinuxResources) -> Option<String> {
+pub fn asked(resources: &LinuxResources) -> Option<String> {
     let mut rest = resources.clone();
     rest.set_devices(None);
     let value = serde_json::to_value(&rest).ok()?;

@@ -11,7 +11,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use strata_oci::{
-    cgroup::{Cgroup, Layout},
+    cgroup::{Cgroup, Record},
     default_spec::OCI_VERSION,
 };
 
@@ -25,7 +25,7 @@ pub struct State {
     pub start_time: u64,
     pub bundle: PathBuf,
     pub rootfs: PathBuf,
-    pub cgroup: String,
+    pub cgroup: Record,
     /// When it was made, RFC 3339.
     pub created: String,
     /// The user that made it.
@@ -74,7 +74,7 @@ pub fn directory(root: &Path, id: &str) -> Result<PathBuf, String> {
 
 impl State {
     /// Returns the record of a container that this process begins to make.
-    pub fn new(id: &str, bundle: &Path, cgroup: &str, spec: &Spec, directory: &Path) -> Self {
+    pub fn new(id: &str, bundle: &Path, cgroup: Record, spec: &Spec, directory: &Path) -> Self {
         let maker = std::process::id();
         Self {
             id: id.to_owned(),
@@ -82,7 +82,7 @@ impl State {
             start_time: 0,
             bundle: bundle.to_owned(),
             rootfs: spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default(),
-            cgroup: cgroup.to_owned(),
+            cgroup,
             created: strata_init::rfc3339(strata_init::now_nanos()),
             uid: rustix::process::geteuid().as_raw(),
             maker: (maker, process(maker).unwrap_or_default().0),
@@ -155,15 +155,15 @@ impl State {
 
     /// Whether it has a cgroup: a user's container has none where none is delegated.
     pub fn has_cgroup(&self) -> bool {
-        !self.cgroup.is_empty()
+        self.cgroup.is_some()
     }
 
-    /// Finds its cgroup; there may be no directory of it left.
+    /// Finds its cgroup; there may be no directory of it left, and another's of the name is none.
     pub fn cgroup(&self) -> Result<Cgroup, String> {
         if !self.has_cgroup() {
             return Err(format!("container {} has no cgroup: none is delegated to its user", self.id));
         }
-        Layout::detect().and_then(|layout| Cgroup::open(&layout, &self.cgroup)).map_err(|error| describe(&error))
+        self.cgroup.open().map_err(|error| describe(&error))
     }
 
     /// Looks at the process, the FIFO and the freezer.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn state(directory: &Path) -> State {
-        State::new("x", Path::new("/b"), "/strata/x", &Spec::default(), directory)
+        State::new("x", Path::new("/b"), Record::default(), &Spec::default(), directory)
     }
 
     #[test]

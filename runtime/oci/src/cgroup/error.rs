@@ -102,6 +102,9 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// systemd did not do its part.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::Error),
     /// Processes survived repeated SIGKILLs.
     #[error("processes are left in cgroup {path} after killing it", path = path.display())]
     Unkillable {

@@ -177,6 +177,12 @@ impl Layout {
         Ok(Some(Directory { controllers, path: mount.join(name), version: Version::V2 }))
     }
 
+    /// Returns every directory that `name` has or could have.
+    pub(super) fn places(&self, name: &str) -> Vec<PathBuf> {
+        let mounts = self.hierarchies.iter().map(|one| &one.mount).chain(&self.unified);
+        mounts.map(|mount| mount.join(name)).collect()
+    }
+
     /// Returns the directories of `name` that are there.
     pub(super) fn existing(&self, name: &str) -> Vec<Directory> {
         let v1 = self.hierarchies.iter().map(|one| Directory {
@@ -208,6 +214,7 @@ impl Layout {
         match result {
             Ok(()) => made.push(path.clone()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == Existing::Adopt => adopt(directory)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && existing == Existing::Started => {}
             Err(source) => return Err(create_error(path, source)),
         }
         let is_cpuset = directory.version == Version::V1 && directory.has(&["cpuset"]);

@@ -37,9 +37,12 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
     if status != Status::Stopped && !force {
         return Err(format!("cannot delete container {id}: it is {}, it is not stopped", status.name()));
     }
+    if status == Status::Creating {
+        // Its process waits for the maker and ends with it.
+        rootless::kill_process(state.maker.0, state.maker.1)?;
+    }
     if state.has_cgroup() {
-        let cgroup = state.cgroup()?;
-        cgroup.kill_all().and_then(|()| cgroup.remove()).map_err(|error| describe(&error))?;
+        state.cgroup.remove().map_err(|error| describe(&error))?;
     } else {
         rootless::kill_process(state.pid, state.start_time)?;
     }

@@ -4,14 +4,15 @@ use std::{fs, path::PathBuf};
 
 use oci_spec::runtime::{LinuxCapabilities, Process, Spec, UserBuilder};
 use strata_init::{
-    Made,
-    plan::{Cgroups, Streams},
+    Failure, Made,
+    plan::{Cgroups, Plan, Streams},
 };
 use strata_oci::{
     capabilities::CapabilitySet,
     extra,
     plan::{ExecInputs, plan_exec},
     rdt::Groups,
+    systemd::{Manager, Owner},
     user::strict_id,
 };
 
@@ -87,7 +88,7 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(&self, global: &Global) -> Result<u8, String> {
-        let kept = kept_fds(self.preserve_fds)?;
+        let kept = kept_fds(0, self.preserve_fds)?;
         strata_init::close_inherited(&kept).map_err(|failure| failure.to_string())?;
         let state = State::load(&global.root()?, &self.id)?;
         match state.status() {
@@ -122,7 +123,7 @@ impl Exec {
         }
         plan.console_socket.clone_from(&self.console_socket);
         if self.detach {
-            let made = Made::new(&plan).map_err(|failure| failure.to_string())?;
+            let made = self.made(&plan, &state).map_err(|failure| failure.to_string())?;
             let pid = made.pid();
             made.execute().map_err(|failure| failure.to_string())?;
             return write_pid_file(self.pid_file.as_deref(), pid).map(|()| 0);
@@ -132,12 +133,24 @@ impl Exec {
             let own = rustix::process::Pid::from_raw(1);
             rustix::process::set_child_subreaper(own).map_err(|error| format!("cannot become a subreaper: {error}"))?;
         }
-        let mut made = Made::new(&plan).map_err(|failure| failure.to_string())?;
+        let mut made = self.made(&plan, &state).map_err(|failure| failure.to_string())?;
         let pid = made.pid();
         let mut console = made.take_terminal().map(Console::new).transpose()?;
         made.execute().map_err(|failure| failure.to_string())?;
         write_pid_file(self.pid_file.as_deref(), pid)?;
-        wait(pid, &signals, console.as_mut())
+        wait(pid, &signals, console.as_mut(), None)
+    }
+
+    /// A user may not move processes between the cgroups of a login and those of the own systemd, which can.
+    fn made(&self, plan: &Plan, state: &State) -> Result<Made, Failure> {
+        match state.cgroup.unit().filter(|unit| unit.owner == Owner::User && self.cgroup.is_empty()) {
+            None => Made::new(plan),
+            Some(unit) => {
+                let plan = Plan { cgroups: Cgroups { late: true, ..plan.cgroups.clone() }, ..plan.clone() };
+                let attach = |pid| Manager::connect(unit.owner)?.attach(&unit.name, pid);
+                Made::placed(&plan, &mut |pid| attach(pid).map_err(|error| describe(&error)))
+            }
+        }
     }
 
     /// The process of the file, or the container's with the changes of the options.

@@ -5,6 +5,8 @@ use crate::{
     console::Console,
     container::{Ends, Make, claim, make},
     foreground::{Signals, wait},
+    notify::Notify,
+    state::is_alive,
 };
 
 use super::delete::delete;
@@ -30,11 +32,13 @@ impl Run {
         let claim = claim(global, &self.make)?;
         if self.detach {
             let made = make(global, &claim, &self.make, Ends::Detached)?;
+            let notify = Notify::listen(&made.state.directory, Some(made.state.pid))?;
             made.process.execute().map_err(|failure| failure.to_string())?;
             claim.run_poststart()?;
             self.make.write_pid_file(made.state.pid)?;
             claim.keep();
-            return Ok(0);
+            let is_alive = || is_alive(made.state.pid, made.state.start_time);
+            return notify.map_or(Ok(()), |notify| notify.wait(is_alive)).map(|()| 0);
         }
         let signals = Signals::block()?;
         if !self.no_subreaper {
@@ -43,11 +47,12 @@ impl Run {
         }
         let mut made = make(global, &claim, &self.make, Ends::Foreground)?;
         let pid = made.state.pid;
+        let notify = Notify::listen(&made.state.directory, None)?;
         let mut console = made.process.take_terminal().map(Console::new).transpose()?;
         made.process.execute().map_err(|failure| failure.to_string())?;
         claim.run_poststart()?;
         self.make.write_pid_file(pid)?;
-        let outcome = wait(pid, &signals, console.as_mut());
+        let outcome = wait(pid, &signals, console.as_mut(), notify);
         drop(console);
         if self.keep {
             claim.keep();

@@ -10,7 +10,10 @@ use rustix::{
 use strata_oci::hooks::Later;
 
 use super::delete::delete;
-use crate::state::{State, Status};
+use crate::{
+    notify::Notify,
+    state::{State, Status, is_alive},
+};
 
 /// How often a process that does not come to the FIFO is looked at: it may be gone, or frozen.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -22,6 +25,7 @@ pub fn start(root: &Path, id: &str) -> Result<(), String> {
     if status != Status::Created {
         return Err(format!("cannot start container {id}: it is {}, not in state created", status.name()));
     }
+    let notify = Notify::listen(&state.directory, Some(state.pid))?;
     let fifo = state.fifo();
     let failed = |error: std::io::Error| format!("cannot start container {id}: {error}");
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
@@ -63,5 +67,5 @@ pub fn start(root: &Path, id: &str) -> Result<(), String> {
             format!("cannot start container {id}: {failure}")
         })?;
     }
-    Ok(())
+    notify.map_or(Ok(()), |notify| notify.wait(|| is_alive(state.pid, state.start_time)))
 }

@@ -83,7 +83,10 @@ impl Update {
         let changes = self.changes()?;
         let resources: LinuxResources = serde_json::from_slice(changes.to_string().as_bytes())
             .map_err(|error| format!("linux.resources: {error}"))?;
-        state.cgroup()?.update(&resources).map_err(|error| describe(&error))?;
+        if !state.has_cgroup() {
+            state.cgroup()?;
+        }
+        state.cgroup.update(&resources).map_err(|error| describe(&error))?;
         record(&state, changes)
     }
 

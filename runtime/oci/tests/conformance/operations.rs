@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::net::UnixListener,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -415,6 +416,49 @@ fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
         bundle.strata(&["delete", "--force", "c"]).unwrap();
 
         assert_eq!(fs::read_dir(bundle.path("state")).map_or(0, Iterator::count), 0, "{delay}");
+        assert_eq!(bundle.cgroups(), 0, "{delay}");
+    }
+}
+
+/// Whenever the maker was killed: a cgroup that came under the name of the claimed one, and its processes, are others'.
+#[test]
+fn deleting_what_a_killed_maker_left_kills_nobody_in_a_cgroup_it_did_not_make() {
+    for delay in 0..24 {
+        let bundle = Bundle::new("exec sleep 100", |_| {});
+        let mut command = bundle.command();
+        command.args(["create", "--bundle", bundle.dir(), "c"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let record = bundle.path("state/c/state.json");
+        while child.try_wait().unwrap().is_none() && !record.exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_micros(delay * 150));
+        let _ = child.kill();
+        child.wait().unwrap();
+        if bundle.status() == "created" {
+            // It was done; its cgroup ends with it, and somebody else takes the name.
+            bundle.strata(&["kill", "c", "KILL"]).unwrap();
+            bundle.wait_for("stopped");
+        }
+        let hierarchy =
+            ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find(|path| Path::new(path).is_dir()).unwrap();
+        let directory = Path::new(hierarchy).join(format!("strata-cli-{}/x", bundle.id()));
+        bundle.wait_until("the end of what was made", || match fs::remove_dir(&directory) {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        });
+        fs::create_dir_all(&directory).unwrap();
+        let mut other = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        fs::write(directory.join("cgroup.procs"), other.id().to_string()).unwrap();
+
+        let deleted = bundle.strata(&["delete", "--force", "c"]);
+
+        assert!(other.try_wait().unwrap().is_none(), "{delay}: it was killed");
+        deleted.unwrap();
+        assert!(directory.is_dir(), "{delay}");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        bundle.wait_until("an empty cgroup", || fs::remove_dir(&directory).is_ok());
         assert_eq!(bundle.cgroups(), 0, "{delay}");
     }
 }

@@ -24,15 +24,16 @@ use serde_json::{Value, json};
 use crate::bundle::Bundle;
 
 /// In nobody's passwd.
-const USER: u32 = 54321;
+pub const USER: u32 = 54321;
 
 /// A bundle that belongs to the user, with the spec that the user's `spec --rootless` wrote.
-struct Rootless {
-    bundle: Bundle,
+pub struct Rootless {
+    pub bundle: Bundle,
 }
 
 impl Rootless {
-    fn new(script: &str, change: impl FnOnce(&mut Value)) -> Self {
+    /// A bundle of the user's own.
+    pub fn new(script: &str, change: impl FnOnce(&mut Value)) -> Self {
         let bundle = Bundle::new(script, |_| {});
         let path = bundle.path("config.json");
         fs::remove_file(&path).unwrap();
@@ -47,14 +48,22 @@ impl Rootless {
         own
     }
 
+    /// Changes the spec, for what has to know what no other bundle has.
+    pub fn edit(self, change: impl FnOnce(&mut Value, &str)) -> Self {
+        let id = self.bundle.id();
+        let bundle = self.bundle.edit(|spec, _| change(spec, &id));
+        Self { bundle }
+    }
+
     /// The engine as the user calls it.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = as_user(USER, engine());
         command.arg("--root").arg(self.bundle.path("state"));
         command
     }
 
-    fn call(&self, arguments: &[&str]) -> Output {
+    /// Calls the engine.
+    pub fn call(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().unwrap()
     }
 
@@ -94,7 +103,7 @@ impl Rootless {
     }
 
     /// What the container wrote so far.
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         fs::read_to_string(self.bundle.path("output")).unwrap()
     }
 

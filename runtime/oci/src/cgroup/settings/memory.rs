@@ -24,12 +24,8 @@ impl Builder<'_> {
             self.v1_only("memory", "memory.kernelTCP", "v2 counts it in memory.limit")?;
             self.push("memory", "memory.kmem.tcp.limit_in_bytes", self.bytes(kernel_tcp), "memory.kernelTCP");
         }
-        #[allow(deprecated)]
-        let kernel = memory.kernel().filter(|bytes| *bytes > 0);
-        match kernel {
-            Some(_) => Err(unsupported("memory.kernel", "the kernel dropped this limit in 5.4")),
-            None => Ok(()),
-        }
+        // memory.kernel is no limit any more since Linux 5.4; whoever reads the spec says so.
+        Ok(())
     }
 
     /// What is not a limit.

@@ -182,7 +182,6 @@ fn what_a_version_cannot_do_is_refused_by_field() {
         (json!({"memory": {"disableOOMKiller": true}}), Version::V2, "memory.disableOOMKiller"),
         (json!({"memory": {"useHierarchy": false}}), Version::V2, "memory.useHierarchy"),
         (json!({"memory": {"kernelTCP": 4096}}), Version::V2, "memory.kernelTCP"),
-        (json!({"memory": {"kernel": 10}}), Version::V1, "memory.kernel"),
         (json!({"cpu": {"realtimeRuntime": 10}}), Version::V2, "cpu.realtimeRuntime"),
         (json!({"cpu": {"realtimePeriod": 10}}), Version::V2, "cpu.realtimePeriod"),
         (json!({"cpu": {"shares": 1}}), Version::V1, "cpu.shares"),
