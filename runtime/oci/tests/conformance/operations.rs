@@ -423,7 +423,7 @@ fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
 /// Whenever the maker was killed: a cgroup that came under the name of the claimed one, and its processes, are others'.
 #[test]
 fn deleting_what_a_killed_maker_left_kills_nobody_in_a_cgroup_it_did_not_make() {
-    for delay in 0..24 {
+    for delay in 0..12 {
         let bundle = Bundle::new("exec sleep 100", |_| {});
         let mut command = bundle.command();
         command.args(["create", "--bundle", bundle.dir(), "c"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -432,7 +432,7 @@ fn deleting_what_a_killed_maker_left_kills_nobody_in_a_cgroup_it_did_not_make() 
         while child.try_wait().unwrap().is_none() && !record.exists() {
             std::thread::yield_now();
         }
-        std::thread::sleep(std::time::Duration::from_micros(delay * 150));
+        std::thread::sleep(std::time::Duration::from_micros(delay * 300));
         let _ = child.kill();
         child.wait().unwrap();
         if bundle.status() == "created" {

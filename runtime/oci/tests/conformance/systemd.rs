@@ -267,7 +267,8 @@ fn a_limit_that_the_kernel_refuses_is_an_error_that_leaves_no_unit() {
 fn user_manager() -> String {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let line = format!("strata-tests:x:{USER}:{USER}::/:/bin/sh\n");
+        // Without "x" nobody looks into shadow.
+        let line = format!("strata-tests:*:{USER}:{USER}::/:/bin/sh\n");
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         if !passwd.contains(&line) {
             fs::write("/etc/passwd", passwd + &line).unwrap();
@@ -387,9 +388,12 @@ fn a_user_with_a_subtree_gets_limits_that_apply_and_without_one_an_error_by_name
     let output = in_leaf(&bundle);
     let outside = bundle.call(&["run", "--bundle", bundle.bundle.dir(), "c"]);
 
-    bundle
-        .bundle
-        .wait_until("the end of the cgroups", || fs::remove_dir(&leaf).is_ok() && fs::remove_dir(&top).is_ok());
+    for path in [&leaf, &top.join("strata"), &top] {
+        bundle.bundle.wait_until("the end of the cgroups", || match fs::remove_dir(path) {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        });
+    }
     assert_eq!(String::from_utf8_lossy(&output.stdout), "67108864\n12\n0::/\n", "{output:?}");
     assert_eq!(outside.status.code(), Some(1), "{outside:?}");
     let error = String::from_utf8_lossy(&outside.stderr);
