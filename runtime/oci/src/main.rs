@@ -65,10 +65,13 @@ impl Global {
 const MAKERS: [&str; 3] = ["create", "exec", "run"];
 
 /// What of the caller's environment is read here.
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 9] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "DBUS_SYSTEM_BUS_ADDRESS",
+    "LISTEN_FDNAMES",
     "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
     "RUST_BACKTRACE",
     "TMPDIR",
     "XDG_RUNTIME_DIR",
