@@ -74,7 +74,7 @@ base: packages-demo
 
 # The same with systemd, for a guest that it runs.
 systemd: packages-demo
-	sh tests/images/base.sh $(SYSTEMD) systemd dbus procps
+	sh tests/images/base.sh $(SYSTEMD) systemd dbus libpam-systemd procps
 
 # Python with grpcio, and stubs made from proto/: what another service's client would do.
 python: packages-test
