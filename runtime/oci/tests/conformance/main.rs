@@ -21,6 +21,7 @@ mod process;
 mod races;
 mod rootfs;
 mod rootless;
+mod sealed;
 mod seccomp;
 mod sysctl;
 mod systemd;
