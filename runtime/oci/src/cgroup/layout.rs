@@ -2,6 +2,7 @@
 //! container needs: on v1 only the joined hierarchies get one, every directory costs a few system calls.
 
 use std::{
+    collections::HashSet,
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -48,8 +49,13 @@ impl Layout {
     /// Parses the text of mountinfo: any v1 controller makes the host v1 (hybrid), else it is v2.
     pub fn parse(mountinfo: &str) -> Result<Self, Error> {
         let mut layout = Self { hierarchies: Vec::new(), unified: None };
+        // A mount whose parent is at the same place covers it.
+        let covered: HashSet<(&str, &str)> = mountinfo.lines().filter_map(place_of).map(|(_, at)| at).collect();
         for line in mountinfo.lines() {
             let Some((mount, kind, options)) = mount_of(line) else { continue };
+            if place_of(line).is_some_and(|(id, (_, mount))| covered.contains(&(id, mount))) {
+                continue;
+            }
             let controllers: Vec<String> = options
                 .split(',')
                 .filter(|option| CONTROLLERS.contains(option))
@@ -335,6 +341,12 @@ fn mount_of(line: &str) -> Option<(PathBuf, &str, &str)> {
     let kind = right.next()?;
     let options = right.nth(1)?;
     Some((PathBuf::from(unescape(mount)), kind, options))
+}
+
+/// Returns the id of a mount, and its parent's id with the mount point.
+fn place_of(line: &str) -> Option<(&str, (&str, &str))> {
+    let mut fields = line.split(' ');
+    Some((fields.next()?, (fields.next()?, fields.nth(2)?)))
 }
 
 /// Undoes the octal escapes of mountinfo.

@@ -82,6 +82,15 @@ fn any_v1_controller_makes_a_host_v1() {
 }
 
 #[test]
+fn a_hierarchy_that_another_mount_covers_is_not_there() {
+    let covered = "40 22 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n41 40 0:31 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                   42 41 0:32 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+    let layout = Layout::parse(covered).unwrap();
+
+    assert_eq!((layout.version(), layout.unified.as_ref()), (Version::V1, None));
+}
+
+#[test]
 fn only_needed_hierarchies_get_a_directory() {
     let layout = Layout::parse(HYBRID).unwrap();
     let paths = |needed: &[(&str, &str)], accounting| {
