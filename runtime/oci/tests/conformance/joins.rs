@@ -31,11 +31,18 @@ struct Seen {
     leaks: Vec<String>,
 }
 
+/// What a watch and its test tell each other.
+#[derive(Debug, Default)]
+struct Progress {
+    stop: AtomicBool,
+    has_looked: AtomicBool,
+}
+
 /// Looks at all processes of a container through its own /proc, as a process inside with CAP_SYS_PTRACE and no user
 /// namespace could: what decides is capabilities in the first user namespace, and this process has them too.
-fn watch(proc: &Path, mounts: &BTreeSet<u64>, cgroup: &str, stop: &AtomicBool) -> Seen {
+fn watch(proc: &Path, mounts: &BTreeSet<u64>, cgroup: &str, progress: &Progress) -> Seen {
     let mut seen = Seen::default();
-    while !stop.load(Ordering::Relaxed) {
+    while !progress.stop.load(Ordering::Relaxed) {
         for entry in fs::read_dir(proc).unwrap().flatten() {
             let is_process = entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
             // The engine runs from a mount of its file alone, or from memory, until it executes what is asked for.
@@ -49,6 +56,7 @@ fn watch(proc: &Path, mounts: &BTreeSet<u64>, cgroup: &str, stop: &AtomicBool) -
             let leaks = look(&entry.path(), mounts, cgroup);
             if is_engine(&entry.path()) {
                 seen.looks += 1;
+                progress.has_looked.store(true, Ordering::Relaxed);
                 seen.leaks.extend(leaks);
             }
         }
@@ -100,18 +108,22 @@ fn watch_joins(rounds: usize, change: impl FnOnce(&mut Value), arguments: &[&str
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let mounts: BTreeSet<u64> = mounts.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
     let cgroup = format!("strata-cli-{}", bundle.id());
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let watch = std::thread::spawn(move || watch(&inside.join("proc"), &mounts, &cgroup, &stopped));
+    let progress = Arc::new(Progress::default());
+    let shared = progress.clone();
+    let watch = std::thread::spawn(move || watch(&inside.join("proc"), &mounts, &cgroup, &shared));
 
-    for _ in 0..rounds {
+    // On a busy machine it takes more rounds until the watch meets a process that joins.
+    for round in 0..rounds * 20 {
+        if round >= rounds && progress.has_looked.load(Ordering::Relaxed) {
+            break;
+        }
         let mut command = bundle.command();
         command.env("CANARY", "of the host").arg("exec").args(arguments).args(["c", "/bin/sh", "-c", ":"]);
         let output = command.output().unwrap();
         assert!(output.status.success() || watch.is_finished(), "{output:?}");
     }
 
-    stop.store(true, Ordering::Relaxed);
+    progress.stop.store(true, Ordering::Relaxed);
     watch.join().unwrap()
 }
 
