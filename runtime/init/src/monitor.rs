@@ -92,6 +92,7 @@ fn create(runtime: &mut UnixStream) -> Result<Monitor, Failure> {
         failure: None,
         exit: None,
         last_output: Instant::now(),
+        last_behind: Instant::now(),
         told_at: None,
     })
 }
@@ -156,6 +157,8 @@ struct Monitor {
     failure: Option<Failure>,
     exit: Option<Exit>,
     last_output: Instant,
+    /// When a client was last behind: output that nobody could read is not silence.
+    last_behind: Instant,
     told_at: Option<Instant>,
 }
 
@@ -163,8 +166,12 @@ impl Monitor {
     fn run(&mut self) {
         let mut buffer = vec![0; CHUNK_BYTES];
         while !self.is_finished() {
+            let was_behind = self.is_client_behind();
             for (source, flags) in self.wait() {
                 self.handle(source, flags, &mut buffer);
+            }
+            if was_behind {
+                self.last_behind = Instant::now();
             }
             self.drop_gone_peers();
             self.tell_when_drained();
@@ -200,7 +207,7 @@ impl Monitor {
         if self.is_starting {
             interests.push((Source::Child, self.spawned.channel.as_fd(), PollFlags::IN));
         }
-        if !self.clients.iter().any(Peer::is_behind) {
+        if !self.is_client_behind() {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 if let Some(output) = &self.streams.outputs[stream as usize] {
                     interests.push((Source::Output(stream), output.as_fd(), PollFlags::IN));
@@ -224,15 +231,21 @@ impl Monitor {
         interests
     }
 
+    /// Whether the container has to wait for somebody to read its output.
+    fn is_client_behind(&self) -> bool {
+        self.clients.iter().any(Peer::is_behind)
+    }
+
     fn timeout(&self) -> Option<Duration> {
         let exit = self.exit.as_ref()?;
         let now = Instant::now();
         Some(match self.told_at {
             Some(told_at) => (told_at + FLUSH_LIMIT).saturating_duration_since(now),
-            None if self.clients.iter().any(Peer::is_behind) => FLUSH_LIMIT,
+            None if self.is_client_behind() => FLUSH_LIMIT,
             None => {
-                let silent = self.last_output.max(exit.at) + DRAIN_SILENCE;
-                silent.min(exit.at + DRAIN_LIMIT).saturating_duration_since(now)
+                let begun = self.last_behind.max(exit.at);
+                let silent = self.last_output.max(begun) + DRAIN_SILENCE;
+                silent.min(begun + DRAIN_LIMIT).saturating_duration_since(now)
             }
         })
     }

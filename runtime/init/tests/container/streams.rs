@@ -63,6 +63,38 @@ fn input_reaches_the_process_and_ends_when_it_is_closed() {
     assert_eq!((text.len(), code), (input.len() + 4, Some(0)));
 }
 
+/// A client that asked to be waited for gets all output, however late it reads after the exit.
+#[test]
+fn a_client_that_was_behind_at_the_exit_gets_what_was_written_before() {
+    let bench = Bench::new();
+    let plan = bench.shell("exec dd if=/dev/zero bs=4096");
+    let mut monitor = bench.start(&plan);
+    let pid = monitor.ready();
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), false, true);
+    monitor.go();
+    // It stands still once client, monitor and pipe are full.
+    let written = || -> usize {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+    };
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(150));
+    eventually("the client to be behind", || {
+        let before = written();
+        pause();
+        before > 300_000 && before == written()
+    });
+    // What it wrote before it became dd, a few bytes to files of the kernel, counts too.
+    let expected = written() / 4096 * 4096;
+    client.send(&Frame::Signal { signal: 9 });
+    eventually("the exit", || bench.path("exit.json").exists());
+    // Longer than the silence after which a monitor does not wait for more.
+    pause();
+
+    let (text, code) = client.read(|_| false);
+
+    assert_eq!((text.len(), code), (expected, Some(137)));
+}
+
 #[test]
 fn input_ends_with_the_client_that_gave_it_when_asked_so() {
     let bench = Bench::new();
