@@ -11,6 +11,7 @@ mod features;
 mod hooks;
 mod hostile;
 mod joins;
+mod kills;
 mod leaks;
 mod manager;
 mod mounts;
