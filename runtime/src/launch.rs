@@ -22,9 +22,10 @@ use strata_init::{
 };
 use strata_oci::{
     capabilities::CapabilitySet,
-    cgroup::{self, Accounting, Cgroup, Layout, Version},
-    default_spec::DeviceFilter,
+    cgroup::{self, Accounting, Cgroup, Layout, Options, Version},
+    default_spec::{DeviceFilter, UserNamespace},
     plan::{ExecInputs, PlanInputs},
+    unprivileged,
 };
 use strata_types::{ContainerId, Mount};
 
@@ -55,8 +56,11 @@ struct Inner {
     config: Config,
     execs: AtomicU64,
     image: File,
-    layout: Layout,
+    /// None where an ordinary user sees no cgroups.
+    layout: Option<Layout>,
     device_filter: DeviceFilter,
+    /// The user namespace of this service, if it is an ordinary user's.
+    namespace: Option<UserNamespace>,
     thermal: Vec<String>,
 }
 
@@ -109,13 +113,19 @@ impl Launcher {
             made.map_err(|e| Error::io("create", dir, e))?;
         }
         let problem = |source: Box<dyn std::error::Error + Send + Sync>| Error::Host { source };
-        let layout = Layout::detect().map_err(|e| problem(e.into()))?;
+        let layout = match Layout::detect() {
+            Err(cgroup::Error::NoHierarchy) if unprivileged::is_limited() => None,
+            layout => Some(layout.map_err(|e| problem(e.into()))?),
+        };
+        let namespace = unprivileged::own_namespace();
+        let filters_devices = namespace.is_none() && layout.as_ref().is_some_and(Layout::filters_devices);
         let inner = Inner {
             available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
             execs: AtomicU64::new(0),
             image: strata_init::sealed_copy(&binary, "strata-init").map_err(|e| problem(e.into()))?,
-            device_filter: if layout.filters_devices() { DeviceFilter::Enforced } else { DeviceFilter::Absent },
+            device_filter: if filters_devices { DeviceFilter::Enforced } else { DeviceFilter::Absent },
             layout,
+            namespace,
             thermal: strata_oci::default_spec::thermal_paths(),
             config,
         };
@@ -124,7 +134,16 @@ impl Launcher {
 
     /// "1" or "2": what `ctl info` shows.
     pub fn cgroup_version(&self) -> &'static str {
-        if self.0.layout.version() == Version::V2 { "2" } else { "1" }
+        match &self.0.layout {
+            Some(layout) if layout.version() == Version::V2 => "2",
+            Some(_) => "1",
+            None => "none",
+        }
+    }
+
+    /// Whether containers may be without a cgroup, so that their processes are known by the first of them alone.
+    pub fn is_limited(&self) -> bool {
+        self.0.namespace.is_some()
     }
 
     /// Whether the rules of a container for devices will be in force.
@@ -165,7 +184,7 @@ impl Launcher {
     fn try_launch(&self, job: &Prepared) -> Result<Launch, Error> {
         let record = &job.record;
         let binds = files::prepare(job, &self.secrets(&record.id))?;
-        let identity = outline::identity(&record.process.user, &job.users)?;
+        let identity = outline::identity(self, &record.process.user, &job.users)?;
         let spec = outline::container(self, job, identity, binds)?;
         let exit_record = self.exit_record(record, &job.dir);
         remove_file(&exit_record)?;
@@ -179,8 +198,9 @@ impl Launcher {
             max_files: file.log_max_files.max(1),
         };
         let inputs = PlanInputs {
-            cgroups: group.to_plan(),
-            cgroup_view: group.view(),
+            cgroups: group.as_ref().map(Cgroup::to_plan).unwrap_or_default(),
+            cgroup_view: group.as_ref().map(Cgroup::view).unwrap_or_default(),
+            device_nodes: unprivileged::device_nodes(),
             exit_record: Some(exit_record.clone()),
             log: (!record.spec.has_no_log).then_some(log),
             root: root_of(&job.mount),
@@ -197,11 +217,11 @@ impl Launcher {
         let record = &job.record;
         let users = files::users_of(job.target.pid)?;
         let user = if job.exec.user.is_empty() { &record.process.user } else { &job.exec.user };
-        let identity = outline::identity(user, &users)?;
+        let identity = outline::identity(self, user, &users)?;
         let spec = outline::exec(self, job, identity)?;
         let group = self.cgroup(&record.id)?;
         let inputs = ExecInputs {
-            cgroups: group.to_plan(),
+            cgroups: group.as_ref().map(Cgroup::to_plan).unwrap_or_default(),
             pid: job.target.pid,
             start_time: job.target.started,
             streams: init::Streams { stdin: job.exec.has_stdin, stdin_once: true, terminal: None },
@@ -262,31 +282,67 @@ impl Launcher {
         format!("/{}/{id}", self.0.config.file.cgroup_parent.trim_matches('/'))
     }
 
-    fn make_cgroup(&self, id: &ContainerId, spec: &oci_spec::runtime::Spec) -> Result<Cgroup, Error> {
+    fn make_cgroup(&self, id: &ContainerId, spec: &oci_spec::runtime::Spec) -> Result<Option<Cgroup>, Error> {
         let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         if self.device_filter() == DeviceFilter::Absent {
             resources.set_devices(None);
         }
-        let create = || Cgroup::create(&self.0.layout, &self.cgroup_name(id), &resources, Accounting::No);
-        match create() {
+        let options = Options { accounting: Accounting::No, ..Options::default() };
+        let create = || match &self.0.layout {
+            Some(layout) if !self.is_limited() => {
+                Cgroup::create_with(layout, &self.cgroup_name(id), &resources, &options).map(Some)
+            }
+            layout => {
+                let limits = unprivileged::limits(layout.as_ref(), &self.cgroup_name(id), &resources, &options)?;
+                limits.notes.iter().for_each(|note| tracing::info!(container = %id, "{note}"));
+                Ok(limits.cgroup)
+            }
+        };
+        let made = match create() {
             // Left by an earlier run whose end was not seen.
             Err(cgroup::Error::Exists { .. }) => {
                 self.kill(id)?;
-                self.cgroup(id)?.remove().map_err(|error| limit_error(id, error))?;
+                self.remove_cgroup(id)?;
                 create()
             }
             result => result,
+        };
+        let made = made.map_err(|error| limit_error(id, error))?;
+        if let (true, Some(group)) = (self.is_limited(), &made) {
+            // Where one is delegated may be another place tomorrow.
+            let path = self.cgroup_record(id);
+            fs::write(&path, group.name()).map_err(|e| Error::io("write", path, e))?;
         }
-        .map_err(|error| limit_error(id, error))
+        Ok(made)
     }
 
-    fn cgroup(&self, id: &ContainerId) -> Result<Cgroup, Error> {
-        Cgroup::open(&self.0.layout, &self.cgroup_name(id)).map_err(|error| limit_error(id, error))
+    /// The cgroup of a container, if it may have one.
+    fn cgroup(&self, id: &ContainerId) -> Result<Option<Cgroup>, Error> {
+        let Some(layout) = &self.0.layout else { return Ok(None) };
+        let name = match self.is_limited() {
+            false => self.cgroup_name(id),
+            true => match fs::read_to_string(self.cgroup_record(id)) {
+                Ok(name) => name,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(Error::io("read", self.cgroup_record(id), error)),
+            },
+        };
+        Cgroup::open(layout, &name).map(Some).map_err(|error| limit_error(id, error))
+    }
+
+    /// Where the name of a cgroup is kept that is not the usual one.
+    fn cgroup_record(&self, id: &ContainerId) -> PathBuf {
+        self.control(id).with_extension("cgroup")
+    }
+
+    fn remove_cgroup(&self, id: &ContainerId) -> Result<(), Error> {
+        let Some(group) = self.cgroup(id)? else { return Ok(()) };
+        group.remove().map_err(|error| limit_error(id, error))
     }
 
     /// Kills every process in a container's cgroup.
     pub fn kill(&self, id: &ContainerId) -> Result<(), Error> {
-        let group = self.cgroup(id)?;
+        let Some(group) = self.cgroup(id)? else { return Ok(()) };
         group.kill_all().map_err(|error| match error {
             cgroup::Error::Unkillable { .. } => Error::StopPending { id: id.to_string() },
             error => limit_error(id, error),
@@ -296,8 +352,7 @@ impl Launcher {
     /// Kills what is left of a container's processes and removes cgroup, sockets and secrets.
     pub fn clear(&self, id: &ContainerId) -> Result<(), Error> {
         self.kill(id)?;
-        let group = self.cgroup(id)?;
-        group.remove().map_err(|error| limit_error(id, error))?;
+        self.remove_cgroup(id)?;
         self.sweep(id)
     }
 
@@ -305,6 +360,9 @@ impl Launcher {
     pub fn sweep(&self, id: &ContainerId) -> Result<(), Error> {
         remove_file(&self.control(id))?;
         remove_file(&self.control(id).with_extension("exit"))?;
+        if self.is_limited() {
+            remove_file(&self.cgroup_record(id))?;
+        }
         let secrets = self.secrets(id);
         match fs::remove_dir_all(&secrets) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", secrets, error)),
@@ -330,6 +388,7 @@ fn root_of(mount: &Mount) -> init::Root {
 fn limit_error(id: &ContainerId, error: cgroup::Error) -> Error {
     let field = match &error {
         cgroup::Error::NoController { field, .. }
+        | cgroup::Error::NotDelegated { field, .. }
         | cgroup::Error::Unsupported { field, .. }
         | cgroup::Error::Limit { field, .. } => field,
         _ => return Error::Cgroup { id: id.to_string(), source: error },

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strata_archive::owner;
 use strata_types::{Digest, LayerId, LeaseId, SnapshotKey};
 
 use crate::catalog::{Durability, LayerRow, NewSnapshot, SnapshotRow, blocking};
@@ -103,6 +104,10 @@ pub async fn acquire(store: &Arc<Store>, key: &SnapshotKey, holder: &str, keep: 
         let mut options: Vec<String> = ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).into();
         if keep == Keep::Volatile {
             options.push("volatile".to_owned());
+        }
+        if owner::is_restricted() {
+            // A user namespace may set no attributes of overlay's own kind.
+            options.push("userxattr".to_owned());
         }
         Ok::<_, Error>(Mount { lowers, upper, work: made, options })
     })

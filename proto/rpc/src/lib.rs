@@ -10,6 +10,7 @@ pub mod identity;
 pub mod idle;
 pub mod pages;
 pub mod paths;
+mod rootless;
 pub mod serve;
 pub mod socket;
 pub mod spawn;

@@ -1,13 +1,17 @@
 //! Where services keep their state and their sockets.
 //!
-//! Root: /var/lib/strata/NAME and /run/strata/NAME.sock. Others: $XDG_DATA_HOME/strata and $XDG_RUNTIME_DIR/strata.
+//! Root: /var/lib/strata/NAME and /run/strata/NAME.sock. Others: $XDG_DATA_HOME/strata and $XDG_RUNTIME_DIR/strata;
+//! where that is not set, /run/user/UID/strata, and where the host has none, $XDG_DATA_HOME/strata/run.
 //! STRATA_ROOT and STRATA_RUN replace the two base directories; STRATA_ROOT alone puts sockets under $STRATA_ROOT/run.
 //! Configuration: /etc/strata/NAME.toml, $XDG_CONFIG_HOME/strata/NAME.toml, or $STRATA_ROOT/etc/NAME.toml.
 
 use std::{
-    env,
+    env, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use crate::rootless;
 
 /// Base directory of all state.
 pub fn data_dir() -> PathBuf {
@@ -31,7 +35,10 @@ pub fn run_dir() -> PathBuf {
     if is_root() {
         return "/run/strata".into();
     }
-    from_env("XDG_RUNTIME_DIR").map_or_else(|| data_dir().join("run"), |dir| dir.join("strata"))
+    // A login shell has the variable, what cron starts has not: both must find the same services.
+    let uid = rustix::process::geteuid().as_raw();
+    let usual = || Some(PathBuf::from(format!("/run/user/{uid}"))).filter(|dir| is_of(dir, uid));
+    from_env("XDG_RUNTIME_DIR").or_else(usual).map_or_else(|| data_dir().join("run"), |dir| dir.join("strata"))
 }
 
 /// State directory of one service: "store", "builder" or "runtime".
@@ -72,6 +79,10 @@ fn home() -> PathBuf {
     from_env("HOME").unwrap_or_else(|| "/".into())
 }
 
+fn is_of(dir: &Path, uid: u32) -> bool {
+    fs::metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == uid)
+}
+
 fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    rustix::process::geteuid().is_root() && !rootless::is_inside()
 }

@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Uri};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::service_fn;
 
-use crate::{endpoint, paths, socket};
+use crate::{endpoint, paths, rootless, socket};
 
 /// Longest wait for a service that starts.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -102,6 +102,8 @@ pub struct OnDemand {
     pub socket: PathBuf,
     /// Its state directory; its log is there too.
     pub root: PathBuf,
+    /// Whether it needs root's privileges; where the starter has none, it gets a user namespace.
+    pub is_privileged: bool,
 }
 
 impl OnDemand {
@@ -109,7 +111,8 @@ impl OnDemand {
     pub fn service(name: &str) -> Result<Self, Error> {
         let file = format!("strata-{name}");
         let binary = paths::sibling(&file).map_err(|source| Error::Binary { path: file.into(), source })?;
-        Ok(Self { binary, args: vec![], socket: paths::socket(name), root: paths::root(name) })
+        let is_privileged = name != "builder";
+        Ok(Self { binary, args: vec![], socket: paths::socket(name), root: paths::root(name), is_privileged })
     }
 
     /// Its log.
@@ -120,7 +123,8 @@ impl OnDemand {
 
 /// A channel to the service, started where it does not run; see [`ensure`].
 pub async fn ensure_running(binary: &Path, args: &[OsString], socket: &Path, root: &Path) -> Result<Channel, Error> {
-    ensure(OnDemand { binary: binary.into(), args: args.to_vec(), socket: socket.into(), root: root.into() }).await
+    let (binary, socket, root) = (binary.into(), socket.into(), root.into());
+    ensure(OnDemand { binary, args: args.to_vec(), socket, root, is_privileged: false }).await
 }
 
 /// A channel to the service, started where it does not run. The channel starts it again should it go away.
@@ -200,7 +204,11 @@ fn start(service: &OnDemand, listener: UnixListener) -> Result<Child, Error> {
     fs::metadata(&service.binary).map_err(|source| Error::Binary { path: service.binary.clone(), source })?;
     socket::private_dir(&service.root)?;
     let log = open_log(&service.log_path())?;
-    let mut command = tokio::process::Command::new(&service.binary);
+    let mut command = match service.is_privileged && rootless::is_needed() {
+        true => rootless::command(&service.binary)
+            .map_err(|source| Error::Spawn { path: service.binary.clone(), source })?,
+        false => tokio::process::Command::new(&service.binary),
+    };
     command.arg("--listen").arg("fd:0").arg("--socket-path").arg(&service.socket).arg("--root").arg(&service.root);
     command.args(&service.args).current_dir("/");
     // Requests hop between threads: with an arena for each, and thresholds that grow with what was freed, glibc keeps

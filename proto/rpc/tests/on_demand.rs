@@ -31,6 +31,7 @@ impl House {
             args: vec!["--idle-timeout".into(), idle_seconds.to_string().into()],
             socket: self.dir.path().join("run/lamp.sock"),
             root: self.root(),
+            is_privileged: false,
         }
     }
 

@@ -25,6 +25,7 @@ pub mod plan;
 mod prepare;
 mod record;
 mod sealed;
+mod shared;
 mod spawn;
 mod steps;
 mod streams;
@@ -46,7 +47,7 @@ use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-/// Runs the role that the arguments name (`monitor`, `exec`, or `once <fd>`) and ends the process.
+/// Runs the role that the arguments name (`monitor`, `exec`, or `once <fd>`, `userns ...`) and ends the process.
 pub fn run(args: &[OsString]) -> ! {
     std::panic::set_hook(Box::new(|_| sys::exit(125)));
     let outcome = role(args);
@@ -61,6 +62,11 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
     if threads != 1 {
         return Err(Failure::new("begin", format!("it has {threads} threads, not one")));
     }
+    match args.split_first().map(|(role, rest)| (role.to_str(), rest)) {
+        Some((Some("userns"), rest)) => match shared::run(rest)? {},
+        Some((Some("userns-map"), rest)) => return shared::write_maps(rest),
+        _ => {}
+    }
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
         ["monitor" | "exec"] => monitor::monitor(take_socket(0)?),
@@ -69,7 +75,7 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
             let fd = fd.ok_or_else(|| Failure::new("read the arguments", "once takes a descriptor from 3 on"))?;
             once::once(take_socket(fd)?)
         }
-        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, once <fd>")),
+        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, once <fd>, userns")),
     }
 }
 

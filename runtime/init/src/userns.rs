@@ -7,6 +7,7 @@ use crate::spawn::write_map;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,9 +32,16 @@ pub(crate) fn is_privileged() -> bool {
 
 /// Says what forbids a user namespace, which the error number of a clone alone does not.
 pub(crate) fn explain_clone(plan: &Plan, errno: Errno) -> Failure {
-    let failure = Failure::of("clone the process", errno);
+    match plan.namespaces.user {
+        Namespace::New => explain("clone the process", errno),
+        _ => Failure::of("clone the process", errno),
+    }
+}
+
+/// The same for a step that makes nothing but a user namespace.
+pub(crate) fn explain(step: &str, errno: Errno) -> Failure {
+    let failure = Failure::of(step, errno);
     let setting = match errno {
-        _ if plan.namespaces.user != Namespace::New => return failure,
         Errno::PERM => "kernel.unprivileged_userns_clone",
         Errno::NOSPC => "user.max_user_namespaces, or 32 of them inside each other",
         _ => return failure,
@@ -43,7 +51,23 @@ pub(crate) fn explain_clone(plan: &Plan, errno: Errno) -> Failure {
 
 /// Writes both maps of the user namespace that process `pid` was made in.
 pub(crate) fn write(pid: u32, plan: &Plan) -> Result<(), Failure> {
-    let effective = capabilities(None).attempt(|| "read capabilities".into())?.effective;
+    let [uids, gids] = kinds();
+    uids.write(pid, &plan.uid_map)?;
+    gids.write(pid, &plan.gid_map)
+}
+
+/// The same where the own id alone will do: a map that cannot be had is told of, and not missed.
+pub(crate) fn write_or_own(pid: u32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Result<(), Failure> {
+    let [uids, gids] = kinds();
+    for (kind, map) in [(uids, uid_map), (gids, gid_map)] {
+        let Err(failure) = kind.write(pid, map) else { continue };
+        let _ = writeln!(std::io::stderr(), "strata-init: {failure}; going on with the own id alone");
+        kind.write(pid, &[IdMap { inside: 0, outside: kind.own, count: 1 }])?;
+    }
+    Ok(())
+}
+
+fn kinds() -> [Kind; 2] {
     let uids = Kind {
         file: "uid_map",
         helper: "newuidmap",
@@ -56,20 +80,24 @@ pub(crate) fn write(pid: u32, plan: &Plan) -> Result<(), Failure> {
         capability: CapabilitySet::SETGID,
         own: rustix::process::getegid().as_raw(),
     };
-    for (kind, map) in [(uids, &plan.uid_map), (gids, &plan.gid_map)] {
-        if effective.contains(kind.capability) {
-            write_map(pid, kind.file, map)?;
-        } else if is_own_id(map, kind.own) {
-            if kind.file == "gid_map" {
-                // user_namespaces(7): without CAP_SETGID outside, groups must be given up first.
-                fs::write(format!("/proc/{pid}/setgroups"), "deny").attempt(|| "deny setgroups".into())?;
-            }
-            write_map(pid, kind.file, map)?;
-        } else {
-            by_helper(pid, &kind, map)?;
+    [uids, gids]
+}
+
+impl Kind {
+    fn write(&self, pid: u32, map: &[IdMap]) -> Result<(), Failure> {
+        let effective = capabilities(None).attempt(|| "read capabilities".into())?.effective;
+        if effective.contains(self.capability) {
+            return write_map(pid, self.file, map);
         }
+        if !is_own_id(map, self.own) {
+            return by_helper(pid, self, map);
+        }
+        if self.file == "gid_map" {
+            // user_namespaces(7): without CAP_SETGID outside, groups must be given up first.
+            fs::write(format!("/proc/{pid}/setgroups"), "deny").attempt(|| "deny setgroups".into())?;
+        }
+        write_map(pid, self.file, map)
     }
-    Ok(())
 }
 
 /// The one map that user_namespaces(7) lets everybody write.

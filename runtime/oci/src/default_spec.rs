@@ -180,6 +180,8 @@ pub struct Defaults {
     pub no_new_privileges: Option<bool>,
     /// Adjustment of the out-of-memory score.
     pub oom_score_adj: Option<i32>,
+    /// The user namespace that the runtime itself is in and the container stays in, unless it is the first one.
+    pub outer_namespace: Option<UserNamespace>,
     /// Process namespace.
     pub pid: Namespace,
     /// All capabilities, no filter, no masks, writable sysfs and cgroup, all devices allowed.
@@ -229,6 +231,7 @@ impl Default for Defaults {
             network: Network::None,
             no_new_privileges: None,
             oom_score_adj: None,
+            outer_namespace: None,
             pid: Namespace::New,
             privileged: false,
             profile: Profile::Docker,
@@ -316,7 +319,7 @@ impl Defaults {
 
     /// Says whether a group exists in the container; a namespace of one id has none beside the primary.
     fn maps_gid(&self, gid: u32) -> bool {
-        let Some(namespace) = &self.user_namespace else { return true };
+        let Some(namespace) = self.user_namespace.as_ref().or(self.outer_namespace.as_ref()) else { return true };
         let mappings = &namespace.gid_mappings;
         let total: u64 = mappings.iter().map(|mapping| u64::from(mapping.size())).sum();
         let has = |mapping: &LinuxIdMapping| {
@@ -421,7 +424,7 @@ impl Defaults {
         if self.network == Network::None {
             sysctl.entry("net.ipv4.ip_unprivileged_port_start".to_owned()).or_insert_with(|| "0".to_owned());
             // The range must be mapped: EINVAL in a user namespace.
-            if self.user_namespace.is_none() {
+            if self.user_namespace.is_none() && self.outer_namespace.is_none() {
                 sysctl.entry("net.ipv4.ping_group_range".to_owned()).or_insert_with(|| "0 2147483647".to_owned());
             }
         }

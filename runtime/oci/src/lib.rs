@@ -12,4 +12,5 @@ pub mod plan;
 pub mod rdt;
 pub mod seccomp;
 pub mod systemd;
+pub mod unprivileged;
 pub mod user;

@@ -6,17 +6,13 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxResources, Spec};
 use strata_init::plan::Plan;
 use strata_oci::{
-    cgroup::{
-        self, Accounting, Cgroup, DefaultDevices, Delegated, Error, Existing, Layout, Options, Record, Scope, Version,
-    },
+    cgroup::{self, Accounting, Cgroup, DefaultDevices, Error, Existing, Layout, Options, Record, Scope, Version},
     plan::CgroupView,
     systemd::{Owner, Place, asked_properties},
+    unprivileged::{self, asked, is_limited},
 };
 
-use crate::{
-    rootless::{asked, is_limited},
-    state::describe,
-};
+use crate::state::describe;
 
 /// The way that a container's cgroup is made.
 pub enum Driver {
@@ -139,16 +135,6 @@ fn systemd(spec: &Spec, path: Option<&Path>, id: &str) -> Result<Scope, String> 
 /// Makes the cgroup. A user to whom none is delegated goes without, unless the spec asks for a limit.
 fn files(layout: &Layout, name: &str, resources: &LinuxResources) -> Result<Limits, String> {
     let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
-    match Cgroup::create_with(layout, name, resources, &how) {
-        Ok(cgroup) => return Ok(Limits { cgroup: Some(cgroup), scope: None, notes: Vec::new() }),
-        // Where the spec's own path may be used, its errors count; else what is delegated is looked for.
-        Err(error) if !is_limited() || matches!(error, Error::Exists { .. } | Error::Name { .. }) => {
-            return Err(describe(&error));
-        }
-        Err(_) => {}
-    }
-    let delegated = Cgroup::create_rootless(layout, name, resources, &LinuxResources::default());
-    let Delegated { cgroup, dropped: notes } = delegated.map_err(|error| describe(&error))?;
-    let has_directories = cgroup.directories().next().is_some();
-    Ok(Limits { cgroup: Some(cgroup).filter(|_| has_directories), scope: None, notes })
+    let made = unprivileged::limits(Some(layout), name, resources, &how).map_err(|error| describe(&error))?;
+    Ok(Limits { cgroup: made.cgroup, scope: None, notes: made.notes })
 }

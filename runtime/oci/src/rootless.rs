@@ -9,15 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
     thread::{CapabilitySet, capabilities},
 };
-use strata_init::plan::Plan;
-use strata_oci::plan::DeviceNodes;
+use strata_oci::unprivileged::is_in_user_namespace;
+pub use strata_oci::unprivileged::{device_nodes, fit};
 
 use crate::state::is_alive;
 
@@ -28,13 +28,6 @@ pub fn is_privileged() -> bool {
 
 fn may(capability: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
-}
-
-/// Says whether this process is in a user namespace: its capabilities count for less than they seem.
-pub fn is_in_user_namespace() -> bool {
-    // user_namespaces(7): the initial one maps all ids.
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.is_empty() && map.split_ascii_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
 /// Returns the directory of the containers' state where none is named: a user's is below one that is the user's alone.
@@ -93,22 +86,6 @@ fn check_groups(spec: &Spec) -> Result<(), String> {
     Ok(())
 }
 
-/// Nodes cannot be made in a user namespace, whoever is root there.
-pub fn device_nodes() -> DeviceNodes {
-    if is_limited() { DeviceNodes::Bind } else { DeviceNodes::Make }
-}
-
-/// Drops from a plan what says no more than the default and is forbidden here.
-pub fn fit(plan: &mut Plan) -> Option<String> {
-    let own = || fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse::<i32>().ok();
-    if plan.process.oom_score_adj != Some(0) || may(CapabilitySet::SYS_RESOURCE) {
-        return None;
-    }
-    let own = own().filter(|own| *own > 0)?;
-    plan.process.oom_score_adj = None;
-    Some(format!("process.oomScoreAdj: it stays {own}, the caller's, which may not be lowered to 0"))
-}
-
 /// Returns the processes in the pid namespace of this one, which must not be our own.
 pub fn pids_of_namespace(pid: u32) -> Result<Vec<i32>, String> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
@@ -145,50 +122,11 @@ pub fn kill_process(pid: u32, start_time: u64) -> Result<(), String> {
     }
 }
 
-/// Says whether cgroups are somebody else's to hand out.
-pub fn is_limited() -> bool {
-    !rustix::process::geteuid().is_root() || is_in_user_namespace()
-}
-
-/// Returns the first limit that the spec asks for. Device rules are none: a user namespace has no other devices.
-pub fn asked(resources: &LinuxResources) -> Option<String> {
-    let mut rest = resources.clone();
-    rest.set_devices(None);
-    let value = serde_json::to_value(&rest).ok()?;
-    first_leaf(&value, "linux.resources")
-}
-
-fn first_leaf(value: &serde_json::Value, path: &str) -> Option<String> {
-    use serde_json::Value;
-    match value {
-        Value::Null => None,
-        Value::Object(fields) => fields.iter().find_map(|(name, value)| first_leaf(value, &format!("{path}.{name}"))),
-        Value::Array(list) => list.first().map(|_| path.to_owned()),
-        _ => Some(path.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn the_first_limit_asked_for_is_named_and_device_rules_are_none() {
-        let asked = |value| asked(&serde_json::from_value::<LinuxResources>(value).unwrap());
-
-        assert_eq!(asked(json!({"memory": {"limit": 1}})).as_deref(), Some("linux.resources.memory.limit"));
-        assert_eq!(asked(json!({"pids": {"limit": 5}})).as_deref(), Some("linux.resources.pids.limit"));
-        assert_eq!(
-            asked(json!({"unified": {"memory.max": "1"}})).as_deref(),
-            Some("linux.resources.unified.memory.max")
-        );
-        assert_eq!(asked(json!({"devices": [{"allow": false, "access": "rwm"}]})), None);
-        assert_eq!(asked(json!({})), None);
-    }
 
     #[test]
     fn a_directory_in_a_shared_place_is_used_only_if_it_is_the_users_alone() {

@@ -10,6 +10,7 @@ use crate::{
     container::{Container, Phase},
     error::Error,
     events::Action,
+    identity::Process,
     monitor::Monitor,
     record::State,
     spec::{Exit, Root},
@@ -29,6 +30,7 @@ impl Engine {
             monitor.process.signal(9);
             monitor.ended().await;
         }
+        self.end_first_process(&monitor.init).await;
         self.clear(container).await;
         container.set_monitor(None);
         let kept = match container.is_auto_remove() {
@@ -38,6 +40,13 @@ impl Engine {
         if let Err(error) = kept {
             tracing::error!(container = %container.id, %error, "cannot record the end of the container");
             container.stay();
+        }
+    }
+
+    /// Without a cgroup, what a killed monitor left is known by the first process, whose end is that of all others.
+    pub(super) async fn end_first_process(&self, process: &Process) {
+        if self.launcher.is_limited() && process.signal(9) {
+            process.ended().await;
         }
     }
 

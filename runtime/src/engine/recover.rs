@@ -88,7 +88,7 @@ impl Engine {
             let guard = container.lifecycle.clone().lock_owned().await;
             self.tell_lost(&container);
             tokio::spawn(async move {
-                self.clear_lost(&container).await;
+                self.clear_lost(&container, &running).await;
                 drop((guard, presence));
             });
             return;
@@ -101,7 +101,7 @@ impl Engine {
                     Ok(Ok(None)) => {
                         let _guard = container.lifecycle.lock().await;
                         self.tell_lost(&container);
-                        break self.clear_lost(&container).await;
+                        break self.clear_lost(&container, &running).await;
                     }
                     Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "a monitor is unreachable"),
                     Err(_) => tracing::warn!(container = %container.id, "a monitor is unreachable: it does not answer"),
@@ -147,7 +147,10 @@ impl Engine {
     }
 
     /// Clears up after a lost monitor. The caller holds the container's lifecycle.
-    async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>) {
+    async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>, running: &Running) {
+        if let Some(process) = identity::Process::find(&running.init) {
+            self.end_first_process(&process).await;
+        }
         self.clear(container).await;
         let kept = match container.is_auto_remove() {
             true => self.delete_stopped(container).await,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Engine, blocking};
-use crate::{container::Container, error::Error, events::Action, signal};
+use crate::{container::Container, error::Error, events::Action, identity::Process, record::State, signal};
 
 /// How long a killed container may take to end before the caller is told that it hangs.
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -60,6 +60,11 @@ impl Engine {
             Err(_) => {
                 let (launcher, id) = (self.launcher.clone(), container.id.clone());
                 blocking("killing the cgroup", move || launcher.kill(&id)).await?;
+                if let State::Running(running) = container.state()
+                    && let Some(process) = Process::find(&running.init)
+                {
+                    self.end_first_process(&process).await;
+                }
             }
         }
         match tokio::time::timeout(KILL_TIME, container.ended()).await {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount, MountBuilder, Spec as OciSpec,
+    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount, MountBuilder,
+    Spec as OciSpec,
 };
 use strata_init::plan::Plan;
 use strata_oci::{
@@ -32,9 +33,24 @@ pub fn check(launcher: &Launcher, spec: &Spec) -> Result<(), Error> {
 }
 
 /// Resolves a user in the files of an image.
-pub fn identity(user: &str, users: &Users) -> Result<Identity, Error> {
+pub fn identity(launcher: &Launcher, user: &str, users: &Users) -> Result<Identity, Error> {
     let resolved = user::resolve(user, &users.passwd, &users.group);
-    resolved.map_err(|source| Error::User { user: user.to_owned(), source })
+    let identity = resolved.map_err(|source| Error::User { user: user.to_owned(), source })?;
+    let Some(namespace) = &launcher.0.namespace else { return Ok(identity) };
+    for (what, id, mappings, file) in [
+        ("user", identity.uid, &namespace.uid_mappings, "/etc/subuid"),
+        ("group", identity.gid, &namespace.gid_mappings, "/etc/subgid"),
+    ] {
+        if !has(mappings, id) {
+            let text = format!("{what} {id} is not among the ids that this user has for containers (see {file})");
+            return Err(Error::Start { step: "user".to_owned(), errno: 0, exit_code: 128, text });
+        }
+    }
+    Ok(identity)
+}
+
+fn has(mappings: &[LinuxIdMapping], id: u32) -> bool {
+    mappings.iter().any(|map| id.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size()))
 }
 
 /// The spec of a container.
@@ -99,6 +115,7 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
             Network::None => default_spec::Network::None,
             Network::Host => default_spec::Network::Host,
         },
+        outer_namespace: launcher.0.namespace.clone(),
         privileged: spec.is_privileged,
         profile: match launcher.0.config.file.profile {
             Profile::Docker => default_spec::Profile::Docker,

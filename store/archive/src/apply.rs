@@ -7,6 +7,7 @@ mod remove;
 use crate::digest::sha256_text;
 use crate::entry::{Entries, Entry, Type};
 use crate::error::{Error, Name};
+use crate::owner;
 use crate::place::{self, Missing};
 use crate::stream::Stream;
 use crate::toc::{Recorder, Toc};
@@ -32,13 +33,12 @@ pub enum Whiteouts {
     Refuse,
 }
 
-/// Which extended attribute carries overlay's opaque mark.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which extended attribute carries overlay's opaque mark. The default is that of mounts which this process can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayXattrs {
     /// `trusted.overlay.*`: mounts made by root.
-    #[default]
     Trusted,
-    /// `user.overlay.*`: mounts with `userxattr`.
+    /// `user.overlay.*`: mounts with `userxattr`, in a user namespace.
     User,
 }
 
@@ -168,8 +168,8 @@ impl Applier<'_> {
         if let Some(mode) = self.options.mode {
             entry.mode = mode & 0o7777;
         }
-        // Marks of overlay itself are never a layer's to make.
-        entry.xattrs.retain(|name, _| !is_overlay(name));
+        // Marks of overlay itself, and our own, are never a layer's to make.
+        entry.xattrs.retain(|name, _| !is_overlay(name) && name != owner::ATTRIBUTE.as_bytes());
         let path = std::mem::take(&mut entry.path);
         match self.meaning(&path)? {
             Meaning::Root if entry.kind == Type::Directory => self.root_entry(&entry),
@@ -317,8 +317,15 @@ pub(crate) fn is_overlay(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
+impl Default for OverlayXattrs {
+    fn default() -> Self {
+        if owner::is_restricted() { Self::User } else { Self::Trusted }
+    }
+}
+
 impl OverlayXattrs {
-    pub(crate) fn opaque(self) -> &'static str {
+    /// The name of the mark.
+    pub fn opaque(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.overlay.opaque",
             Self::User => "user.overlay.opaque",

@@ -3,6 +3,7 @@
 
 use crate::apply::{Applied, is_overlay};
 use crate::error::{Error, Name};
+use crate::owner;
 use crate::place;
 use crate::toc::Recorder;
 use crate::tree::{Inode, Kind, Time, Tree, Xattrs, join};
@@ -88,7 +89,9 @@ impl<W: Write> Packer<'_, W> {
             .map_err(|error| Error::disk("open", b"", error))?;
         let stat = rustix::fs::fstat(&root).map_err(|error| Error::disk("read", b"", error))?;
         let mut top = Node { stat, path: Vec::new(), inode: inode(&stat, b"")?, file: None };
-        (top.inode.xattrs, top.inode.is_opaque) = archived_xattrs(read_xattrs(&root, b"")?, b"")?;
+        let mut xattrs = read_xattrs(&root, b"")?;
+        (top.inode.uid, top.inode.gid) = owner::take(&mut xattrs, (top.inode.uid, top.inode.gid));
+        (top.inode.xattrs, top.inode.is_opaque) = archived_xattrs(xattrs, b"")?;
         if self.options.root || top.inode.is_opaque {
             self.directory(top)?;
         }
@@ -244,6 +247,7 @@ fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Option<Node>, Er
         }
         Kind::Char | Kind::Block | Kind::Fifo => xattrs = unopenable_xattrs(parent, name, &path)?,
     }
+    (inode.uid, inode.gid) = owner::take(&mut xattrs, (inode.uid, inode.gid));
     (inode.xattrs, inode.is_opaque) = archived_xattrs(xattrs, &path)?;
     Ok(Some(Node { stat, path, inode, file }))
 }

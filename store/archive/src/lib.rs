@@ -9,6 +9,7 @@ mod digest;
 mod entry;
 mod error;
 mod header;
+pub mod owner;
 mod pax;
 mod place;
 mod stream;

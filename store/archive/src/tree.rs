@@ -23,6 +23,18 @@ pub(crate) enum Kind {
     Whiteout,
 }
 
+impl Kind {
+    /// Says whether only the first user namespace may make it.
+    pub(crate) fn is_device(self) -> bool {
+        matches!(self, Self::Char | Self::Block)
+    }
+
+    /// Says whether it takes attributes of users.
+    pub(crate) fn is_file(self) -> bool {
+        matches!(self, Self::Regular | Self::Directory)
+    }
+}
+
 /// Extended attributes by name, sorted.
 pub(crate) type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 

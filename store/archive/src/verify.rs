@@ -3,6 +3,7 @@
 
 use crate::diff::{archived_xattrs, inode, read_xattrs, unopenable_xattrs};
 use crate::error::{Error, Name};
+use crate::owner;
 use crate::place;
 use crate::toc::Toc;
 use crate::tree::{Inode, Kind, Xattrs, join};
@@ -72,8 +73,11 @@ impl Verifier<'_> {
             }
             Err(error) => return Err(Error::disk("open", parent, error)),
         };
+        let wanted = &self.toc.tree.inodes[index];
         let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
+            // A user namespace makes no devices.
+            Err(Errno::NOENT) if wanted.kind.is_device() && owner::is_restricted() => return Ok(()),
             Err(Errno::NOENT) => {
                 self.report(path, "it is missing");
                 return Ok(());
@@ -84,18 +88,24 @@ impl Verifier<'_> {
             self.report(path, "its type differs");
             return Ok(());
         }
-        let found = inode(&stat, path)?;
+        let mut found = inode(&stat, path)?;
         let first = *self.numbers.entry(index).or_insert(stat.st_ino);
         if first != stat.st_ino {
             self.report(path, "it is no longer a hard link to the same file");
         }
-        let wanted = &self.toc.tree.inodes[index];
         if found.kind != wanted.kind {
             self.report(path, "its type differs");
             return Ok(());
         }
+        let mut xattrs = self.details(&directory, name, path, wanted)?;
+        (found.uid, found.gid) = owner::take(&mut xattrs, (found.uid, found.gid));
+        if !wanted.kind.is_file() && owner::is_restricted() {
+            // It may have an owner that cannot be kept.
+            (found.uid, found.gid) = (wanted.uid, wanted.gid);
+        }
         self.metadata(path, wanted, &found);
-        self.details(&directory, name, path, wanted)
+        self.xattrs(path, wanted, xattrs);
+        Ok(())
     }
 
     fn metadata(&mut self, path: &[u8], wanted: &Inode, found: &Inode) {
@@ -122,27 +132,28 @@ impl Verifier<'_> {
         }
     }
 
-    fn details(&mut self, directory: &OwnedFd, name: &[u8], path: &[u8], wanted: &Inode) -> Result<(), Error> {
+    fn details(&mut self, directory: &OwnedFd, name: &[u8], path: &[u8], wanted: &Inode) -> Result<Xattrs, Error> {
         if wanted.kind == Kind::Symlink {
             let target = place::read_link(directory, name).map_err(|error| Error::disk("read", path, error))?;
             if target != wanted.link {
                 self.report(path, format!("its target is {}, not {}", Name(target), Name(wanted.link.clone())));
             }
         }
-        let xattrs = match wanted.kind {
-            Kind::Whiteout => return Ok(()),
+        match wanted.kind {
+            Kind::Whiteout => Ok(Xattrs::new()),
             Kind::Regular | Kind::Directory => {
                 let file = place::open(self.root, path, OFlags::RDONLY | OFlags::NONBLOCK)
                     .map_err(|error| Error::disk("open", path, error))?;
-                read_xattrs(&file, path)?
+                read_xattrs(&file, path)
             }
-            _ => unopenable_xattrs(directory, name, path)?,
-        };
-        self.xattrs(path, wanted, xattrs);
-        Ok(())
+            _ => unopenable_xattrs(directory, name, path),
+        }
     }
 
     fn xattrs(&mut self, path: &[u8], wanted: &Inode, found: Xattrs) {
+        if wanted.kind == Kind::Whiteout {
+            return;
+        }
         let (found, is_opaque) = match archived_xattrs(found, path) {
             Ok(found) => found,
             Err(error) => return self.report(path, error.to_string()),

@@ -191,6 +191,7 @@ impl Copy<'_, '_, '_> {
         target_name: &OsStr,
         path: &Path,
     ) -> Result<()> {
+        let metadata = &with_kept_owner(source, name, metadata);
         let (owner, time) = (self.owner(metadata), self.time(metadata));
         match metadata.kind() {
             FileType::RegularFile => self.file(source, name, metadata, target, target_name, path),
@@ -204,8 +205,8 @@ impl Copy<'_, '_, '_> {
                 let mode = owner.mode.unwrap_or(0);
                 let make = || {
                     rustix::fs::mknodat(&target.upper, target_name, kind, Mode::from_raw_mode(mode), metadata.device)?;
-                    let (user, group) = (owner.uid.map(resolve::user), owner.gid.map(resolve::group));
-                    rustix::fs::chownat(&target.upper, target_name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+                    let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
+                    strata_archive::owner::set_at(target.upper.as_fd(), target_name, uid, gid)?;
                     rustix::fs::chmodat(&target.upper, target_name, Mode::from_raw_mode(mode), AtFlags::empty())?;
                     super::write::set_times(target.upper.as_fd(), Path::new(target_name), time)
                 };
@@ -263,6 +264,19 @@ impl Copy<'_, '_, '_> {
             .map_err(|errno| Error::io("open", path, errno))?;
         attributes::set_xattrs(to.as_fd(), &xattrs, path)
     }
+}
+
+/// The attributes of a file with the owner that it has but for ids which this user namespace lacks.
+fn with_kept_owner(source: &SourceDirectory, name: &OsStr, metadata: &Metadata) -> Metadata {
+    let mut metadata = metadata.clone();
+    if strata_archive::owner::is_restricted() && metadata.kind() == FileType::RegularFile {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // Should it have gone, copying it says so.
+        if let Ok(file) = rustix::fs::openat(&source.merged, name, flags, Mode::empty()) {
+            metadata.take_kept_owner(file.as_fd());
+        }
+    }
+    metadata
 }
 
 /// Owner and mode as a file has them.

@@ -10,6 +10,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
+use strata_archive::owner;
+
 use super::{Error, Result};
 
 /// Extended attributes, ordered by name.
@@ -49,6 +51,17 @@ impl Metadata {
         rustix::fs::fstat(file).map(Self::from)
     }
 
+    /// Takes the owner that an open file or directory has but for ids that this user namespace lacks.
+    pub fn take_kept_owner(&mut self, file: BorrowedFd<'_>) {
+        if !owner::is_restricted() {
+            return;
+        }
+        let mut value = [0; 64];
+        if let Ok(length) = rustix::fs::fgetxattr(file, owner::ATTRIBUTE, &mut value[..]) {
+            (self.uid, self.gid) = owner::of(&value[..length], (self.uid, self.gid));
+        }
+    }
+
     /// Returns the type.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
@@ -85,7 +98,10 @@ impl From<Stat> for Metadata {
 
 /// Says whether an attribute belongs to the tree.
 fn is_portable(name: &[u8]) -> bool {
-    !(name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux")
+    !(name.starts_with(b"trusted.overlay.")
+        || name.starts_with(b"user.overlay.")
+        || name == b"security.selinux"
+        || name == owner::ATTRIBUTE.as_bytes())
 }
 
 /// Reads the portable extended attributes of an open file or directory.

@@ -12,6 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsmount, fsopen, mount, mount_change, open_tree, unmount,
 };
+use strata_archive::owner;
 
 /// Stacks `lowers`, topmost first, below the writable upper and its work directory, and returns the detached mount.
 pub(super) fn stack(
@@ -42,6 +43,9 @@ fn privately(
     if let Some((upper, work)) = writable {
         links.extend([("u".to_owned(), absolute(upper)?), ("w".to_owned(), absolute(work)?)]);
         data += ",upperdir=u,workdir=w,volatile";
+    }
+    if owner::is_restricted() {
+        data += ",userxattr";
     }
     for (key, value) in options {
         data += &format!(",{key}={value}");

@@ -195,11 +195,15 @@ fn walk(directory: &OwnedFd, path: &Path, hashes: &Hashes, listed: &mut Vec<List
 /// Describes one entry: `file` itself when `name` is empty, else what it holds under that name.
 fn describe(file: &OwnedFd, name: &Path, path: PathBuf, metadata: &Metadata, hashes: &Hashes) -> Result<Listed> {
     let failed = |source: std::io::Error| Error::io("read", &path, source);
+    let mut metadata = metadata.clone();
+    if matches!(metadata.kind(), FileType::RegularFile | FileType::Directory) {
+        metadata.take_kept_owner(file.as_fd());
+    }
     let (mut attributes, mut content, mut target) = (Vec::new(), Vec::new(), Vec::new());
     match metadata.kind() {
         FileType::RegularFile => {
             attributes = entry::xattrs(file.as_fd()).map_err(failed)?;
-            content = hashes.hash(file.as_fd(), metadata).map_err(failed)?.as_bytes().to_vec();
+            content = hashes.hash(file.as_fd(), &metadata).map_err(failed)?.as_bytes().to_vec();
         }
         FileType::Directory => attributes = entry::xattrs(file.as_fd()).map_err(failed)?,
         FileType::Symlink => {
@@ -209,7 +213,7 @@ fn describe(file: &OwnedFd, name: &Path, path: PathBuf, metadata: &Metadata, has
         _ => {}
     }
     Ok(Listed {
-        digest: entry::digest(metadata, &attributes, &content),
+        digest: entry::digest(&metadata, &attributes, &content),
         mode: metadata.mode,
         uid: metadata.uid,
         gid: metadata.gid,

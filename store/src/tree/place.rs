@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use strata_archive::{ApplyOptions, Whiteouts};
+use strata_archive::{ApplyOptions, Whiteouts, owner};
 
 use super::resolve::{self, Directory};
 use super::write::{Entry, Owner, Time, Writer};
@@ -81,8 +81,8 @@ fn attributes(parent: &Directory, name: &OsStr, wanted: &Metadata, time: Time) -
     let directory = parent.upper.as_fd();
     // Staged contents belong to root already.
     if (wanted.uid, wanted.gid) != (0, 0) {
-        let (user, group) = (resolve::user(wanted.uid), resolve::group(wanted.gid));
-        rustix::fs::chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        owner::set(rustix::fs::openat(directory, name, flags, Mode::empty())?.as_fd(), wanted.uid, wanted.gid)?;
     }
     rustix::fs::chmodat(directory, name, Mode::from_raw_mode(wanted.permissions()), AtFlags::empty())?;
     resolve::set_times(directory, Path::new(name), time)
@@ -115,9 +115,9 @@ pub(super) fn symlink(
     writer.canvas.clear(parent, name)?;
     let make = || {
         rustix::fs::symlinkat(target, &parent.upper, name)?;
-        let (user, group) = (owner.uid.map(resolve::user), owner.gid.map(resolve::group));
-        if user.is_some() || group.is_some() {
-            rustix::fs::chownat(&parent.upper, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        // It is new, so it is root's.
+        if owner.uid.is_some() || owner.gid.is_some() {
+            owner::set_at(parent.upper.as_fd(), name, owner.uid.unwrap_or(0), owner.gid.unwrap_or(0))?;
         }
         resolve::set_times(parent.upper.as_fd(), Path::new(name), time)
     };

@@ -14,14 +14,13 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
+use strata_archive::{OverlayXattrs, owner};
+
 use super::write::{Owner, Time};
 use super::{Error, Metadata, Result, View, entry};
 
 /// As many links as the kernel follows in one lookup.
 const LONGEST_CHAIN_OF_LINKS: usize = 40;
-
-/// Marks a directory that hides what is below.
-const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A directory of the new layer, and what is merged below it.
 #[derive(Debug)]
@@ -183,7 +182,13 @@ impl<'a> Canvas<'a> {
             _ => {
                 if replaced.is_ok() {
                     // A whiteout stood here: what is below must stay hidden.
-                    rustix::fs::fsetxattr(&made, OPAQUE, b"y", rustix::fs::XattrFlags::empty()).map_err(failed)?;
+                    rustix::fs::fsetxattr(
+                        &made,
+                        OverlayXattrs::default().opaque(),
+                        b"y",
+                        rustix::fs::XattrFlags::empty(),
+                    )
+                    .map_err(failed)?;
                 }
                 rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(failed)?;
                 self.times.insert(path.to_path_buf(), self.made_at);
@@ -292,7 +297,7 @@ pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> std::resul
 /// Says whether a directory of a layer hides what is below it.
 pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
     let mut value = [0; 1];
-    matches!(rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+    matches!(rustix::fs::fgetxattr(directory, OverlayXattrs::default().opaque(), &mut value[..]), Ok(1) if value[0] == b'y')
 }
 
 /// Copies owner, mode and extended attributes of one open file or directory to another.
@@ -302,6 +307,8 @@ pub(crate) fn copy_attributes(
     metadata: &Metadata,
     path: &Path,
 ) -> Result<()> {
+    let mut metadata = metadata.clone();
+    metadata.take_kept_owner(from);
     let owner = Owner { mode: Some(metadata.permissions()), uid: Some(metadata.uid), gid: Some(metadata.gid) };
     set_owner_and_mode(to, owner).map_err(|source| Error::io("change owner or mode of", path, source))?;
     let attributes = entry::xattrs(from).map_err(|source| Error::io("read extended attributes of", path, source))?;
@@ -312,7 +319,7 @@ pub(crate) fn copy_attributes(
 pub(super) fn set_owner_and_mode(file: BorrowedFd<'_>, owner: Owner) -> std::result::Result<(), Errno> {
     if owner.uid.is_some() || owner.gid.is_some() {
         let mode = rustix::fs::fstat(file)?.st_mode & 0o7777;
-        rustix::fs::fchown(file, owner.uid.map(user), owner.gid.map(group))?;
+        set_owner(file, owner)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(owner.mode.unwrap_or(mode)))?;
     } else if let Some(mode) = owner.mode {
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
@@ -320,14 +327,18 @@ pub(super) fn set_owner_and_mode(file: BorrowedFd<'_>, owner: Owner) -> std::res
     Ok(())
 }
 
-/// Converts a user id.
-pub(super) fn user(id: u32) -> rustix::fs::Uid {
-    rustix::fs::Uid::from_raw(id)
-}
-
-/// Converts a group id.
-pub(super) fn group(id: u32) -> rustix::fs::Gid {
-    rustix::fs::Gid::from_raw(id)
+/// Changes the owner of an open file; what is not said stays as it is, also where it is only kept in mind.
+fn set_owner(file: BorrowedFd<'_>, owner: Owner) -> std::result::Result<(), Errno> {
+    let (uid, gid) = match (owner.uid, owner.gid) {
+        (Some(uid), Some(gid)) => (uid, gid),
+        (uid, gid) => {
+            let mut now = Metadata::of(file)?;
+            now.take_kept_owner(file);
+            (uid.unwrap_or(now.uid), gid.unwrap_or(now.gid))
+        }
+    };
+    owner::forget(file);
+    owner::set(file, uid, gid)
 }
 
 /// Sets the time of last change, leaving the access time and not following a link.

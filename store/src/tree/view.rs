@@ -13,6 +13,8 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
+use strata_archive::owner;
+
 use super::{Error, Result, legacy};
 
 /// Options of every overlay.
@@ -112,6 +114,9 @@ impl View {
             set("upperdir", upper)?;
             set("workdir", work)?;
             fsconfig_set_flag(context.as_fd(), "volatile").map_err(failed)?;
+        }
+        if owner::is_restricted() {
+            fsconfig_set_flag(context.as_fd(), "userxattr").map_err(failed)?;
         }
         for (key, value) in OPTIONS {
             fsconfig_set_string(context.as_fd(), key, value).map_err(failed)?;

@@ -4,12 +4,13 @@
 use super::{Applier, Place, Whiteouts};
 use crate::entry::{Entry, Type};
 use crate::error::{Error, Name};
+use crate::owner;
 use crate::pax::Record;
 use crate::place;
 use crate::stream::Stream;
 use crate::tree::{Inode, Kind, Time, Xattrs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -101,6 +102,7 @@ impl Applier<'_> {
                     .map_err(|error| Error::disk("remove an extended attribute of", &path, error))?;
             }
         }
+        owner::forget(directory);
         set_owner_and_mode(directory, &path, &inode)?;
         // A default ACL would be inherited by what is still to come: finish_directories sets it, and the time.
         let (late, now): (Xattrs, Xattrs) = std::mem::take(&mut inode.xattrs).into_iter().partition(is_late);
@@ -123,6 +125,11 @@ impl Applier<'_> {
         let absent = || Error::LinkTarget { path: Name(place.path.clone()), target: Name(entry.link.clone()) };
         if target.path == place.path {
             return Err(Error::entry(&place.path, "the hard link names itself"));
+        }
+        if owner::is_restricted() && self.tree.get(&target.path).is_some_and(|inode| inode.kind.is_device()) {
+            // It was not made.
+            self.tree.link(place.path.clone(), &target.path);
+            return Ok(());
         }
         let found = rustix::fs::statat(&*target.directory, target.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|_| absent())?;
@@ -163,9 +170,19 @@ impl Applier<'_> {
         }
         let device = rustix::fs::makedev(entry.device.0, entry.device.1);
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        self.create(stream, place, |directory, name| rustix::fs::mknodat(directory, name, file_type, mode, device))?;
         let mut inode = inode(kind, entry);
         inode.device = entry.device;
+        let make = |directory: &OwnedFd, name: &[u8]| rustix::fs::mknodat(directory, name, file_type, mode, device);
+        let is_device = kind.is_device();
+        let made = self.create(stream, place, |directory, name| match make(directory, name) {
+            // A user namespace has no devices of its own: the name stays free, the table of contents has it.
+            Err(error) if is_device && owner::explains(error) => Ok(false),
+            made => made.map(|()| true),
+        })?;
+        if !made {
+            self.tree.insert(place.path.clone(), inode);
+            return Ok(());
+        }
         self.finish_unopenable(place, &mut inode)?;
         self.tree.insert(place.path.clone(), inode);
         Ok(())
@@ -281,8 +298,7 @@ impl Applier<'_> {
         let (directory, name, nofollow) = (&*place.directory, place.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
         let found = self.stat(place)?;
         if (found.st_uid, found.st_gid) != (inode.uid, inode.gid) {
-            let (uid, gid) = (Uid::from_raw(inode.uid), Gid::from_raw(inode.gid));
-            rustix::fs::chownat(directory, name, Some(uid), Some(gid), nofollow).map_err(failed("set the owner of"))?;
+            owner::set_at(directory.as_fd(), name, inode.uid, inode.gid).map_err(failed("set the owner of"))?;
         }
         if inode.kind != Kind::Symlink && found.st_mode & 0o7777 != inode.mode {
             // Just made under a name that was free, and seen not to be a symlink.
@@ -344,8 +360,7 @@ fn set_owner_and_mode(file: BorrowedFd<'_>, path: &[u8], inode: &Inode) -> Resul
     let found = rustix::fs::fstat(file).map_err(|error| Error::disk("read", path, error))?;
     let is_chowned = (found.st_uid, found.st_gid) != (inode.uid, inode.gid);
     if is_chowned {
-        rustix::fs::fchown(file, Some(Uid::from_raw(inode.uid)), Some(Gid::from_raw(inode.gid)))
-            .map_err(|error| Error::disk("set the owner of", path, error))?;
+        owner::set(file, inode.uid, inode.gid).map_err(|error| Error::disk("set the owner of", path, error))?;
     }
     // chown(2) clears set-id bits, also those that were inherited.
     if found.st_mode & 0o7777 != inode.mode || (is_chowned && inode.mode & 0o6000 != 0) {
@@ -374,6 +389,7 @@ fn xattr_outcome(
     match result {
         Ok(()) => Ok(Some((name, value))),
         Err(Errno::OPNOTSUPP) => Ok(None),
+        Err(error) if owner::explains(error) => Ok(None),
         Err(error) => Err(Error::disk("set an extended attribute of", path, error)),
     }
 }
