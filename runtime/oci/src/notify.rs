@@ -1,6 +1,6 @@
 //! sd_notify(3) across the border of a container: it has a socket of its own below the state directory, and that it is
-//! ready goes on to `NOTIFY_SOCKET` of the caller, with the id of its process and a barrier. Nothing else does: what a
-//! container says is not to move its manager.
+//! ready goes on to `NOTIFY_SOCKET` of the caller; from a program that ends then with the id of the container's process
+//! and a barrier. Nothing else does: what a container says is not to move its manager.
 
 use std::{
     fs, io,
@@ -111,8 +111,10 @@ impl Notify {
     /// Passes on what was said; true once the container is ready.
     pub fn pass_on(&self) -> Result<bool, String> {
         let mut buffer = [0; 4096];
-        // Descriptors that come along, as of a barrier, are closed: so it is passed.
-        while let Ok(count) = self.socket.recv(&mut buffer) {
+        // Not for ever: one who never stops talking must not keep us. Descriptors that come along, as of a barrier, are
+        // closed: so it is passed.
+        for _ in 0..64 {
+            let Ok(count) = self.socket.recv(&mut buffer) else { break };
             let is_ready = |line: &&[u8]| line.starts_with(b"READY=");
             if let Some(line) = buffer[..count].split(|byte| *byte == b'\n').find(is_ready) {
                 self.tell(line).map_err(|error| format!("cannot notify NOTIFY_SOCKET: {error}"))?;
@@ -126,10 +128,14 @@ impl Notify {
         let client = UnixDatagram::unbound()?;
         client.connect_addr(&self.caller)?;
         client.send(&[line, b"\n"].concat())?;
-        if let Some(pid) = self.main_pid {
-            client.send(format!("MAINPID={pid}\n").as_bytes())?;
+        match self.main_pid {
+            // We go on, and can be asked who we are.
+            None => Ok(()),
+            Some(pid) => {
+                client.send(format!("MAINPID={pid}\n").as_bytes())?;
+                barrier(&client)
+            }
         }
-        barrier(&client)
     }
 }
 

@@ -141,12 +141,16 @@ impl Exec {
         wait(pid, &signals, console.as_mut(), None)
     }
 
-    /// A user may not move processes between the cgroups of a login and those of the own systemd, which can.
+    /// Has systemd bring the process into a scope where we cannot: a user may not move processes between the cgroups
+    /// of a login and those of the own systemd, and v1 has a hierarchy that is systemd's alone.
     fn made(&self, plan: &Plan, state: &State) -> Result<Made, Failure> {
-        match state.cgroup.unit().filter(|unit| unit.owner == Owner::User && self.cgroup.is_empty()) {
+        let is_v1 = !plan.cgroups.procs.is_empty();
+        let is_needed = |owner| owner == Owner::User || is_v1;
+        match state.cgroup.unit().filter(|unit| is_needed(unit.owner) && self.cgroup.is_empty()) {
             None => Made::new(plan),
             Some(unit) => {
-                let plan = Plan { cgroups: Cgroups { late: true, ..plan.cgroups.clone() }, ..plan.clone() };
+                let cgroups = Cgroups { late: unit.owner == Owner::User, ..plan.cgroups.clone() };
+                let plan = Plan { cgroups, ..plan.clone() };
                 let attach = |pid| Manager::connect(unit.owner)?.attach(&unit.name, pid);
                 Made::placed(&plan, &mut |pid| attach(pid).map_err(|error| describe(&error)))
             }

@@ -395,3 +395,18 @@ fn a_cgroup_with_processes_is_refused_and_left_alone() {
         std::thread::yield_now();
     }
 }
+
+/// Spec: config-linux.md, Memory: a limit of kernel memory, which kernels have no more, is a warning in the log
+#[test]
+fn a_limit_of_kernel_memory_is_warned_of_and_dropped() {
+    let bundle = Bundle::new("echo it ran", |spec| {
+        merge(&mut spec["linux"]["resources"], json!({"memory": {"kernel": 32 << 20}}));
+    });
+    let log = bundle.path("log");
+
+    let output = bundle.call(&["--log", log.to_str().unwrap(), "run", "--bundle", bundle.dir(), "c"]);
+
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"it ran\n"[..], &b""[..]), "{output:?}");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("level=warning msg=\"linux.resources.memory.kernel is ignored"), "{log}");
+}

@@ -198,3 +198,17 @@ fn both_ends_of_the_range_of_versions_are_accepted() {
     }
     assert_eq!(document["ociVersionMax"], "1.3.0");
 }
+
+/// Spec: features.md, Unsafe annotations in `config.json`: those listed change what the engine does
+#[test]
+fn annotations_that_the_engine_acts_on_are_listed_and_its_own_are_texts() {
+    let document = document();
+
+    assert_eq!(listed("/potentiallyUnsafeConfigAnnotations"), ["org.systemd.property."]);
+    let annotations = document["annotations"].as_object().unwrap();
+    assert!(annotations.values().all(Value::is_string), "{annotations:?}");
+    assert_eq!(annotations["dev.strata.oci.version"], env!("CARGO_PKG_VERSION"));
+    for driver in ["systemd", "systemdUser"] {
+        assert_eq!(document["linux"]["cgroup"][driver], true);
+    }
+}
