@@ -28,6 +28,11 @@ pub struct Machine {
 impl Machine {
     /// Boots Debian from a tar, with our binaries in it, to the end of these jobs.
     pub fn boot(debian: &Path, jobs: &[Job]) -> Self {
+        Self::boot_with("", debian, jobs)
+    }
+
+    /// The same, with more words for the kernel and its first process.
+    pub fn boot_with(words: &str, debian: &Path, jobs: &[Job]) -> Self {
         let dir = tempfile::Builder::new().prefix("strata-vm-").tempdir_in("/var/tmp").expect("/var/tmp is there");
         let file = |name| dir.path().join(name);
         let (archive, console, results) = (file("root.cpio"), file("console.txt"), file("results.txt"));
@@ -37,7 +42,7 @@ impl Machine {
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2560"]);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"]);
         qemu.arg("-kernel").arg(made("vm/vmlinuz")).arg("-initrd").arg(archive);
-        qemu.args(["-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]);
+        qemu.args(["-append", &format!("console=ttyS0 loglevel=5 panic=-1 mitigations=off {words}")]);
         qemu.args(["-serial", &serial(&console), "-serial", &serial(&results)]);
         let mut child = qemu.stdin(Stdio::null()).spawn().expect("qemu-system-x86 is installed: `make test-v2` does");
         let start = Instant::now();

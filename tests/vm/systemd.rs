@@ -35,6 +35,17 @@ fn systemd_is_well_after_the_containers() {
     assert_eq!(guest().done("failed").output, "");
 }
 
+#[test]
+#[ignore = "boots Debian with systemd: make test-systemd"]
+fn the_systemd_driver_makes_scopes_on_v1_too() {
+    let tests = Job::tests("driver", "runtime/oci/tests/conformance/main.rs", &["hybrid::", "--ignored"]);
+    let words = "systemd.unified_cgroup_hierarchy=0";
+
+    let guest = Machine::boot_with(words, &made("images/debian-systemd.tar"), &[tests]);
+
+    guest.passes("driver");
+}
+
 fn guest() -> &'static Machine {
     static GUEST: OnceLock<Machine> = OnceLock::new();
     GUEST.get_or_init(|| {

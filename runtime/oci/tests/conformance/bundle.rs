@@ -102,6 +102,12 @@ impl Bundle {
         self.command().args(arguments).output().unwrap()
     }
 
+    /// Calls the engine for a process that outlives the call and would hold a pipe.
+    pub fn call_without_output(&self, arguments: &[&str]) {
+        let mut command = self.command();
+        assert!(command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    }
+
     /// Calls the engine: standard output, or standard error where it failed.
     pub fn strata(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.call(arguments);

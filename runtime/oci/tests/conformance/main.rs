@@ -10,6 +10,7 @@ mod devices;
 mod features;
 mod hooks;
 mod hostile;
+mod hybrid;
 mod joins;
 mod kills;
 mod leaks;

@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// A bundle with a scope of its own, in slices that are nobody else's.
-fn bundle(script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+pub fn bundle(script: &str, change: impl FnOnce(&mut Value)) -> Bundle {
     Bundle::new(script, change).edit(|spec, bundle| {
         spec["linux"]["cgroupsPath"] = json!(format!("strata-tests.slice:tests:{}", bundle.id()));
     })
 }
 
-fn unit(bundle: &Bundle) -> String {
+pub fn unit(bundle: &Bundle) -> String {
     format!("tests-{}.scope", bundle.id())
 }
 
@@ -36,7 +36,7 @@ fn file(bundle: &Bundle, name: &str) -> String {
 }
 
 /// Creates and starts.
-fn start(bundle: &Bundle) {
+pub fn start(bundle: &Bundle) {
     let output = fs::File::create(bundle.path("output")).unwrap();
     let mut create = bundle.command();
     create.args(["--systemd-cgroup", "create", "--bundle", bundle.dir(), "c"]);
@@ -49,13 +49,13 @@ fn run(bundle: &Bundle) -> Output {
     bundle.call(&["--systemd-cgroup", "run", "--bundle", bundle.dir(), "c"])
 }
 
-fn systemctl(arguments: &[&str]) -> String {
+pub fn systemctl(arguments: &[&str]) -> String {
     let output = Command::new("systemctl").args(arguments).stdin(Stdio::null()).output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// What systemd has of a unit.
-fn shown(bundle: &Bundle, property: &str) -> String {
+pub fn shown(bundle: &Bundle, property: &str) -> String {
     systemctl(&["show", "--value", "--property", property, &unit(bundle)])
 }
 
@@ -65,7 +65,7 @@ fn assert_gone(bundle: &Bundle) {
     assert_eq!(fs::read_dir(bundle.path("state")).map_or(0, Iterator::count), 0, "state is left");
 }
 
-fn limits(spec: &mut Value) {
+pub fn limits(spec: &mut Value) {
     let resources = json!({
         "memory": {"limit": 64 << 20, "reservation": 32 << 20, "swap": 96 << 20},
         "cpu": {"shares": 2048, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0"},
