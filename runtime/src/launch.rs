@@ -202,6 +202,7 @@ impl Launcher {
             cgroup_view: group.as_ref().map(Cgroup::view).unwrap_or_default(),
             device_nodes: unprivileged::device_nodes(),
             exit_record: Some(exit_record.clone()),
+            keyring: Some(keyring(&record.id)),
             log: (!record.spec.has_no_log).then_some(log),
             root: root_of(&job.mount),
             streams,
@@ -222,6 +223,7 @@ impl Launcher {
         let group = self.cgroup(&record.id)?;
         let inputs = ExecInputs {
             cgroups: group.as_ref().map(Cgroup::to_plan).unwrap_or_default(),
+            keyring: Some(keyring(&record.id)),
             pid: job.target.pid,
             start_time: job.target.started,
             streams: init::Streams { stdin: job.exec.has_stdin, stdin_once: true, terminal: None },
@@ -373,6 +375,11 @@ impl Launcher {
     fn secrets(&self, id: &ContainerId) -> PathBuf {
         self.0.config.run.join("secrets").join(id.as_str())
     }
+}
+
+/// The session keyring of a container's processes: not that of the service, whose keys they would have.
+fn keyring(id: &ContainerId) -> String {
+    format!("_ses.{id}")
 }
 
 fn root_of(mount: &Mount) -> init::Root {

@@ -206,6 +206,23 @@ async fn containers_survive_the_service_and_are_found_again() {
 }
 
 #[tokio::test]
+async fn a_container_has_a_session_keyring_of_its_own_which_its_execs_share() {
+    let house = house().await;
+    let container = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
+    let name = format!("_ses.{}", container.id);
+    let keyrings = || std::fs::read_to_string("/proc/keys").unwrap().matches(&name).count();
+
+    house.start(&container.id).await.unwrap();
+    assert_eq!(keyrings(), 1);
+    let (_, executed) = tokio::join!(house.exec(&container.id, &["sleep", "1"]), house.exec(&container.id, &["true"]),);
+    assert_eq!((executed.unwrap().1, keyrings()), (Some(Kind::Code(0)), 1));
+
+    house.delete(&container.id, true).await.unwrap();
+    house.eventually("the end of the keyring", async |_| keyrings() == 0).await;
+    house.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_container_whose_monitor_is_killed_ends_as_unknown_and_leaves_no_process() {
     let house = house().await;
     let container = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
