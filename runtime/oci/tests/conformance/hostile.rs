@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::{
     bundle::Bundle,
-    operations::receive_fd,
     rootfs::{manifest, sentinel},
+    terminals::receive_fd,
 };
 
 /// What the first process has open, by number, each with where it leads.

@@ -98,3 +98,22 @@ fn a_create_that_is_stopped_can_be_deleted_under_its_hands() {
     assert_eq!(engine.wait().unwrap().signal(), Some(9));
     bundle.wait_until("the end of the hook", || !is_alive(hook));
 }
+
+/// Spec: runtime.md, Create: a maker that is killed leaves no process, and what it left can be deleted
+#[test]
+fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
+    for delay in 0..12 {
+        let bundle = Bundle::new("exec sleep 100", |_| {});
+        let mut command = bundle.command();
+        command.args(["create", "--bundle", bundle.dir(), "c"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay * 2));
+        let _ = child.kill();
+        child.wait().unwrap();
+
+        bundle.strata(&["delete", "--force", "c"]).unwrap();
+
+        assert_eq!(fs::read_dir(bundle.path("state")).map_or(0, Iterator::count), 0, "{delay}");
+        assert_eq!(bundle.cgroups(), 0, "{delay}");
+    }
+}

@@ -94,8 +94,8 @@ impl World {
             }
             // Zombies are processes too.
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let end = stat.find(')').map_or(0, |end| end + 3);
-            all.insert(format!("process {}", stat.get(..end).unwrap_or_default()));
+            let end = stat.find(')').map_or(0, |end| end + 1);
+            all.insert(format!("process {}", &stat[..end]));
             for kind in ["mnt", "net", "ipc", "uts", "cgroup", "pid", "time", "user"] {
                 let link = fs::read_link(entry.path().join("ns").join(kind));
                 all.extend(link.map(|link| format!("namespace {}", link.display())));
@@ -109,6 +109,20 @@ impl World {
         PRIVATE.iter().for_each(|path| all.extend(tree(Path::new(path))));
         all.extend(tree(bundle.dir().as_ref()));
         Self(all)
+    }
+
+    /// Once what is dying is dead: two looks show the same.
+    fn settled(bundle: &Bundle) -> Self {
+        let mut last = Self::new(bundle);
+        for _ in 0..500 {
+            std::thread::sleep(Duration::from_millis(20));
+            let next = Self::new(bundle);
+            if next.0 == last.0 {
+                return next;
+            }
+            last = next;
+        }
+        panic!("it never stands still");
     }
 
     /// What this has more than the other.
@@ -219,7 +233,7 @@ fn nothing_is_left_of_containers_that_ran() {
     apart("leaks::nothing_is_left_of_containers_that_ran", || {
         let (mut random, bundle) = (Random::new(), Bundle::new("echo fine", |_| {}));
         assert_ends_well(&bundle.run(), "fine\n");
-        let before = World::new(&bundle);
+        let before = World::settled(&bundle);
 
         for _ in 0..count() {
             match random.below(4) {
@@ -252,13 +266,13 @@ fn nothing_is_left_of_further_processes() {
         // Mount points are made once, and stay.
         bundle.start();
         bundle.strata(&["delete", "--force", "c"]).unwrap();
-        let none = World::new(&bundle);
+        let none = World::settled(&bundle);
         let begun = Instant::now();
         bundle.start();
         let length = begun.elapsed();
         let exec = |args: &[&str]| bundle.call(&[&["exec"], args].concat());
         assert_ends_well(&exec(&["c", "/bin/sh", "-c", "echo fine"]), "fine\n");
-        let before = World::new(&bundle);
+        let before = World::settled(&bundle);
 
         for _ in 0..count() {
             match random.below(8) {
@@ -296,7 +310,7 @@ fn nothing_is_left_of_failures() {
         bundle.strata(&["delete", "--force", "c"]).unwrap();
         fs::remove_file(bundle.path("output")).unwrap();
         fs::create_dir(bundle.path("rootfs/m")).unwrap();
-        let before = World::new(&bundle);
+        let before = World::settled(&bundle);
 
         for round in 0..(count() / 5).max(40) {
             match round % (FAULTS + 3) {

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::net::UnixListener,
     path::Path,
     process::{Command, Stdio},
 };
@@ -331,44 +330,6 @@ fn list_shows_the_containers_of_the_root() {
     assert!(table.starts_with("ID   PID") && table.contains("running"), "{table}");
 }
 
-/// Spec: config.md, process.terminal: the master goes to the console socket, and is the process's terminal
-#[test]
-fn the_console_socket_gets_the_master() {
-    let bundle = Bundle::new("tty; exec sleep 100", |spec| spec["process"]["terminal"] = json!(true));
-    let socket = bundle.path("console");
-    let listener = UnixListener::bind(&socket).unwrap();
-
-    let (directory, socket) = (bundle.dir().to_owned(), socket.to_str().unwrap().to_owned());
-    bundle.strata(&["create", "--bundle", &directory, "--console-socket", &socket, "c"]).unwrap();
-    let mut master = receive_fd(&listener);
-    bundle.strata(&["start", "c"]).unwrap();
-
-    let mut text = String::new();
-    while !text.ends_with('\n') {
-        let mut byte = [0];
-        master.read_exact(&mut byte).unwrap();
-        text.push(byte[0].into());
-    }
-    assert_eq!(text, "/dev/pts/0\r\n");
-}
-
-/// Spec: runtime.md, Create: a console socket that nobody listens on is an error, and nothing is left
-#[test]
-fn a_closed_console_socket_is_an_error_that_leaves_nothing() {
-    let bundle = Bundle::new("true", |spec| spec["process"]["terminal"] = json!(true));
-    let socket = bundle.path("console");
-    drop(UnixListener::bind(&socket).unwrap());
-
-    let output = bundle.call(&["create", "--bundle", bundle.dir(), "--console-socket", socket.to_str().unwrap(), "c"]);
-    let without = bundle.call(&["create", "--bundle", bundle.dir(), "c"]);
-
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("hand over the terminal"), "{output:?}");
-    assert!(String::from_utf8_lossy(&without.stderr).contains("process.terminal: "), "{without:?}");
-    assert_eq!(fs::read_dir(bundle.path("state")).unwrap().count(), 0);
-    assert_eq!(bundle.cgroups(), 0);
-}
-
 /// Spec: runtime.md, Run: in the foreground signals go to the process
 #[test]
 fn run_forwards_signals() {
@@ -399,25 +360,6 @@ fn run_detaches_and_keeps() {
     command.args(["run", "--detach", "--bundle", bundle.dir(), "c"]).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(command.status().unwrap().success());
     assert_eq!(bundle.status(), "running");
-}
-
-/// Spec: runtime.md, Create: a maker that is killed leaves no process, and what it left can be deleted
-#[test]
-fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
-    for delay in 0..12 {
-        let bundle = Bundle::new("exec sleep 100", |_| {});
-        let mut command = bundle.command();
-        command.args(["create", "--bundle", bundle.dir(), "c"]).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(delay * 2));
-        let _ = child.kill();
-        child.wait().unwrap();
-
-        bundle.strata(&["delete", "--force", "c"]).unwrap();
-
-        assert_eq!(fs::read_dir(bundle.path("state")).map_or(0, Iterator::count), 0, "{delay}");
-        assert_eq!(bundle.cgroups(), 0, "{delay}");
-    }
 }
 
 /// Whenever the maker was killed: a cgroup that came under the name of the claimed one, and its processes, are others'.
@@ -483,49 +425,4 @@ fn inherited_descriptors_are_kept_by_number_only() {
     assert_eq!(String::from_utf8_lossy(&run("--preserve-fds 2").stdout), "0\n1\n2\n3\n4\n5\n");
     let output = run("--preserve-fds 3");
     assert!(String::from_utf8_lossy(&output.stderr).contains("keep descriptor 5: it is not open"), "{output:?}");
-}
-
-/// Receives the descriptor that comes with the first bytes.
-pub fn receive_fd(listener: &UnixListener) -> fs::File {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    let (stream, _) = listener.accept().unwrap();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 64];
-    let mut slices = [std::io::IoSliceMut::new(&mut bytes)];
-    recvmsg(&stream, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let fds = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    fs::File::from(fds.expect("a descriptor came along"))
-}
-
-/// Spec: config.md, process.terminal: in the foreground the caller's terminal is the process's, and its size
-#[test]
-fn run_and_exec_in_the_foreground_give_a_terminal() {
-    let bundle = Bundle::new("exec sleep 100", |_| {});
-    bundle.start();
-    let engine = |words: &str| {
-        let line = format!(
-            "stty rows 33 columns 77; {} --root {} {words}",
-            env!("CARGO_BIN_EXE_strata-oci"),
-            bundle.path("state").display()
-        );
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
-        let mut output = command.output().unwrap();
-        // script types a NUL at the end of its input, which is echoed somewhere.
-        output.stdout = String::from_utf8(output.stdout).unwrap().replace("^@", "").into();
-        output
-    };
-
-    let output = engine("exec --tty c sh -c 'tty; stty size; exit 5'");
-    assert_eq!(output.status.code(), Some(5), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with("/dev/pts/0\r\n33 77\r\n"), "{output:?}");
-
-    let other = Bundle::new("tty; stty size; exit 6", |spec| spec["process"]["terminal"] = json!(true));
-    let output = engine(&format!("run --bundle {} d", other.dir()));
-    assert_eq!(output.status.code(), Some(6), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with("/dev/pts/0\r\n33 77\r\n"), "{output:?}");
 }

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::{
     bundle::Bundle,
-    operations::receive_fd,
     rootfs::{manifest, sentinel},
+    terminals::receive_fd,
 };
 
 const ROUNDS_EACH: usize = 25;
