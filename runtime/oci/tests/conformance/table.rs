@@ -27,8 +27,21 @@ fn the_table_of_the_readme_is_that_of_the_tests() {
 
 fn rows(tests: &Path) -> String {
     let mut rows = Vec::new();
-    for entry in fs::read_dir(tests).unwrap().flatten() {
+    collect(tests, "", &mut rows);
+    assert!(!rows.is_empty());
+    rows.sort();
+    rows.concat()
+}
+
+/// Adds the rows of the files of a directory, whose tests are in modules of that name.
+fn collect(directory: &Path, module: &str, rows: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
+        let module = format!("{module}{}::", name.trim_end_matches(".rs"));
+        if entry.file_type().unwrap().is_dir() {
+            collect(&entry.path(), &module, rows);
+            continue;
+        }
         let text = fs::read_to_string(entry.path()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
@@ -36,10 +49,7 @@ fn rows(tests: &Path) -> String {
             let function = lines[index..].iter().find_map(|line| line.trim().strip_prefix("fn "));
             let function = function.and_then(|line| line.split('(').next()).expect("a claim stands above a test");
             let (section, claim) = claim.split_once(": ").expect("Spec: DOCUMENT, SECTION: CLAIM");
-            rows.push(format!("| {section} | {claim} | `{}::{function}` |\n", name.trim_end_matches(".rs")));
+            rows.push(format!("| {section} | {claim} | `{module}{function}` |\n"));
         }
     }
-    assert!(!rows.is_empty());
-    rows.sort();
-    rows.concat()
 }
