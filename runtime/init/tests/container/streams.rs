@@ -63,6 +63,40 @@ fn input_reaches_the_process_and_ends_when_it_is_closed() {
     assert_eq!((text.len(), code), (input.len() + 4, Some(0)));
 }
 
+/// Row 47 (CVE-2022-23471, CVE-2025-64329, CVE-2022-31030): output that nobody reads, clients that come and go and
+/// sizes without end take neither memory nor descriptors of the monitor.
+#[test]
+fn row_47_cve_2022_23471_a_monitor_does_not_grow() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("head -c 300000000 /dev/zero; touch /tmp/written; exec sleep 1000");
+    plan.log = None;
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    let socket = bench.path("control.sock");
+    let process = format!("/proc/{}", monitor.process.id());
+    let memory = || -> u64 {
+        let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let descriptors = || std::fs::read_dir(format!("{process}/fd")).unwrap().count();
+    let (memory_before, descriptors_before) = (memory(), descriptors());
+
+    let (_silent, _) = Client::attach(&socket, false, false);
+    monitor.go();
+    for _ in 0..300 {
+        let (mut client, _) = Client::attach(&socket, false, false);
+        (0..30).for_each(|rows| client.send(&Frame::Resize { size: TerminalSize { rows, columns: 80 } }));
+    }
+    eventually("the end of the output", || bench.path("upper/tmp/written").exists());
+
+    eventually("the end of the clients", || descriptors() <= descriptors_before + 1);
+    assert!(memory() < memory_before + 8192, "{memory_before} kB have become {} kB", memory());
+    let (mut client, _) = Client::attach(&socket, false, false);
+    client.send(&Frame::Signal { signal: 9 });
+    monitor.finish();
+}
+
 /// A client that asked to be waited for gets all output, however late it reads after the exit.
 #[test]
 fn a_client_that_was_behind_at_the_exit_gets_what_was_written_before() {
