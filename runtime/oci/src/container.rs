@@ -184,6 +184,10 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
     note_dropped(global, resources);
     let mut limits = driver.make(resources, &mut state.cgroup)?;
+    if limits.has_moved {
+        // A maker that is killed from here on leaves a record of the right one.
+        state.save()?;
+    }
     limits.notes.iter().for_each(|note| report::note(global, note));
     claim.cgroup.borrow_mut().clone_from(&state.cgroup);
 

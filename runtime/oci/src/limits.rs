@@ -30,9 +30,12 @@ pub enum Driver {
 }
 
 /// What a process joins.
+#[derive(Default)]
 pub struct Limits {
     cgroup: Option<Cgroup>,
     scope: Option<Box<Scope>>,
+    /// Whether the cgroup is elsewhere than it was claimed: where one is delegated.
+    pub has_moved: bool,
     /// What of the spec was dropped.
     pub notes: Vec<String>,
 }
@@ -67,7 +70,7 @@ impl Driver {
         match self {
             Self::Nothing => match asked(resources) {
                 Some(field) => Err(format!("cannot apply {field}: {}", describe(&Error::NoHierarchy))),
-                None => Ok(Limits { cgroup: None, scope: None, notes: Vec::new() }),
+                None => Ok(Limits::default()),
             },
             Self::Files { layout, name } => {
                 let limits = files(&layout, &name, resources)?;
@@ -77,7 +80,7 @@ impl Driver {
             }
             Self::Systemd(mut scope) => {
                 let cgroup = scope.plan(resources).map_err(|error| describe(&error))?.clone();
-                Ok(Limits { cgroup: Some(cgroup), scope: Some(scope), notes: Vec::new() })
+                Ok(Limits { cgroup: Some(cgroup), scope: Some(scope), ..Limits::default() })
             }
         }
     }
@@ -136,5 +139,6 @@ fn systemd(spec: &Spec, path: Option<&Path>, id: &str) -> Result<Scope, String> 
 fn files(layout: &Layout, name: &str, resources: &LinuxResources) -> Result<Limits, String> {
     let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
     let made = unprivileged::limits(Some(layout), name, resources, &how).map_err(|error| describe(&error))?;
-    Ok(Limits { cgroup: made.cgroup, scope: None, notes: made.notes })
+    let has_moved = made.cgroup.as_ref().is_some_and(|cgroup| cgroup.name() != name);
+    Ok(Limits { cgroup: made.cgroup, scope: None, has_moved, notes: made.notes })
 }
