@@ -188,6 +188,7 @@ fn a_user_creates_starts_kills_and_deletes_a_container() {
     bundle.strata(&["start", "c"]).unwrap();
     assert_eq!(status(), "running");
     assert!(bundle.strata(&["delete", "c"]).unwrap_err().contains("not stopped"));
+    bundle.bundle.wait_for_output("started\n");
     bundle.strata(&["kill", "c", "KILL"]).unwrap();
     bundle.bundle.wait_for("stopped");
     bundle.strata(&["delete", "c"]).unwrap();
