@@ -11,6 +11,7 @@ mod faults;
 mod hosts;
 mod images;
 mod limits;
+mod rootless;
 mod run;
 mod services;
 mod terminals;

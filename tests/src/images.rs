@@ -12,11 +12,12 @@ use tempfile::TempDir;
 /// A tar in the making.
 pub struct Tar {
     builder: Builder<Vec<u8>>,
+    owner: (u64, u64),
 }
 
 impl Default for Tar {
     fn default() -> Self {
-        Self { builder: Builder::new(vec![]) }
+        Self { builder: Builder::new(vec![]), owner: (0, 0) }
     }
 }
 
@@ -36,8 +37,8 @@ impl Tar {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(self.owner.0);
+        header.set_gid(self.owner.1);
         header.set_mtime(1_600_000_000);
         header.set_size(data.len() as u64);
         // Names go in raw: the hostile ones would be refused otherwise.
@@ -50,6 +51,11 @@ impl Tar {
         header.set_cksum();
         self.builder.append(&header, data).expect("memory takes it");
         self
+    }
+
+    /// Whose the entries are that follow; root's at first.
+    pub fn owned_by(self, uid: u64, gid: u64) -> Self {
+        Self { owner: (uid, gid), ..self }
     }
 
     /// Adds a directory.
