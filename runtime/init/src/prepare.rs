@@ -105,16 +105,9 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
         prepared.fifo = Some(path_fd(path, OFlags::PATH | OFlags::NOFOLLOW)?);
     }
     if let (Some(path), false) = (&plan.cgroups.unified, plan.cgroups.late) {
-        prepared.cgroup = Some(match join::is_by_helper(plan) {
-            // The child has it when it is cloned: nothing is to be reached from there, nor written.
-            true => {
-                let tree = tree(path, false)?;
-                sys::mount_setattr(tree.as_fd(), false, attribute::RDONLY, 0, 0)
-                    .attempt(|| format!("open {}", path.display()))?;
-                tree
-            }
-            false => path_fd(path, OFlags::PATH | OFlags::DIRECTORY)?,
-        });
+        let plain = || path_fd(path, OFlags::PATH | OFlags::DIRECTORY);
+        // Root of a user namespace alone, in a mount namespace of others, may join but not mount.
+        prepared.cgroup = Some(if join::is_by_helper(plan) { alone(path).or_else(|_| plain())? } else { plain()? });
     }
     for procs in plan.cgroups.procs.iter().filter(|_| !plan.cgroups.late) {
         let path = procs.with_file_name("tasks");
@@ -250,6 +243,14 @@ fn tree(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
             _ => failure,
         }
     })
+}
+
+/// Clones a directory as a read-only mount: a child has it when it is cloned into this cgroup, and is to reach nothing
+/// from there, nor to write.
+fn alone(path: &Path) -> Result<OwnedFd, Failure> {
+    let mount = tree(path, false)?;
+    sys::mount_setattr(mount.as_fd(), false, attribute::RDONLY, 0, 0).attempt(|| format!("open {}", path.display()))?;
+    Ok(mount)
 }
 
 /// Says which mount could not be had.
