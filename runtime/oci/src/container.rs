@@ -28,7 +28,7 @@ use strata_oci::{
 use crate::{
     Global,
     console::host_size,
-    limits::Driver,
+    limits::{Driver, owner},
     notify, report, rootless,
     state::{State, describe, directory},
 };
@@ -183,7 +183,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     let none = LinuxResources::default();
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
     note_dropped(global, resources);
-    let mut limits = driver.make(resources, &mut state.cgroup)?;
+    let mut limits = driver.make(resources, owner(&spec), &mut state.cgroup)?;
     if limits.has_moved {
         // A maker that is killed from here on leaves a record of the right one.
         state.save()?;

@@ -14,6 +14,10 @@ use strata_oci::{
 
 use crate::state::describe;
 
+mod owner;
+
+pub use owner::owner;
+
 /// The way that a container's cgroup is made.
 pub enum Driver {
     /// There are no cgroups here.
@@ -34,6 +38,7 @@ pub enum Driver {
 pub struct Limits {
     cgroup: Option<Cgroup>,
     scope: Option<Box<Scope>>,
+    owner: Option<u32>,
     /// Whether the cgroup is elsewhere than it was claimed: where one is delegated.
     pub has_moved: bool,
     /// What of the spec was dropped.
@@ -65,8 +70,8 @@ impl Driver {
         }
     }
 
-    /// Makes the cgroup, unless it is systemd's, and puts it into the record.
-    pub fn make(self, resources: &LinuxResources, record: &mut Record) -> Result<Limits, String> {
+    /// Makes the cgroup, unless it is systemd's, and puts it into the record; it is to be `owner`'s.
+    pub fn make(self, resources: &LinuxResources, owner: Option<u32>, record: &mut Record) -> Result<Limits, String> {
         match self {
             Self::Nothing => match asked(resources) {
                 Some(field) => Err(format!("cannot apply {field}: {}", describe(&Error::NoHierarchy))),
@@ -76,11 +81,14 @@ impl Driver {
                 let limits = files(&layout, &name, resources)?;
                 *record = Record::default();
                 limits.cgroup.iter().for_each(|cgroup| record.hold(cgroup));
+                if let (Some(uid), Some(cgroup)) = (owner, &limits.cgroup) {
+                    cgroup.give_to(uid).map_err(|error| describe(&error))?;
+                }
                 Ok(limits)
             }
             Self::Systemd(mut scope) => {
                 let cgroup = scope.plan(resources).map_err(|error| describe(&error))?.clone();
-                Ok(Limits { cgroup: Some(cgroup), scope: Some(scope), ..Limits::default() })
+                Ok(Limits { cgroup: Some(cgroup), scope: Some(scope), owner, ..Limits::default() })
             }
         }
     }
@@ -109,7 +117,12 @@ impl Limits {
         match &mut self.scope {
             None => strata_init::Made::new(plan),
             Some(scope) => strata_init::Made::placed(plan, &mut |pid| {
-                scope.start(id, pid, record).map_err(|error| describe(&error))
+                let started = scope.start(id, pid, record);
+                let given = started.and_then(|()| match self.owner {
+                    Some(uid) => record.open()?.give_to(uid),
+                    None => Ok(()),
+                });
+                given.map_err(|error| describe(&error))
             }),
         }
     }
@@ -140,5 +153,5 @@ fn files(layout: &Layout, name: &str, resources: &LinuxResources) -> Result<Limi
     let how = Options { accounting: Accounting::Yes, existing: Existing::Adopt, default_devices: DefaultDevices::Yes };
     let made = unprivileged::limits(Some(layout), name, resources, &how).map_err(|error| describe(&error))?;
     let has_moved = made.cgroup.as_ref().is_some_and(|cgroup| cgroup.name() != name);
-    Ok(Limits { cgroup: made.cgroup, scope: None, has_moved, notes: made.notes })
+    Ok(Limits { cgroup: made.cgroup, has_moved, notes: made.notes, ..Limits::default() })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -273,6 +274,29 @@ fn unified_files_of_an_absent_controller_are_refused() {
     let error = refused(json!({"unified": {"nothing.max": "1"}}));
 
     assert!(error.contains("cannot apply linux.resources.unified.nothing.max: "), "{error}");
+}
+
+/// Spec: config-linux.md, Cgroup ownership: a writable cgroup of v2 is the container's user's, one of v1 never
+#[test]
+fn a_writable_cgroup_belongs_to_the_containers_user() {
+    let owner = |options: &str| {
+        let bundle = Bundle::new("exec sleep 1000", |spec| {
+            spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+            mounts.push(json!({
+                "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                "options": ["nosuid", "noexec", "nodev", options]
+            }));
+        });
+        bundle.start();
+        let directory = directory(&bundle, "pids").unwrap();
+        ["", "cgroup.procs", "pids.max"].map(|name| fs::metadata(directory.join(name)).unwrap().uid())
+    };
+
+    // What limits the container stays the host's.
+    assert_eq!(owner("rw"), if is_v2() { [1000, 1000, 0] } else { [0; 3] });
+    assert_eq!(owner("ro"), [0; 3]);
 }
 
 /// Spec: config-linux.md, Cgroups Path: an absolute path is taken as it is, the same for the same value
