@@ -1,5 +1,5 @@
 //! `--systemd-cgroup` with a real systemd, on cgroup v2; and what a user gets whom it delegates cgroups to. In a guest:
-//! `make test-systemd`. What needs no systemd of the host is in `manager`.
+//! `make test-systemd`. What needs no systemd of the host is in `scopes`.
 
 use std::{
     fs,
