@@ -23,7 +23,7 @@ use crate::graph::Graph;
 use crate::peers::{Network, Peers};
 use crate::progress::{Event, Progress, StepState};
 use crate::scope::Globals;
-use crate::session::{Ask, DirectoryCache, FromClient, Session};
+use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
 use crate::solve::{self, Build, Built};
 
 /// Messages on their way to a client.
@@ -116,6 +116,7 @@ impl Service {
         let lease = store.hold(&holder).await?;
         let (asks, asked) = mpsc::channel(8);
         let (events, told) = mpsc::channel(BACKLOG);
+        let (session, contents) = Session::new(self.directories.clone(), asks);
         let build = Arc::new(Build {
             ignore,
             request,
@@ -123,7 +124,7 @@ impl Service {
             graph,
             globals,
             platform,
-            session: Session::new(self.directories.clone(), asks),
+            session,
             store: store.clone(),
             runtime,
             lease: lease.id.clone(),
@@ -132,7 +133,7 @@ impl Service {
             cached: AtomicU32::new(0),
             serial: AtomicU32::new(0),
         });
-        let result = self.drive(build, incoming, (asked, told), answers).await;
+        let result = self.drive(build, (incoming, contents), (asked, told), answers).await;
         let released = store.release(lease).await;
         let built = result?;
         released?;
@@ -149,11 +150,11 @@ impl Service {
     async fn drive(
         &self,
         build: Arc<Build>,
-        incoming: Streaming<pb::BuildRequest>,
+        (incoming, contents): (Streaming<pb::BuildRequest>, mpsc::Sender<Content>),
         (asked, told): (mpsc::Receiver<Ask>, mpsc::Receiver<Event>),
         answers: &Answers,
     ) -> Result<Built, Error> {
-        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming));
+        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming, contents));
         let work = async {
             let result = build.clone().run().await;
             // The channels close with the build, and so forwarding ends after the last event.
@@ -170,8 +171,13 @@ impl Service {
     }
 }
 
-/// Hands what the client sends to the session until one of them is gone.
-async fn listen(build: std::sync::Weak<Build>, mut incoming: Streaming<pb::BuildRequest>) {
+/// Hands what the client sends to the session until one of them is gone. The build is not held while this waits: its end
+/// is the end of what it is told.
+async fn listen(
+    build: std::sync::Weak<Build>,
+    mut incoming: Streaming<pb::BuildRequest>,
+    contents: mpsc::Sender<Content>,
+) {
     loop {
         let message = incoming.message().await;
         let Some(build) = build.upgrade() else { return };
@@ -180,11 +186,18 @@ async fn listen(build: std::sync::Weak<Build>, mut incoming: Streaming<pb::Build
             Ok(None) => return build.session.close("the client ended the stream".to_owned()),
             Err(status) => return build.session.close(format!("the client is gone: {}", status.message())),
         };
-        let result = match read_event(event) {
-            Ok(event) => build.session.receive(event).await,
+        let taken = match read_event(event) {
+            Ok(FromClient::Content(content)) => {
+                drop(build);
+                match contents.send(content).await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
+            }
+            Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
             Err(error) => Err(error),
         };
-        if let Err(error) = result {
+        if let Err(error) = taken {
             return build.session.close(error.to_string());
         }
     }
@@ -291,7 +304,7 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
                 true => None,
                 false => Some(context::digest(&content.blake3)?),
             };
-            Ok(FromClient::Content { blake3, chunk: content.chunk, is_last: content.last })
+            Ok(FromClient::Content(Content { blake3, chunk: content.chunk, is_last: content.last }))
         }
         Some(pb::build_request::Event::Start(_)) | None => {
             Err(Error::Context { problem: "a message that does not belong here".to_owned() })

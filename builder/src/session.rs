@@ -18,14 +18,18 @@ pub enum FromClient {
     /// Directories that were asked for, as their encodings.
     Directories(Vec<Vec<u8>>),
     /// The next part of a content.
-    Content {
-        /// Set in the first part.
-        blake3: Option<Blake3>,
-        /// The bytes.
-        chunk: bytes::Bytes,
-        /// It ends here.
-        is_last: bool,
-    },
+    Content(Content),
+}
+
+/// A part of a content.
+#[derive(Debug)]
+pub struct Content {
+    /// Set in the first part.
+    pub blake3: Option<Blake3>,
+    /// The bytes.
+    pub chunk: bytes::Bytes,
+    /// It ends here.
+    pub is_last: bool,
 }
 
 /// What the client is asked for.
@@ -72,47 +76,37 @@ pub struct Session {
     arrived: Notify,
     asked: Mutex<HashSet<Blake3>>,
     closed: Mutex<Option<String>>,
-    contents: AsyncMutex<mpsc::Receiver<FromClient>>,
-    contents_in: mpsc::Sender<FromClient>,
+    contents: AsyncMutex<mpsc::Receiver<Content>>,
 }
 
 impl Session {
-    /// Starts a conversation whose questions go to `asks`.
-    pub fn new(cache: Arc<DirectoryCache>, asks: mpsc::Sender<Ask>) -> Self {
+    /// Starts a conversation whose questions go to `asks`. Contents that come are put into the sender. Whoever waits for
+    /// room there must not hold the session meanwhile: nobody takes them any more when a build ends.
+    pub fn new(cache: Arc<DirectoryCache>, asks: mpsc::Sender<Ask>) -> (Self, mpsc::Sender<Content>) {
         let (contents_in, contents) = mpsc::channel(16);
-        Self {
+        let session = Self {
             cache,
             asks,
             arrived: Notify::new(),
             asked: Mutex::default(),
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
-            contents_in,
-        }
+        };
+        (session, contents_in)
     }
 
-    /// Takes in what the client sent.
-    pub async fn receive(&self, event: FromClient) -> Result<(), Error> {
-        match event {
-            FromClient::Directories(encodings) => {
-                for encoding in encodings {
-                    let digest = *blake3::hash(&encoding).as_bytes();
-                    // What was asked for and does not come would be waited for for ever.
-                    if !self.asked.lock().expect("no holder of this lock panics").contains(&digest) {
-                        let problem = "a directory came that was not asked for".to_owned();
-                        return Err(Error::Context { problem });
-                    }
-                    self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
-                }
-                self.arrived.notify_waiters();
-                Ok(())
+    /// Takes in directories that the client sent, as their encodings.
+    pub fn take_directories(&self, encodings: Vec<Vec<u8>>) -> Result<(), Error> {
+        for encoding in encodings {
+            let digest = *blake3::hash(&encoding).as_bytes();
+            // What was asked for and does not come would be waited for for ever.
+            if !self.asked.lock().expect("no holder of this lock panics").contains(&digest) {
+                return Err(Error::Context { problem: "a directory came that was not asked for".to_owned() });
             }
-            content => {
-                // The receiver lives as long as this session.
-                let _ = self.contents_in.send(content).await;
-                Ok(())
-            }
+            self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
         }
+        self.arrived.notify_waiters();
+        Ok(())
     }
 
     /// Ends every wait: the client is gone or said something wrong.
@@ -149,7 +143,7 @@ impl Session {
     }
 
     /// Asks for contents and hands each part to `sink`, which ends with the last part of the last content.
-    pub async fn contents(&self, wanted: Vec<Blake3>, sink: mpsc::Sender<FromClient>) -> Result<(), Error> {
+    pub async fn contents(&self, wanted: Vec<Blake3>, sink: mpsc::Sender<Content>) -> Result<(), Error> {
         let mut receiver = self.contents.lock().await;
         let mut left = wanted.len();
         self.ask(Ask::Contents(wanted)).await?;
@@ -169,10 +163,11 @@ impl Session {
                     }
                 }
             };
-            let Some(part) = part else { return Err(Error::Context { problem: "the client is gone".to_owned() }) };
-            if matches!(part, FromClient::Content { is_last: true, .. }) {
-                left -= 1;
-            }
+            let Some(part) = part else {
+                self.check_open()?;
+                return Err(Error::Context { problem: "the client is gone".to_owned() });
+            };
+            left -= usize::from(part.is_last);
             if sink.send(part).await.is_err() {
                 // Whoever wanted the contents has failed, and says why.
                 return Ok(());

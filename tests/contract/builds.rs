@@ -1,6 +1,9 @@
 //! Builds: a conversation about a Merkle tree that ends in an image, or in one refusal that names the line.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -30,7 +33,7 @@ use crate::{
 
 over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_and_its_output_is_told,
     a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_step_that_fails_says_how,
-    a_context_that_lies_is_refused, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing);
+    a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing);
 
 /// A context: its directories and contents by digest.
 #[derive(Default)]
@@ -262,6 +265,33 @@ async fn a_context_that_lies_is_refused(node: &Node) {
     };
     refused(silent.await, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
     build(node, start(dockerfile, &honest), &honest).await.unwrap();
+    is_empty(node).await;
+}
+
+async fn contents_that_nobody_takes_hold_no_build_up(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::default();
+    let dockerfile = "FROM guest\nRUN [\"/guest\", \"then\", \"echo\", \"begun\", \"+\", \"sleep\", \"1\"]\n";
+    let start = BuildStart { context_root: Bytes::new(), no_cache: true, ..start(dockerfile, &tree) };
+    let (sender, mut events) = begin(node, start).await.unwrap();
+    let flood = tokio::spawn(async move {
+        let chunk = Bytes::from_static(b"nobody's");
+        let content = ContextContent { blake3: digest(&chunk), chunk, last: true };
+        while sender.send(event(build_request::Event::Content(content.clone()))).await.is_ok() {}
+    });
+
+    let end = tokio::time::timeout(Duration::from_secs(60), async {
+        while let Some(message) = events.message().await.unwrap() {
+            if let Event::Completed(_) = message.event.unwrap() {
+                return true;
+            }
+        }
+        false
+    });
+
+    assert!(end.await.expect("the build hangs"), "the stream ended without a result");
+    drop(events);
+    flood.await.unwrap();
     is_empty(node).await;
 }
 

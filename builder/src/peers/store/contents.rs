@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Store;
 use crate::context::Blake3;
 use crate::error::Error;
-use crate::session::FromClient;
+use crate::session::Content;
 
 /// Largest message of small contents, in bytes.
 const SMALL_BATCH: usize = 1 << 20;
@@ -33,7 +33,7 @@ impl Store {
     /// Stores contents as they come from the client. `sizes` says how large each is.
     pub async fn put_contents(
         &self,
-        mut parts: mpsc::Receiver<FromClient>,
+        mut parts: mpsc::Receiver<Content>,
         sizes: std::collections::HashMap<Blake3, u64>,
         lease: &str,
     ) -> Result<(), Error> {
@@ -45,7 +45,7 @@ impl Store {
             let sender = sender;
             let mut batch = Batch { lease, contents: Vec::new(), bytes: 0 };
             let mut current: Option<(Blake3, Vec<u8>)> = None;
-            while let Some(FromClient::Content { blake3, chunk, is_last }) = parts.recv().await {
+            while let Some(Content { blake3, chunk, is_last }) = parts.recv().await {
                 if let Some(digest) = blake3 {
                     let size = sizes.get(&digest).copied().unwrap_or(0);
                     if size as usize > SMALL {
@@ -78,8 +78,13 @@ impl Store {
         };
         let mut client = pb::content_service_client::ContentServiceClient::new(self.channel.clone());
         let put = client.put_contents(ReceiverStream::new(receiver));
-        // A refusal ends the feed too: its channel closes.
-        let (_, answer) = tokio::join!(feed, put);
+        tokio::pin!(put);
+        // An answer before the end is a refusal: nothing more is to be fed.
+        let answer = tokio::select! {
+            biased;
+            answer = &mut put => answer,
+            _ = feed => put.await,
+        };
         if let Some(digest) = lie {
             let problem = format!("content {} is not what it should be", hex::encode(digest));
             return Err(Error::Context { problem });
