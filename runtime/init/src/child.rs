@@ -169,7 +169,7 @@ fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
     let host_root = || crate::prepare::path_fd(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY);
     let root = match prepared.root.take() {
         None => host_root()?,
-        Some(_) if *namespace == Namespace::Host => {
+        Some(_) if *namespace == Namespace::Host && plan.hooks.root_at.is_none() => {
             return Err(Failure::new("attach the root", "it needs a new mount namespace"));
         }
         Some(root) => {
@@ -178,6 +178,11 @@ fn attach_root(plan: &Plan, prepared: &mut Prepared) -> Result<Place, Failure> {
                 None => host_root()?,
             };
             attach(root.as_fd(), point.as_fd()).attempt(|| "attach the root".into())?;
+            if *namespace == Namespace::Host {
+                // The host's mount there may be shared: what is mounted below the root is to show nowhere else.
+                sys::mount_setattr(root.as_fd(), true, 0, 0, libc::MS_PRIVATE)
+                    .attempt(|| "separate the root from the host's mounts".into())?;
+            }
             root
         }
     };
@@ -223,7 +228,7 @@ fn enter_root(plan: &Plan, place: &Place) -> Result<(), Failure> {
     }
     let step = || "enter the root".into();
     rustix::process::fchdir(place.root()).attempt(step)?;
-    if plan.no_pivot {
+    if plan.no_pivot && plan.namespaces.mount != Namespace::Host {
         hide_kernel_file_systems().attempt(|| "hide the host's kernel file systems".into())?;
     }
     if plan.no_pivot || plan.namespaces.mount != Namespace::New {
@@ -263,6 +268,10 @@ fn hide_kernel_file_systems() -> Result<(), Errno> {
 /// Returns the path to execute: the first file of PATH that may be executed, or the name as it is if it has a slash.
 fn find_program(plan: &Plan) -> Result<CString, Failure> {
     let Some(name) = plan.process.args.first() else {
+        if plan.exec_fifo.is_some() {
+            // Nothing to start, which `start` says.
+            return Ok(CString::default());
+        }
         return Err(Failure::new("execute the process", "it has no arguments"));
     };
     let failure = |errno: Errno| Failure::execute(&name.to_string_lossy(), errno);

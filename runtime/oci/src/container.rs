@@ -27,6 +27,7 @@ use strata_oci::{
 
 use crate::{
     Global,
+    attached::Attached,
     console::host_size,
     limits::{Driver, owner},
     notify, report, rootless,
@@ -82,6 +83,7 @@ pub struct Claim {
     kept: Vec<i32>,
     cgroup: RefCell<Record>,
     resctrl: RefCell<Option<Groups>>,
+    attached: RefCell<Option<Attached>>,
     pid: Cell<u32>,
     later: RefCell<Later>,
     is_kept: Cell<bool>,
@@ -117,6 +119,9 @@ impl Drop for Claim {
         if let Some(groups) = self.resctrl.borrow().as_ref() {
             let _ = groups.remove();
         }
+        if let Some(attached) = self.attached.borrow().as_ref() {
+            let _ = attached.detach();
+        }
         let _ = fs::remove_dir_all(&self.directory);
         warn(&self.later.borrow().run_poststop());
     }
@@ -148,6 +153,7 @@ pub fn claim(global: &Global, options: &Make) -> Result<Claim, String> {
         kept,
         cgroup: RefCell::default(),
         resctrl: RefCell::default(),
+        attached: RefCell::default(),
         pid: Cell::new(0),
         later: RefCell::default(),
         is_kept: Cell::new(false),
@@ -173,6 +179,8 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
 
     let driver = Driver::new(global.systemd_cgroup, &spec, &options.id)?;
     let mut state = State::new(&options.id, &bundle, driver.claim()?, &spec, &claim.directory);
+    state.attached = Attached::look(&spec, &rootfs)?;
+    claim.attached.borrow_mut().clone_from(&state.attached);
     // Before anything that has to be removed exists: a maker that is killed leaves a record of it.
     state.save()?;
     let config = state.config_path();
@@ -210,6 +218,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
         keep_fds: claim.kept.clone(),
         keyring: (!options.no_new_keyring).then(|| state.keyring()),
         links: links(mounts),
+        may_attach_root: true,
         resctrl: state.resctrl.as_ref().map(Groups::tasks).unwrap_or_default(),
         root: Root::Bind { path: rootfs },
         streams: Streams { terminal: host_size(), ..Streams::default() },

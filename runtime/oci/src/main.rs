@@ -7,6 +7,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, error::ErrorKind};
 
+mod attached;
 mod command;
 mod console;
 mod container;

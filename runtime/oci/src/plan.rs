@@ -10,7 +10,8 @@ use std::{
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use strata_init::plan::{
-    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Propagation, Root, Step, Streams, TerminalSize, TimeOffset,
+    Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Process, Propagation, Root, Step, Streams, TerminalSize,
+    TimeOffset,
 };
 
 use crate::{default_spec::OCI_VERSION, hooks, seccomp};
@@ -99,6 +100,9 @@ pub struct PlanInputs {
     pub links: BTreeMap<usize, PathBuf>,
     /// Log file.
     pub log: Option<Log>,
+    /// Whether the root may be attached at its place on the host, as without a mount namespace it must be: the caller
+    /// unmounts it when the container has ended.
+    pub may_attach_root: bool,
     /// Whether the root is entered without pivot_root(2): on an initramfs.
     pub no_pivot: bool,
     /// The `tasks` files of the groups that `linux.intelRdt` asks for, made beforehand, see [`crate::rdt`].
@@ -119,11 +123,13 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
     refuse_unsupported(spec)?;
     let none = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&none);
-    let spec_process = spec.process().as_ref().ok_or_else(|| invalid("process", "a container needs one"))?;
 
     let namespaces = namespaces(linux)?;
-    if namespaces.mount == (Namespace::Host {}) {
-        return Err(invalid("linux.namespaces", "a container needs a mount namespace of its own"));
+    let mut hooks = hooks::plan(spec, inputs)?;
+    match &inputs.root {
+        _ if namespaces.mount != (Namespace::Host {}) => {}
+        Root::Bind { path } if inputs.may_attach_root => hooks.root_at = Some(path.clone()),
+        _ => return Err(invalid("linux.namespaces", "a container needs a mount namespace of its own")),
     }
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
     let told = inputs.container.as_ref();
@@ -134,7 +140,12 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         pid: None,
         spec,
     };
-    let mut process = process::process(spec_process, &container)?;
+    let mut process = match spec.process() {
+        Some(process) => process::process(process, &container)?,
+        // runtime.md, "Start": what has no process can be made, and not be started.
+        None if inputs.exec_fifo.is_some() => Process { cwd: "/".into(), ..Process::default() },
+        None => return Err(invalid("process", "a container needs one")),
+    };
     process.keep_fds = inputs.keep_fds.clone();
     ids::check(&process, &uid_map, &gid_map)?;
     let mut cgroups = inputs.cgroups.clone();
@@ -153,9 +164,12 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: root_propagation(linux)?,
         process,
-        hooks: hooks::plan(spec, inputs)?,
+        hooks,
         cgroups,
-        streams: streams(spec_process, &inputs.streams)?,
+        streams: match spec.process() {
+            Some(process) => streams(process, &inputs.streams)?,
+            None => Streams { terminal: None, ..inputs.streams.clone() },
+        },
         log: inputs.log.clone(),
         exit_record: inputs.exit_record.clone(),
         control_socket: inputs.control_socket.clone(),

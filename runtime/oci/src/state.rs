@@ -15,6 +15,8 @@ use strata_oci::{
     default_spec::OCI_VERSION,
 };
 
+use crate::attached::Attached;
+
 /// What is known of a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct State {
@@ -36,6 +38,9 @@ pub struct State {
     /// Groups of Intel's resource director, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<strata_oci::rdt::Groups>,
+    /// Its root on the host, if it has no mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Attached>,
     #[serde(skip)]
     pub directory: PathBuf,
 }
@@ -88,6 +93,7 @@ impl State {
             maker: (maker, process(maker).unwrap_or_default().0),
             annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             resctrl: None,
+            attached: None,
             directory: directory.to_owned(),
         }
     }

@@ -5,6 +5,7 @@ use std::{fs, io::ErrorKind, path::Path};
 use strata_oci::{hooks::Later, rdt::Groups};
 
 use crate::{
+    attached::Attached,
     container::warn,
     rootless,
     state::{State, Status, describe, directory},
@@ -47,6 +48,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), String> {
         rootless::kill_process(state.pid, state.start_time)?;
     }
     state.resctrl.as_ref().map_or(Ok(()), Groups::remove).map_err(|error| describe(&error))?;
+    state.attached.as_ref().map_or(Ok(()), Attached::detach)?;
     let later = Later::load(&state.directory);
     fs::remove_dir_all(&state.directory).map_err(|error| format!("cannot remove container {id}: {error}"))?;
     let later = later.map_err(|error| format!("cannot read the hooks of container {id}: {error}"))?;

@@ -97,6 +97,10 @@ impl Exec {
             Status::Paused => return Err("cannot exec in a paused container (--ignore-paused allows it)".to_owned()),
             status => return Err(format!("cannot exec in container {}: it is {}", self.id, status.name())),
         }
+        if state.attached.is_some() {
+            let why = "it has no mount namespace, so a further process would have the host's root";
+            return Err(format!("cannot exec in container {}: {why}", self.id));
+        }
         let spec = state.spec()?;
         let process = self.process(&spec)?;
         let has_terminal = process.terminal().unwrap_or(false);

@@ -25,6 +25,9 @@ pub fn start(root: &Path, id: &str) -> Result<(), String> {
     if status != Status::Created {
         return Err(format!("cannot start container {id}: it is {}, not in state created", status.name()));
     }
+    if state.spec()?.process().is_none() {
+        return Err(format!("cannot start container {id}: process: its spec has none"));
+    }
     let notify = Notify::listen(&state.directory, Some(state.pid))?;
     let fifo = state.fifo();
     let failed = |error: std::io::Error| format!("cannot start container {id}: {error}");

@@ -115,6 +115,42 @@ fn a_type_that_is_not_listed_is_the_runtimes() {
     }
 }
 
+/// Spec: config-linux.md, Namespaces: without a mount namespace the root is the container's, its mounts end with it
+#[test]
+fn a_container_in_the_runtimes_mount_namespace_leaves_no_mount() {
+    let without = |script: &str| {
+        let bundle = Bundle::new(script, |spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "mount");
+            spec["linux"]["maskedPaths"] = json!(["/proc/kcore"]);
+        });
+        fs::write(bundle.path("rootfs/mark"), "of the image").unwrap();
+        bundle
+    };
+    // Tests that run beside this one mount too, elsewhere.
+    let mounts = |bundle: &Bundle| {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.lines().filter(|line| line.contains(bundle.dir())).count()
+    };
+
+    let bundle = without("cat /mark; readlink /proc/self/ns/mnt; ls /proc/1/comm /dev/null; : > /proc/kcore");
+    let output = bundle.run();
+    let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let expected = format!("of the image{}\n/dev/null\n/proc/1/comm\n", ours.display());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert_eq!(mounts(&bundle), 0, "after run");
+
+    let bundle = without("exec sleep 1000");
+    bundle.start();
+    assert!(mounts(&bundle) > 5);
+    assert!(bundle.strata(&["exec", "c", "ls"]).unwrap_err().contains("it has no mount namespace"));
+    bundle.strata(&["delete", "--force", "c"]).unwrap();
+    assert_eq!(mounts(&bundle), 0, "after delete");
+
+    let bundle = without("true").edit(|spec, _| spec["process"]["args"] = json!(["/absent"]));
+    assert!(bundle.refused().contains("/absent"));
+    assert_eq!(mounts(&bundle), 0, "after a failure");
+}
+
 /// Spec: config-linux.md, Namespaces: a path is the namespace that the process is placed in
 #[test]
 fn every_type_of_namespace_is_joined_by_path() {

@@ -426,3 +426,17 @@ fn inherited_descriptors_are_kept_by_number_only() {
     let output = run("--preserve-fds 3");
     assert!(String::from_utf8_lossy(&output.stderr).contains("keep descriptor 5: it is not open"), "{output:?}");
 }
+
+/// Spec: runtime.md, Start: it is an error if there is no process; what has none can be made
+#[test]
+fn a_container_without_a_process_is_created_and_not_started() {
+    let bundle = Bundle::new("", |spec| drop(spec.as_object_mut().unwrap().remove("process")));
+
+    assert!(bundle.create());
+
+    assert_eq!(bundle.status(), "created");
+    assert!(bundle.strata(&["start", "c"]).unwrap_err().contains("process: its spec has none"));
+    assert_eq!(bundle.status(), "created");
+    bundle.strata(&["delete", "--force", "c"]).unwrap();
+    assert!(bundle.refused().contains("process: a container needs one"), "run needs one");
+}
