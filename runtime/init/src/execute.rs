@@ -37,7 +37,9 @@ pub(crate) fn execute_when_started(
     pid: u32,
 ) -> Result<Infallible, Failure> {
     let starter = pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
-    let result = run_start_hooks(plan).and_then(|()| execute(&plan.process, prepared, program, channel, pid));
+    let result = run_start_hooks(plan)
+        .and_then(|()| close_what_is_ours(&plan.process, prepared, channel, starter.as_ref()))
+        .and_then(|()| execute(&plan.process, prepared, program, channel, pid));
     if let (Some(starter), Err(failure)) = (starter, &result) {
         let _ = rustix::io::write(starter, failure.to_string().as_bytes());
     }
@@ -51,7 +53,7 @@ fn execute(
     channel: &Channel,
     pid: u32,
 ) -> Result<Infallible, Failure> {
-    let name = process.args[0].to_string_lossy().into_owned();
+    let name = process.args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
         let each = list.iter().map(|text| CString::new(text.as_bytes()));
         each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))
@@ -67,6 +69,22 @@ fn execute(
     take_identity(process, process.seccomp.as_ref(), teller)?;
     let Err(errno) = nix::unistd::execve(program, &args, &env);
     Err(Failure::execute(&name, errno))
+}
+
+/// Closes what only the making needed. execve does too, but a moment after the process has become the container's to
+/// trace: until then it holds the sockets that tell of a failure, and no more.
+fn close_what_is_ours(
+    process: &Process,
+    prepared: &Prepared,
+    channel: &Channel,
+    starter: Option<&OwnedFd>,
+) -> Result<(), Failure> {
+    let mut kept = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
+    kept.extend(starter.map(AsRawFd::as_raw_fd));
+    kept.extend(prepared.agent.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(&process.keep_fds);
+    kept.sort_unstable();
+    sys::close_others(&kept).attempt(|| "close what is not the process's".into())
 }
 
 /// Lets the hooks inside run, as what the container's own process will be: they may be the image's programs.

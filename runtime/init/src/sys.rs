@@ -92,12 +92,13 @@ pub(crate) fn in_helper(mut work: &mut dyn FnMut()) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Closes every descriptor that is not among `kept`, which is sorted, in a helper: for all others they stay open.
+/// Closes every descriptor that is not among `kept`, which is sorted, in a helper, or in a process that is about to
+/// execute or end: owners of what is closed are not dropped in it.
 pub(crate) fn close_others(kept: &[i32]) -> Result<(), Errno> {
     let mut first = 0;
     for end in kept.iter().map(|&fd| fd as u32).chain([u32::MAX]) {
         if first < end {
-            // SAFETY: it is a helper's own table that changes, and the caller's owners of what is closed are not in it.
+            // SAFETY: it is the table of a process in which nobody uses or drops the owners of what is closed.
             check(unsafe {
                 libc::syscall(libc::SYS_close_range, first, if end == u32::MAX { end } else { end - 1 }, 0)
             })?;

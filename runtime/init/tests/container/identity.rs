@@ -137,7 +137,8 @@ const WATCH: &str = "seen=0; leaks=0; touch /tmp/begun
             [ -e $process/root$MARKER ] && leaks=$((leaks + 1))
             read -r again < $process/comm || continue
             [ $again = strata-init ] || continue
-            for descriptor; do [ -e $descriptor ] && leaks=$((leaks + 1)); done
+            # Sockets lead to the engine, which is told of a failure to execute.
+            for descriptor; do [ -e $descriptor ] && [ ! -S $descriptor ] && leaks=$((leaks + 1)); done
         done
     done 2>/dev/null
     echo seen $seen leaks $leaks";

@@ -42,7 +42,6 @@ fn bad_values_are_refused_by_field_with_status_1_and_leave_nothing() {
         ("/process/rlimits", json!([{"type": "RLIMIT_MOON", "soft": 1, "hard": 1}]), "process.rlimits[0].type: "),
         ("/linux/namespaces", namespaces(&["mount", "pid", "pid"]), "linux.namespaces[2]: "),
         ("/linux/namespaces", namespaces(&["mount", "moon"]), "linux.namespaces[1].type: "),
-        ("/linux/namespaces", namespaces(&["pid"]), "linux.namespaces: "),
         ("/linux/uidMappings", mapping.clone(), "linux.uidMappings: "),
         ("/linux/gidMappings", mapping, "linux.gidMappings: "),
         ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths[0]: "),
