@@ -1,6 +1,8 @@
 //! Names and numbers of system calls, per architecture. The numbers are the `syscalls` crate's; x32 has
 //! its own for 36 calls and shares the rest with x86_64 under a flag bit.
 
+use std::{collections::HashMap, sync::OnceLock};
+
 use oci_spec::runtime::Arch;
 use syscalls::{aarch64, arm, loongarch64, mips, mips64, powerpc, powerpc64, riscv64, s390x, x86, x86_64};
 
@@ -15,6 +17,13 @@ const X32_OWN: &str = "rt_sigaction rt_sigreturn ioctl readv writev recvfrom sen
     rt_sigpending rt_sigtimedwait rt_sigqueueinfo sigaltstack timer_create mq_notify kexec_load waitid \
     set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg \
     process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2";
+
+/// All numbers of an architecture, by name.
+macro_rules! numbers {
+    ($architecture:ident) => {
+        $architecture::Sysno::iter().filter_map(|call| Some((call.name(), u32::try_from(call.id()).ok()?))).collect()
+    };
+}
 
 /// An application binary interface: one table of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,25 +116,38 @@ impl Abi {
 
     /// Returns the number of a call, `None` where there is no such call.
     pub(super) fn number(self, name: &str) -> Option<u32> {
-        let number = match self {
-            Self::X86_64 => name.parse::<x86_64::Sysno>().ok()?.id(),
-            Self::X32 => return x32_number(name),
-            Self::X86 => name.parse::<x86::Sysno>().ok()?.id(),
-            Self::Aarch64 => name.parse::<aarch64::Sysno>().ok()?.id(),
-            Self::Arm => name.parse::<arm::Sysno>().ok()?.id(),
-            Self::Loongarch64 => name.parse::<loongarch64::Sysno>().ok()?.id(),
-            Self::Mips { .. } => name.parse::<mips::Sysno>().ok()?.id(),
-            Self::Mips64 { .. } => name.parse::<mips64::Sysno>().ok()?.id(),
-            Self::Powerpc => name.parse::<powerpc::Sysno>().ok()?.id(),
-            Self::Powerpc64 { .. } => name.parse::<powerpc64::Sysno>().ok()?.id(),
-            Self::Riscv64 => name.parse::<riscv64::Sysno>().ok()?.id(),
-            Self::S390x => name.parse::<s390x::Sysno>().ok()?.id(),
-        };
-        u32::try_from(number).ok()
+        // A filter names each of some 400 calls once per table.
+        static TABLES: [OnceLock<Table>; 3] = [const { OnceLock::new() }; 3];
+        match TABLES.get(Self::RUN_HERE.iter().position(|abi| *abi == self).unwrap_or(usize::MAX)) {
+            Some(table) => table.get_or_init(|| self.table()).get(name).copied(),
+            None => self.table().get(name).copied(),
+        }
+    }
+
+    fn table(self) -> Table {
+        match self {
+            Self::X86_64 => numbers!(x86_64),
+            Self::X32 => x32(),
+            Self::X86 => numbers!(x86),
+            Self::Aarch64 => numbers!(aarch64),
+            Self::Arm => numbers!(arm),
+            Self::Loongarch64 => numbers!(loongarch64),
+            Self::Mips { .. } => numbers!(mips),
+            Self::Mips64 { .. } => numbers!(mips64),
+            Self::Powerpc => numbers!(powerpc),
+            Self::Powerpc64 { .. } => numbers!(powerpc64),
+            Self::Riscv64 => numbers!(riscv64),
+            Self::S390x => numbers!(s390x),
+        }
     }
 }
 
-fn x32_number(name: &str) -> Option<u32> {
-    let own = X32_OWN.split_whitespace().position(|one| one == name).map(|place| 512 + place as u32);
-    Some(X32_BIT | own.or_else(|| Abi::X86_64.number(name))?)
+/// Numbers by name.
+type Table = HashMap<&'static str, u32>;
+
+/// The numbers of x86_64 and the own ones, all with the bit.
+fn x32() -> Table {
+    let own = X32_OWN.split_whitespace().zip(512..);
+    let all = Abi::X86_64.table().into_iter().chain(own);
+    all.map(|(name, number)| (name, X32_BIT | number)).collect()
 }
