@@ -20,10 +20,13 @@ use rustix::fs::{AtFlags, OFlags, open, openat, unlinkat};
 use crate::Outcome;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// What limits are written to, in the names of either version.
-const LIMITS: [(&str, &str, &str, &str); 3] = [
+/// What limits are written to, in the names of either version; the others are joined as the runtime joins them.
+const LIMITS: [(&str, &str, &str, &str); 6] = [
     ("memory", "memory.limit_in_bytes", "memory.max", "268435456"),
     ("pids", "pids.max", "pids.max", "32"),
+    ("blkio", "", "", ""),
+    ("cpuacct", "", "", ""),
+    ("devices", "", "", ""),
     ("freezer", "", "", ""),
 ];
 const DEVICES: [(&str, u64, u64); 6] =
