@@ -11,13 +11,14 @@ use serde_json::Value;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-types", &[]),
     ("strata-archive", &["strata-types"]),
+    ("strata-image", &["strata-archive", "strata-types"]),
     ("strata-dockerfile", &["strata-types"]),
     ("strata-init", &[]),
     ("strata-guest", &[]),
     ("strata-proto", &["strata-types"]),
     ("strata-rpc", &["strata-proto", "strata-types"]),
     ("strata-oci", &["strata-init", "strata-types"]),
-    ("strata-store", &["strata-archive", "strata-proto", "strata-rpc", "strata-types"]),
+    ("strata-store", &["strata-archive", "strata-image", "strata-proto", "strata-rpc", "strata-types"]),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
     ("strata-runtime", &["strata-init", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
     // The client applies .dockerignore before it sends anything.
@@ -26,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Crates whose whole normal graph is synchronous.
 const LEAVES: &[&str] =
-    &["strata-types", "strata-archive", "strata-dockerfile", "strata-init", "strata-guest", "strata-oci"];
+    &["strata-types", "strata-archive", "strata-image", "strata-dockerfile", "strata-init", "strata-guest", "strata-oci"];
 
 struct Graph {
     /// Name of each package by id.

@@ -4,9 +4,8 @@
 use crate::error::Error;
 use crate::header::{self, BLOCK, Block, Format};
 use crate::pax;
-use crate::stream::Stream;
+use crate::stream::Blocks;
 use crate::tree::{Time, Xattrs};
-use std::io::Read;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 /// More pieces than this in one sparse file are refused.
@@ -96,7 +95,7 @@ impl Entries {
     }
 
     /// Reads the next entry; none at the end of the archive.
-    pub(crate) fn next<R: Read>(&mut self, stream: &mut Stream<R>) -> Result<Option<Entry>, Error> {
+    pub(crate) fn next(&mut self, stream: &mut impl Blocks) -> Result<Option<Entry>, Error> {
         let mut extensions = Extensions::default();
         loop {
             let offset = stream.offset();
@@ -125,7 +124,7 @@ impl Entries {
     }
 
     /// Reads a header block; none at the end of the archive.
-    fn block<R: Read>(&mut self, stream: &mut Stream<R>, pending: &Extensions) -> Result<Option<Block>, Error> {
+    fn block(&mut self, stream: &mut impl Blocks, pending: &Extensions) -> Result<Option<Block>, Error> {
         let offset = stream.offset();
         let is_pending = pending.long_name.is_some() || pending.long_link.is_some() || pending.pax.is_some();
         let block = stream.block()?.filter(|block| *block != [0; BLOCK] || is_pending);
@@ -145,14 +144,14 @@ impl Entries {
         Ok(Some(block))
     }
 
-    fn metadata<R: Read>(&self, stream: &mut Stream<R>, size: u64) -> Result<Vec<u8>, Error> {
+    fn metadata(&self, stream: &mut impl Blocks, size: u64) -> Result<Vec<u8>, Error> {
         if size > self.max_metadata {
             return Err(Error::Limit { what: "bytes of metadata in one entry", limit: self.max_metadata });
         }
         stream.body(size)
     }
 
-    fn long<R: Read>(&self, stream: &mut Stream<R>, size: u64, offset: u64) -> Result<Vec<u8>, Error> {
+    fn long(&self, stream: &mut impl Blocks, size: u64, offset: u64) -> Result<Vec<u8>, Error> {
         let body = self.metadata(stream, size)?;
         let name = header::text(&body);
         if body[name.len()..].iter().any(|byte| *byte != 0) {
@@ -210,8 +209,8 @@ fn without_nul(value: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     if value.contains(&0) { Err("a name contains a NUL") } else { Ok(value) }
 }
 
-fn entry<R: Read>(
-    stream: &mut Stream<R>,
+fn entry(
+    stream: &mut impl Blocks,
     block: &Block,
     format: Format,
     size: u64,
@@ -311,7 +310,7 @@ impl SparseRecords {
 }
 
 /// The old GNU form: four pieces in the header, more in blocks behind it.
-fn gnu_sparse<R: Read>(stream: &mut Stream<R>, block: &Block, size: u64, offset: u64) -> Result<Sparse, Error> {
+fn gnu_sparse(stream: &mut impl Blocks, block: &Block, size: u64, offset: u64) -> Result<Sparse, Error> {
     let bad = |reason| Error::Header { offset, reason };
     let mut numbers = Vec::new();
     let mut add = |map: &[u8]| {
@@ -336,8 +335,8 @@ fn gnu_sparse<R: Read>(stream: &mut Stream<R>, block: &Block, size: u64, offset:
 }
 
 /// The PAX forms 0.0 and 0.1 (map in the records) and 1.0 (map in front of the content).
-fn pax_sparse<R: Read>(
-    stream: &mut Stream<R>,
+fn pax_sparse(
+    stream: &mut impl Blocks,
     records: SparseRecords,
     entry: &mut Entry,
     offset: u64,
@@ -362,7 +361,7 @@ fn pax_sparse<R: Read>(
 }
 
 /// Reads the decimal lines that stand in front of the content in format 1.0, in whole blocks.
-fn sparse_map<R: Read>(stream: &mut Stream<R>, size: u64, offset: u64) -> Result<(Vec<u64>, u64), Error> {
+fn sparse_map(stream: &mut impl Blocks, size: u64, offset: u64) -> Result<(Vec<u64>, u64), Error> {
     let bad = |reason| Error::Header { offset, reason };
     let (mut numbers, mut wanted, mut line, mut used) = (Vec::new(), None, Vec::new(), 0);
     loop {

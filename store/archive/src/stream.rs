@@ -7,6 +7,32 @@ use crate::header::{BLOCK, Block};
 use crate::toc::Recorder;
 use std::io::{ErrorKind, Read};
 
+/// Where the headers of an archive come from, block by block.
+pub(crate) trait Blocks {
+    /// Returns how many bytes were consumed.
+    fn offset(&self) -> u64;
+
+    /// Reads one block of metadata; none at the end of the stream.
+    fn block(&mut self) -> Result<Option<Block>, Error>;
+
+    /// Reads `size` bytes of metadata and their padding.
+    fn body(&mut self, size: u64) -> Result<Vec<u8>, Error>;
+}
+
+impl<R: Read> Blocks for Stream<R> {
+    fn offset(&self) -> u64 {
+        Self::offset(self)
+    }
+
+    fn block(&mut self) -> Result<Option<Block>, Error> {
+        Self::block(self)
+    }
+
+    fn body(&mut self, size: u64) -> Result<Vec<u8>, Error> {
+        Self::body(self, size)
+    }
+}
+
 /// Reads an archive's bytes while digesting and recording them.
 pub(crate) struct Stream<R> {
     reader: R,
