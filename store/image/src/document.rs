@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use strata_types::{Descriptor, Digest, Platform, media_type};
 
 use crate::blob::digest;
-use crate::{Error, Limits, Result, media};
+use crate::{Error, Limits, Result, media, platform};
 
 /// Docker's first manifests, which hold no config and are signed inside.
 const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
@@ -337,11 +337,7 @@ impl WireEntry {
 impl WirePlatform {
     /// The platform in Go's names; one that is not named, or malformed, is none.
     fn normalise(self) -> Option<Platform> {
-        let text = match self.variant.filter(|variant| !variant.is_empty()) {
-            Some(variant) => format!("{}/{}/{variant}", self.os, self.architecture),
-            None => format!("{}/{}", self.os, self.architecture),
-        };
-        Platform::parse(&text).ok()
+        platform::named(&self.os, &self.architecture, self.variant.as_deref())
     }
 }
 

@@ -38,7 +38,7 @@ pub mod save;
 mod spool;
 mod transfer;
 
-pub use archive::{Archive, Format, Root};
+pub use archive::{Archive, Format};
 pub use blob::{Blob, BlobSink, BlobSource, Checked, digest};
 pub use compress::{Codec, Compressed, Compressor};
 pub use config::Config;
@@ -46,6 +46,6 @@ pub use document::{Document, Entry, Index, Kind, Manifest};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use media::{ChunkedToc, Distribution, LayerType, Seekable, chunked_toc, layer_type, seekable};
-pub use plan::{BlobKind, Image, Plan, Planned, PlannedRoot};
+pub use plan::{BlobKind, Image, Plan, Planned, PlannedRoot, Root};
 pub use platform::{Platforms, choose, host, preferences};
 pub use transfer::{Moved, transfer};
