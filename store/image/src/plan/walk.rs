@@ -52,6 +52,8 @@ impl<'a> Walk<'a> {
         };
         let missing = |digest| Error::BlobMissing { digest, needed_by: what.clone() };
         let Some(mut document) = self.document(&root.descriptor)? else { return Err(missing(root.descriptor.digest)) };
+        // Without the annotations of the entry that it came from.
+        found.descriptor = document.descriptor.clone();
         if let Kind::Index(index) = &document.kind {
             match platforms.preferences() {
                 None => {
