@@ -3,7 +3,7 @@
 
 mod docker;
 mod files;
-mod layout;
+pub(crate) mod layout;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,7 +74,7 @@ impl Archive {
             return Self::new(Files::tar(file, limits)?, limits);
         }
         // Whoever opened it may have read from it.
-        let whole = files::Part::whole(file, metadata.len());
+        let whole = Part::whole(file, metadata.len());
         Self::from_stream(whole.reader(), spool, limits)
     }
 

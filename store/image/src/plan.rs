@@ -128,19 +128,3 @@ impl Plan {
         self.blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.descriptor.size))
     }
 }
-
-impl PlannedRoot {
-    /// The image that a reader who takes one only should get: that of the wanted platform, else the first.
-    pub(crate) fn main_image(&self, platforms: &Platforms) -> Option<&Image> {
-        let wanted = match platforms {
-            Platforms::All => Platforms::Host,
-            other => other.clone(),
-        };
-        let (_, preferences) = wanted.preferences()?;
-        let ranked = self.images.iter().filter_map(|image| {
-            let rank = crate::platform::rank(&image.platform, &preferences)?;
-            Some((rank, image))
-        });
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, image)| image).or(self.images.first())
-    }
-}

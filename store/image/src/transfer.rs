@@ -42,7 +42,8 @@ pub(crate) fn open<'a>(
     descriptor: &Descriptor,
 ) -> Result<Checked<Box<dyn std::io::Read + Send + 'a>>> {
     let digest = descriptor.digest;
-    let blob = source.open(&digest).map_err(|source| Error::Source { digest, source })?;
+    let failed = |source| Error::Source { digest, source };
+    let blob = source.open(&digest).map_err(|error| Error::unwrap_io(error, failed))?;
     let missing = || Error::BlobMissing { digest, needed_by: "the image".into() };
     Ok(Checked::new(blob.ok_or_else(missing)?.reader, descriptor.clone()))
 }

@@ -274,7 +274,8 @@ impl<'a> Walk<'a> {
     /// Says whether the source has a blob; one of another size is an error.
     fn is_there(&self, descriptor: &Descriptor) -> Result<bool> {
         let Descriptor { digest, size: expected, .. } = *descriptor;
-        match self.source.size(&digest).map_err(|source| Error::Source { digest, source })? {
+        let failed = |source| Error::Source { digest, source };
+        match self.source.size(&digest).map_err(|error| Error::unwrap_io(error, failed))? {
             Some(actual) if actual != expected => Err(Error::SizeMismatch { digest, expected, actual }),
             found => Ok(found.is_some()),
         }

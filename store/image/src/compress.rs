@@ -1,0 +1,333 @@
+//! Compression on all processors, whose bytes depend on the input and the level alone: not on the number of threads,
+//! nor on how the input is cut into writes. For layers that are pushed or saved; reading is strata-archive's.
+//!
+//! The input is cut into blocks of one size. gzip's blocks see the 32 KiB before them as a dictionary and end on a byte
+//! (as pigz does), so that together they are one member, which every reader takes. zstd's are frames of their own.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use flate2::{Compress, Crc, FlushCompress, Status};
+use sha2::{Digest as _, Sha256};
+use strata_types::Digest;
+
+/// What deflate can look back at: RFC 1951.
+const WINDOW: usize = 32 * 1024;
+/// RFC 1952: no name, no time, an unknown system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// How to compress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// gzip of this level, 0 to 9; 6 is usual.
+    Gzip(u32),
+    /// zstd of this level, 1 to 22; 3 is usual.
+    Zstd(i32),
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// Digest of the compressed bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
+/// Compresses what is written to it. Must be ended with [`Compressor::finish`].
+pub struct Compressor<W> {
+    out: W,
+    codec: Codec,
+    block: Vec<u8>,
+    /// The end of the block before, for gzip.
+    dictionary: Vec<u8>,
+    workers: Workers,
+    /// Blocks being compressed, in order.
+    pending: VecDeque<Receiver<io::Result<Piece>>>,
+    max_pending: usize,
+    checksum: Crc,
+    hasher: Sha256,
+    size: u64,
+    blocks: u64,
+}
+
+/// One block to compress.
+struct Job {
+    codec: Codec,
+    input: Vec<u8>,
+    dictionary: Vec<u8>,
+    is_last: bool,
+    reply: SyncSender<io::Result<Piece>>,
+}
+
+/// One block, compressed.
+struct Piece {
+    bytes: Vec<u8>,
+    checksum: Crc,
+}
+
+impl Codec {
+    /// Bytes of one block: large enough for the ratio, small enough that two processors share a layer.
+    fn block(self) -> usize {
+        match self {
+            Self::Gzip(_) => 1 << 20,
+            Self::Zstd(_) => 4 << 20,
+        }
+    }
+}
+
+impl<W: Write> Compressor<W> {
+    /// Starts to compress to `out`, on `threads` threads; none means one for each processor.
+    ///
+    /// Memory is about 5 MiB a thread for gzip, 20 MiB for zstd, more at high levels.
+    pub fn new(out: W, codec: Codec, threads: Option<NonZeroUsize>) -> io::Result<Self> {
+        let threads = threads
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get);
+        let mut compressor = Self {
+            out,
+            codec,
+            block: Vec::with_capacity(codec.block()),
+            dictionary: Vec::new(),
+            workers: Workers::new(threads),
+            pending: VecDeque::new(),
+            max_pending: threads + 1,
+            checksum: Crc::new(),
+            hasher: Sha256::new(),
+            size: 0,
+            blocks: 0,
+        };
+        if matches!(codec, Codec::Gzip(_)) {
+            compressor.emit(&GZIP_HEADER)?;
+        }
+        Ok(compressor)
+    }
+
+    /// Ends the stream; returns where it went, flushed, and what was written.
+    pub fn finish(mut self) -> io::Result<(W, Compressed)> {
+        // gzip needs a last block, be it empty; zstd needs one frame at least.
+        if matches!(self.codec, Codec::Gzip(_)) || !self.block.is_empty() || self.blocks == 0 {
+            self.submit(true)?;
+        }
+        while !self.pending.is_empty() {
+            self.collect()?;
+        }
+        if matches!(self.codec, Codec::Gzip(_)) {
+            // RFC 1952: the checksum and the length modulo 2^32, little-endian.
+            let trailer = [self.checksum.sum().to_le_bytes(), self.checksum.amount().to_le_bytes()].concat();
+            self.emit(&trailer)?;
+        }
+        self.out.flush()?;
+        let digest = Digest::from_sha256_bytes(self.hasher.finalize().into());
+        Ok((self.out, Compressed { digest, size: self.size }))
+    }
+
+    /// Hands the current block to a worker.
+    fn submit(&mut self, is_last: bool) -> io::Result<()> {
+        while self.pending.len() >= self.max_pending {
+            self.collect()?;
+        }
+        let input = std::mem::replace(&mut self.block, Vec::with_capacity(self.codec.block()));
+        let next = match self.codec {
+            Codec::Gzip(_) => input[input.len().saturating_sub(WINDOW)..].to_vec(),
+            Codec::Zstd(_) => Vec::new(),
+        };
+        let dictionary = std::mem::replace(&mut self.dictionary, next);
+        let (reply, receiver) = sync_channel(1);
+        self.workers.submit(Job { codec: self.codec, input, dictionary, is_last, reply })?;
+        self.pending.push_back(receiver);
+        self.blocks += 1;
+        Ok(())
+    }
+
+    /// Writes the oldest block out.
+    fn collect(&mut self) -> io::Result<()> {
+        let Some(receiver) = self.pending.pop_front() else { return Ok(()) };
+        let piece = receiver.recv().map_err(|_| io::Error::other("a compressing thread died"))??;
+        self.checksum.combine(&piece.checksum);
+        self.emit(&piece.bytes)
+    }
+
+    fn emit(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.codec.block() - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == self.codec.block() {
+            self.submit(false)?;
+        }
+        Ok(count)
+    }
+
+    /// Does nothing: where a stream is flushed must not show in its bytes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Threads that compress; they end and are joined when this is dropped.
+struct Workers {
+    jobs: Option<SyncSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    fn new(count: usize) -> Self {
+        let (jobs, receiver) = sync_channel::<Job>(count);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let work = |receiver: Arc<Mutex<Receiver<Job>>>| {
+            move || {
+                loop {
+                    // The lock is held while waiting, not while working.
+                    let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    // Nobody listens any more when the stream was given up.
+                    let _ = job.reply.send(compress(&job));
+                }
+            }
+        };
+        let threads = (0..count).map(|_| std::thread::spawn(work(Arc::clone(&receiver)))).collect();
+        Self { jobs: Some(jobs), threads }
+    }
+
+    fn submit(&self, job: Job) -> io::Result<()> {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(io::Error::other("the compressing threads died")) }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn compress(job: &Job) -> io::Result<Piece> {
+    let mut checksum = Crc::new();
+    let bytes = match job.codec {
+        Codec::Gzip(level) => {
+            checksum.update(&job.input);
+            deflate(job, level)?
+        }
+        Codec::Zstd(level) => zstd::bulk::compress(&job.input, level)?,
+    };
+    Ok(Piece { bytes, checksum })
+}
+
+/// Deflates one block so that the next can follow on a byte.
+fn deflate(job: &Job, level: u32) -> io::Result<Vec<u8>> {
+    let mut deflater = Compress::new(flate2::Compression::new(level.min(9)), false);
+    if !job.dictionary.is_empty() {
+        deflater.set_dictionary(&job.dictionary).map_err(io::Error::from)?;
+    }
+    let flush = if job.is_last { FlushCompress::Finish } else { FlushCompress::Sync };
+    let mut out = Vec::with_capacity(job.input.len() / 2 + 1024);
+    loop {
+        // At most the input was taken, which is in memory.
+        let taken = deflater.total_in() as usize;
+        let status = deflater.compress_vec(&job.input[taken..], &mut out, flush).map_err(io::Error::from)?;
+        let is_taken = deflater.total_in() as usize == job.input.len();
+        // zlib.h, "deflate": a flush is complete when there is room left in the output.
+        let is_flushed = !job.is_last && is_taken && out.len() < out.capacity();
+        if status == Status::StreamEnd || is_flushed {
+            return Ok(out);
+        }
+        out.reserve(64 * 1024);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn input(length: usize) -> Vec<u8> {
+        // Half of it repeats, half does not.
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..length).map(|index| if index / 1000 % 2 == 0 { (index % 61) as u8 } else { next() }).collect()
+    }
+
+    fn run(codec: Codec, input: &[u8], threads: usize, piece: usize) -> (Vec<u8>, Compressed) {
+        let mut compressor = Compressor::new(Vec::new(), codec, NonZeroUsize::new(threads)).unwrap();
+        input.chunks(piece).for_each(|chunk| compressor.write_all(chunk).unwrap());
+        compressor.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_compressed_inflates_to_the_input() {
+        for codec in [Codec::Gzip(6), Codec::Gzip(0), Codec::Zstd(3)] {
+            for length in [0, 1, 1 << 20, (1 << 20) + 1, 5_000_000] {
+                let input = input(length);
+
+                let (bytes, written) = run(codec, &input, 2, 100_000);
+
+                let mut inflated = Vec::new();
+                let (_, mut reader) = strata_archive::decompress(&bytes[..]).unwrap();
+                reader.read_to_end(&mut inflated).unwrap();
+                assert!(inflated == input, "{codec:?} of {length} bytes");
+                assert_eq!(written, Compressed { digest: crate::digest(&bytes), size: bytes.len() as u64 });
+            }
+        }
+    }
+
+    #[test]
+    fn gzip_is_one_member() {
+        let input = input(3_000_000);
+        let (bytes, _) = run(Codec::Gzip(6), &input, 2, 1 << 16);
+
+        let mut first = flate2::bufread::GzDecoder::new(&bytes[..]);
+        let mut inflated = Vec::new();
+        first.read_to_end(&mut inflated).unwrap();
+
+        assert!(inflated == input);
+        assert!(first.into_inner().is_empty(), "nothing follows the first member");
+    }
+
+    #[test]
+    fn the_bytes_depend_on_neither_threads_nor_writes() {
+        let input = input(9_000_000);
+        for codec in [Codec::Gzip(6), Codec::Zstd(3)] {
+            let (reference, _) = run(codec, &input, 1, usize::MAX);
+            for (threads, piece) in [(2, 1 << 20), (5, 70_001), (3, 4096)] {
+                let (bytes, _) = run(codec, &input, threads, piece);
+                assert!(bytes == reference, "{codec:?} on {threads} threads in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_an_error_and_ends_the_threads() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let refused = Compressor::new(Full, Codec::Gzip(6), None).map(|_| ());
+        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        let mut zstd = Compressor::new(Full, Codec::Zstd(3), NonZeroUsize::new(2)).unwrap();
+        zstd.write_all(b"hello").unwrap();
+        assert_eq!(zstd.finish().map(|_| ()).map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+    }
+}
