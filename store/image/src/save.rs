@@ -42,7 +42,7 @@ pub fn tar<W: Write>(plan: &Plan, source: &dyn BlobSource, format: Format, out: 
     for blob in plan.blobs() {
         let mut bytes = open(source, &blob.descriptor)?;
         let Descriptor { digest, size, .. } = blob.descriptor;
-        writer.file(&blob_path(&digest), size, &mut bytes).map_err(|error| unwrap(error, digest))?;
+        writer.file(&blob_path(&digest), size, &mut bytes).map_err(|error| of_blob(error, digest))?;
     }
     Ok(writer.finish()?)
 }
@@ -77,7 +77,7 @@ pub fn directory(plan: &Plan, source: &dyn BlobSource, format: Format, path: &Pa
 }
 
 /// The error of the blob that was being written, where it was not the archive's own.
-fn unwrap(error: strata_archive::Error, digest: Digest) -> Error {
+fn of_blob(error: strata_archive::Error, digest: Digest) -> Error {
     match error {
         strata_archive::Error::Read { source } => {
             Error::unwrap_io(source, |source| Error::Source { digest, source })
