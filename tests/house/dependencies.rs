@@ -26,8 +26,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates whose whole normal graph is synchronous.
-const LEAVES: &[&str] =
-    &["strata-types", "strata-archive", "strata-image", "strata-dockerfile", "strata-init", "strata-guest", "strata-oci"];
+const LEAVES: &[&str] = &[
+    "strata-types",
+    "strata-archive",
+    "strata-image",
+    "strata-dockerfile",
+    "strata-init",
+    "strata-guest",
+    "strata-oci",
+];
 
 struct Graph {
     /// Name of each package by id.

@@ -335,12 +335,7 @@ fn gnu_sparse(stream: &mut impl Blocks, block: &Block, size: u64, offset: u64) -
 }
 
 /// The PAX forms 0.0 and 0.1 (map in the records) and 1.0 (map in front of the content).
-fn pax_sparse(
-    stream: &mut impl Blocks,
-    records: SparseRecords,
-    entry: &mut Entry,
-    offset: u64,
-) -> Result<(), Error> {
+fn pax_sparse(stream: &mut impl Blocks, records: SparseRecords, entry: &mut Entry, offset: u64) -> Result<(), Error> {
     let bad = |reason| Error::Header { offset, reason };
     let mut numbers = records.numbers;
     match (records.major, records.minor) {

@@ -53,8 +53,8 @@ impl Archive {
     /// `spool` is a directory for what cannot be read in place: streams and compressed archives.
     pub fn open(path: &Path, spool: &Path, limits: &Limits) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|source| Error::io("open", path.display(), source))?;
+        let file =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|source| Error::io("open", path.display(), source))?;
         Self::from_file(File::from(file), spool, limits)
     }
 

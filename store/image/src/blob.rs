@@ -112,7 +112,9 @@ impl<R: Read> Read for Checked<R> {
 /// The descriptor's size must have been compared with a limit before: that much memory is taken.
 pub(crate) fn read(source: &dyn BlobSource, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
     let failed = |source| Error::Source { digest: descriptor.digest, source };
-    let Some(blob) = source.open(&descriptor.digest).map_err(|error| Error::unwrap_io(error, failed))? else { return Ok(None) };
+    let Some(blob) = source.open(&descriptor.digest).map_err(|error| Error::unwrap_io(error, failed))? else {
+        return Ok(None);
+    };
     let mut bytes = Vec::new();
     Checked::new(blob.reader, descriptor.clone())
         .read_to_end(&mut bytes)

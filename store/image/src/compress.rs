@@ -85,9 +85,7 @@ impl<W: Write> Compressor<W> {
     ///
     /// Memory is about 5 MiB a thread for gzip, 20 MiB for zstd, more at high levels.
     pub fn new(out: W, codec: Codec, threads: Option<NonZeroUsize>) -> io::Result<Self> {
-        let threads = threads
-            .or_else(|| std::thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get);
+        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let mut compressor = Self {
             out,
             codec,

@@ -102,7 +102,7 @@ pub fn seekable(annotations: &BTreeMap<String, String>, size: u64) -> Option<See
 /// As [`seekable`], for zstd:chunked alone.
 pub fn chunked_toc(annotations: &BTreeMap<String, String>, size: u64) -> Option<ChunkedToc> {
     let digest = Digest::parse(annotations.get(CHUNKED_DIGEST)?).ok()?;
-    let mut numbers = [0; 4];
+    let mut numbers = [0_u64; 4];
     let mut parts = annotations.get(CHUNKED_PLACE)?.split(':');
     for number in &mut numbers {
         let part = parts.next()?;

@@ -118,7 +118,8 @@ impl Plan {
         &self.roots
     }
 
-    /// All blobs: indexes, manifests, configs, layers, each kind by digest. What refers to a blob stands before it.
+    /// All blobs: indexes, outer ones first; then manifests, configs and layers, each by digest. What refers to a blob
+    /// stands before it.
     pub fn blobs(&self) -> &[Planned] {
         &self.blobs
     }

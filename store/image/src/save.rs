@@ -50,7 +50,7 @@ pub fn tar<W: Write>(plan: &Plan, source: &dyn BlobSource, format: Format, out: 
 /// Writes a plan as a directory, which must be absent or empty. `index.json` comes last: without it there is no layout.
 pub fn directory(plan: &Plan, source: &dyn BlobSource, format: Format, path: &Path) -> Result<()> {
     let documents = documents(plan, format)?;
-    let failed = |attempt| move |source| Error::io(attempt, path.display(), source);
+    let failed = |attempt: &'static str| move |source: io::Error| Error::io(attempt, path.display(), source);
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut entries = fs::read_dir(path).map_err(failed("list"))?;
@@ -79,9 +79,7 @@ pub fn directory(plan: &Plan, source: &dyn BlobSource, format: Format, path: &Pa
 /// The error of the blob that was being written, where it was not the archive's own.
 fn of_blob(error: strata_archive::Error, digest: Digest) -> Error {
     match error {
-        strata_archive::Error::Read { source } => {
-            Error::unwrap_io(source, |source| Error::Source { digest, source })
-        }
+        strata_archive::Error::Read { source } => Error::unwrap_io(source, |source| Error::Source { digest, source }),
         other => other.into(),
     }
 }
@@ -149,11 +147,8 @@ fn saved(root: &PlannedRoot, blobs: &BTreeSet<Digest>) -> Result<Saved> {
     if let Some(layer) = absent {
         return Err(Error::BlobMissing { digest: layer.descriptor.digest, needed_by: what() });
     }
-    let tags: Vec<String> = root
-        .names
-        .iter()
-        .filter_map(|name| Some(format!("{}:{}", name.familiar_name(), name.tag()?)))
-        .collect();
+    let tags: Vec<String> =
+        root.names.iter().filter_map(|name| Some(format!("{}:{}", name.familiar_name(), name.tag()?))).collect();
     Ok(Saved {
         config: blob_path(&image.config.digest),
         repo_tags: Some(tags).filter(|tags| !tags.is_empty()),

@@ -21,9 +21,8 @@ pub(crate) fn spool(stream: &mut dyn Read, directory: &Path, limit: u64) -> Resu
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(source) => return Err(Error::io("read", "the archive", source)),
         };
-        left = left
-            .checked_sub(count as u64)
-            .ok_or_else(|| Error::limit("the archive, decompressed,", "bytes", limit))?;
+        left =
+            left.checked_sub(count as u64).ok_or_else(|| Error::limit("the archive, decompressed,", "bytes", limit))?;
         file.write_all(&buffer[..count])
             .map_err(|source| Error::io("write the archive to", directory.display(), source))?;
     }

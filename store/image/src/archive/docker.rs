@@ -26,11 +26,7 @@ struct Saved {
 }
 
 /// Reads what the archive names; none if it is no docker-archive.
-pub(super) fn roots(
-    files: &Files,
-    places: &mut BTreeMap<Digest, Place>,
-    limits: &Limits,
-) -> Result<Option<Vec<Root>>> {
+pub(super) fn roots(files: &Files, places: &mut BTreeMap<Digest, Place>, limits: &Limits) -> Result<Option<Vec<Root>>> {
     let Some(list) = files.read("manifest.json", limits.max_manifest)? else { return Ok(None) };
     let list: Vec<Saved> =
         serde_json::from_slice(&list).map_err(|source| Error::Json { what: "manifest.json".into(), source })?;

@@ -28,7 +28,10 @@ pub(crate) enum Files {
 
 #[derive(Debug)]
 pub(crate) enum Member {
-    File { offset: u64, size: u64 },
+    File {
+        offset: u64,
+        size: u64,
+    },
     Directory,
     /// As the archive has it, relative to the directory of the link.
     Symlink(Vec<u8>),

@@ -28,11 +28,7 @@ pub(crate) fn blob_path(digest: &Digest) -> String {
 }
 
 /// Reads what the layout names; none if it is no layout.
-pub(super) fn roots(
-    files: &Files,
-    places: &mut BTreeMap<Digest, Place>,
-    limits: &Limits,
-) -> Result<Option<Vec<Root>>> {
+pub(super) fn roots(files: &Files, places: &mut BTreeMap<Digest, Place>, limits: &Limits) -> Result<Option<Vec<Root>>> {
     let Some(layout) = files.read("oci-layout", MAX_LAYOUT)? else { return Ok(None) };
     let layout: Layout =
         serde_json::from_slice(&layout).map_err(|source| Error::Json { what: "oci-layout".into(), source })?;

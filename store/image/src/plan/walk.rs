@@ -1,6 +1,7 @@
 //! The walk from a root down to its blobs. It ends whatever documents say: depth, entries and bytes are counted, and
 //! a document is entered once per root.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use strata_archive::Compression;
@@ -16,6 +17,8 @@ pub(super) struct Walk<'a> {
     source: &'a dyn BlobSource,
     limits: &'a Limits,
     blobs: BTreeMap<Digest, Planned>,
+    /// Indexes in the order in which they were left: inner ones before those that hold them.
+    left: BTreeMap<Digest, usize>,
     documents_left: u64,
 }
 
@@ -29,13 +32,14 @@ enum Taken {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(source: &'a dyn BlobSource, limits: &'a Limits) -> Self {
-        Self { source, limits, blobs: BTreeMap::new(), documents_left: limits.max_documents }
+        Self { source, limits, blobs: BTreeMap::new(), left: BTreeMap::new(), documents_left: limits.max_documents }
     }
 
     /// Returns the blobs that were found, in the order of a plan.
     pub(super) fn finish(self) -> Vec<Planned> {
         let mut blobs: Vec<Planned> = self.blobs.into_values().collect();
-        blobs.sort_by_key(|blob| (blob.kind, blob.descriptor.digest));
+        let left = |digest: &Digest| Reverse(self.left.get(digest).copied());
+        blobs.sort_by_key(|blob| (blob.kind, left(&blob.descriptor.digest), blob.descriptor.digest));
         blobs
     }
 
@@ -95,7 +99,6 @@ impl<'a> Walk<'a> {
         visited: &mut BTreeSet<Digest>,
     ) -> Result<()> {
         self.check_depth(descriptor, depth)?;
-        self.add(descriptor, BlobKind::Index)?;
         visited.insert(descriptor.digest);
         for entry in &index.manifests {
             if !visited.insert(entry.descriptor.digest) {
@@ -122,6 +125,9 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        self.add(descriptor, BlobKind::Index)?;
+        let position = self.left.len();
+        self.left.entry(descriptor.digest).or_insert(position);
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! Archives that attack: every one is refused by what is wrong with it, and nothing outside is read or written.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, repeat};
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
 use strata_image::{Archive, Codec, Error, Format, Limits, Plan, Platforms, Result, digest, save, transfer};
-use strata_types::media_type;
+use strata_types::{Descriptor, media_type};
 use tempfile::tempdir;
 
 use crate::memory::{Memory, compress, root};
@@ -24,18 +24,18 @@ fn load(archive: &Archive) -> Result<Memory> {
     Ok(memory)
 }
 
-fn sample() -> (Memory, Vec<u8>) {
+fn sample() -> (Memory, Descriptor, Vec<u8>) {
     let mut memory = Memory::default();
     let layers = [memory.layer("one", Some(Codec::Gzip(6))), memory.layer("two", None)];
     let image = memory.image("linux/amd64", &layers);
     let plan = Plan::new(&memory, &[root(&image, &["a:1"])], &Platforms::All, &Limits::default()).unwrap();
     let bytes = save::tar(&plan, &memory, Format::DockerArchive, vec![]).unwrap();
-    (memory, bytes)
+    (memory, image, bytes)
 }
 
 #[test]
 fn an_archive_cut_anywhere_is_refused_or_whole() {
-    let (memory, bytes) = sample();
+    let (memory, _, bytes) = sample();
     assert_eq!(load(&open(bytes.clone()).unwrap()).unwrap(), memory);
     for length in (0..bytes.len()).step_by(256) {
         let taken = open(bytes[..length].to_vec()).and_then(|archive| load(&archive));
@@ -46,7 +46,7 @@ fn an_archive_cut_anywhere_is_refused_or_whole() {
 
 #[test]
 fn a_compressed_archive_cut_anywhere_is_refused() {
-    let (_, bytes) = sample();
+    let (_, _, bytes) = sample();
     for codec in [Codec::Gzip(6), Codec::Zstd(3)] {
         let compressed = compress(&bytes, codec);
         for length in (20..compressed.len() - 8).step_by(97) {
@@ -57,7 +57,7 @@ fn a_compressed_archive_cut_anywhere_is_refused() {
 
 #[test]
 fn a_flipped_bit_anywhere_changes_nothing_or_is_refused() {
-    let (memory, bytes) = sample();
+    let (memory, _, bytes) = sample();
     for position in (0..bytes.len()).step_by(61) {
         let mut flipped = bytes.clone();
         flipped[position] ^= 1;
@@ -141,19 +141,21 @@ fn sizes_in_headers_that_lie_are_refused() {
 
 #[test]
 fn a_document_of_a_hundred_megabytes_is_refused_unread() {
-    let index = vec![b' '; 100 << 20];
-    let refused = open(Tar::default().file("oci-layout", LAYOUT).file("index.json", &index).end());
-    assert!(matches!(refused, Err(Error::Limit { unit: "bytes", .. })), "{refused:?}");
-    let refused = open(Tar::default().file("manifest.json", &index).end());
-    assert!(matches!(refused, Err(Error::Limit { unit: "bytes", .. })), "{refused:?}");
+    let size = 100 << 20;
+    for tar in [
+        Tar::default().file("oci-layout", LAYOUT).lie("index.json", size, b""),
+        Tar::default().lie("manifest.json", size, b""),
+    ] {
+        let stream = Cursor::new(tar.0).chain(repeat(b' ').take(size)).chain(&[0; 1024][..]);
+        let refused = Archive::from_stream(stream, tempdir().unwrap().path(), &Limits::default());
+        assert!(matches!(refused, Err(Error::Limit { unit: "bytes", .. })), "{refused:?}");
+    }
 }
 
 #[test]
 fn blobs_that_are_not_what_they_are_called_are_refused() {
-    let (memory, _) = sample();
-    let manifest = memory.0.iter().find(|(_, bytes)| bytes.starts_with(b"{\"config\":{\"digest\"")).unwrap();
-    let entry = json!({"mediaType": media_type::OCI_MANIFEST, "digest": manifest.0, "size": manifest.1.len()});
-    let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    let (memory, image, _) = sample();
+    let index = json!({"schemaVersion": 2, "manifests": [image]}).to_string();
     for wrong in memory.0.keys() {
         let mut tar = Tar::default().file("oci-layout", LAYOUT).file("index.json", &index);
         for (digest, bytes) in &memory.0 {

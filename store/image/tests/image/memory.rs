@@ -20,8 +20,7 @@ impl BlobSource for Memory {
     }
 
     fn open(&self, digest: &Digest) -> io::Result<Option<Blob<'_>>> {
-        let open = |bytes: &'_ Vec<u8>| bytes.len() as u64;
-        Ok(self.0.get(digest).map(|bytes| Blob { size: open(bytes), reader: Box::new(Trickle(bytes)) }))
+        Ok(self.0.get(digest).map(|bytes| Blob { size: bytes.len() as u64, reader: Box::new(Trickle(bytes)) }))
     }
 }
 

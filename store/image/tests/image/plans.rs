@@ -1,7 +1,7 @@
 //! Plans: what they take from documents, and what they refuse before anything is moved.
 
 use serde_json::{Value, json};
-use strata_image::{BlobKind, Codec, Error, Limits, Plan, Platforms, digest};
+use strata_image::{BlobKind, Codec, Error, Limits, Plan, Platforms, digest, transfer};
 use strata_types::{Descriptor, Platform, media_type};
 
 use crate::memory::{Memory, config, manifest, root};
@@ -46,6 +46,27 @@ fn the_platform_is_found_in_nested_indexes_and_in_configs() {
     let refused = chosen("linux/amd64");
     assert!(matches!(&refused, Err(Error::NoPlatform { available, .. }) if available.len() == 2), "{refused:?}");
     assert!(refused.unwrap_err().to_string().contains("linux/arm/v6, linux/arm/v7"));
+}
+
+#[test]
+fn inner_indexes_stand_behind_those_that_hold_them() {
+    let mut memory = Memory::default();
+    let image = memory.image("linux/amd64", &[]);
+    let inner = memory.index(&[(&image, "linux/amd64")]);
+    let outer = memory.index(&[(&inner, ""), (&image, "linux/amd64")]);
+    // The inner one is a root as well, and so is a second that holds it: whichever comes first.
+    let second = memory.index(&[(&inner, "")]);
+    for roots in [[&inner, &outer, &second], [&second, &inner, &outer], [&outer, &second, &inner]] {
+        let roots = roots.map(|descriptor| root(descriptor, &[]));
+        let plan = Plan::new(&memory, &roots, &Platforms::All, &Limits::default()).unwrap();
+        let position =
+            |wanted: &Descriptor| plan.blobs().iter().position(|blob| blob.descriptor.digest == wanted.digest).unwrap();
+        assert!(position(&outer) < position(&inner) && position(&second) < position(&inner));
+        let mut copy = Memory::default();
+        // It refuses what comes before what it refers to.
+        transfer(&plan, &memory, &mut copy).unwrap();
+        assert_eq!(copy, memory);
+    }
 }
 
 #[test]
