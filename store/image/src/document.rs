@@ -30,7 +30,7 @@ pub struct Document {
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// One image, artifact or attestation.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// Several of them, or further indexes.
     Index(Index),
 }
@@ -94,7 +94,8 @@ impl Document {
         let kind = if media_type::is_index(&media_type) {
             Kind::Index(serde_json::from_slice::<WireIndex>(&bytes).map_err(json)?.check(&what, limits)?)
         } else {
-            Kind::Manifest(serde_json::from_slice::<WireManifest>(&bytes).map_err(json)?.check(&what, limits)?)
+            let wire: WireManifest = serde_json::from_slice(&bytes).map_err(json)?;
+            Kind::Manifest(Box::new(wire.check(&what, limits)?))
         };
         let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
         Ok(Self { descriptor, bytes, kind })

@@ -24,7 +24,7 @@ pub(super) struct Walk<'a> {
 
 /// What became of a manifest.
 enum Taken {
-    Image(Image),
+    Image(Box<Image>),
     Attached,
     /// This blob of it is not in the source.
     Missing(Digest),
@@ -83,7 +83,7 @@ impl<'a> Walk<'a> {
             Taken::Attached => found.attached.push(document.descriptor),
             Taken::Image(image) => {
                 check_platform(&what, &image.platform, platforms)?;
-                found.images.push(image);
+                found.images.push(*image);
             }
         }
         Ok(found)
@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
                 Kind::Manifest(manifest) => {
                     let is_image = manifest.is_image() && !is_attestation(entry);
                     match self.manifest(&document.descriptor, manifest, is_image)? {
-                        Taken::Image(image) => found.images.push(image),
+                        Taken::Image(image) => found.images.push(*image),
                         Taken::Attached => found.attached.push(document.descriptor),
                         Taken::Missing(_) => found.absent.push(entry.descriptor.clone()),
                     }
@@ -157,13 +157,13 @@ impl<'a> Walk<'a> {
         let taken = if is_image {
             let Some(checked) = self.config(config)? else { return Ok(Taken::Missing(config.digest)) };
             check_layers(&what, manifest, &checked)?;
-            Taken::Image(Image {
+            Taken::Image(Box::new(Image {
                 manifest: descriptor.clone(),
                 config: Descriptor::new(&*config.media_type, config.digest, config.size),
                 platform: checked.platform,
                 layers: manifest.layers.clone(),
                 diff_ids: checked.diff_ids,
-            })
+            }))
         } else if self.is_there(config)? {
             Taken::Attached
         } else {
