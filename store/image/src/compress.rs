@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn what_is_compressed_inflates_to_the_input() {
         for codec in [Codec::Gzip(6), Codec::Gzip(0), Codec::Zstd(3)] {
-            for length in [0, 1, 1 << 20, (1 << 20) + 1, 5_000_000] {
+            for length in [0, 1, 1 << 20, (1 << 20) + 1, 4_300_000] {
                 let input = input(length);
 
                 let (bytes, written) = run(codec, &input, 2, 100_000);
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn gzip_is_one_member() {
-        let input = input(3_000_000);
+        let input = input(2_300_000);
         let (bytes, _) = run(Codec::Gzip(6), &input, 2, 1 << 16);
 
         let mut first = flate2::bufread::GzDecoder::new(&bytes[..]);
@@ -301,10 +301,11 @@ mod tests {
 
     #[test]
     fn the_bytes_depend_on_neither_threads_nor_writes() {
-        let input = input(9_000_000);
+        // More than one block of each.
+        let input = input(4_300_000);
         for codec in [Codec::Gzip(6), Codec::Zstd(3)] {
             let (reference, _) = run(codec, &input, 1, usize::MAX);
-            for (threads, piece) in [(2, 1 << 20), (5, 70_001), (3, 4096)] {
+            for (threads, piece) in [(2, 1 << 20), (5, 70_001)] {
                 let (bytes, _) = run(codec, &input, threads, piece);
                 assert!(bytes == reference, "{codec:?} on {threads} threads in pieces of {piece}");
             }

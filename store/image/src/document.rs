@@ -32,7 +32,7 @@ pub enum Kind {
     /// One image, artifact or attestation.
     Manifest(Box<Manifest>),
     /// Several of them, or further indexes.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// A descriptor in a document, with what only documents say about it.
@@ -92,7 +92,8 @@ impl Document {
         let seen: Seen = serde_json::from_slice(&bytes).map_err(json)?;
         let media_type = decide(&seen, declared, &what)?;
         let kind = if media_type::is_index(&media_type) {
-            Kind::Index(serde_json::from_slice::<WireIndex>(&bytes).map_err(json)?.check(&what, limits)?)
+            let wire: WireIndex = serde_json::from_slice(&bytes).map_err(json)?;
+            Kind::Index(Box::new(wire.check(&what, limits)?))
         } else {
             let wire: WireManifest = serde_json::from_slice(&bytes).map_err(json)?;
             Kind::Manifest(Box::new(wire.check(&what, limits)?))

@@ -65,7 +65,8 @@ fn build(recipe: &Recipe) -> (Memory, Vec<Root>) {
     for (name, used) in NAMES.iter().zip(&recipe.names) {
         if let Some(used) = used {
             let position = used % roots.len();
-            roots[position].names.extend(root(&roots[position].descriptor, &[name]).names);
+            let named = root(&roots[position].descriptor, &[name]);
+            roots[position].names.extend(named.names);
         }
     }
     (memory, roots)
