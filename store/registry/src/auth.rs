@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use challenge::Challenge;
 pub(crate) use scope::{Access, Scopes};
-pub(crate) use token::Grant;
+pub(crate) use token::Wish;
 
 use crate::{
     Host,
@@ -111,7 +111,7 @@ impl Authenticator {
             self.check_realm(&realm, means)?;
         }
         let wanted = state.further.texts().iter().fold(scopes.clone(), |all, text| all.with_challenge(text));
-        let request = token::Request { host: &self.host, realm, service, scopes: &wanted, credentials: credentials.as_ref() };
+        let request = Wish { host: &self.host, realm, service, scopes: &wanted, credentials: credentials.as_ref() };
         let grant = request.fetch(means.connections).await?;
         let header = bearer(&grant.token).ok_or_else(|| Cause::Protocol {
             host: self.host.clone(),

@@ -29,6 +29,12 @@ impl Endpoint {
         Ok(Self { host, repository: reference.path().to_owned(), base, stands_for: None })
     }
 
+    /// A registry without a repository.
+    pub(crate) fn of_host(registries: &Registries, host: &Host) -> Result<Self, Cause> {
+        let base = base(host, registries.scheme(host))?;
+        Ok(Self { host: host.clone(), repository: String::new(), base, stands_for: None })
+    }
+
     /// Where to fetch from, in order.
     pub(crate) fn sources(registries: &Registries, reference: &Reference) -> Result<Vec<Self>, Cause> {
         let settings = registries.settings(&Host::of(reference));

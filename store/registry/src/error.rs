@@ -162,7 +162,17 @@ pub enum Cause {
         silence: Duration,
     },
     /// A body ended before its end, and no error said so.
-    #[error("{host} sent {got} bytes instead of {expected}")]
+    #[error("{host} sent only {got} of {expected} bytes")]
+    Cut {
+        /// Who.
+        host: Host,
+        /// The size that the descriptor states.
+        expected: u64,
+        /// What is there.
+        got: u64,
+    },
+    /// The content has another size.
+    #[error("{host} has {got} bytes instead of {expected}")]
     WrongLength {
         /// Who.
         host: Host,
@@ -312,7 +322,7 @@ impl Cause {
             Self::Unauthorized { .. } => Kind::Unauthorized,
             Self::Denied { .. } => Kind::Denied,
             Self::RateLimited { .. } => Kind::RateLimited,
-            Self::Connect { .. } | Self::Lost { .. } | Self::Stalled { .. } => Kind::Unavailable,
+            Self::Connect { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Cut { .. } => Kind::Unavailable,
             Self::Renewed { .. } | Self::UploadLost { .. } => Kind::Unavailable,
             Self::Status { status, .. } if status.is_server_error() => Kind::Unavailable,
             Self::Status { .. } | Self::Protocol { .. } | Self::Redirect { .. } | Self::Realm { .. } => Kind::Refused,
@@ -327,7 +337,7 @@ impl Cause {
         match self {
             Self::Connect { source, .. } => !is_certificate(source),
             Self::Status { status, .. } => matches!(status.as_u16(), 408 | 425 | 500 | 502 | 503 | 504),
-            Self::RateLimited { .. } | Self::Lost { .. } | Self::Stalled { .. } => true,
+            Self::RateLimited { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Cut { .. } => true,
             Self::Renewed { .. } | Self::UploadLost { .. } => true,
             Self::Unauthorized { .. } | Self::Denied { .. } | Self::NotFound { .. } => false,
             Self::WrongLength { .. } | Self::WrongDigest { .. } | Self::WrongName { .. } => false,

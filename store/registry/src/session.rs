@@ -16,10 +16,10 @@ use reqwest::{
 use crate::{
     Host,
     answer::{self, Codes},
-    auth::{Authenticator, Means, Scopes},
+    auth::{Authenticator, Means, Scopes, Wish},
     backoff::{Backoff, retry_after},
     connections::Connections,
-    credentials::CredentialSource,
+    credentials::{CredentialSource, Credentials, Secret},
     endpoint::Endpoint,
     error::Cause,
 };
@@ -85,6 +85,23 @@ impl Session {
             credentials: &*self.credentials,
             connections: &self.connections,
             settings: self.connections.registries.settings(host),
+        }
+    }
+
+    /// Asks a token server for a refresh token; none where it gives none.
+    pub(crate) async fn refresh_token(
+        &self,
+        host: &Host,
+        realm: Url,
+        service: Option<String>,
+        credentials: &Credentials,
+    ) -> Result<Option<Secret>, Cause> {
+        let scopes = Scopes::default();
+        let wish = Wish { host, realm, service, scopes: &scopes, credentials: Some(credentials) };
+        match credentials {
+            Credentials::Password { .. } => Ok(wish.fetch_offline(&self.connections).await?.refresh),
+            Credentials::IdentityToken(_) => Ok(wish.fetch(&self.connections).await?.refresh),
+            Credentials::RegistryToken(_) => Ok(None),
         }
     }
 

@@ -30,7 +30,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A wish for a token.
-pub(crate) struct Request<'a> {
+pub(crate) struct Wish<'a> {
     pub(crate) host: &'a Host,
     pub(crate) realm: Url,
     pub(crate) service: Option<String>,
@@ -58,7 +58,7 @@ struct Document {
     refresh_token: Option<String>,
 }
 
-impl Request<'_> {
+impl Wish<'_> {
     /// Fetches a token.
     pub(crate) async fn fetch(&self, connections: &Connections) -> Result<Grant, Cause> {
         match self.credentials {
