@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,12 +28,18 @@ const DOCUMENT: u32 = 5;
 const MOST_HOSTS: usize = 1024;
 
 /// Clients by host.
-#[derive(Debug)]
 pub(crate) struct Connections {
     pub(crate) registries: Arc<Registries>,
     proxies: Vec<Proxy>,
     clients: Mutex<HashMap<Trust, Client>>,
     transfers: Mutex<HashMap<Host, Arc<Semaphore>>>,
+}
+
+// The proxies of a client may hold passwords.
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
 }
 
 /// Whose certificates a client trusts and shows.

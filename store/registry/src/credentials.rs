@@ -1,7 +1,7 @@
 //! Who we are at a registry. Credentials belong to exactly one [`Host`] and are never offered to another.
 
 mod file;
-mod helper;
+mod program;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 

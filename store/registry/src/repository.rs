@@ -9,7 +9,7 @@ use crate::{
     connections::Connections,
     credentials::CredentialSource,
     endpoint::Endpoint,
-    error::{Cause, Error, Item, Kind, Result, Subject},
+    error::{Cause, Error, Item, Result, Subject},
     session::Session,
 };
 
@@ -99,7 +99,7 @@ impl Repository {
             match ask(endpoint).await {
                 Ok(found) => return Ok(found),
                 // What is wrong on this side is wrong everywhere.
-                Err(cause) if matches!(cause, Cause::Credentials { .. }) && cause.kind() == Kind::Local => {
+                Err(cause @ Cause::Credentials { .. }) => {
                     return Err(Error::request(attempt, self.subject(item), cause));
                 }
                 Err(cause) => failures.push((endpoint.host.clone(), cause)),

@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::{CredentialSource, Credentials, Error, Secret, helper::Helper};
+use super::{CredentialSource, Credentials, Error, Secret, program::Helper};
 use crate::Host;
 
 /// Under which Docker keeps the credentials of Docker Hub.

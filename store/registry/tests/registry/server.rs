@@ -201,7 +201,8 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Seen, Vec<u
             break at;
         }
         assert!(bytes.len() < 64 * 1024, "a head without an end");
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+        // 22 begins a greeting of TLS, to a server that speaks none.
+        if stream.read_buf(&mut bytes).await.ok()? == 0 || bytes[0] == 22 {
             return None;
         }
     };

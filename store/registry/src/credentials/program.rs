@@ -154,53 +154,47 @@ impl Helper {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
-    /// A helper that is a script of ours, by its path.
-    fn script(dir: &tempfile::TempDir, text: &str) -> Helper {
-        let path = dir.path().join("docker-credential-test");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Helper { program: path.to_str().unwrap().to_owned(), patience: Duration::from_secs(20) }
+    /// A script of ours; it is never written here, as a file that another thread writes cannot be run.
+    fn script() -> Helper {
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker-credential-test").to_owned();
+        Helper { program, patience: Duration::from_secs(60) }
     }
 
     #[tokio::test]
     async fn credentials_go_in_and_come_out() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = dir.path().join("kept");
-        let helper = script(&dir, &format!("case $1 in store) cat > {0};; get) cat >/dev/null; cat {0};; esac", kept.display()));
+        let server = dir.path().join("kept").to_str().unwrap().to_owned();
         let password = Credentials::Password { username: "me".into(), password: Secret::new("pa\"ss") };
-
-        helper.store("registry.example", &password).await.unwrap();
-
-        assert_eq!(helper.get("registry.example").await.unwrap(), Some(password));
         let token = Credentials::IdentityToken(Secret::new("refresh"));
-        helper.store("registry.example", &token).await.unwrap();
-        assert_eq!(helper.get("registry.example").await.unwrap(), Some(token));
+
+        for credentials in [password, token] {
+            script().store(&server, &credentials).await.unwrap();
+            assert_eq!(script().get(&server).await.unwrap(), Some(credentials));
+        }
+
+        script().erase(&server).await.unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]
     async fn an_unknown_server_is_none_and_any_other_failure_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let unknown = script(&dir, &format!("echo '{UNKNOWN}'; exit 1"));
-        assert_eq!(unknown.get("a.example").await.unwrap(), None);
-        unknown.erase("a.example").await.unwrap();
-        let locked = script(&dir, "echo 'the keyring is locked'; exit 1");
-        let text = locked.get("a.example").await.unwrap_err().to_string();
+        assert_eq!(script().get("unknown.example").await.unwrap(), None);
+        script().erase("unknown.example").await.unwrap();
+        for server in ["locked.example", "nonsense.example"] {
+            assert!(script().get(server).await.is_err(), "{server}");
+        }
+        let text = script().get("locked.example").await.unwrap_err().to_string();
         assert!(text.contains("the keyring is locked"), "{text}");
-        assert!(script(&dir, "echo nonsense").get("a.example").await.is_err());
     }
 
     #[tokio::test]
     async fn a_missing_helper_and_a_slow_one_are_errors() {
         let missing = Helper::new("surely-not-installed-anywhere").unwrap().get("a.example").await;
         assert!(matches!(missing, Err(Error::Spawn { .. })), "{missing:?}");
-        let dir = tempfile::tempdir().unwrap();
-        let mut slow = script(&dir, "exec sleep 600");
-        slow.patience = Duration::from_millis(50);
-        let text = slow.get("a.example").await.unwrap_err().to_string();
+        let slow = Helper { patience: Duration::from_millis(50), ..script() };
+        let text = slow.get("slow.example").await.unwrap_err().to_string();
         assert!(text.contains("did not answer"), "{text}");
     }
 
