@@ -91,10 +91,15 @@ mod tests {
 
     #[test]
     fn codes_are_read_and_shown() {
-        let codes = Codes::parse(br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such name","detail":{"a":1}},{"code":"X"}]}"#);
+        let codes = Codes::parse(
+            br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such name","detail":{"a":1}},{"code":"X"}]}"#,
+        );
         assert_eq!(codes.to_string(), " (NAME_UNKNOWN: no such name; X)");
         assert!(codes.contains("NAME_UNKNOWN") && !codes.contains("DENIED"));
-        assert_eq!(Codes::parse(br#"{"error":"invalid_grant","error_description":"old"}"#).to_string(), " (invalid_grant: old)");
+        assert_eq!(
+            Codes::parse(br#"{"error":"invalid_grant","error_description":"old"}"#).to_string(),
+            " (invalid_grant: old)"
+        );
     }
 
     #[test]

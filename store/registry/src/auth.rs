@@ -43,6 +43,8 @@ struct State {
     scheme: Scheme,
     /// Read once, and again after they were refused.
     credentials: Option<Option<Credentials>>,
+    /// There were some, refused or not.
+    had_credentials: bool,
     tokens: Vec<(Scopes, Token)>,
     /// What the registry asked for beyond what we knew.
     further: Scopes,
@@ -92,6 +94,7 @@ impl Authenticator {
                 let failed = |source| Cause::Credentials { host: self.host.clone(), source };
                 let found = means.credentials.credentials(&self.host).await.map_err(failed)?;
                 state.credentials = Some(found.clone());
+                state.had_credentials = found.is_some();
                 found
             }
         };
@@ -126,7 +129,12 @@ impl Authenticator {
     }
 
     /// Learns from a 401 to a request that was sent with `used`. Answers whether trying once more makes sense.
-    pub(crate) async fn challenged(&self, headers: &HeaderMap, used: Option<&HeaderValue>, is_http: bool) -> Result<bool, Cause> {
+    pub(crate) async fn challenged(
+        &self,
+        headers: &HeaderMap,
+        used: Option<&HeaderValue>,
+        is_http: bool,
+    ) -> Result<bool, Cause> {
         let mut state = self.state.lock().await;
         let before = state.tokens.len();
         state.tokens.retain(|(_, token)| Some(&token.header) != used);
@@ -158,7 +166,7 @@ impl Authenticator {
 
     /// Were there credentials to send?
     pub(crate) async fn has_credentials(&self) -> bool {
-        matches!(self.state.lock().await.credentials, Some(Some(_)))
+        self.state.lock().await.had_credentials
     }
 
     /// The token server of the registry, and the service it names, where it has asked for tokens.

@@ -259,7 +259,8 @@ impl BlobReader {
         }
         let Err(cause) = pause(&mut self.backoff, cause).await else { return Ok(()) };
         self.failures.push((self.endpoint().host.clone(), cause));
-        let next = (self.source + 1..self.repository.sources.len()).find(|next| self.repository.trusts(*next, self.digest));
+        let next =
+            (self.source + 1..self.repository.sources.len()).find(|next| self.repository.trusts(*next, self.digest));
         match next {
             Some(next) => {
                 self.source = next;

@@ -251,11 +251,17 @@ mod tests {
 
         let hub = registries.settings(&host("index.docker.io"));
 
-        assert_eq!(hub.mirrors[1], Location { scheme: Some(Scheme::Http), host: host("cache.example"), prefix: "hub".into() });
+        assert_eq!(
+            hub.mirrors[1],
+            Location { scheme: Some(Scheme::Http), host: host("cache.example"), prefix: "hub".into() }
+        );
         assert_eq!(hub.mirrors[0].scheme, None);
         assert!(hub.mirrors_only);
         assert_eq!(registries.settings(&host("registry.example")).compression, Some(Compression::Zstd));
-        assert!(registries.settings(&host("registry.example")).mirrors.is_empty(), "own settings replace those for any");
+        assert!(
+            registries.settings(&host("registry.example")).mirrors.is_empty(),
+            "own settings replace those for any"
+        );
         assert_eq!(registries.settings(&host("quay.io")).mirrors[0].prefix, "any");
         assert_eq!((registries.transfers, registries.attempts), (3, 6));
     }
@@ -281,7 +287,8 @@ mod tests {
     fn http_is_for_this_machine_or_by_leave() {
         let certificates = tempfile::tempdir().unwrap();
         std::fs::create_dir(certificates.path().join("localhost:5001")).unwrap();
-        let mut registries = parse("[host.\"open.example\"]\nplain_http = true\n[host.\"127.0.0.1:1\"]\nplain_http = false").unwrap();
+        let mut registries =
+            parse("[host.\"open.example\"]\nplain_http = true\n[host.\"127.0.0.1:1\"]\nplain_http = false").unwrap();
         registries.certificates = vec![certificates.path().to_owned()];
 
         for (name, scheme) in [

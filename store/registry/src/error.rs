@@ -100,7 +100,9 @@ pub enum Cause {
         codes: Codes,
     },
     /// The credentials are right and do not suffice.
-    #[error("{host} denies access{codes}; does the repository exist, and may this account use it? `ctl login {host}` changes the account")]
+    #[error(
+        "{host} denies access{codes}; does the repository exist, and may this account use it? `ctl login {host}` changes the account"
+    )]
     Denied {
         /// Who denies.
         host: Host,
@@ -116,7 +118,10 @@ pub enum Cause {
         codes: Codes,
     },
     /// The registry wants fewer requests.
-    #[error("{host} accepts no more requests for now{}{codes}; wait, or log in with `ctl login {host}` for a higher limit", wait(retry_after))]
+    #[error(
+        "{host} accepts no more requests for now{}{codes}; wait, or log in with `ctl login {host}` for a higher limit",
+        wait(retry_after)
+    )]
     RateLimited {
         /// Who.
         host: Host,
@@ -236,7 +241,9 @@ pub enum Cause {
         problem: &'static str,
     },
     /// The token server is not one that may see the credentials.
-    #[error("{host} asks to send its credentials to {realm}; if that is right, add \"{realm}\" to token_realms of registries.host.\"{host}\"")]
+    #[error(
+        "{host} asks to send its credentials to {realm}; if that is right, add \"{realm}\" to token_realms of registries.host.\"{host}\""
+    )]
     Realm {
         /// The registry.
         host: Host,

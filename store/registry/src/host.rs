@@ -155,7 +155,9 @@ mod tests {
 
     #[test]
     fn name_and_port_come_apart() {
-        for (text, name) in [("reg:5000", "reg"), ("reg.example", "reg.example"), ("[::1]:5000", "::1"), ("[::1]", "::1")] {
+        for (text, name) in
+            [("reg:5000", "reg"), ("reg.example", "reg.example"), ("[::1]:5000", "::1"), ("[::1]", "::1")]
+        {
             assert_eq!(Host::parse(text).unwrap().name(), name, "{text}");
         }
         assert_eq!(Host::parse("plainname").unwrap().as_str(), "plainname");
@@ -163,9 +165,20 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_host_are_refused() {
-        for bad in
-            ["", "a/b", "https://a", "user@host", "a b", "a:port", "a:70000", "-a.b", "a..b", "localhost.", "a.b:1:2", "*"]
-        {
+        for bad in [
+            "",
+            "a/b",
+            "https://a",
+            "user@host",
+            "a b",
+            "a:port",
+            "a:70000",
+            "-a.b",
+            "a..b",
+            "localhost.",
+            "a.b:1:2",
+            "*",
+        ] {
             assert!(Host::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -167,7 +167,9 @@ impl TagPages {
 fn next_page(endpoint: &Endpoint, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, Cause> {
     let links = headers.get_all(LINK).iter().filter_map(|link| link.to_str().ok()).flat_map(|link| link.split(", "));
     for link in links {
-        let Some((target, parameters)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>')) else { continue };
+        let Some((target, parameters)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>')) else {
+            continue;
+        };
         let is_next = parameters.split(';').any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
         if !is_next {
             continue;
@@ -187,8 +189,10 @@ fn referrers_tag(digest: Digest) -> String {
 }
 
 fn read_index(endpoint: &Endpoint, bytes: &[u8]) -> Result<Vec<Referrer>, Cause> {
-    let index: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Cause::Document { host: endpoint.host.clone(), problem: format!("no index of referrers ({error})") })?;
+    let index: Value = serde_json::from_slice(bytes).map_err(|error| Cause::Document {
+        host: endpoint.host.clone(),
+        problem: format!("no index of referrers ({error})"),
+    })?;
     let entries = index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default();
     // An entry with a digest of another algorithm is nothing that could be fetched.
     Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())

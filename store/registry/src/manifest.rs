@@ -72,35 +72,49 @@ impl Repository {
     /// What a tag points at, without fetching it: a pull of what is there already costs this alone. None where the
     /// registry does not tell the digest; [`Self::manifest`] finds it out.
     pub async fn resolve(&self, tag: &str) -> Result<Option<Resolved>> {
-        let item = Item::Manifest(tag.to_owned());
-        self.first("resolve", item, async |endpoint| {
-            let answer = self.session.fetch(&self.get(endpoint, Method::HEAD, tag), &[200], 0).await?;
-            let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-            let Some(digest) = text("docker-content-digest").and_then(|text| Digest::parse(text).ok()) else {
-                return Ok(None);
-            };
-            let size = text("content-length").and_then(|text| text.parse().ok());
-            if size.is_some_and(|size: u64| size > LARGEST_MANIFEST as u64) {
-                return Err(Cause::TooLarge { host: endpoint.host.clone(), limit: LARGEST_MANIFEST });
+        let mut tries = self.tries("resolve", Item::Manifest(tag.to_owned()));
+        for endpoint in self.sources.iter() {
+            match self.resolve_at(endpoint, tag).await {
+                Ok(found) => return Ok(found),
+                Err(cause) => tries.failed(endpoint, cause)?,
             }
-            Ok(Some(Resolved { digest, media_type: stated(&answer.headers), size }))
-        })
-        .await
+        }
+        Err(tries.end())
+    }
+
+    async fn resolve_at(&self, endpoint: &Endpoint, tag: &str) -> Result<Option<Resolved>, Cause> {
+        let answer = self.session.fetch(&self.get(endpoint, Method::HEAD, tag), &[200], 0).await?;
+        let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(digest) = text("docker-content-digest").and_then(|text| Digest::parse(text).ok()) else {
+            return Ok(None);
+        };
+        let size = text("content-length").and_then(|text| text.parse().ok());
+        if size.is_some_and(|size: u64| size > LARGEST_MANIFEST as u64) {
+            return Err(Cause::TooLarge { host: endpoint.host.clone(), limit: LARGEST_MANIFEST });
+        }
+        Ok(Some(Resolved { digest, media_type: stated(&answer.headers), size }))
     }
 
     /// Fetches a manifest or an index.
     pub async fn manifest(&self, target: &Target) -> Result<Document> {
-        let name = target.text();
-        self.first("fetch", Item::Manifest(name.clone()), async |endpoint| {
-            let call = self.get(endpoint, Method::GET, &name);
-            let answer = self.session.fetch(&call, &[200], LARGEST_MANIFEST).await?;
-            let expected = match target {
-                Target::Digest(digest) => Some(*digest),
-                Target::Tag(_) => None,
-            };
-            verify(endpoint, expected, &answer.headers, answer.body)
-        })
-        .await
+        let mut tries = self.tries("fetch", Item::Manifest(target.text()));
+        for endpoint in self.sources.iter() {
+            match self.manifest_at(endpoint, target).await {
+                Ok(found) => return Ok(found),
+                Err(cause) => tries.failed(endpoint, cause)?,
+            }
+        }
+        Err(tries.end())
+    }
+
+    async fn manifest_at(&self, endpoint: &Endpoint, target: &Target) -> Result<Document, Cause> {
+        let call = self.get(endpoint, Method::GET, &target.text());
+        let answer = self.session.fetch(&call, &[200], LARGEST_MANIFEST).await?;
+        let expected = match target {
+            Target::Digest(digest) => Some(*digest),
+            Target::Tag(_) => None,
+        };
+        verify(endpoint, expected, &answer.headers, answer.body)
     }
 
     /// Is the manifest there? Asks the registry itself, as a push does.
@@ -149,7 +163,8 @@ impl Repository {
         let digest = digest_of(&bytes);
         let url = self.own.url(&format!("manifests/{}", target.text()));
         let mut call = Call::new(&self.own, Method::PUT, url, Scopes::of(&self.own.repository, Access::Push));
-        let content_type = HeaderValue::from_str(media_type).map_err(|_| protocol(&self.own, "no media type fits in a header"))?;
+        let content_type =
+            HeaderValue::from_str(media_type).map_err(|_| protocol(&self.own, "no media type fits in a header"))?;
         call.headers.insert(CONTENT_TYPE, content_type);
         call.body = bytes.clone();
         let answer = self.session.fetch(&call, &[200, 201, 202], LARGEST_MANIFEST).await?;
@@ -203,7 +218,12 @@ fn check_name(endpoint: &Endpoint, expected: Digest, headers: &HeaderMap) -> Res
     Ok(())
 }
 
-fn verify(endpoint: &Endpoint, expected: Option<Digest>, headers: &HeaderMap, body: Vec<u8>) -> Result<Document, Cause> {
+fn verify(
+    endpoint: &Endpoint,
+    expected: Option<Digest>,
+    headers: &HeaderMap,
+    body: Vec<u8>,
+) -> Result<Document, Cause> {
     let got = digest_of(&body);
     if let Some(expected) = expected
         && expected != got

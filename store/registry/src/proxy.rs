@@ -8,7 +8,10 @@ use crate::{config::ProxySettings, error::Cause};
 const NEVER: &str = "localhost,127.0.0.0/8,::1";
 
 /// The proxies of the configuration, or where it has none, those of the environment.
-pub(crate) fn proxies(settings: &ProxySettings, environment: impl Fn(&str) -> Option<String>) -> Result<Vec<Proxy>, Cause> {
+pub(crate) fn proxies(
+    settings: &ProxySettings,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Proxy>, Cause> {
     let chosen = choose(settings, environment);
     let mut proxies = Vec::new();
     for (url, make, setting) in [
@@ -31,7 +34,8 @@ fn choose(settings: &ProxySettings, environment: impl Fn(&str) -> Option<String>
     if settings.http.is_some() || settings.https.is_some() {
         return settings.clone();
     }
-    let first = |names: &[&str]| names.iter().find_map(|name| environment(name).filter(|value| !value.trim().is_empty()));
+    let first =
+        |names: &[&str]| names.iter().find_map(|name| environment(name).filter(|value| !value.trim().is_empty()));
     // In a CGI program HTTP_PROXY is a header of the request: CVE-2016-5385.
     let is_cgi = environment("REQUEST_METHOD").is_some();
     let http = if is_cgi { first(&["http_proxy"]) } else { first(&["http_proxy", "HTTP_PROXY"]) };
@@ -58,7 +62,8 @@ mod tests {
     #[test]
     fn the_environment_counts_where_nothing_is_set() {
         let unset = ProxySettings::default();
-        let chosen = choose(&unset, variables(&[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "a,b"), ("http_proxy", "")]));
+        let chosen =
+            choose(&unset, variables(&[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "a,b"), ("http_proxy", "")]));
         assert_eq!((chosen.http, chosen.https, chosen.no_proxy), (None, Some("http://p:1".into()), vec!["a,b".into()]));
         let all = choose(&unset, variables(&[("ALL_PROXY", "http://p:1")]));
         assert_eq!((all.http.as_deref(), all.https.as_deref()), (Some("http://p:1"), Some("http://p:1")));
@@ -69,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_cgi_program_does_not_take_a_header_for_a_proxy() {
-        let chosen = choose(&ProxySettings::default(), variables(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "http://evil:1")]));
+        let chosen =
+            choose(&ProxySettings::default(), variables(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "http://evil:1")]));
         assert_eq!(chosen.http, None);
     }
 

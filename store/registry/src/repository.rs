@@ -72,7 +72,36 @@ impl Client {
     }
 }
 
+/// What the sources said that were asked, in order, for one thing.
+pub(crate) struct Tries<'a> {
+    repository: &'a Repository,
+    attempt: &'static str,
+    item: Item,
+    failures: Vec<(Host, Cause)>,
+}
+
+impl Tries<'_> {
+    /// Notes a failure; an error where asking the next source makes no sense.
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint, cause: Cause) -> Result<()> {
+        if matches!(cause, Cause::Credentials { .. }) {
+            return Err(Error::request(self.attempt, self.repository.subject(self.item.clone()), cause));
+        }
+        self.failures.push((endpoint.host.clone(), cause));
+        Ok(())
+    }
+
+    /// All were asked in vain.
+    pub(crate) fn end(self) -> Error {
+        Error::sources(self.attempt, self.repository.subject(self.item), self.failures)
+    }
+}
+
 impl Repository {
+    /// Nothing tried yet.
+    pub(crate) fn tries(&self, attempt: &'static str, item: Item) -> Tries<'_> {
+        Tries { repository: self, attempt, item, failures: Vec::new() }
+    }
+
     /// The registry, as users name it.
     pub fn registry(&self) -> Host {
         Host::of(&self.reference)
@@ -85,27 +114,6 @@ impl Repository {
 
     pub(crate) fn subject(&self, item: Item) -> Subject {
         Subject::new(&self.reference, item)
-    }
-
-    /// Asks the sources in order until one has it. One that fails in any way is followed by the next.
-    pub(crate) async fn first<'a, T>(
-        &'a self,
-        attempt: &'static str,
-        item: Item,
-        ask: impl AsyncFn(&'a Endpoint) -> Result<T, Cause>,
-    ) -> Result<T> {
-        let mut failures = Vec::new();
-        for endpoint in self.sources.iter() {
-            match ask(endpoint).await {
-                Ok(found) => return Ok(found),
-                // What is wrong on this side is wrong everywhere.
-                Err(cause @ Cause::Credentials { .. }) => {
-                    return Err(Error::request(attempt, self.subject(item), cause));
-                }
-                Err(cause) => failures.push((endpoint.host.clone(), cause)),
-            }
-        }
-        Err(Error::sources(attempt, self.subject(item), failures))
     }
 
     /// Remembers that a source gave wrong bytes: it is not asked for them again.

@@ -150,7 +150,11 @@ impl Session {
             let next = endpoint.locate(&self.connections.registries, &url, location)?;
             if redirects > MOST_REDIRECTS {
                 let target = Host::of_url(&next).map(String::from).unwrap_or_default();
-                return Err(Cause::Redirect { host: endpoint.host.clone(), target, problem: "there is no end of redirects" });
+                return Err(Cause::Redirect {
+                    host: endpoint.host.clone(),
+                    target,
+                    problem: "there is no end of redirects",
+                });
             }
             url = next;
         }

@@ -141,7 +141,8 @@ impl<'a> Upload<'a> {
             Ok(answer) => answer,
             // A neighbour that we may not read is no reason to fail: the blob can be sent.
             Err(Cause::Unauthorized { .. } | Cause::Denied { .. } | Cause::NotFound { .. }) if mount_from.is_some() => {
-                let call = Call::new(self.endpoint, Method::POST, self.endpoint.url("blobs/uploads/"), self.scopes.clone());
+                let call =
+                    Call::new(self.endpoint, Method::POST, self.endpoint.url("blobs/uploads/"), self.scopes.clone());
                 self.session.fetch(&call, &[202], crate::answer::MOST).await?
             }
             Err(cause) => return Err(cause),
@@ -155,7 +156,8 @@ impl<'a> Upload<'a> {
         if self.location.is_none() {
             return Err(protocol(self.endpoint, "an upload without a Location"));
         }
-        let least = answer.headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let least =
+            answer.headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.trim().parse().ok());
         self.least_chunk = least.unwrap_or(1);
         Ok(false)
     }
@@ -205,7 +207,12 @@ impl<'a> Upload<'a> {
             _ => return Err(self.session.refusal(self.endpoint, response).await),
         }
         self.moved(&location, response.headers())?;
-        self.offset = self.stands_at(response.headers()).unwrap_or(self.offset + length);
+        let stands = self.stands_at(response.headers()).filter(|stands| *stands > 0).unwrap_or(self.offset + length);
+        if stands <= self.offset {
+            // It took nothing, and says that all is well: without this it could go on for ever.
+            return Err(self.lost(Codes::default()));
+        }
+        self.offset = stands;
         self.check_offset()?;
         Ok(false)
     }
@@ -285,6 +292,10 @@ impl<'a> Upload<'a> {
         }
         self.moved(&location, response.headers())?;
         self.offset = self.stands_at(response.headers()).unwrap_or_default();
+        if self.offset == 0 {
+            // One byte or none, which nobody can tell: a new upload is sure to have none.
+            return Err(self.lost(Codes::default()));
+        }
         self.check_offset()
     }
 

@@ -113,7 +113,10 @@ mod tests {
             [bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"))]
         );
         assert_eq!(parse(&["basic Realm=\"x\""]), [Challenge::Basic]);
-        assert_eq!(parse(&["BEARER realm=https://a.example/t , service=s"]), [bearer("https://a.example/t", Some("s"), None)]);
+        assert_eq!(
+            parse(&["BEARER realm=https://a.example/t , service=s"]),
+            [bearer("https://a.example/t", Some("s"), None)]
+        );
         assert_eq!(
             parse(&[r#"Negotiate, Basic realm="a, b=c", Bearer realm="r\"q""#]),
             [Challenge::Basic, bearer("r\"q", None, None)]
@@ -123,7 +126,18 @@ mod tests {
 
     #[test]
     fn malformed_headers_give_no_challenge_and_no_panic() {
-        for text in ["", ",", "=", "Bearer", "Bearer scope=\"x\"", "Bearer realm=\"unclosed", "Digest nonce=1", "é", "\"", "Bearer realm=\"a\\"] {
+        for text in [
+            "",
+            ",",
+            "=",
+            "Bearer",
+            "Bearer scope=\"x\"",
+            "Bearer realm=\"unclosed",
+            "Digest nonce=1",
+            "é",
+            "\"",
+            "Bearer realm=\"a\\",
+        ] {
             let mut headers = HeaderMap::new();
             if let Ok(value) = reqwest::header::HeaderValue::from_bytes(text.as_bytes()) {
                 headers.insert(WWW_AUTHENTICATE, value);

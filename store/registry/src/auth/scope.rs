@@ -87,6 +87,9 @@ mod tests {
         assert_eq!(scopes.texts(), ["registry:catalog:*", "repository(plugin):x:y:pull", "repository:a:pull,push"]);
         let many: String = (0..1000).map(|n| format!("repository:r{n}:pull ")).collect();
         assert_eq!(Scopes::default().with_challenge(&many).texts().len(), MOST);
-        assert_eq!(Scopes::default().with_challenge(&format!("repository:{}:pull", "a".repeat(LONGEST))), Scopes::default());
+        assert_eq!(
+            Scopes::default().with_challenge(&format!("repository:{}:pull", "a".repeat(LONGEST))),
+            Scopes::default()
+        );
     }
 }

@@ -135,14 +135,16 @@ impl Wish<'_> {
         let most = if status.is_success() { MOST } else { answer::MOST };
         let body = connections.body(&realm, &mut response, most).await;
         if status == StatusCode::OK {
-            let document: Document =
-                serde_json::from_slice(&body?).map_err(|_| self.protocol("its token server answers without a token"))?;
+            let document: Document = serde_json::from_slice(&body?)
+                .map_err(|_| self.protocol("its token server answers without a token"))?;
             return self.grant(document);
         }
         let codes = Codes::parse(&body.unwrap_or_default());
         Err(match status.as_u16() {
             // A refresh token that has ended is 400 "invalid_grant".
-            400 | 401 if self.credentials.is_some() => Cause::Unauthorized { host: self.host.clone(), known: true, codes },
+            400 | 401 if self.credentials.is_some() => {
+                Cause::Unauthorized { host: self.host.clone(), known: true, codes }
+            }
             401 => Cause::Unauthorized { host: self.host.clone(), known: false, codes },
             403 => Cause::Denied { host: self.host.clone(), codes },
             429 => Cause::RateLimited { host: realm, retry_after: asked, codes },

@@ -252,7 +252,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_put_is_got_and_removed_and_the_rest_stays() {
-        let (_dir, keychain) = keychain(r#"{"auths":{"http://a.example":{"auth":"eDp5"},"b.example":{"auth":"eDp5"}},"psFormat":"x"}"#);
+        let (_dir, keychain) =
+            keychain(r#"{"auths":{"http://a.example":{"auth":"eDp5"},"b.example":{"auth":"eDp5"}},"psFormat":"x"}"#);
         let a = host("a.example");
 
         keychain.put(&a, &password("me", "secret")).await.unwrap();
@@ -289,7 +290,12 @@ mod tests {
 
     #[tokio::test]
     async fn malformed_files_are_refused_and_not_overwritten() {
-        for text in ["{", "[]", r#"{"auths":{"a.example":{"auth":"%%%"}}}"#, r#"{"auths":{"a.example":{"auth":"bm9jb2xvbg=="}}}"#] {
+        for text in [
+            "{",
+            "[]",
+            r#"{"auths":{"a.example":{"auth":"%%%"}}}"#,
+            r#"{"auths":{"a.example":{"auth":"bm9jb2xvbg=="}}}"#,
+        ] {
             let (_dir, keychain) = keychain(text);
             let error = keychain.get(&host("a.example")).await.unwrap_err();
             assert!(error.to_string().contains("config.json"), "{error}");

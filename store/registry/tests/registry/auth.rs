@@ -12,8 +12,9 @@ use strata_registry::{
 use crate::{
     anonymous, chain, fetch, layer,
     model::Model,
-    password_at, repository, sample, settings,
+    password_at, repository, sample,
     server::{Reply, Seen, Server},
+    settings,
 };
 
 /// "me:canary-4711".
@@ -31,7 +32,9 @@ async fn token_server(expires_in: u64) -> Server {
 
 fn challenge(realm: &str) -> Reply {
     let text = format!(r#"Bearer realm="{realm}",service="reg",scope="repository:a/b:pull""#);
-    Reply::new(401).header("WWW-Authenticate", text).body(r#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#)
+    Reply::new(401)
+        .header("WWW-Authenticate", text)
+        .body(r#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#)
 }
 
 /// A registry that takes one token at a time.
@@ -64,7 +67,8 @@ async fn basic_is_sent_when_it_is_asked_for_and_only_then() {
 #[tokio::test]
 async fn a_refused_login_says_what_to_do_and_shows_no_secret() {
     let server = Server::start(|_| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;
-    for (credentials, expected) in [(anonymous(), "anonymous access"), (password_at(&server.host()), "the credentials")] {
+    for (credentials, expected) in [(anonymous(), "anonymous access"), (password_at(&server.host()), "the credentials")]
+    {
         let repository = repository(&server.host(), "", credentials);
 
         let error = repository.manifest(&Target::Tag("latest".into())).await.unwrap_err();
@@ -80,8 +84,12 @@ async fn a_refused_login_says_what_to_do_and_shows_no_secret() {
 async fn one_token_serves_until_it_expires() {
     let bytes = sample(100);
     let tokens = token_server(300).await;
-    let server =
-        guarded(Model::with_blobs(&[&bytes]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into()))).await;
+    let server = guarded(
+        Model::with_blobs(&[&bytes]),
+        format!("http://{}/token", tokens.host()),
+        Arc::new(Mutex::new("t1".into())),
+    )
+    .await;
     let repository = repository(&server.host(), "", password_at(&server.host()));
 
     for _ in 0..3 {
@@ -101,7 +109,8 @@ async fn a_token_that_expires_in_the_middle_of_a_blob_is_replaced() {
     let bytes = sample(100_000);
     let tokens = token_server(300).await;
     let good = Arc::new(Mutex::new("t1".to_owned()));
-    let (model, realm, expire) = (Model::with_blobs(&[&bytes]), format!("http://{}/token", tokens.host()), good.clone());
+    let (model, realm, expire) =
+        (Model::with_blobs(&[&bytes]), format!("http://{}/token", tokens.host()), good.clone());
     let server = Server::start(move |seen| {
         let mut good = expire.lock().unwrap();
         if seen.header("authorization") != Some(format!("Bearer {good}").as_str()) {
@@ -154,7 +163,9 @@ async fn a_token_that_expires_in_the_middle_of_an_upload_is_replaced() {
 #[tokio::test]
 async fn a_token_that_never_suffices_ends_in_an_error() {
     let tokens = token_server(300).await;
-    let server = guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("no".into()))).await;
+    let server =
+        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("no".into())))
+            .await;
     let repository = repository(&server.host(), "", anonymous());
 
     let error = repository.manifest(&Target::Tag("latest".into())).await.unwrap_err();
@@ -168,8 +179,12 @@ async fn a_token_that_never_suffices_ends_in_an_error() {
 async fn an_identity_token_is_posted_to_the_token_server_alone() {
     let bytes = sample(100);
     let tokens = token_server(300).await;
-    let server =
-        guarded(Model::with_blobs(&[&bytes]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into()))).await;
+    let server = guarded(
+        Model::with_blobs(&[&bytes]),
+        format!("http://{}/token", tokens.host()),
+        Arc::new(Mutex::new("t1".into())),
+    )
+    .await;
     let given = Given {
         host: Host::parse(&server.host()).unwrap(),
         credentials: Credentials::IdentityToken(Secret::new("refresh&canary")),
@@ -181,7 +196,9 @@ async fn an_identity_token_is_posted_to_the_token_server_alone() {
     let asked = &tokens.seen()[0];
     assert_eq!((asked.method.as_str(), asked.header("authorization")), ("POST", None));
     let form = String::from_utf8(asked.body.clone()).unwrap();
-    for part in ["grant_type=refresh_token", "refresh_token=refresh%26canary", "service=reg", "scope=repository%3Aa%2Fb%3Apull"] {
+    for part in
+        ["grant_type=refresh_token", "refresh_token=refresh%26canary", "service=reg", "scope=repository%3Aa%2Fb%3Apull"]
+    {
         assert!(form.contains(part), "{form}");
     }
     let shows = |seen: &Seen| format!("{seen:?}").contains("canary");
@@ -225,7 +242,9 @@ async fn a_redirect_of_the_token_server_is_not_followed() {
     let elsewhere = token_server(300).await;
     let target = format!("http://{}/token", elsewhere.host());
     let tokens = Server::start(move |_| Reply::new(307).header("Location", &target)).await;
-    let server = guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into()))).await;
+    let server =
+        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
+            .await;
     let repository = repository(&server.host(), "", password_at(&server.host()));
 
     repository.manifest(&Target::Tag("latest".into())).await.unwrap_err();
@@ -255,7 +274,9 @@ async fn a_challenge_from_another_host_gets_no_credentials() {
 #[tokio::test]
 async fn a_helper_that_fails_is_an_error_and_not_anonymous_access() {
     let tokens = token_server(300).await;
-    let server = guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into()))).await;
+    let server =
+        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
+            .await;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), r#"{"credsStore":"surely-not-installed"}"#).unwrap();
     let repository = repository(&server.host(), "", Arc::new(Keychain::new(dir.path().join("config.json"))));
@@ -274,7 +295,9 @@ async fn a_login_is_tried_and_keeps_a_refresh_token_where_there_is_one() {
         _ => Reply::new(401).body(r#"{"details":"incorrect username or password"}"#),
     })
     .await;
-    let server = guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into()))).await;
+    let server =
+        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
+            .await;
     let client = Client::new(settings(""), anonymous()).unwrap();
     let host = Host::parse(&server.host()).unwrap();
     let password = |text: &str| Credentials::Password { username: "me".into(), password: Secret::new(text) };

@@ -44,7 +44,9 @@ async fn a_list_without_an_end_ends() {
 
     assert_eq!(error.kind(), Kind::Refused);
     assert!(server.seen().len() <= 1_000);
-    let circle = Server::start(|seen| Reply::new(200).header("Link", format!("<{}>; rel=next", seen.target)).body(r#"{"tags":["x"]}"#));
+    let circle = Server::start(|seen| {
+        Reply::new(200).header("Link", format!("<{}>; rel=next", seen.target)).body(r#"{"tags":["x"]}"#)
+    });
     let circle = circle.await;
     assert_eq!(repository(&circle.host(), "", anonymous()).tags().all().await.unwrap(), ["x"]);
 }
@@ -94,7 +96,10 @@ async fn a_registry_that_keeps_referrers_is_asked_for_them() {
     })
     .await;
 
-    let found = repository(&server.host(), "", anonymous()).referrers(digest_of(b"image"), Some("text/signature")).await.unwrap();
+    let found = repository(&server.host(), "", anonymous())
+        .referrers(digest_of(b"image"), Some("text/signature"))
+        .await
+        .unwrap();
 
     assert_eq!(found.len(), 1);
     assert_eq!(server.seen()[0].parameters("artifactType"), ["text/signature"]);

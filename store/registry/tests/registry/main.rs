@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use strata_registry::{Client, CredentialSource, Credentials, Given, Host, Progress, Registries, Repository, Result, Secret};
+use strata_registry::{
+    Client, CredentialSource, Credentials, Given, Host, Progress, Registries, Repository, Result, Secret,
+};
 use strata_types::{Descriptor, Digest, Reference, media_type};
 
 /// Settings for tests: short waits, and no certificates of this machine.

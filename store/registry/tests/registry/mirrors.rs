@@ -84,7 +84,9 @@ async fn when_all_fail_each_is_named_with_its_reason() {
 
     assert_eq!(error.kind(), Kind::NotFound, "the last one decides");
     let text = chain(&error);
-    for part in ["registry.test/a/b".to_owned(), format!("{}: ", broken.host()), format!("{}: ", empty.host()), "500".into()] {
+    for part in
+        ["registry.test/a/b".to_owned(), format!("{}: ", broken.host()), format!("{}: ", empty.host()), "500".into()]
+    {
         assert!(text.contains(&part), "{part} is not in {text}");
     }
 }

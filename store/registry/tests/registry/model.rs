@@ -89,7 +89,8 @@ impl Model {
             return if manifests.remove(name).is_some() { Reply::new(202) } else { unknown("MANIFEST_UNKNOWN") };
         }
         let Some((media_type, bytes)) = manifests.get(name) else { return unknown("MANIFEST_UNKNOWN") };
-        let reply = Reply::new(200).header("Docker-Content-Digest", digest_of(bytes)).header("Content-Type", media_type);
+        let reply =
+            Reply::new(200).header("Docker-Content-Digest", digest_of(bytes)).header("Content-Type", media_type);
         reply.body(bytes.clone())
     }
 
@@ -100,7 +101,8 @@ impl Model {
         }
         let Some(upload) = uploads.get_mut(id) else { return unknown("BLOB_UPLOAD_UNKNOWN") };
         // Without a range, bytes go to the end.
-        let range = seen.header("content-range").map(|range| range.split_once('-').unwrap().0.parse::<usize>().unwrap());
+        let range =
+            seen.header("content-range").map(|range| range.split_once('-').unwrap().0.parse::<usize>().unwrap());
         if seen.method == "PATCH" && range.is_some_and(|from| from != upload.len()) {
             return standing(416, id, upload.len());
         }
@@ -117,7 +119,8 @@ impl Model {
                 let bytes = uploads.remove(id).unwrap();
                 let digest = seen.parameters("digest").pop().unwrap();
                 if digest_of(&bytes).to_string() != digest {
-                    return Reply::new(400).body(r#"{"errors":[{"code":"DIGEST_INVALID","message":"not these bytes"}]}"#);
+                    return Reply::new(400)
+                        .body(r#"{"errors":[{"code":"DIGEST_INVALID","message":"not these bytes"}]}"#);
                 }
                 self.blobs.lock().unwrap().insert(digest.clone(), bytes);
                 Reply::new(201).header("Docker-Content-Digest", digest)

@@ -111,7 +111,9 @@ async fn a_registry_without_ranges_sends_all_again() {
 #[tokio::test]
 async fn a_part_that_was_not_asked_for_is_refused() {
     let bytes = sample(5_000);
-    for range in ["bytes 0-4999/5000", "bytes 999-4999/5000", "bytes 1000-4999/6000", "bytes 1000-3000/5000", "nonsense", ""] {
+    for range in
+        ["bytes 0-4999/5000", "bytes 999-4999/5000", "bytes 1000-4999/6000", "bytes 1000-3000/5000", "nonsense", ""]
+    {
         let body = bytes.slice(1000..);
         let server = Server::start(move |_| Reply::new(206).header("Content-Range", range).body(&body[..])).await;
         let repository = repository(&server.host(), "", anonymous());
@@ -157,7 +159,9 @@ async fn other_sizes_than_the_descriptors_are_refused() {
         assert_eq!(server.seen().len(), 1);
     }
     // In chunks nobody can tell that the end is not a cut, until it has come again and again.
-    let server = flawed(Model::with_blobs(&[&bytes]), usize::MAX, |reply| Reply { status: 200, is_chunked: true, ..reply }).await;
+    let server =
+        flawed(Model::with_blobs(&[&bytes]), usize::MAX, |reply| Reply { status: 200, is_chunked: true, ..reply })
+            .await;
     let repository = repository(&server.host(), "attempts = 3", anonymous());
     let error = fetch(&repository, &Descriptor { size: 5_001, ..layer(&bytes) }, Progress::new()).await.unwrap_err();
     assert_ne!(error.kind(), Kind::NotFound, "{error:?}");
@@ -193,7 +197,9 @@ async fn passing_failures_are_tried_again_and_lasting_ones_end() {
 #[tokio::test]
 async fn a_wait_that_is_too_long_is_told_instead_of_borne() {
     let server = Server::start(|_| {
-        Reply::new(429).header("Retry-After", 86_400).body(r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#)
+        Reply::new(429)
+            .header("Retry-After", 86_400)
+            .body(r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#)
     })
     .await;
     let repository = repository(&server.host(), "", anonymous());
@@ -202,7 +208,10 @@ async fn a_wait_that_is_too_long_is_told_instead_of_borne() {
 
     assert_eq!(server.seen().len(), 1);
     let text = chain(&error);
-    assert!(text.contains("86400 s") && text.contains("TOOMANYREQUESTS: slow down") && text.contains("ctl login"), "{text}");
+    assert!(
+        text.contains("86400 s") && text.contains("TOOMANYREQUESTS: slow down") && text.contains("ctl login"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -276,7 +285,9 @@ async fn a_manifest_comes_by_tag_and_by_digest() {
     assert_eq!((&by_tag.bytes[..], by_tag.media_type.as_str()), (&manifest()[..], media_type::OCI_MANIFEST));
     assert_eq!(resolved.media_type.as_deref(), Some(media_type::OCI_MANIFEST));
     let accept = server.seen()[0].header("accept").unwrap().to_owned();
-    for known in [media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST] {
+    for known in
+        [media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST]
+    {
         assert!(accept.contains(known), "{accept}");
     }
 }
@@ -290,13 +301,17 @@ async fn altered_manifests_are_refused() {
     let by_tag = Target::Tag("latest".into());
     let cases: [(Target, fn(Reply) -> Reply, &str); 5] = [
         (Target::Digest(other), |reply| reply, "with digest"),
+        (by_tag.clone(), |reply| reply.header("Docker-Content-Digest", digest_of(b"other")), "names the digest"),
         (
             by_tag.clone(),
-            |reply| reply.header("Docker-Content-Digest", digest_of(b"other")),
-            "names the digest",
+            |reply| Reply { headers: vec![("Content-Type".into(), media_type::OCI_INDEX.into())], ..reply },
+            "calls itself",
         ),
-        (by_tag.clone(), |reply| Reply { headers: vec![("Content-Type".into(), media_type::OCI_INDEX.into())], ..reply }, "calls itself"),
-        (by_tag.clone(), |reply| Reply { headers: vec![("Content-Type".into(), "text/html".into())], ..reply }, "text/html"),
+        (
+            by_tag.clone(),
+            |reply| Reply { headers: vec![("Content-Type".into(), "text/html".into())], ..reply },
+            "text/html",
+        ),
         (by_tag, |reply| reply.body("<html>"), "not JSON"),
     ];
     for (target, change, expected) in cases {
@@ -313,7 +328,8 @@ async fn altered_manifests_are_refused() {
 
 #[tokio::test]
 async fn a_huge_manifest_is_refused_before_it_is_read() {
-    let announced = Server::start(|_| Reply::new(200).header("Content-Length", 100 << 20).body(vec![b' '; 1000]).cut(500)).await;
+    let announced =
+        Server::start(|_| Reply::new(200).header("Content-Length", 100 << 20).body(vec![b' '; 1000]).cut(500)).await;
     let endless = Server::start(|_| Reply { is_endless: true, ..Reply::new(200).body(vec![b' '; 64 * 1024]) }).await;
     for server in [&announced, &endless] {
         let repository = repository(&server.host(), "", anonymous());
@@ -362,7 +378,9 @@ async fn redirects_are_followed_without_credentials_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_redirect_to_plain_http_elsewhere_is_refused() {
-    let server = Server::start(|_| Reply::new(307).header("Location", "http://localhost.evil.test:1/x?signature=canary-0815")).await;
+    let server =
+        Server::start(|_| Reply::new(307).header("Location", "http://localhost.evil.test:1/x?signature=canary-0815"))
+            .await;
     let repository = repository(&server.host(), "", anonymous());
 
     let error = fetch(&repository, &layer(&sample(10)), Progress::new()).await.unwrap_err();
@@ -383,7 +401,9 @@ async fn transfers_of_a_host_are_bounded() {
     let wait = Duration::from_millis(300);
 
     let (one, two, three) = {
-        let both = async { tokio::join!(tokio::time::timeout(wait * 4, first.next()), tokio::time::timeout(wait * 4, second.next())) };
+        let both = async {
+            tokio::join!(tokio::time::timeout(wait * 4, first.next()), tokio::time::timeout(wait * 4, second.next()))
+        };
         let late = async {
             while server.seen().len() < 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

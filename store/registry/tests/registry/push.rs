@@ -271,7 +271,8 @@ async fn a_manifest_is_pushed_and_removed() {
     let repository = repository(&server.host(), "", anonymous());
     let bytes = Bytes::from_static(br#"{"schemaVersion":2,"config":{},"layers":[]}"#);
 
-    let digest = repository.push_manifest(&Target::Tag("v1".into()), media_type::OCI_MANIFEST, bytes.clone()).await.unwrap();
+    let digest =
+        repository.push_manifest(&Target::Tag("v1".into()), media_type::OCI_MANIFEST, bytes.clone()).await.unwrap();
 
     assert_eq!(digest, digest_of(&bytes));
     assert!(repository.has_manifest(digest).await.unwrap());

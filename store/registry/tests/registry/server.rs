@@ -211,12 +211,18 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Seen, Vec<u
     let mut lines = text.lines();
     let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let pair = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let pair =
+        |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
     let headers = lines.filter_map(pair).collect();
     Some((Seen { method, target, headers, body: Vec::new(), is_whole: true }, rest))
 }
 
-async fn read_body(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, start: Vec<u8>, record: &Record) -> Option<()> {
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    seen: &mut Seen,
+    start: Vec<u8>,
+    record: &Record,
+) -> Option<()> {
     assert_eq!(seen.header("transfer-encoding"), None, "uploads state their length");
     let length: usize = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
     let most = if length > 0 { record.cuts.lock().unwrap().pop_front() } else { None };

@@ -31,7 +31,8 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let builder = match asks_clients {
@@ -75,7 +76,8 @@ async fn an_authority_is_trusted_by_setting_and_for_its_host_alone() {
     let bytes = sample(1_000);
     let stranger = dir.path().join("stranger.pem");
     Authority::new().write(&stranger);
-    let table = format!("[host.\"{}\"]\nca = [{ca:?}]\n[host.\"{}\"]\nca = [{stranger:?}]", trusted.host(), other.host());
+    let table =
+        format!("[host.\"{}\"]\nca = [{ca:?}]\n[host.\"{}\"]\nca = [{stranger:?}]", trusted.host(), other.host());
 
     let good = fetch(&repository(&trusted.host(), &table, anonymous()), &layer(&bytes), Progress::new()).await;
     let bad = fetch(&repository(&other.host(), &table, anonymous()), &layer(&bytes), Progress::new()).await;
@@ -144,7 +146,8 @@ async fn https_that_fails_is_not_followed_by_http() {
 async fn a_missing_certificate_file_is_named() {
     let table = "[host.\"127.0.0.1:1\"]\nca = [\"/nonexistent/ca.pem\"]";
 
-    let error = fetch(&repository("127.0.0.1:1", table, anonymous()), &layer(&sample(1)), Progress::new()).await.unwrap_err();
+    let error =
+        fetch(&repository("127.0.0.1:1", table, anonymous()), &layer(&sample(1)), Progress::new()).await.unwrap_err();
 
     assert_eq!(error.kind(), Kind::Local);
     assert!(chain(&error).contains("/nonexistent/ca.pem"), "{}", chain(&error));
