@@ -18,7 +18,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-proto", &["strata-types"]),
     ("strata-rpc", &["strata-proto", "strata-types"]),
     ("strata-oci", &["strata-init", "strata-types"]),
-    ("strata-store", &["strata-archive", "strata-image", "strata-proto", "strata-rpc", "strata-types"]),
+    ("strata-registry", &["strata-types"]),
+    (
+        "strata-store",
+        &["strata-archive", "strata-image", "strata-proto", "strata-registry", "strata-rpc", "strata-types"],
+    ),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
     ("strata-runtime", &["strata-init", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
     // The client applies .dockerignore before it sends anything.
