@@ -6,11 +6,14 @@
 
 mod blobs;
 mod cache;
+mod documents;
 mod garbage;
 mod images;
 mod layers;
 mod leases;
+mod names;
 mod recovery;
+mod removal;
 mod reserve;
 mod snapshots;
 
@@ -24,19 +27,23 @@ use crate::{Error, Result};
 
 pub use blobs::BlobRow;
 pub use cache::CacheRecord;
+pub use documents::{Child, ChildKind, DocumentKind, DocumentRow, NewDocument};
 pub use garbage::{Garbage, Pruned, Reclaim};
-pub use images::{ImageRow, NewImage, Removed};
+pub use images::{ImageRow, NewImage};
 pub use layers::{LayerRow, LayerState};
 pub use leases::LeaseRow;
+pub use names::NameRow;
 pub use recovery::Known;
+pub use removal::Removed;
 pub use snapshots::{NewSnapshot, SnapshotRow, SnapshotState};
 
 /// The project of everything, until there are several.
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 1;
-const SCHEMA: &str = include_str!("catalog/schema.sql");
+const VERSION: i64 = 2;
+/// What makes each version of the one before, the first from nothing.
+const STEPS: [&str; VERSION as usize] = [include_str!("catalog/schema.sql"), include_str!("catalog/schema2.sql")];
 const READERS: usize = 4;
 
 /// When a write is answered.
@@ -220,15 +227,16 @@ fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
 
 fn migrate(connection: &Connection, path: &Path) -> Result<()> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        VERSION => Ok(()),
-        0 => {
-            connection
-                .execute_batch(&format!("BEGIN IMMEDIATE;\n{SCHEMA}\nPRAGMA user_version = {VERSION};\nCOMMIT;"))?;
-            Ok(())
-        }
-        found => Err(Error::CatalogVersion { path: path.to_path_buf(), found, known: VERSION }),
+    let known = usize::try_from(version).ok().filter(|version| *version <= STEPS.len());
+    let Some(done) = known else {
+        return Err(Error::CatalogVersion { path: path.to_path_buf(), found: version, known: VERSION });
+    };
+    // All steps or none: a crash between them leaves what was.
+    if done < STEPS.len() {
+        let steps = STEPS[done..].join("\n");
+        connection.execute_batch(&format!("BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {VERSION};\nCOMMIT;"))?;
     }
+    Ok(())
 }
 
 /// Milliseconds since 1970.

@@ -99,6 +99,20 @@ pub enum Error {
         /// As it was asked for.
         reference: String,
     },
+    /// A name leads to documents of which no image is unpacked here.
+    #[error("image {reference} is known, but no platform of it is unpacked; pull it")]
+    ImageNotUnpacked {
+        /// As it was asked for.
+        reference: String,
+        /// The document that it leads to.
+        target: Digest,
+    },
+    /// No manifest or index has this digest or name.
+    #[error("no manifest or index {reference}")]
+    DocumentNotFound {
+        /// Its digest or name.
+        reference: String,
+    },
     /// Several images have ids that start so.
     #[error("several images have ids that start with {prefix}: {candidates}")]
     ImageAmbiguous {
@@ -175,6 +189,9 @@ pub enum Error {
     /// Contents could not be stored or found.
     #[error(transparent)]
     Content(#[from] crate::content::Error),
+    /// A manifest, an index, a config or an archive of images is refused.
+    #[error(transparent)]
+    Image(#[from] strata_image::Error),
     /// An archive is truncated, malformed or hostile, or its tree cannot be written.
     #[error("cannot unpack the archive")]
     Archive {

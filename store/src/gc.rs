@@ -84,7 +84,8 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
     let _running = store.collector.running.lock().await;
     let mut freed = 0;
     end_snapshots(store).await?;
-    let garbage = store.catalog.garbage(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX)).await?;
+    store.catalog.sweep_documents(millis(grace)).await?;
+    let garbage = store.catalog.garbage(millis(grace)).await?;
     for id in &garbage.layers {
         if let Reclaim::Freed(bytes) = store.catalog.reclaim_layer(id).await? {
             freed += bytes;

@@ -5,9 +5,10 @@ mod wanted;
 
 use std::sync::Arc;
 
+use strata_image::{Document, Limits, Platforms};
 use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, Reference, media_type};
 
-use crate::catalog::{ImageRow, LayerRow, LayerState, NewImage, Removed, millis};
+use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Removed, millis};
 use crate::disk::{self, Sync};
 use crate::{Error, Result, Store, blob, catalog, layer};
 
@@ -67,12 +68,13 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
     let id = blob::digest(&config_bytes);
     let config_descriptor = Descriptor::new(media_type::OCI_CONFIG, id, config_bytes.len() as u64);
     let manifest_bytes = to_json(&Manifest::new(config_descriptor, descriptors))?;
-    let manifest = blob::digest(&manifest_bytes);
+    let document = Document::parse(manifest_bytes, media_type::OCI_MANIFEST, &Limits::default())?;
+    let manifest = document.descriptor.digest;
 
     let row = ImageRow {
         id,
         manifest,
-        manifest_size: manifest_bytes.len() as u64,
+        manifest_size: document.descriptor.size,
         made: config.created.as_deref().and_then(made_at),
         size: layers.iter().map(|layer| layer.size).sum(),
         platform: config.platform(),
@@ -84,12 +86,15 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
     // The guard keeps the collector from taking a file whose row is about to come.
     let _guard = store.placing.read().await;
     place(store, id, config_bytes, is_unsynced).await?;
-    place(store, manifest, manifest_bytes, is_unsynced).await?;
+    let documents = vec![NewDocument::from(&document)];
+    place(store, manifest, document.bytes, is_unsynced).await?;
     if is_unsynced {
         let root = store.paths.root().to_path_buf();
         catalog::blocking(move || disk::sync_file_system(&root)).await?;
     }
-    let row = store.catalog.create_image(NewImage { image: row, blobs: sizes, lease: Some(parts.lease) }).await?;
+    let lease = Some(parts.lease);
+    let new = NewImage { image: row, blobs: sizes, documents, target: manifest, lease };
+    let row = store.catalog.create_image(new).await?;
     store.collector.wake();
     let layers = layers.into_iter().map(|layer| LayerRow { state: LayerState::Ready, ..layer }).collect();
     Ok(Image { row, layers })
@@ -121,9 +126,20 @@ pub(crate) fn now_text() -> String {
     jiff::Timestamp::from_millisecond(millis(std::time::SystemTime::now())).unwrap_or_default().to_string()
 }
 
-/// Finds an image by name, id or unique prefix of an id; with a lease it is held from this call on.
+/// Finds an image by name, digest, id or unique prefix of an id; with a lease it is held from this call on. Of several
+/// platforms it is the best for this host.
 pub async fn get(store: &Arc<Store>, reference: &str, lease: Option<LeaseId>) -> Result<Image> {
-    let (row, layers) = store.catalog.image(Wanted::parse(reference)?, lease).await?;
+    get_on(store, reference, Platforms::Host, lease).await
+}
+
+/// As [`get`], for other platforms.
+pub async fn get_on(
+    store: &Arc<Store>,
+    reference: &str,
+    platforms: Platforms,
+    lease: Option<LeaseId>,
+) -> Result<Image> {
+    let (row, layers) = store.catalog.image(Wanted::parse(reference)?.on(platforms), lease).await?;
     Ok(Image { row, layers })
 }
 

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod config;
 pub mod content;
 pub mod disk;
+pub mod document;
 pub mod error;
 #[cfg(test)]
 mod fixture;

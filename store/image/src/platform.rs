@@ -26,6 +26,19 @@ impl Platforms {
             Self::Only(platform) => Some((platform.clone(), preferences(platform))),
         }
     }
+
+    /// The place of the best of some platforms. Where none will do it is none if one was asked for, else the first.
+    pub fn best(&self, platforms: &[&Platform]) -> Option<usize> {
+        let ranked = self.preferences().and_then(|(_, preferences)| {
+            let ranks = platforms.iter().enumerate();
+            ranks.filter_map(|(place, platform)| Some((rank(platform, &preferences)?, place))).min()
+        });
+        match (ranked, self) {
+            (Some((_, place)), _) => Some(place),
+            (None, Self::Only(_)) => None,
+            (None, Self::All | Self::Host) => (!platforms.is_empty()).then_some(0),
+        }
+    }
 }
 
 /// The platform of these names, normalised; none if one is empty or malformed.

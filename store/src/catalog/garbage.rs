@@ -49,10 +49,25 @@ const LAYER_IN_USE: &str = "(EXISTS (SELECT 1 FROM image_layers i WHERE i.layer_
                AND instr(' ' || s.layer_ids || ' ', ' ' || l.id || ' ')))";
 
 /// True for a blob that something needs.
-const BLOB_IN_USE: &str =
-    "(EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND (i.id = b.digest OR i.manifest = b.digest))
+const BLOB_IN_USE: &str = "(EXISTS (SELECT 1 FROM documents d WHERE d.project = b.project AND d.digest = b.digest)
+    OR EXISTS (SELECT 1 FROM document_children c WHERE c.project = b.project AND c.child = b.digest)
+    OR EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND (i.id = b.digest OR i.manifest = b.digest))
     OR EXISTS (SELECT 1 FROM layers l WHERE l.toc = b.digest)
     OR EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = b.project AND r.kind = 'blob' AND r.object = b.digest))";
+
+/// True for a document that nothing needs: no name, image, repository or lease leads to it, it is about none that is
+/// needed, and it is not younger than `?2`.
+const DOCUMENT_NOT_IN_USE: &str = "digest NOT IN (
+    WITH RECURSIVE live(digest) AS (
+        SELECT target FROM names WHERE project = ?1
+        UNION SELECT manifest FROM images WHERE project = ?1
+        UNION SELECT digest FROM repository_documents WHERE project = ?1
+        UNION SELECT object FROM lease_refs WHERE project = ?1 AND kind = 'blob'
+        UNION SELECT digest FROM documents WHERE project = ?1 AND created > ?2
+        UNION SELECT c.child FROM live l JOIN document_children c ON c.document = l.digest
+              WHERE c.project = ?1 AND c.kind IN ('index', 'manifest')
+        UNION SELECT d.digest FROM live l JOIN documents d ON d.subject = l.digest WHERE d.project = ?1)
+    SELECT digest FROM live)";
 
 /// Layers that snapshots need: read once, not once for every layer.
 fn of_snapshots(transaction: &Transaction<'_>) -> Result<HashSet<String>> {
@@ -66,6 +81,39 @@ fn of_snapshots(transaction: &Transaction<'_>) -> Result<HashSet<String>> {
 }
 
 impl Catalog {
+    /// Forgets the documents that nothing needs and that are older than `grace` milliseconds, so that their blobs are
+    /// garbage; returns how many.
+    pub async fn sweep_documents(&self, grace: i64) -> Result<usize> {
+        let youngest = now().saturating_sub(grace);
+        // Others may have to wait for a writer, so one comes only where there is something to do.
+        let is_any = self
+            .read("look for documents without use", move |transaction| {
+                let mut statement = transaction.prepare_cached(&format!(
+                    "SELECT 1 FROM documents WHERE project = ?1 AND {DOCUMENT_NOT_IN_USE} LIMIT 1"
+                ))?;
+                Ok(statement.exists(params![PROJECT, youngest])?)
+            })
+            .await?;
+        if !is_any {
+            return Ok(0);
+        }
+        self.write("forget documents without use", Durability::Full, move |transaction| {
+            let swept = transaction
+                .prepare_cached(&format!("DELETE FROM documents WHERE project = ?1 AND {DOCUMENT_NOT_IN_USE}"))?
+                .execute(params![PROJECT, youngest])?;
+            // What is known of compressed layers is of use while they are here, or something says how to get them.
+            transaction
+                .prepare_cached(
+                    "DELETE FROM layer_blobs AS l WHERE project = ?1
+                     AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.project = l.project AND b.digest = l.digest)
+                     AND NOT EXISTS (SELECT 1 FROM document_children c WHERE c.project = l.project AND c.child = l.digest)",
+                )?
+                .execute([PROJECT])?;
+            Ok(swept)
+        })
+        .await
+    }
+
     /// Finds the layers and blobs that nothing references and that are older than `grace` milliseconds.
     pub async fn garbage(&self, grace: i64) -> Result<Garbage> {
         self.read("look for garbage", move |transaction| {

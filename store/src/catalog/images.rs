@@ -1,10 +1,11 @@
-//! Rows of images and their names. An image needs its manifest, its config and its layers; every operation that
-//! names one checks that they are there.
+//! Rows of images: one platform each, with its layers unpacked. An image needs its manifest, its config and its layers;
+//! every operation that names one checks that they are there. A name leads to images by way of documents.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 use strata_types::{Digest, LayerId, LeaseId, Platform};
 
-use super::{Catalog, Durability, Held, PROJECT, blobs, layers, leases, now};
+use super::documents::{self, NewDocument};
+use super::{Catalog, Durability, Held, PROJECT, blobs, layers, leases, names, now};
 use crate::image::Wanted;
 use crate::{Error, Result};
 
@@ -34,19 +35,14 @@ pub struct ImageRow {
 pub struct NewImage {
     /// The image; its names are set, moving from whatever had them.
     pub image: ImageRow,
-    /// Blobs (digest, size) to make visible with it: config and manifest.
+    /// Blobs (digest, size) to make visible with it, all on disk: config and documents.
     pub blobs: Vec<(Digest, u64)>,
+    /// Documents to write down with it: its manifest, unless that is known, and what leads to it.
+    pub documents: Vec<NewDocument>,
+    /// What its names shall point at: its manifest, or an index that leads there.
+    pub target: Digest,
     /// Lease to hold the image; none: nothing but its names keeps it from being pruned.
     pub lease: Option<LeaseId>,
-}
-
-/// What a removal took away.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names that are gone.
-    pub untagged: Vec<String>,
-    /// Images that are gone.
-    pub deleted: Vec<Digest>,
 }
 
 const COLUMNS: &str = "id, manifest, manifest_size, made, size, os, architecture, variant";
@@ -70,48 +66,45 @@ fn image(row: &Row<'_>) -> Result<ImageRow> {
 }
 
 fn complete(transaction: &Transaction<'_>, mut row: ImageRow) -> Result<ImageRow> {
-    let id = row.id.to_string();
-    let mut statement =
-        transaction.prepare_cached("SELECT name FROM image_names WHERE project = ? AND image_id = ? ORDER BY name")?;
-    row.names = statement.query_map(params![PROJECT, id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    row.names = names::of_image(transaction, &row.id)?;
     let mut statement = transaction
         .prepare_cached("SELECT layer_id FROM image_layers WHERE project = ? AND image_id = ? ORDER BY position")?;
-    let ids = statement.query_and_then(params![PROJECT, id], |row| layers::layer_id(row.get(0)?))?;
+    let ids = statement.query_and_then(params![PROJECT, row.id.to_string()], |row| layers::layer_id(row.get(0)?))?;
     row.layers = ids.collect::<Result<_>>()?;
     Ok(row)
 }
 
-fn by_id(transaction: &Transaction<'_>, id: &str) -> Result<Option<ImageRow>> {
+pub(super) fn by_id(transaction: &Transaction<'_>, id: &str) -> Result<Option<ImageRow>> {
     let mut statement =
         transaction.prepare_cached(&format!("SELECT {COLUMNS} FROM images WHERE project = ? AND id = ?"))?;
     let found = statement.query(params![PROJECT, id])?.next()?.map(image).transpose()?;
     found.map(|row| complete(transaction, row)).transpose()
 }
 
-/// How an image was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    Name,
-    Id,
+/// What a text leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Located {
+    /// A name, and what it points at.
+    Name(String, Digest),
+    /// A document, by digest.
+    Document(Digest),
+    /// An image, by id.
+    Image(Digest),
 }
 
-fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, By)> {
+pub(super) fn locate(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<Located> {
     let not_found = || Error::ImageNotFound { reference: wanted.text.clone() };
-    if let Some(manifest) = &wanted.manifest {
-        let mut statement = transaction.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM images WHERE project = ?1 AND (manifest = ?2 OR id = ?2)"
-        ))?;
-        let found = statement.query(params![PROJECT, manifest.to_string()])?.next()?.map(image).transpose()?;
-        return Ok((complete(transaction, found.ok_or_else(not_found)?)?, By::Id));
-    }
-    if let Some(name) = &wanted.name {
-        let id: Option<String> = transaction
-            .prepare_cached("SELECT image_id FROM image_names WHERE project = ? AND name = ?")?
-            .query_row(params![PROJECT, name], |row| row.get(0))
-            .optional()?;
-        if let Some(id) = id {
-            return Ok((by_id(transaction, &id)?.ok_or_else(not_found)?, By::Name));
+    if let Some(digest) = &wanted.manifest {
+        if documents::find(transaction, digest)?.is_some() {
+            return Ok(Located::Document(*digest));
         }
+        let image = by_id(transaction, &digest.to_string())?.ok_or_else(not_found)?;
+        return Ok(Located::Image(image.id));
+    }
+    if let Some(name) = &wanted.name
+        && let Some(target) = names::target(transaction, name)?
+    {
+        return Ok(Located::Name(name.clone(), target));
     }
     let Some(prefix) = &wanted.prefix else { return Err(not_found()) };
     let mut statement = transaction.prepare_cached(
@@ -120,12 +113,45 @@ fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, By)
     let start = format!("sha256:{prefix}");
     let ids: Vec<String> = statement.query_map(params![PROJECT, start], |row| row.get(0))?.collect::<Result<_, _>>()?;
     match ids.as_slice() {
-        [] => Err(not_found()),
-        [id] => Ok((by_id(transaction, id)?.ok_or_else(not_found)?, By::Id)),
+        [] => match Digest::from_hex(prefix) {
+            Some(digest) if documents::find(transaction, &digest)?.is_some() => Ok(Located::Document(digest)),
+            _ => Err(not_found()),
+        },
+        [id] => Ok(Located::Image(blobs::digest(id.clone())?)),
         _ => {
             let short: Vec<_> = ids.iter().map(|id| &id[7..19]).collect();
             Err(Error::ImageAmbiguous { prefix: prefix.clone(), candidates: short.join(", ") })
         }
+    }
+}
+
+/// The images that a document leads to, in the order of its indexes.
+pub(super) fn reached(transaction: &Transaction<'_>, target: &Digest) -> Result<Vec<ImageRow>> {
+    let mut rows = Vec::new();
+    for (manifest, config) in documents::manifests(transaction, target)? {
+        if let Some(mut row) = by_id(transaction, &config.to_string())? {
+            // Several manifests may have the same config, with layers that are compressed in another way.
+            (row.manifest, row.manifest_size) = (manifest.digest, manifest.size);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// The image that is meant: of several the best for the platform. Where none suits this host, and no platform was
+/// asked for, it is the first.
+fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, Located)> {
+    let located = locate(transaction, wanted)?;
+    let (Located::Name(_, target) | Located::Document(target)) = &located else {
+        let Located::Image(id) = &located else { unreachable!("the other two were matched above") };
+        let row = by_id(transaction, &id.to_string())?;
+        return Ok((row.ok_or_else(|| Error::ImageNotFound { reference: wanted.text.clone() })?, located));
+    };
+    let mut rows = reached(transaction, target)?;
+    let platforms: Vec<&Platform> = rows.iter().map(|row| &row.platform).collect();
+    match wanted.platforms.best(&platforms) {
+        Some(best) => Ok((rows.swap_remove(best), located)),
+        None => Err(Error::ImageNotUnpacked { reference: wanted.text.clone(), target: *target }),
     }
 }
 
@@ -147,76 +173,13 @@ fn check_graph(transaction: &Transaction<'_>, row: &ImageRow) -> Result<()> {
     Ok(())
 }
 
-fn set_name(transaction: &Transaction<'_>, name: &str, id: &Digest) -> Result<Option<Digest>> {
-    let previous: Option<String> = transaction
-        .prepare_cached("SELECT image_id FROM image_names WHERE project = ? AND name = ?")?
-        .query_row(params![PROJECT, name], |row| row.get(0))
-        .optional()?;
-    transaction
-        .prepare_cached("INSERT OR REPLACE INTO image_names (project, name, image_id) VALUES (?, ?, ?)")?
-        .execute(params![PROJECT, name, id.to_string()])?;
-    previous.map(blobs::digest).transpose()
-}
-
-fn hold_all(transaction: &Transaction<'_>, row: &ImageRow, lease: &LeaseId) -> Result<()> {
+/// Holds an image with all that it needs, and the document that led to it.
+fn hold_all(transaction: &Transaction<'_>, row: &ImageRow, target: &Digest, lease: &LeaseId) -> Result<()> {
     leases::hold(transaction, lease, Held::Image, &row.id.to_string())?;
-    for digest in [&row.id, &row.manifest] {
+    for digest in [&row.id, &row.manifest, target] {
         leases::add(transaction, lease, Held::Blob, &digest.to_string())?;
     }
     row.layers.iter().try_for_each(|id| leases::add(transaction, lease, Held::Layer, id.as_str()))
-}
-
-fn delete(transaction: &Transaction<'_>, id: &Digest) -> Result<()> {
-    transaction
-        .prepare_cached("DELETE FROM images WHERE project = ? AND id = ?")?
-        .execute(params![PROJECT, id.to_string()])?;
-    Ok(())
-}
-
-/// Keys of the snapshots that stand on an image, and who holds them.
-fn users(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<(String, String)>> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT key, holder FROM snapshots WHERE project = ? AND image_id = ? AND state <> 'deleting' ORDER BY key",
-    )?;
-    let rows = statement.query_map(params![PROJECT, id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Docker's rules for what a removal may take.
-fn remove(transaction: &Transaction<'_>, wanted: &Wanted, force: bool) -> Result<Removed> {
-    let (row, by) = find(transaction, wanted)?;
-    let in_use = |reason: String| Error::ImageInUse { reference: wanted.text.clone(), reason };
-    let users = users(transaction, &row.id)?;
-    let untag = transaction.prepare_cached("DELETE FROM image_names WHERE project = ? AND name = ?");
-    let mut untag = untag?;
-    if by == By::Name && row.names.len() > 1 {
-        let name = wanted.name.clone().unwrap_or_default();
-        untag.execute(params![PROJECT, name])?;
-        return Ok(Removed { untagged: vec![name], deleted: Vec::new() });
-    }
-    if by == By::Id && row.names.len() > 1 && !force {
-        return Err(in_use(format!(
-            "it has several names ({}); remove them one by one, or use force",
-            row.names.join(", ")
-        )));
-    }
-    if let Some((key, holder)) = users.first() {
-        if !holder.is_empty() {
-            return Err(in_use(format!("it is used by {holder}")));
-        }
-        if !force {
-            return Err(in_use(format!("it is used by stopped container {key}")));
-        }
-    }
-    for name in &row.names {
-        untag.execute(params![PROJECT, name])?;
-    }
-    // With force, what stopped containers need stays without a name, as an image that they still count as theirs.
-    if !users.is_empty() {
-        return Ok(Removed { untagged: row.names, deleted: Vec::new() });
-    }
-    delete(transaction, &row.id)?;
-    Ok(Removed { untagged: row.names, deleted: vec![row.id] })
 }
 
 impl Catalog {
@@ -234,6 +197,9 @@ impl Catalog {
             for id in &row.layers {
                 layers::usable(transaction, id)?;
                 layers::set_ready(transaction, id)?;
+            }
+            for document in &new.documents {
+                documents::insert(transaction, document)?;
             }
             check_graph(transaction, row)?;
             transaction
@@ -263,10 +229,10 @@ impl Catalog {
                 statement.execute(params![PROJECT, row.id.to_string(), position, id.as_str()])?;
             }
             for name in &row.names {
-                set_name(transaction, name, &row.id)?;
+                names::set(transaction, name, &new.target)?;
             }
             if let Some(lease) = &new.lease {
-                hold_all(transaction, row, lease)?;
+                hold_all(transaction, row, &new.target, lease)?;
             }
             by_id(transaction, &row.id.to_string())?.ok_or_else(|| Error::ImageNotFound { reference: row.id.to_string() })
         })
@@ -291,8 +257,12 @@ impl Catalog {
             }
             Some(lease) => {
                 self.write(attempt, Durability::Relaxed, move |transaction| {
-                    let (row, _) = find(transaction, &wanted)?;
-                    hold_all(transaction, &row, &lease)?;
+                    let (row, located) = find(transaction, &wanted)?;
+                    let target = match located {
+                        Located::Name(_, target) | Located::Document(target) => target,
+                        Located::Image(_) => row.manifest,
+                    };
+                    hold_all(transaction, &row, &target, &lease)?;
                     with_layers(transaction, row)
                 })
                 .await
@@ -313,43 +283,26 @@ impl Catalog {
         .await
     }
 
-    /// Gives an image a further name; returns the image, and the id of the one that had the name before.
+    /// Gives what a text leads to a further name: with an index all of it. Returns the image, and the id of the one
+    /// that the name led to before.
     pub(crate) async fn tag_image(&self, wanted: Wanted, name: String) -> Result<(ImageRow, Option<Digest>)> {
         self.write("tag an image", Durability::Full, move |transaction| {
-            let (row, _) = find(transaction, &wanted)?;
+            let (row, located) = find(transaction, &wanted)?;
             check_graph(transaction, &row)?;
-            let previous = set_name(transaction, &name, &row.id)?.filter(|previous| *previous != row.id);
+            let target = match located {
+                Located::Name(_, target) | Located::Document(target) => target,
+                Located::Image(_) => row.manifest,
+            };
+            let previous = names::set(transaction, &name, &target)?;
+            let previous = match previous.filter(|previous| *previous != target) {
+                Some(previous) => {
+                    let rows = reached(transaction, &previous)?;
+                    let platforms: Vec<&Platform> = rows.iter().map(|row| &row.platform).collect();
+                    wanted.platforms.best(&platforms).map(|best| rows[best].id)
+                }
+                None => None,
+            };
             Ok((complete(transaction, row)?, previous))
-        })
-        .await
-    }
-
-    /// Removes a name, or an image with all its names.
-    pub(crate) async fn remove_image(&self, wanted: Wanted, force: bool) -> Result<Removed> {
-        self.write("remove an image", Durability::Full, move |transaction| remove(transaction, &wanted, force)).await
-    }
-
-    /// Removes images that nothing uses: those without a name, or all.
-    pub async fn prune_images(&self, all: bool) -> Result<Removed> {
-        self.write("prune images", Durability::Full, move |transaction| {
-            let mut statement = transaction.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM images i WHERE project = ?1
-                 AND (?2 OR NOT EXISTS (SELECT 1 FROM image_names n WHERE n.project = i.project AND n.image_id = i.id))
-                 AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.project = i.project AND s.image_id = i.id AND s.state <> 'deleting')
-                 AND NOT EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = i.project AND r.kind = 'image' AND r.object = i.id)"
-            ))?;
-            let rows: Vec<ImageRow> = statement.query_and_then(params![PROJECT, all], image)?.collect::<Result<_>>()?;
-            let mut removed = Removed::default();
-            for row in rows {
-                let row = complete(transaction, row)?;
-                transaction
-                    .prepare_cached("DELETE FROM image_names WHERE project = ? AND image_id = ?")?
-                    .execute(params![PROJECT, row.id.to_string()])?;
-                delete(transaction, &row.id)?;
-                removed.untagged.extend(row.names);
-                removed.deleted.push(row.id);
-            }
-            Ok(removed)
         })
         .await
     }

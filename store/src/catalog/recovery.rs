@@ -41,6 +41,11 @@ impl Catalog {
                 &format!("DELETE FROM lease_refs WHERE kind = 'blob' AND object IN (SELECT digest FROM blobs WHERE {lost})"),
                 [&boot_id],
             )?;
+            // Nothing durable names them: a name is set over documents that are on disk.
+            transaction.execute(
+                &format!("DELETE FROM documents WHERE digest IN (SELECT digest FROM blobs WHERE {lost})"),
+                [&boot_id],
+            )?;
             transaction.execute(&format!("DELETE FROM blobs WHERE {lost}"), [&boot_id])?;
             // A commit that was cut off: its layer is gone, its tree is as it was, or went with the layer.
             transaction.execute("UPDATE snapshots SET state = 'free' WHERE state = 'committing'", [])?;

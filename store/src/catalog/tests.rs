@@ -229,3 +229,48 @@ async fn the_log_has_its_space_from_the_start_and_keeps_it() {
     assert!(space() >= reserve::SIZE, "{}", space());
     Catalog::open(&directory.path().join("catalog.db"), "boot-1").unwrap().check_lease(&lease).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_catalog_of_version_1_keeps_its_images_and_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.db");
+    let [config, manifest, diff_id] = [1, 2, 3].map(|byte| Digest::from_sha256_bytes([byte; 32]));
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(&format!(
+        "{}; PRAGMA user_version = 1;
+         INSERT INTO blobs VALUES ('default', '{config}', 11, NULL, 1), ('default', '{manifest}', 22, NULL, 1);
+         INSERT INTO layers (id, project, state, diff_id, tar_size, created)
+             VALUES ('layer', 'default', 'ready', '{diff_id}', 33, 1);
+         INSERT INTO images VALUES ('default', '{config}', '{manifest}', 22, NULL, 5, 'linux', 'amd64', '', 1);
+         INSERT INTO image_layers VALUES ('default', '{config}', 0, 'layer');
+         INSERT INTO image_names VALUES ('default', 'reg:5000/a/b:1', '{config}');",
+        include_str!("schema.sql")
+    ))
+    .unwrap();
+    drop(old);
+
+    let catalog = Catalog::open(&path, "boot-1").unwrap();
+
+    let names = catalog.names("reg:5000/a/b", "", 10).await.unwrap();
+    assert_eq!(names, [NameRow { name: "reg:5000/a/b:1".into(), target: manifest }]);
+    let image = catalog.image(crate::image::Wanted::parse("reg:5000/a/b:1").unwrap(), None).await.unwrap().0;
+    assert_eq!((image.id, image.manifest, image.names.len(), image.layers.len()), (config, manifest, 1, 1));
+    let children: Vec<_> = catalog.document_children(&manifest).await.unwrap();
+    let found: Vec<_> =
+        children.iter().map(|child| (child.kind, child.descriptor.digest, child.descriptor.size)).collect();
+    assert_eq!(found, [(ChildKind::Config, config, 11), (ChildKind::Layer, diff_id, 33)]);
+    assert_eq!(catalog.check().await.unwrap(), Vec::<String>::new());
+    drop(catalog);
+    Catalog::open(&path, "boot-1").unwrap();
+}
+
+#[test]
+fn a_catalog_of_a_later_version_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+
+    let refused = Catalog::open(&path, "boot-1");
+
+    assert!(matches!(refused, Err(Error::CatalogVersion { found: 99, .. })), "{refused:?}");
+}

@@ -1,6 +1,7 @@
 //! Which code and reason each error is to a client. The only place that decides it.
 
 use strata_archive::Error as Archive;
+use strata_image::Error as Image;
 use strata_proto::store::v1::Fault as Reason;
 use strata_rpc::Fault;
 use tonic::Code;
@@ -20,7 +21,9 @@ fn classify(error: &Error) -> (Code, Reason) {
         }
         Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
-        Error::ImageNotFound { .. } => (Code::NotFound, Reason::ImageNotFound),
+        Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. } => {
+            (Code::NotFound, Reason::ImageNotFound)
+        }
         Error::ImageAmbiguous { .. } => (Code::InvalidArgument, Reason::ImageAmbiguous),
         Error::ImageInUse { .. } => (Code::FailedPrecondition, Reason::ImageInUse),
         Error::LayerNotFound { .. } => (Code::NotFound, Reason::LayerNotFound),
@@ -33,6 +36,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::RootLocked { .. } => (Code::FailedPrecondition, Reason::RootLocked),
         Error::StreamEnded { source } => (source.code(), Reason::InvalidArgument),
         Error::Archive { source } => archive(source),
+        Error::Image(error) => image(error),
         Error::Tree(error) => in_tree(error),
         Error::Content(content::Error::DigestMismatch { .. }) => (Code::DataLoss, Reason::DigestMismatch),
         Error::Content(content::Error::Io { .. } | content::Error::Index { .. })
@@ -55,6 +59,30 @@ fn archive(error: &Archive) -> (Code, Reason) {
         Archive::Unarchivable { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
         Archive::Damaged { .. } | Archive::Toc { .. } => (Code::DataLoss, Reason::Corrupt),
         Archive::Write { .. } | Archive::Disk { .. } => (Code::Internal, Reason::Internal),
+    }
+}
+
+fn image(error: &Image) -> (Code, Reason) {
+    match error {
+        Image::Json { .. }
+        | Image::Document { .. }
+        | Image::Confused { .. }
+        | Image::Limit { .. }
+        | Image::NoImage { .. }
+        | Image::LayerType { .. }
+        | Image::NotAnArchive { .. }
+        | Image::Member { .. } => (Code::InvalidArgument, Reason::ImageInvalid),
+        Image::DigestMismatch { .. } | Image::SizeMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
+        Image::BlobMissing { .. } => (Code::NotFound, Reason::BlobNotFound),
+        Image::NoPlatform { .. } => (Code::NotFound, Reason::PlatformNotFound),
+        Image::Tar { source } => archive(source),
+        // What the store's own reader or writer met travels inside.
+        Image::Io { source, .. } | Image::Source { source, .. } | Image::Sink { source, .. } => {
+            match source.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Some(inner) => classify(inner),
+                None => (Code::Internal, Reason::Internal),
+            }
+        }
     }
 }
 
@@ -90,7 +118,9 @@ impl Fault for Error {
     fn resource(&self) -> Option<(String, String)> {
         let (kind, name) = match self {
             Self::BlobNotFound { digest } => ("blob", digest.to_string()),
-            Self::ImageNotFound { reference } => ("image", reference.clone()),
+            Self::ImageNotFound { reference }
+            | Self::ImageNotUnpacked { reference, .. }
+            | Self::DocumentNotFound { reference } => ("image", reference.clone()),
             Self::LayerNotFound { id } => ("layer", id.to_string()),
             Self::LeaseNotFound { id } => ("lease", id.to_string()),
             Self::SnapshotNotFound { key } | Self::SnapshotExists { key } => ("snapshot", key.to_string()),

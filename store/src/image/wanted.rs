@@ -1,5 +1,6 @@
 //! What people type to name an image: a name in short or full form, an id, or the start of one.
 
+use strata_image::Platforms;
 use strata_types::{Digest, Reference};
 
 use crate::{Error, Result};
@@ -15,6 +16,8 @@ pub(crate) struct Wanted {
     pub manifest: Option<Digest>,
     /// Hex digits that the id starts with, if the text can be that.
     pub prefix: Option<String>,
+    /// Which image of several is meant.
+    pub platforms: Platforms,
 }
 
 impl Wanted {
@@ -31,11 +34,17 @@ impl Wanted {
             if prefix.is_none() {
                 return Err(Error::invalid("reference", format!("{text} is no image id")));
             }
-            return Ok(Self { text: text.to_owned(), name: None, manifest: None, prefix });
+            return Ok(Self { text: text.to_owned(), name: None, manifest: None, prefix, platforms: Platforms::Host });
         }
         let reference = Reference::parse(text).map_err(Error::field("reference"))?;
         let name = reference.digest().is_none().then(|| reference.to_string());
-        Ok(Self { text: text.to_owned(), name, manifest: reference.digest().copied(), prefix })
+        let manifest = reference.digest().copied();
+        Ok(Self { text: text.to_owned(), name, manifest, prefix, platforms: Platforms::Host })
+    }
+
+    /// The same for other platforms than this host's.
+    pub(crate) fn on(self, platforms: Platforms) -> Self {
+        Self { platforms, ..self }
     }
 }
 
