@@ -1,4 +1,7 @@
 //! Blobs: bytes under their SHA-256. The file is complete before its row is, and gone after its row is.
+//! Those that come in pieces, and may be continued, are in `partial`.
+
+mod partial;
 
 use std::fs::File;
 use std::io::Read;
@@ -11,6 +14,9 @@ use strata_types::{Digest, LeaseId};
 use crate::catalog::{BlobRow, Durability, blocking};
 use crate::disk::{Sync, Temporary};
 use crate::{Error, Result, Store};
+
+pub(crate) use partial::{Claims, recover as recover_partials, sweep as sweep_partials};
+pub use partial::{Partial, PartialName, partial_size};
 
 /// Bytes between two looks at the clock of others.
 const PIECE: usize = 256 * 1024;

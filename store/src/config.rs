@@ -10,11 +10,13 @@ pub struct Config {
     pub garbage_grace_seconds: u64,
     /// Seconds between an event that may leave garbage and the look for it.
     pub garbage_delay_seconds: u64,
+    /// Seconds that a blob which came in part waits to be continued.
+    pub partial_seconds: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { garbage_grace_seconds: 60, garbage_delay_seconds: 5 }
+        Self { garbage_grace_seconds: 60, garbage_delay_seconds: 5, partial_seconds: 24 * 3600 }
     }
 }
 
@@ -22,6 +24,11 @@ impl Config {
     /// How long an unreferenced object is left alone.
     pub fn garbage_grace(&self) -> Duration {
         Duration::from_secs(self.garbage_grace_seconds)
+    }
+
+    /// How long a blob that came in part waits to be continued.
+    pub fn partial_time(&self) -> Duration {
+        Duration::from_secs(self.partial_seconds)
     }
 
     /// How long the collector waits for more to come.

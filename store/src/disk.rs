@@ -34,15 +34,14 @@ impl Temporary {
         Ok(Self { path, file, is_placed: false })
     }
 
+    /// Takes over a file that is there.
+    pub fn adopt(path: PathBuf, file: File) -> Self {
+        Self { path, file, is_placed: false }
+    }
+
     /// Takes the room for `size` bytes now, so that a full disk shows at the start.
     pub fn reserve(&self, size: u64) -> Result<()> {
-        if size == 0 {
-            return Ok(());
-        }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(source) => Err(Error::io("reserve room for", &self.path, source)),
-        }
+        reserve(&self.file, &self.path, size)
     }
 
     /// Appends bytes.
@@ -79,6 +78,17 @@ impl Drop for Temporary {
             // What cannot be unlinked here goes at the next start.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Takes the room for the first `size` bytes of a file, whose length stays.
+pub fn reserve(file: &File, path: &Path, size: u64) -> Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, size) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(source) => Err(Error::io("reserve room for", path, source)),
     }
 }
 

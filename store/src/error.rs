@@ -87,6 +87,12 @@ pub enum Error {
         /// What came.
         actual: String,
     },
+    /// Somebody else sends the same blob.
+    #[error("{name} is being written by another request; try again when that is over")]
+    PartialBusy {
+        /// Which blob or upload.
+        name: String,
+    },
     /// No such lease, or it has ended.
     #[error("no lease {id}")]
     LeaseNotFound {

@@ -109,6 +109,8 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
         }
     }
     freed += store.sweep_contents().await?;
+    let this = Arc::clone(store);
+    freed += blocking(move || crate::blob::sweep_partials(&this, this.config.partial_time())).await?;
     empty_trash(store).await?;
     Ok((freed, garbage_now.is_young_left))
 }

@@ -52,6 +52,8 @@ pub struct Store {
     pub collector: gc::Collector,
     /// Read: a blob's file goes to its place and its row follows. Write: both go.
     pub(crate) placing: tokio::sync::RwLock<()>,
+    /// Blobs that come in pieces.
+    pub(crate) partials: blob::Claims,
     /// Keeps the service alive while layers are described in the background.
     pub idle: Idle,
     /// Ends and awaits background work when the service stops.
@@ -82,6 +84,7 @@ impl Store {
             layers,
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),
+            partials: blob::Claims::default(),
             idle,
             drain,
             _fence: fence,

@@ -29,6 +29,7 @@ impl Paths {
             blobs.clone(),
             blobs.join("sha256"),
             paths.ingest(),
+            paths.partials(),
             paths.layers(),
             paths.snapshots(),
             paths.trash(),
@@ -64,6 +65,11 @@ impl Paths {
     /// Directory of uploads under way.
     pub fn ingest(&self) -> PathBuf {
         self.root.join("ingest")
+    }
+
+    /// Directory of blobs that are not whole yet, by boots of the host.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("partials")
     }
 
     /// Directory of layers.

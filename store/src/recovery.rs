@@ -53,6 +53,7 @@ impl Found {
         let (paths, trash) = (&store.paths, store.paths.trash());
         let mut found = Self::default();
         disk::empty(&paths.ingest())?;
+        crate::blob::recover_partials(store)?;
 
         let mut blobs = HashSet::with_capacity(known.blobs.len());
         for (digest, size) in known.blobs {

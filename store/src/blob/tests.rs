@@ -57,3 +57,80 @@ async fn a_damaged_file_is_never_handed_out_whole() {
 
     assert!(matches!(read(&store, &digest).await, Err(Error::BlobDamaged { .. })));
 }
+
+#[tokio::test]
+async fn a_blob_in_pieces_is_continued_where_it_was_left() {
+    let (_root, store) = fixture::store().await;
+    let lease = fixture::lease(&store, "l").await;
+    let name = PartialName::Blob(digest(b"hello world"));
+    assert_eq!(partial_size(&store, &name).await.unwrap(), None);
+    let mut partial = Partial::open(&store, &name).await.unwrap();
+    partial.append(bytes::Bytes::from_static(b"hello ")).await.unwrap();
+    drop(partial);
+    assert_eq!(partial_size(&store, &name).await.unwrap(), Some(6));
+
+    let mut partial = Partial::open(&store, &name).await.unwrap();
+    assert_eq!(partial.offset(), 6);
+    assert!(matches!(store.catalog.blob(&digest(b"hello world")).await, Err(Error::BlobNotFound { .. })));
+    partial.append(bytes::Bytes::from_static(b"world")).await.unwrap();
+    let row = partial.finish(&digest(b"hello world"), &lease, Durability::Full).await.unwrap();
+
+    assert_eq!((row.size, row.is_durable), (11, true));
+    assert_eq!(read(&store, &row.digest).await.unwrap(), b"hello world");
+    assert_eq!(partial_size(&store, &name).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_blob_in_pieces_that_ends_wrong_is_thrown_away() {
+    let (_root, store) = fixture::store().await;
+    let lease = fixture::lease(&store, "l").await;
+    let name = PartialName::upload("a-1").unwrap();
+    let mut partial = Partial::open(&store, &name).await.unwrap();
+    partial.append(bytes::Bytes::from_static(b"hello")).await.unwrap();
+
+    let refused = partial.finish(&digest(b"other"), &lease, Durability::Full).await;
+
+    assert!(matches!(refused, Err(Error::DigestMismatch { .. })), "{refused:?}");
+    assert_eq!(partial_size(&store, &name).await.unwrap(), None);
+    assert_eq!(store.catalog.totals().await.unwrap()[0], 0);
+    assert_eq!(Partial::open(&store, &name).await.unwrap().offset(), 0);
+}
+
+#[tokio::test]
+async fn only_one_writer_has_a_blob_in_pieces() {
+    let (_root, store) = fixture::store().await;
+    let name = PartialName::upload("a").unwrap();
+    let first = Partial::open(&store, &name).await.unwrap();
+
+    let second = Partial::open(&store, &name).await;
+    assert!(matches!(second, Err(Error::PartialBusy { .. })), "{second:?}");
+    drop(first);
+
+    Partial::open(&store, &name).await.unwrap().discard().await.unwrap();
+    assert_eq!(partial_size(&store, &name).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn pieces_that_nobody_continues_go_but_not_from_under_a_writer() {
+    let (_root, store) = fixture::store().await;
+    let (idle, busy) = (PartialName::upload("idle").unwrap(), PartialName::upload("busy").unwrap());
+    let mut partial = Partial::open(&store, &idle).await.unwrap();
+    partial.append(bytes::Bytes::from_static(b"12345")).await.unwrap();
+    drop(partial);
+    let writer = Partial::open(&store, &busy).await.unwrap();
+
+    assert_eq!(sweep_partials(&store, std::time::Duration::from_secs(60)).unwrap(), 0);
+    let freed = sweep_partials(&store, std::time::Duration::ZERO).unwrap();
+
+    assert_eq!(freed, 5);
+    assert_eq!(partial_size(&store, &idle).await.unwrap(), None);
+    assert_eq!(partial_size(&store, &busy).await.unwrap(), Some(0));
+    drop(writer);
+}
+
+#[test]
+fn an_id_of_an_upload_is_never_a_path() {
+    for bad in ["", "..", "a/b", "a.b", "ä", &"x".repeat(65)] {
+        assert!(PartialName::upload(bad).is_err(), "{bad}");
+    }
+}

@@ -20,6 +20,7 @@ fn classify(error: &Error) -> (Code, Reason) {
             (Code::DataLoss, Reason::Corrupt)
         }
         Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
+        Error::PartialBusy { .. } => (Code::Aborted, Reason::Busy),
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
         Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. } => {
             (Code::NotFound, Reason::ImageNotFound)

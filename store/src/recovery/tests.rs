@@ -125,3 +125,18 @@ async fn verify_names_each_damaged_object_and_repairs_none() {
     assert!(found.iter().any(|damage| damage.path.ends_with("file")), "{found:?}");
     assert!(disk::exists(&config));
 }
+
+#[tokio::test]
+async fn a_blob_in_pieces_survives_the_service_but_not_the_host() {
+    let (_root, store) = fixture::store().await;
+    let name = crate::blob::PartialName::upload("a").unwrap();
+    let mut partial = crate::blob::Partial::open(&store, &name).await.unwrap();
+    partial.append(bytes::Bytes::from_static(b"abc")).await.unwrap();
+    drop(partial);
+
+    let store = reopen(store, "boot-1").await;
+    assert_eq!(crate::blob::partial_size(&store, &name).await.unwrap(), Some(3));
+    let store = reopen(store, "boot-2").await;
+
+    assert_eq!(crate::blob::partial_size(&store, &name).await.unwrap(), None);
+}
