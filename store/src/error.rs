@@ -87,6 +87,19 @@ pub enum Error {
         /// What came.
         actual: String,
     },
+    /// A compressed layer is not what its image's config says.
+    #[error("layer blob {blob} inflates to {actual}, not to {expected} as the config of its image says")]
+    DiffIdMismatch {
+        /// The blob, whose own digest is right.
+        blob: Digest,
+        /// What the config says.
+        expected: Digest,
+        /// What it inflates to.
+        actual: String,
+    },
+    /// The service stops, or nobody waits for the work any more.
+    #[error("the work was given up before its end; what has come is kept for the next try")]
+    Interrupted,
     /// Somebody else sends the same blob.
     #[error("{name} is being written by another request; try again when that is over")]
     PartialBusy {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
-use strata_archive::{ApplyOptions, Toc};
+use strata_archive::{Applied, ApplyOptions, Toc};
 use strata_types::{LayerId, LeaseId};
 use tokio::sync::{Semaphore, watch};
 
@@ -70,7 +70,7 @@ pub async fn ingest(store: &Arc<Store>, reader: impl Read + Send + 'static, leas
 }
 
 /// Removes a layer that could not be finished, or is not needed.
-async fn give_up(store: &Arc<Store>, id: &LayerId) {
+pub(crate) async fn give_up(store: &Arc<Store>, id: &LayerId) {
     let directory = store.paths.layer(id);
     let removed = blocking(move || fs::remove_dir_all(&directory)).await;
     if removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -86,20 +86,27 @@ async fn unpack(
     lease: &LeaseId,
 ) -> Result<LayerRow> {
     let directory = store.paths.layer(id);
-    let applied = blocking(move || {
-        make_directory(&directory)?;
-        let root = open_directory(&directory)?;
-        let (_, tar) = strata_archive::decompress_ahead(reader).map_err(|source| Error::Archive { source })?;
-        let applied = strata_archive::apply(tar, root.as_fd(), &ApplyOptions::default());
-        match applied.map_err(|source| Error::Archive { source })? {
-            // Even an archive of nothing has its end marks; no bytes at all are a lost one.
-            applied if applied.tar_size == 0 => {
-                Err(Error::Archive { source: strata_archive::Error::Truncated { offset: 0 } })
-            }
-            applied => Ok(applied),
+    let applied = blocking(move || apply(&directory, reader)).await?;
+    adopt(store, id, applied, lease).await
+}
+
+/// Unpacks an archive, compressed or not, into a new directory, on a thread that may block.
+pub(crate) fn apply(directory: &Path, reader: impl Read + Send + 'static) -> Result<Applied> {
+    make_directory(directory)?;
+    let root = open_directory(directory)?;
+    let (_, tar) = strata_archive::decompress_ahead(reader).map_err(|source| Error::Archive { source })?;
+    let applied = strata_archive::apply(tar, root.as_fd(), &ApplyOptions::default());
+    match applied.map_err(|source| Error::Archive { source })? {
+        // Even an archive of nothing has its end marks; no bytes at all are a lost one.
+        applied if applied.tar_size == 0 => {
+            Err(Error::Archive { source: strata_archive::Error::Truncated { offset: 0 } })
         }
-    })
-    .await?;
+        applied => Ok(applied),
+    }
+}
+
+/// Makes a layer of a directory that was unpacked, unless there is one with the same diff-id: then it is that one.
+pub(crate) async fn adopt(store: &Arc<Store>, id: &LayerId, applied: Applied, lease: &LeaseId) -> Result<LayerRow> {
     let diff_id = describe::diff_id(id, &applied)?;
     if let Some(existing) = store.catalog.hold_layer_by_diff_id(&diff_id, lease).await? {
         return Ok(existing);

@@ -14,6 +14,7 @@ mod fixture;
 pub mod gc;
 pub mod grpc;
 pub mod image;
+pub mod ingest;
 pub mod layer;
 pub mod lease;
 pub mod paths;
@@ -54,6 +55,8 @@ pub struct Store {
     pub(crate) placing: tokio::sync::RwLock<()>,
     /// Blobs that come in pieces.
     pub(crate) partials: blob::Claims,
+    /// Blobs and layers on their way here.
+    pub(crate) ingests: ingest::Ingests,
     /// Keeps the service alive while layers are described in the background.
     pub idle: Idle,
     /// Ends and awaits background work when the service stops.
@@ -85,6 +88,7 @@ impl Store {
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),
             partials: blob::Claims::default(),
+            ingests: ingest::Ingests::default(),
             idle,
             drain,
             _fence: fence,

@@ -20,6 +20,8 @@ fn classify(error: &Error) -> (Code, Reason) {
             (Code::DataLoss, Reason::Corrupt)
         }
         Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
+        Error::DiffIdMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
+        Error::Interrupted => (Code::Unavailable, Reason::Interrupted),
         Error::PartialBusy { .. } => (Code::Aborted, Reason::Busy),
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
         Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. } => {
