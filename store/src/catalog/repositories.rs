@@ -1,0 +1,115 @@
+//! Blobs that repositories of the registry hold though no document of theirs needs them: pushed, and not yet named by
+//! a manifest. And names other than SHA-256 by which a repository's content was pushed.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use strata_types::Digest;
+
+use super::{Catalog, Durability, PROJECT, blobs, now};
+use crate::Result;
+
+/// Content of a repository as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBlob {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+fn held(transaction: &Transaction<'_>, repository: &str, name: &str) -> Result<Option<HeldBlob>> {
+    let found: Option<(String, u64)> = transaction
+        .prepare_cached(
+            "SELECT b.digest, b.size FROM repository_blobs r JOIN blobs b ON b.project = r.project AND b.digest = r.digest
+             WHERE r.project = ? AND r.repository = ? AND r.name = ?",
+        )?
+        .query_row(params![PROJECT, repository, name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    found.map(|(digest, size)| Ok(HeldBlob { digest: blobs::digest(digest)?, size })).transpose()
+}
+
+fn add(transaction: &Transaction<'_>, repository: &str, name: &str, digest: &Digest) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO repository_blobs (project, repository, name, digest, used) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET used = excluded.used",
+        )?
+        .execute(params![PROJECT, repository, name, digest.to_string(), now()])?;
+    Ok(())
+}
+
+impl Catalog {
+    /// Makes a blob visible whose file is in place and on disk, and gives it to a repository under this name, which
+    /// is a digest of it.
+    pub async fn put_repository_blob(&self, repository: &str, name: &str, digest: &Digest, size: u64) -> Result<()> {
+        let (repository, name, digest) = (repository.to_owned(), name.to_owned(), *digest);
+        self.write("store a blob of a repository", Durability::Full, move |transaction| {
+            blobs::insert(transaction, &digest, size, None)?;
+            add(transaction, &repository, &name, &digest)
+        })
+        .await
+    }
+
+    /// Finds a blob that a repository holds under this name.
+    pub async fn repository_blob(&self, repository: &str, name: &str) -> Result<Option<HeldBlob>> {
+        let (repository, name) = (repository.to_owned(), name.to_owned());
+        self.read("find a blob of a repository", move |transaction| held(transaction, &repository, &name)).await
+    }
+
+    /// Finds a blob under this name in any repository.
+    pub async fn blob_of_any_repository(&self, name: &str) -> Result<Option<HeldBlob>> {
+        let name = name.to_owned();
+        self.read("find a blob of a repository", move |transaction| {
+            let repository: Option<String> = transaction
+                .prepare_cached("SELECT repository FROM repository_blobs WHERE project = ? AND name = ? LIMIT 1")?
+                .query_row(params![PROJECT, name], |row| row.get(0))
+                .optional()?;
+            match repository {
+                Some(repository) => held(transaction, &repository, &name),
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+
+    /// Gives a blob that is stored to a repository, under this name; says whether it was there.
+    pub async fn add_repository_blob(&self, repository: &str, name: &str, digest: &Digest) -> Result<bool> {
+        let (repository, name, digest) = (repository.to_owned(), name.to_owned(), *digest);
+        self.write("give a blob to a repository", Durability::Full, move |transaction| {
+            if blobs::find(transaction, &digest)?.is_none() {
+                return Ok(false);
+            }
+            add(transaction, &repository, &name, &digest)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Takes a blob from a repository, by each of its names; says whether it was held.
+    pub async fn remove_repository_blob(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.to_owned(), digest.to_string());
+        self.write("take a blob from a repository", Durability::Full, move |transaction| {
+            let removed = transaction
+                .prepare_cached("DELETE FROM repository_blobs WHERE project = ? AND repository = ? AND digest = ?")?
+                .execute(params![PROJECT, repository, digest])?;
+            Ok(removed > 0)
+        })
+        .await
+    }
+
+    /// Lets go of blobs that repositories were given more than `age` milliseconds ago. Those that a document needs stay
+    /// by that; aliases of what is there stay too. Says how many went.
+    pub async fn expire_repository_blobs(&self, age: i64) -> Result<usize> {
+        let oldest = now().saturating_sub(age);
+        self.write("expire blobs of repositories", Durability::Relaxed, move |transaction| {
+            let removed = transaction
+                .prepare_cached(
+                    "DELETE FROM repository_blobs AS r WHERE r.used < ? AND (r.name = r.digest OR NOT EXISTS
+                     (SELECT 1 FROM document_children c WHERE c.project = r.project AND c.child = r.digest)
+                     AND NOT EXISTS (SELECT 1 FROM documents d WHERE d.project = r.project AND d.digest = r.digest))",
+                )?
+                .execute([oldest])?;
+            Ok(removed)
+        })
+        .await
+    }
+}

@@ -1,0 +1,160 @@
+//! The `[registry]` table of the store's configuration.
+//!
+//! ```toml
+//! [registry]
+//! listen = "0.0.0.0:5000"          # or --registry; beyond this machine only with TLS
+//! anonymous = "pull"               # what those may who show nothing: "none" (default), "pull" or "push"
+//!
+//! [registry.tls]                   # unset: the certificates of --tls-ca, --tls-cert and --tls-key
+//! certificate = "/etc/strata/registry.pem"
+//! key = "/etc/strata/registry-key.pem"
+//! client_authority = "/etc/strata/clients.pem"
+//!
+//! [[registry.token]]               # docker login -u ci; the secret itself is nowhere in this file
+//! name = "ci"
+//! sha256 = "..."                   # of the secret: openssl rand -hex 32 | tee secret | tr -d '\n' | sha256sum
+//! permissions = ["pull", "push"]
+//! repositories = ["team/*"]        # default: all
+//!
+//! [[registry.client]]              # holders of client certificates, by common name; none listed: all may do all
+//! common_name = "node-7"
+//! permissions = ["pull"]
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Settings of the registry; every one has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where to listen, as "address:port". Unset, and no `--registry`: there is no registry.
+    pub listen: Option<String>,
+    /// What callers may who show nothing.
+    pub anonymous: Anonymous,
+    /// Certificates of the registry, where they are not those of the store.
+    pub tls: Option<Tls>,
+    /// Secrets that clients log in with.
+    pub token: Vec<Token>,
+    /// Holders of client certificates. Where none is listed, every holder may pull and push, as over gRPC.
+    pub client: Vec<Client>,
+    /// Further names by which clients on this machine may call a registry without TLS, besides "localhost".
+    pub hosts: Vec<String>,
+    /// Bytes of the largest blob that is taken.
+    pub max_blob_bytes: u64,
+    /// Uploads under way at a time.
+    pub max_uploads: usize,
+    /// Seconds after which an upload that nobody touches is forgotten.
+    pub upload_idle_seconds: u64,
+    /// Seconds after which a pushed blob that no manifest has named is let go.
+    pub unused_blob_seconds: u64,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            anonymous: Anonymous::None,
+            tls: None,
+            token: Vec::new(),
+            client: Vec::new(),
+            hosts: Vec::new(),
+            max_blob_bytes: 256 << 30,
+            max_uploads: 1000,
+            upload_idle_seconds: 3600,
+            unused_blob_seconds: 86_400,
+            max_connections: 1024,
+        }
+    }
+}
+
+/// What callers may who show nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Nothing.
+    None,
+    /// Pull everything.
+    Pull,
+    /// Pull and push everything.
+    Push,
+}
+
+/// Certificates of the registry, PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// What we show.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who signs client certificates; unset: none is asked for.
+    pub client_authority: Option<PathBuf>,
+}
+
+/// A secret that clients log in with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The user name that goes with it.
+    pub name: String,
+    /// SHA-256 of the secret, in hexadecimal digits.
+    pub sha256: String,
+    /// What it permits.
+    pub permissions: Vec<Permission>,
+    /// Where: paths of repositories, "app" or "team/app"; one that ends in "*" is a beginning. Default: everywhere.
+    #[serde(default = "everywhere")]
+    pub repositories: Vec<String>,
+}
+
+/// What a holder of a client certificate may.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Common name of the certificate's subject.
+    pub common_name: String,
+    /// What it permits.
+    pub permissions: Vec<Permission>,
+    /// Where, as of a token.
+    #[serde(default = "everywhere")]
+    pub repositories: Vec<String>,
+}
+
+/// What a caller may do: VIEW and PUSH of the store's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permission {
+    /// Read manifests, blobs and lists.
+    Pull,
+    /// Write and delete them.
+    Push,
+}
+
+fn everywhere() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// What uploads are held to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of one blob.
+    pub blob_bytes: u64,
+    /// Uploads at a time.
+    pub uploads: usize,
+    /// How long one may be left alone.
+    pub upload_idle: Duration,
+}
+
+impl Settings {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            blob_bytes: self.max_blob_bytes,
+            uploads: self.max_uploads,
+            upload_idle: Duration::from_secs(self.upload_idle_seconds),
+        }
+    }
+}
