@@ -134,7 +134,7 @@ impl Peer {
 }
 
 /// Common name of the subject of a DER certificate.
-fn common_name(der: &[u8]) -> Option<String> {
+pub fn common_name(der: &[u8]) -> Option<String> {
     const SEQUENCE: u8 = 0x30;
     const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
     let (_, certificate, _) = element(der)?;

@@ -55,6 +55,55 @@ impl Catalog {
         self.read("find a blob of a repository", move |transaction| held(transaction, &repository, &name)).await
     }
 
+    /// Says whether a repository holds a blob, under whatever name.
+    pub async fn is_blob_of_repository(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.to_owned(), digest.to_string());
+        self.read("find a blob of a repository", move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT 1 FROM repository_blobs WHERE project = ? AND repository = ? AND digest = ? LIMIT 1",
+            )?;
+            Ok(statement.exists(params![PROJECT, repository, digest])?)
+        })
+        .await
+    }
+
+    /// A document that a repository holds or names, other than this one, above what has this digest.
+    pub async fn needed_in_repository(&self, repository: &str, digest: &Digest) -> Result<Option<Digest>> {
+        let (repository, digest) = (repository.to_owned(), digest.to_string());
+        self.read("look into a repository", move |transaction| {
+            let found: Option<String> = transaction
+                .prepare_cached(
+                    "WITH RECURSIVE above(digest) AS (
+                         SELECT document FROM document_children WHERE project = ?1 AND child = ?3
+                         UNION
+                         SELECT c.document FROM document_children c JOIN above a ON c.child = a.digest
+                         WHERE c.project = ?1)
+                     SELECT a.digest FROM above a WHERE
+                         EXISTS (SELECT 1 FROM repository_documents r
+                                 WHERE r.project = ?1 AND r.repository = ?2 AND r.digest = a.digest)
+                         OR EXISTS (SELECT 1 FROM names n
+                                    WHERE n.project = ?1 AND n.target = a.digest AND n.repository = ?2) LIMIT 1",
+                )?
+                .query_row(params![PROJECT, repository, digest], |row| row.get(0))
+                .optional()?;
+            found.map(blobs::digest).transpose()
+        })
+        .await
+    }
+
+    /// Says whether a repository has a name or holds a document.
+    pub async fn has_repository(&self, repository: &str) -> Result<bool> {
+        let repository = repository.to_owned();
+        self.read("find a repository", move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT 1 FROM names WHERE project = ?1 AND repository = ?2
+                 UNION ALL SELECT 1 FROM repository_documents WHERE project = ?1 AND repository = ?2 LIMIT 1",
+            )?;
+            Ok(statement.exists(params![PROJECT, repository])?)
+        })
+        .await
+    }
+
     /// Finds a blob under this name in any repository.
     pub async fn blob_of_any_repository(&self, name: &str) -> Result<Option<HeldBlob>> {
         let name = name.to_owned();

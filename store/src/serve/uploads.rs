@@ -119,9 +119,13 @@ impl Uploads {
         lock(&self.under_way).contains_key(&upload.id)
     }
 
-    /// Appends a body. What came before it broke off is kept.
-    pub async fn append(&self, upload: &Upload, body: Body) -> Result<(), Fault> {
+    /// Appends a body, which the client expects to begin and to be so long. What came before it broke off is kept.
+    pub async fn append(&self, upload: &Upload, expected: Option<(u64, u64)>, body: Body) -> Result<(), Fault> {
         let mut file = upload.file.try_lock().map_err(|_| Fault::UploadBusy)?;
+        let before = upload.written();
+        if expected.is_some_and(|(start, _)| start != before) {
+            return Err(Fault::OutOfOrder { location: String::new(), written: before });
+        }
         let mut stream = body.into_data_stream();
         let mut piece = Vec::new();
         let result = loop {
@@ -149,7 +153,13 @@ impl Uploads {
             *file = None;
             return Err(Fault::UploadUnknown);
         }
-        result
+        let length = upload.written() - before;
+        match expected {
+            Some((_, size)) if result.is_ok() && size != length => {
+                Err(Fault::SizeInvalid { problem: format!("the chunk has {length} bytes, not {size}") })
+            }
+            _ => result,
+        }
     }
 
     /// Ends an upload with its digest: the blob is the repository's afterwards. Bytes that have another digest are
