@@ -14,6 +14,7 @@ mod leases;
 mod names;
 mod recovery;
 mod removal;
+mod repositories;
 mod reserve;
 mod snapshots;
 
@@ -35,15 +36,20 @@ pub use leases::LeaseRow;
 pub use names::NameRow;
 pub use recovery::Known;
 pub use removal::Removed;
+pub use repositories::HeldBlob;
 pub use snapshots::{NewSnapshot, SnapshotRow, SnapshotState};
 
 /// The project of everything, until there are several.
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// What makes each version of the one before, the first from nothing.
-const STEPS: [&str; VERSION as usize] = [include_str!("catalog/schema.sql"), include_str!("catalog/schema2.sql")];
+const STEPS: [&str; VERSION as usize] = [
+    include_str!("catalog/schema.sql"),
+    include_str!("catalog/schema2.sql"),
+    include_str!("catalog/schema3.sql"),
+];
 const READERS: usize = 4;
 
 /// When a write is answered.

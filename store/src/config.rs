@@ -12,11 +12,18 @@ pub struct Config {
     pub garbage_delay_seconds: u64,
     /// Seconds that a blob which came in part waits to be continued.
     pub partial_seconds: u64,
+    /// The registry that this store serves, if any.
+    pub registry: crate::serve::config::Settings,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { garbage_grace_seconds: 60, garbage_delay_seconds: 5, partial_seconds: 24 * 3600 }
+        Self {
+            garbage_grace_seconds: 60,
+            garbage_delay_seconds: 5,
+            partial_seconds: 24 * 3600,
+            registry: crate::serve::config::Settings::default(),
+        }
     }
 }
 

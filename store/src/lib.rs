@@ -19,6 +19,7 @@ pub mod layer;
 pub mod lease;
 pub mod paths;
 mod recovery;
+pub mod serve;
 pub mod snapshot;
 pub mod tree;
 pub mod verify;

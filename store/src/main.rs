@@ -1,19 +1,44 @@
-//! The store service: configuration, the store, its routes, serving until it is told to stop or has nothing to do.
+//! The store service: configuration, the store, its routes, the registry, serving until it is told to stop or has
+//! nothing to do.
 
 use std::process::ExitCode;
 
+use clap::Parser;
 use strata_rpc::{Context, ServiceArgs};
-use strata_store::{Store, gc, grpc};
+use strata_store::serve::listen::Certificates;
+use strata_store::{Store, gc, grpc, serve};
+
+#[derive(Parser)]
+#[command(version, about = "The store of Strata. ctl starts it on demand; or start it yourself.")]
+struct Args {
+    #[command(flatten)]
+    service: ServiceArgs,
+
+    /// Serve a registry there, ADDRESS:PORT; without certificates only on a loopback address
+    #[arg(long, value_name = "ADDRESS")]
+    registry: Option<String>,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = ServiceArgs::from_command_line();
-    strata_rpc::run("store", args, strata_proto::DESCRIPTORS, build).await
+    let Args { service, registry } = Args::parse();
+    strata_rpc::run("store", service, strata_proto::DESCRIPTORS, |context| build(context, registry)).await
 }
 
-async fn build(context: Context) -> Result<tonic::service::Routes, strata_rpc::serve::BuildError> {
+async fn build(
+    context: Context,
+    registry: Option<String>,
+) -> Result<tonic::service::Routes, strata_rpc::serve::BuildError> {
     let config = context.load_config()?;
     let store = Store::open(&context.root, config, context.idle.clone(), context.drain.clone()).await?;
     context.drain.spawn(gc::run(store.clone(), context.drain.clone()));
+    let args = &context.args;
+    let own = match (&args.tls_cert, &args.tls_key, &args.tls_ca) {
+        (Some(certificate), Some(key), authority) => {
+            Some(Certificates { certificate: certificate.clone(), key: key.clone(), client_authority: authority.clone() })
+        }
+        _ => None,
+    };
+    serve::start(&store, registry.as_deref(), own).await?;
     Ok(grpc::routes(store))
 }

@@ -29,7 +29,7 @@ use axum::response::IntoResponse;
 use strata_rpc::fault::chain;
 
 use crate::Store;
-use config::{Limits, Permission, Settings};
+use config::{Permission, Settings};
 use fault::Fault;
 use identity::{Caller, Tokens};
 use listen::{Certificates, Connection, Door};
@@ -94,7 +94,9 @@ async fn sweep(registry: Arc<Registry>, drain: strata_rpc::Drain) {
             () = drain.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        registry.uploads.expire();
+        if let Err(fault) = registry.uploads.expire().await {
+            tracing::warn!("cannot let go of an idle upload: {fault:?}");
+        }
         match registry.store.catalog.expire_repository_blobs(age).await {
             Ok(0) => {}
             Ok(_) => registry.store.collector.wake(),
@@ -189,8 +191,8 @@ async fn answer_route(
         ("POST", Route::Uploads(repository)) => blobs::post(registry, caller, repository, query, headers, body).await,
         ("PATCH", Route::Upload(repository, id)) => blobs::patch(registry, repository, id, headers, body).await,
         ("PUT", Route::Upload(repository, id)) => blobs::put(registry, repository, id, query, headers, body).await,
-        ("GET", Route::Upload(repository, id)) => blobs::status(registry, repository, id),
-        ("DELETE", Route::Upload(repository, id)) => blobs::cancel(registry, repository, id),
+        ("GET", Route::Upload(repository, id)) => blobs::status(registry, repository, id).await,
+        ("DELETE", Route::Upload(repository, id)) => blobs::cancel(registry, repository, id).await,
         _ => Err(Fault::Unsupported),
     }
 }

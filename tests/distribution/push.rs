@@ -45,6 +45,7 @@ over_ours!(
     an_index_whose_manifest_is_missing_is_refused,
     a_manifest_whose_sizes_are_wrong_is_refused,
     an_upload_survives_a_refused_digest_not,
+    an_upload_goes_on_after_a_restart,
 );
 
 fn a_blob_is_pushed_by_post_and_put(registry: &Registry) {
@@ -460,7 +461,22 @@ fn an_upload_survives_a_refused_digest_not(registry: &Registry) {
     registry.send(request).fails_with(400, "DIGEST_INVALID");
 
     registry.get(location).fails_with(404, "BLOB_UPLOAD_UNKNOWN");
-    let ingest = registry.state().join("ingest");
-    let left: Vec<_> = std::fs::read_dir(ingest).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(crate::decided::uploads_on_disk(registry).is_empty());
+}
+
+fn an_upload_goes_on_after_a_restart(_: &Registry) {
+    let registry = Registry::start(crate::subject::Kind::Ours);
+    let content = bytes("restart", 3000);
+    let location = begin(&registry, "app");
+    registry.send(chunk(&location, &content, 0, 1000)).expect(202);
+
+    let registry = registry.restart();
+    registry.get(location.clone()).expect(204).has("range", "0-999");
+    registry.send(chunk(&location, &content, 1000, 2000)).expect(202);
+    let registry = registry.crash();
+    let request = Request::new("PUT", with_digest(&location, &sha256(&content))).header("content-range", "2000-2999");
+    registry.send(request.body(&content[2000..])).expect(201);
+
+    assert_eq!(registry.get(format!("/v2/app/blobs/{}", sha256(&content))).expect(200).body, content);
+    registry.stop();
 }

@@ -53,6 +53,7 @@ const BLOB_IN_USE: &str = "(EXISTS (SELECT 1 FROM documents d WHERE d.project = 
     OR EXISTS (SELECT 1 FROM document_children c WHERE c.project = b.project AND c.child = b.digest)
     OR EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND (i.id = b.digest OR i.manifest = b.digest))
     OR EXISTS (SELECT 1 FROM layers l WHERE l.toc = b.digest)
+    OR EXISTS (SELECT 1 FROM repository_blobs p WHERE p.project = b.project AND p.digest = b.digest)
     OR EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = b.project AND r.kind = 'blob' AND r.object = b.digest))";
 
 /// True for a document that nothing needs: no name, image, repository or lease leads to it, it is about none that is

@@ -179,7 +179,10 @@ pub(super) async fn post(
     let digest = query.first("digest").map(Name::parse).transpose()?;
     let upload = registry.uploads.begin(&registry.store, repository).await?;
     let Some(digest) = digest else { return Ok(under_way(StatusCode::ACCEPTED, repository, &upload)) };
-    append(registry, &upload, headers, body).await.inspect_err(|_| registry.uploads.end(&upload))?;
+    if let Err(fault) = append(registry, &upload, headers, body).await {
+        registry.uploads.end(&upload).await?;
+        return Err(fault);
+    }
     registry.uploads.finish(&registry.store, &upload, repository, &digest).await?;
     Ok(stored(repository, &digest))
 }
@@ -253,7 +256,7 @@ pub(super) async fn patch(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Fault> {
-    let upload = registry.uploads.find(repository, id)?;
+    let upload = registry.uploads.find(&registry.store, repository, id).await?;
     let appended = append(registry, &upload, headers, body).await;
     appended.map_err(|fault| with_place(fault, repository, &upload))?;
     Ok(under_way(StatusCode::ACCEPTED, repository, &upload))
@@ -268,7 +271,7 @@ pub(super) async fn put(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Fault> {
-    let upload = registry.uploads.find(repository, id)?;
+    let upload = registry.uploads.find(&registry.store, repository, id).await?;
     let absent = || Fault::DigestInvalid { digest: String::new(), problem: "the query must have one" };
     let digest = Name::parse(query.first("digest").ok_or_else(absent)?)?;
     let appended = append(registry, &upload, headers, body).await;
@@ -278,14 +281,14 @@ pub(super) async fn put(
 }
 
 /// GET: how far an upload is.
-pub(super) fn status(registry: &Registry, repository: &Repository, id: &str) -> Result<Response<Body>, Fault> {
-    let upload = registry.uploads.find(repository, id)?;
+pub(super) async fn status(registry: &Registry, repository: &Repository, id: &str) -> Result<Response<Body>, Fault> {
+    let upload = registry.uploads.find(&registry.store, repository, id).await?;
     Ok(under_way(StatusCode::NO_CONTENT, repository, &upload))
 }
 
 /// DELETE: an upload is given up.
-pub(super) fn cancel(registry: &Registry, repository: &Repository, id: &str) -> Result<Response<Body>, Fault> {
-    let upload = registry.uploads.find(repository, id)?;
-    registry.uploads.end(&upload);
+pub(super) async fn cancel(registry: &Registry, repository: &Repository, id: &str) -> Result<Response<Body>, Fault> {
+    let upload = registry.uploads.find(&registry.store, repository, id).await?;
+    registry.uploads.end(&upload).await?;
     Ok(answer(StatusCode::NO_CONTENT, &[]))
 }

@@ -1,10 +1,7 @@
-//! Uploads under way: a temporary file each, hashed while it grows. They live in this process; a start of the service
-//! forgets them, and what they had written. Their number, their size and their patience have an end.
+//! Uploads under way: a partial blob each, which survives the service and is continued where it ended. Their number,
+//! their size and their patience have an end.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +9,16 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha512};
 use strata_types::Digest;
 use tokio::sync::Mutex as Turn;
 
+use super::Fault;
+use super::config::Limits;
 use super::name::{Name, Repository};
-use super::{Fault, Limits};
-use crate::catalog::{HeldBlob, blocking};
-use crate::disk::{Sync, Temporary};
+use crate::blob::{self, Partial, PartialName};
+use crate::catalog::{Durability, blocking};
+use crate::lease::{GRACE, Session};
 use crate::{Error, Store};
 
 /// Bytes that are written and hashed in one go.
@@ -38,22 +37,19 @@ pub(super) struct Uploads {
 #[derive(Debug)]
 pub(super) struct Upload {
     id: String,
-    repository: String,
-    path: PathBuf,
     written: AtomicU64,
     used: Mutex<Instant>,
     // None: it is finished, cancelled or broken. Held by the one request that writes.
-    file: Turn<Option<Growing>>,
-}
-
-#[derive(Debug)]
-struct Growing {
-    temporary: Temporary,
-    hasher: Sha256,
+    partial: Turn<Option<Partial>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What ends the ids of uploads to a repository: an id is of no use in another.
+fn mark(repository: &Repository) -> String {
+    blob::digest(repository.store_name().as_bytes()).as_hex()[..24].to_owned()
 }
 
 impl Uploads {
@@ -63,103 +59,122 @@ impl Uploads {
     }
 
     /// Begins an upload to a repository.
-    pub async fn begin(&self, store: &Store, repository: &Repository) -> Result<Arc<Upload>, Fault> {
-        let id = crate::lease::random_text(26);
-        let path = store.paths.ingest().join(format!("upload-{id}"));
-        let made = path.clone();
-        let temporary = blocking(move || Temporary::create(made)).await?;
-        let upload = Arc::new(Upload {
-            id: id.clone(),
-            repository: repository.store_name().to_owned(),
-            path,
-            written: AtomicU64::new(0),
-            used: Mutex::new(Instant::now()),
-            file: Turn::new(Some(Growing { temporary, hasher: Sha256::new() })),
-        });
-        let mut under_way = lock(&self.under_way);
-        if under_way.len() >= self.limits.uploads {
+    pub async fn begin(&self, store: &Arc<Store>, repository: &Repository) -> Result<Arc<Upload>, Fault> {
+        if lock(&self.under_way).len() >= self.limits.uploads {
             return Err(Fault::TooManyUploads);
         }
-        under_way.insert(id, Arc::clone(&upload));
+        let id = format!("{}-{}", crate::lease::random_text(26), mark(repository));
+        self.open(store, id).await
+    }
+
+    async fn open(&self, store: &Arc<Store>, id: String) -> Result<Arc<Upload>, Fault> {
+        let partial = match Partial::open(store, &PartialName::upload(&id)?).await {
+            // Another request opens it right now.
+            Err(Error::PartialBusy { .. }) => return Err(Fault::UploadBusy),
+            other => other?,
+        };
+        let upload = Arc::new(Upload {
+            id: id.clone(),
+            written: AtomicU64::new(partial.offset()),
+            used: Mutex::new(Instant::now()),
+            partial: Turn::new(Some(partial)),
+        });
+        lock(&self.under_way).insert(id, Arc::clone(&upload));
         Ok(upload)
     }
 
-    /// Finds an upload to this repository.
-    pub fn find(&self, repository: &Repository, id: &str) -> Result<Arc<Upload>, Fault> {
-        let found = lock(&self.under_way).get(id).cloned();
-        let upload = found.filter(|upload| upload.repository == repository.store_name());
-        let upload = upload.ok_or(Fault::UploadUnknown)?;
-        *lock(&upload.used) = Instant::now();
-        Ok(upload)
+    /// Finds an upload to this repository, also one that a former life of the service began.
+    pub async fn find(&self, store: &Arc<Store>, repository: &Repository, id: &str) -> Result<Arc<Upload>, Fault> {
+        let is_of_repository = id.split_once('-').is_some_and(|(_, end)| end == mark(repository));
+        let Some(name) = PartialName::upload(id).ok().filter(|_| is_of_repository) else {
+            return Err(Fault::UploadUnknown);
+        };
+        if let Some(upload) = lock(&self.under_way).get(id).cloned() {
+            *lock(&upload.used) = Instant::now();
+            return Ok(upload);
+        }
+        match blob::partial_size(store, &name).await? {
+            Some(_) => self.open(store, id.to_owned()).await,
+            None => Err(Fault::UploadUnknown),
+        }
     }
 
-    /// Ends an upload: what it wrote goes, unless it was finished.
-    pub fn end(&self, upload: &Upload) {
+    /// Ends an upload: what it wrote goes.
+    pub async fn end(&self, upload: &Upload) -> Result<(), Fault> {
         lock(&self.under_way).remove(&upload.id);
-        // A request that writes holds the file; it sees the end when it is done, and the file goes with it.
-        if let Ok(mut file) = upload.file.try_lock() {
-            *file = None;
+        // A request that writes has the bytes; it sees the end when it is done, and throws them away.
+        let partial = upload.partial.try_lock().ok().and_then(|mut partial| partial.take());
+        match partial {
+            Some(partial) => Ok(partial.discard().await?),
+            None => Ok(()),
         }
     }
 
     /// Ends uploads that nobody touched for too long.
-    pub fn expire(&self) {
+    pub async fn expire(&self) -> Result<(), Fault> {
         let is_stale = |upload: &Arc<Upload>| {
-            upload.file.try_lock().is_ok() && lock(&upload.used).elapsed() > self.limits.upload_idle
+            upload.partial.try_lock().is_ok() && lock(&upload.used).elapsed() > self.limits.upload_idle
         };
         let stale: Vec<_> = lock(&self.under_way).values().filter(|upload| is_stale(upload)).cloned().collect();
         for upload in stale {
-            tracing::info!("an upload to {} was idle for too long and is forgotten", upload.repository);
-            self.end(&upload);
+            tracing::info!("upload {} was idle for too long and is forgotten", upload.id);
+            self.end(&upload).await?;
         }
+        Ok(())
     }
 
-    /// Says whether this upload is still one.
     fn is_under_way(&self, upload: &Upload) -> bool {
         lock(&self.under_way).contains_key(&upload.id)
     }
 
     /// Appends a body, which the client expects to begin and to be so long. What came before it broke off is kept.
     pub async fn append(&self, upload: &Upload, expected: Option<(u64, u64)>, body: Body) -> Result<(), Fault> {
-        let mut file = upload.file.try_lock().map_err(|_| Fault::UploadBusy)?;
+        let mut partial = upload.partial.try_lock().map_err(|_| Fault::UploadBusy)?;
         let before = upload.written();
         if expected.is_some_and(|(start, _)| start != before) {
             return Err(Fault::OutOfOrder { location: String::new(), written: before });
         }
+        let taken = self.take(upload, &mut partial, body).await;
+        *lock(&upload.used) = Instant::now();
+        let is_too_large = matches!(taken, Err(Fault::BlobTooLarge { .. }));
+        if is_too_large || !self.is_under_way(upload) {
+            lock(&self.under_way).remove(&upload.id);
+            if let Some(partial) = partial.take() {
+                partial.discard().await?;
+            }
+            return taken.and(Err(Fault::UploadUnknown));
+        }
+        let length = upload.written() - before;
+        match expected {
+            Some((_, size)) if taken.is_ok() && size != length => {
+                Err(Fault::SizeInvalid { problem: format!("the chunk has {length} bytes, not {size}") })
+            }
+            _ => taken,
+        }
+    }
+
+    async fn take(&self, upload: &Upload, partial: &mut Option<Partial>, body: Body) -> Result<(), Fault> {
         let mut stream = body.into_data_stream();
-        let mut piece = Vec::new();
-        let result = loop {
-            let next = tokio::time::timeout(SILENCE, stream.next()).await;
-            let bytes: Bytes = match next {
+        let (mut pieces, mut size) = (Vec::new(), 0);
+        let ended = loop {
+            let bytes: Bytes = match tokio::time::timeout(SILENCE, stream.next()).await {
                 Err(_) => break Err(Fault::BodyLost { problem: "nothing came for a minute".to_owned() }),
                 Ok(None) => break Ok(()),
                 Ok(Some(Err(error))) => break Err(Fault::BodyLost { problem: error.to_string() }),
                 Ok(Some(Ok(bytes))) => bytes,
             };
-            let size = piece.iter().map(Bytes::len).sum::<usize>() + bytes.len();
+            size += bytes.len();
             if upload.written() + size as u64 > self.limits.blob_bytes {
-                *file = None;
-                self.end(upload);
                 return Err(Fault::BlobTooLarge { limit: self.limits.blob_bytes });
             }
-            piece.push(bytes);
+            pieces.push(bytes);
             if size >= PIECE {
-                upload.write(&mut file, std::mem::take(&mut piece)).await?;
+                upload.write(partial, std::mem::take(&mut pieces)).await?;
+                size = 0;
             }
         };
-        upload.write(&mut file, piece).await?;
-        *lock(&upload.used) = Instant::now();
-        if !self.is_under_way(upload) {
-            *file = None;
-            return Err(Fault::UploadUnknown);
-        }
-        let length = upload.written() - before;
-        match expected {
-            Some((_, size)) if result.is_ok() && size != length => {
-                Err(Fault::SizeInvalid { problem: format!("the chunk has {length} bytes, not {size}") })
-            }
-            _ => result,
-        }
+        upload.write(partial, pieces).await?;
+        ended
     }
 
     /// Ends an upload with its digest: the blob is the repository's afterwards. Bytes that have another digest are
@@ -170,30 +185,39 @@ impl Uploads {
         upload: &Upload,
         repository: &Repository,
         expected: &Name,
-    ) -> Result<HeldBlob, Fault> {
-        let growing = upload.file.try_lock().map_err(|_| Fault::UploadBusy)?.take();
-        self.end(upload);
-        let Growing { temporary, hasher } = growing.ok_or(Fault::UploadUnknown)?;
-        let size = upload.written();
-        let digest = Digest::from_sha256_bytes(hasher.finalize().into());
-        let actual = match expected.sha256() {
-            Some(_) => Name::from(digest),
-            None => {
-                let path = upload.path.clone();
-                blocking(move || sha512(path)).await?
-            }
+    ) -> Result<(), Fault> {
+        let partial = upload.partial.try_lock().map_err(|_| Fault::UploadBusy)?.take();
+        lock(&self.under_way).remove(&upload.id);
+        let partial = partial.ok_or(Fault::UploadUnknown)?;
+        let size = partial.offset();
+        let digest = partial.digest()?;
+        let (partial, actual) = match expected.sha256() {
+            Some(_) => (partial, Name::from(digest)),
+            None => blocking(move || sha512(&partial).map(|name| (partial, name))).await?,
         };
         if actual != *expected {
+            partial.discard().await?;
             return Err(Fault::DigestMismatch { expected: expected.to_string(), actual: actual.to_string() });
         }
-        let target = store.paths.blob(&digest);
-        // Nobody may collect the same digest between rename and row.
-        let _guard = store.placing.read().await;
-        blocking(move || temporary.place(&target, Sync::Now)).await?;
-        let name = repository.store_name();
-        store.catalog.put_repository_blob(name, expected.as_str(), &digest, size).await?;
-        Ok(HeldBlob { digest, size })
+        let session = Session::begin(store, "a push to the registry", GRACE).await?;
+        let kept = keep(store, partial, &session, repository, expected, &digest, size).await;
+        session.end().await?;
+        kept
     }
+}
+
+async fn keep(
+    store: &Arc<Store>,
+    partial: Partial,
+    session: &Session,
+    repository: &Repository,
+    name: &Name,
+    digest: &Digest,
+    size: u64,
+) -> Result<(), Fault> {
+    partial.finish(digest, &session.lease().id, Durability::Full).await?;
+    store.catalog.put_repository_blob(repository.store_name(), name.as_str(), digest, size).await?;
+    Ok(())
 }
 
 impl Upload {
@@ -207,30 +231,27 @@ impl Upload {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Writes and hashes pieces in order. An error of the disk ends the upload.
-    async fn write(&self, file: &mut Option<Growing>, pieces: Vec<Bytes>) -> Result<(), Fault> {
-        let Some(mut growing) = file.take() else { return Err(Fault::UploadUnknown) };
-        let size: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let growing = blocking(move || {
-            for piece in pieces {
-                growing.temporary.write(&piece)?;
-                growing.hasher.update(&piece);
-            }
-            Ok::<_, Error>(growing)
+    /// Writes pieces in order. An error of the disk ends the upload for this life of the service.
+    async fn write(&self, partial: &mut Option<Partial>, pieces: Vec<Bytes>) -> Result<(), Fault> {
+        let mut taken = partial.take().ok_or(Fault::UploadUnknown)?;
+        let taken = blocking(move || {
+            pieces.iter().try_for_each(|piece| taken.write(piece))?;
+            Ok::<_, Error>(taken)
         })
         .await?;
-        *file = Some(growing);
-        self.written.fetch_add(size, Ordering::AcqRel);
+        self.written.store(taken.offset(), Ordering::Release);
+        *partial = Some(taken);
         Ok(())
     }
 }
 
-fn sha512(path: PathBuf) -> Result<Name, Error> {
-    let failed = |source| Error::io("read", &path, source);
-    let mut file = File::open(&path).map_err(failed)?;
+fn sha512(partial: &Partial) -> Result<Name, Error> {
+    use std::io::Read;
+
+    let mut prefix = partial.prefix()?;
     let (mut hasher, mut piece) = (Sha512::new(), vec![0; PIECE]);
     loop {
-        match file.read(&mut piece).map_err(failed)? {
+        match prefix.read(&mut piece).map_err(|source| Error::io("read", "an upload", source))? {
             0 => return Ok(Name::from_sha512(&hasher.finalize())),
             count => hasher.update(&piece[..count]),
         }
