@@ -9,11 +9,11 @@ use crate::{
 };
 
 over_both!(
-    tags_are_listed_in_order,
     tags_of_a_repository_that_is_not_there_are_not_found,
     the_catalog_lists_repositories,
 );
 unknown_to_control!(
+    tags_are_listed_in_order,
     tags_are_listed_by_number_and_after_a_tag,
     a_manifest_without_referrers_has_an_empty_list,
     referrers_are_listed_with_type_and_annotations,

@@ -14,7 +14,6 @@ over_both!(
     a_blob_is_pushed_in_chunks,
     the_last_chunk_may_come_with_the_put,
     a_blob_is_streamed_without_a_length,
-    a_chunk_out_of_order_is_refused_and_the_upload_goes_on,
     the_status_of_an_upload_says_how_far_it_is,
     an_upload_can_be_cancelled,
     bytes_of_another_digest_are_refused,
@@ -27,9 +26,11 @@ over_both!(
     a_manifest_of_four_megabytes_is_taken,
     a_tag_moves,
     an_image_without_layers_is_taken,
-    layers_that_are_fetched_elsewhere_need_not_be_there,
 );
 unknown_to_control!(
+    a_manifest_under_a_malformed_digest_is_refused,
+    layers_that_are_fetched_elsewhere_need_not_be_there,
+    a_chunk_out_of_order_is_refused_and_the_upload_goes_on,
     a_blob_is_pushed_by_a_single_post,
     a_blob_is_mounted_without_saying_from_where,
     a_manifest_with_a_subject_is_acknowledged,
@@ -238,10 +239,16 @@ fn a_manifest_under_a_digest_that_is_not_its_own_is_refused(registry: &Registry)
     let other = sha256(b"another manifest");
 
     put_manifest(registry, "app", &other, MANIFEST, &image.manifest).expect(400);
-    put_manifest(registry, "app", "sha256:baddigeststring", MANIFEST, &image.manifest).expect_one_of(&[400, 404]);
 
     registry.get(format!("/v2/app/manifests/{other}")).expect(404);
     registry.get(format!("/v2/app/manifests/{}", image.digest())).expect(404);
+}
+
+fn a_manifest_under_a_malformed_digest_is_refused(registry: &Registry) {
+    let image = Image::new("malformed");
+    image.push_blobs(registry, "app");
+
+    put_manifest(registry, "app", "sha256:baddigeststring", MANIFEST, &image.manifest).expect_one_of(&[400, 404]);
 }
 
 fn a_manifest_of_four_megabytes_is_taken(registry: &Registry) {
@@ -420,15 +427,16 @@ fn what_a_cut_connection_sent_is_kept_and_continued(registry: &Registry) {
     let request = Request::new("PATCH", location.clone()).header("content-type", BYTES);
     registry.abandon(request.cut(&content[..200_000], content.len()));
 
-    // The registry notices the end of the connection when it reads it.
-    let mut end = 0;
-    strata_tests::eventually("what was sent is counted", std::time::Duration::from_secs(20), || {
-        let answer = registry.get(location.clone()).expect_one_of(&[204, 409]);
-        end = answer.header("range").and_then(|range| range.strip_prefix("0-")).map_or(0, |end| end.parse().unwrap());
-        end == 199_999
-    });
-    let request = Request::new("PATCH", location.clone()).header("content-range", format!("{}-499999", end + 1));
-    registry.send(request.body(&content[end + 1..])).expect(202);
+    // As a client does: asks how far it is, and goes on there, until the registry has noticed the end of the first.
+    let goes_on = || {
+        let answer = registry.get(location.clone()).expect(204);
+        let end: usize = answer.must("range").trim_start_matches("0-").parse().unwrap();
+        let start = if end == 0 { 0 } else { end + 1 };
+        assert!(start <= 200_000, "more than was sent: {answer:?}");
+        let request = Request::new("PATCH", location.clone()).header("content-range", format!("{start}-499999"));
+        registry.send(request.body(&content[start..])).expect_one_of(&[202, 409, 416]).status == 202
+    };
+    strata_tests::eventually("the upload goes on", std::time::Duration::from_secs(20), goes_on);
     registry.send(Request::new("PUT", with_digest(&location, &sha256(&content)))).expect(201);
 
     assert!(registry.get(format!("/v2/app/blobs/{}", sha256(&content))).expect(200).body == content);

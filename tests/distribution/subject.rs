@@ -4,7 +4,6 @@ use std::{
     fs,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     process::Command,
     time::Duration,
 };
@@ -14,6 +13,10 @@ use strata_tests::{Running, binaries, eventually, made};
 use tempfile::TempDir;
 
 use crate::http::{self, Answer, Request};
+
+/// Docker's registry has OCI's manifests for those alone who say that they know them.
+const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, */*";
 
 /// Which program serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,16 +155,6 @@ impl Registry {
         self.directory.path().join("state")
     }
 
-    /// Directory of the test.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Socket of the store's own interface; ours only.
-    pub fn socket(&self) -> std::path::PathBuf {
-        self.directory.path().join("run/store.sock")
-    }
-
     /// Sends a request.
     pub fn send(&self, request: Request) -> Answer {
         http::send(self.address, &request)
@@ -172,14 +165,14 @@ impl Registry {
         http::abandon(self.address, &request);
     }
 
-    /// GET.
+    /// GET, as a client of today does it.
     pub fn get(&self, target: impl Into<String>) -> Answer {
-        self.send(Request::new("GET", target))
+        self.send(Request::new("GET", target).header("accept", ACCEPTED))
     }
 
-    /// HEAD.
+    /// HEAD, likewise.
     pub fn head(&self, target: impl Into<String>) -> Answer {
-        self.send(Request::new("HEAD", target))
+        self.send(Request::new("HEAD", target).header("accept", ACCEPTED))
     }
 
     /// DELETE.
