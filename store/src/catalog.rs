@@ -7,6 +7,7 @@
 mod blobs;
 mod cache;
 mod documents;
+mod forms;
 mod garbage;
 mod images;
 mod layers;
@@ -29,6 +30,7 @@ use crate::{Error, Result};
 pub use blobs::BlobRow;
 pub use cache::CacheRecord;
 pub use documents::{Child, ChildKind, DocumentKind, DocumentRow, NewDocument};
+pub use forms::Form;
 pub use garbage::{Garbage, Pruned, Reclaim};
 pub use images::{ImageRow, NewImage};
 pub use layers::{LayerRow, LayerState};

@@ -21,8 +21,30 @@ pub async fn put(
     lease: &LeaseId,
     durability: Durability,
 ) -> Result<DocumentRow> {
-    let mut document = Document::parse(bytes, media_type, &Limits::default())?;
+    let document = Document::parse(bytes, media_type, &Limits::default())?;
     let new = NewDocument::from(&document);
+    keep(store, document, new, lease, durability).await
+}
+
+/// As [`put`], for a document that this store made itself: in the form of its layers it is only for this store.
+pub(crate) async fn put_own(
+    store: &Arc<Store>,
+    bytes: Vec<u8>,
+    media_type: &str,
+    lease: &LeaseId,
+) -> Result<DocumentRow> {
+    let document = Document::parse(bytes, media_type, &Limits::default())?;
+    let new = NewDocument::made_here(&document);
+    keep(store, document, new, lease, Durability::Relaxed).await
+}
+
+async fn keep(
+    store: &Arc<Store>,
+    mut document: Document,
+    new: NewDocument,
+    lease: &LeaseId,
+    durability: Durability,
+) -> Result<DocumentRow> {
     blob::put(store, std::mem::take(&mut document.bytes), lease, durability).await?;
     let row = new.row.clone();
     store.catalog.put_document(new, lease, durability).await?;

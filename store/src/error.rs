@@ -260,6 +260,11 @@ impl Error {
         }
     }
 
+    /// Says whether a blob is not here that a document refers to.
+    pub fn is_missing_blob(&self) -> bool {
+        matches!(self, Self::BlobNotFound { .. } | Self::Image(strata_image::Error::BlobMissing { .. }))
+    }
+
     /// Says whether the disk, or a quota on it, is full.
     pub fn is_disk_full(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);

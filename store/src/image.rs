@@ -1,6 +1,11 @@
 //! Images: made from layers that are described and on disk, found by name or id, removed by Docker's rules.
 
+mod adopt;
 mod import;
+mod load;
+mod save;
+mod source;
+mod unpack;
 mod wanted;
 
 use std::sync::Arc;
@@ -12,7 +17,12 @@ use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Remo
 use crate::disk::{self, Sync};
 use crate::{Error, Result, Store, blob, catalog, layer};
 
+pub use adopt::{Adoption, adopt};
 pub use import::{Import, import};
+pub use load::{Loaded, load};
+pub use save::{Save, Saved, save};
+pub use source::{Source, Tar};
+pub use unpack::unpack;
 pub(crate) use wanted::Wanted;
 
 /// What an image is made of.
@@ -86,7 +96,7 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
     // The guard keeps the collector from taking a file whose row is about to come.
     let _guard = store.placing.read().await;
     place(store, id, config_bytes, is_unsynced).await?;
-    let documents = vec![NewDocument::from(&document)];
+    let documents = vec![NewDocument::made_here(&document)];
     place(store, manifest, document.bytes, is_unsynced).await?;
     if is_unsynced {
         let root = store.paths.root().to_path_buf();
@@ -127,7 +137,7 @@ pub(crate) fn now_text() -> String {
 }
 
 /// Finds an image by name, digest, id or unique prefix of an id; with a lease it is held from this call on. Of several
-/// platforms it is the best for this host.
+/// platforms it is the best for this host. One that is here but not unpacked is unpacked first.
 pub async fn get(store: &Arc<Store>, reference: &str, lease: Option<LeaseId>) -> Result<Image> {
     get_on(store, reference, Platforms::Host, lease).await
 }
@@ -139,7 +149,16 @@ pub async fn get_on(
     platforms: Platforms,
     lease: Option<LeaseId>,
 ) -> Result<Image> {
-    let (row, layers) = store.catalog.image(Wanted::parse(reference)?.on(platforms), lease).await?;
+    let wanted = Wanted::parse(reference)?.on(platforms.clone());
+    let found = match store.catalog.image(wanted.clone(), lease.clone()).await {
+        Err(Error::ImageNotUnpacked { target, reference }) => match unpack(store, &target, platforms).await {
+            Ok(_) => store.catalog.image(wanted, lease).await,
+            Err(error) if error.is_missing_blob() => Err(Error::ImageNotUnpacked { target, reference }),
+            Err(error) => Err(error),
+        },
+        found => found,
+    };
+    let (row, layers) = found?;
     Ok(Image { row, layers })
 }
 

@@ -4,6 +4,7 @@
 //! A built layer is usable before its archive is known. What its diff-id is is computed behind, in the order in which
 //! layers were made, on as many threads as there are cores; [`describe`](fn@describe) waits for it.
 
+mod archive;
 pub mod chain;
 mod describe;
 
@@ -22,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::catalog::{LayerRow, blocking};
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
+pub use archive::archive;
 use chain::{Chain, Chains, Link, Shape};
 pub(crate) use describe::start;
 pub use describe::{describe, resume};

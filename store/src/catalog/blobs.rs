@@ -85,6 +85,21 @@ impl Catalog {
         .await
     }
 
+    /// These blobs are on disk: a `syncfs` came after they were stored. Those that are not here stay so.
+    pub async fn mark_blobs_synced(&self, digests: &[Digest]) -> Result<()> {
+        let digests = digests.to_vec();
+        self.write("mark blobs as synced", Durability::Full, move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE blobs SET boot_id = NULL WHERE project = ? AND digest = ? AND boot_id IS NOT NULL",
+            )?;
+            for digest in &digests {
+                statement.execute(params![PROJECT, digest.to_string()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Finds a blob.
     pub async fn blob(&self, digest: &Digest) -> Result<BlobRow> {
         let digest = *digest;

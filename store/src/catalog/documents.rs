@@ -36,6 +36,17 @@ pub struct DocumentRow {
     pub subject: Option<Digest>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// It was made by this store, and nobody else knows it by its digest: it may leave in another form.
+    pub is_made_here: bool,
+}
+
+impl NewDocument {
+    /// A document that this store made.
+    pub fn made_here(document: &Document) -> Self {
+        let mut new = Self::from(document);
+        new.row.is_made_here = true;
+        new
+    }
 }
 
 impl DocumentRow {
@@ -126,7 +137,9 @@ impl From<&Document> for NewDocument {
         };
         let subject = subject.as_ref().map(|subject| subject.descriptor.digest);
         let annotations = annotations.clone();
-        Self { row: DocumentRow { digest, media_type, size, kind, artifact_type, subject, annotations }, children }
+        let is_made_here = false;
+        let row = DocumentRow { digest, media_type, size, kind, artifact_type, subject, annotations, is_made_here };
+        Self { row, children }
     }
 }
 
@@ -138,7 +151,7 @@ fn kind_of(entry: &Entry) -> ChildKind {
     }
 }
 
-const COLUMNS: &str = "digest, media_type, size, kind, artifact_type, subject, annotations";
+const COLUMNS: &str = "digest, media_type, size, kind, artifact_type, subject, annotations, made_here";
 
 fn document(row: &Row<'_>) -> Result<DocumentRow> {
     let (kind, annotations): (String, String) = (row.get(3)?, row.get(6)?);
@@ -152,6 +165,7 @@ fn document(row: &Row<'_>) -> Result<DocumentRow> {
         artifact_type: row.get(4)?,
         subject: row.get::<_, Option<String>>(5)?.map(blobs::digest).transpose()?,
         annotations: serde_json::from_str(&annotations).map_err(corrupt)?,
+        is_made_here: row.get(7)?,
     })
 }
 
@@ -179,7 +193,8 @@ pub(super) fn children(transaction: &Transaction<'_>, digest: &Digest) -> Result
     rows.collect()
 }
 
-/// Writes a document down, whose blob must have its row. One that is there stays as it is.
+/// Writes a document down, whose blob must have its row. One that is there stays as it is; one that came from elsewhere
+/// as well is no longer ours alone.
 pub(super) fn insert(transaction: &Transaction<'_>, new: &NewDocument) -> Result<()> {
     let row = &new.row;
     let annotations = serde_json::to_string(&row.annotations)
@@ -187,8 +202,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, new: &NewDocument) -> Result
     let inserted = transaction
         .prepare_cached(
             "INSERT OR IGNORE INTO documents
-             (project, digest, media_type, size, kind, artifact_type, subject, annotations, created)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (project, digest, media_type, size, kind, artifact_type, subject, annotations, made_here, created)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             PROJECT,
@@ -199,9 +214,15 @@ pub(super) fn insert(transaction: &Transaction<'_>, new: &NewDocument) -> Result
             row.artifact_type,
             row.subject.as_ref().map(Digest::to_string),
             annotations,
+            row.is_made_here,
             now()
         ])?;
     if inserted == 0 {
+        if !row.is_made_here {
+            transaction
+                .prepare_cached("UPDATE documents SET made_here = 0 WHERE project = ? AND digest = ? AND made_here")?
+                .execute(params![PROJECT, row.digest.to_string()])?;
+        }
         return Ok(());
     }
     let mut statement = transaction.prepare_cached(
@@ -352,23 +373,6 @@ impl Catalog {
                 .query_row(params![PROJECT, digest], |row| row.get(0))
                 .optional()?;
             found.map(blobs::digest).transpose()
-        })
-        .await
-    }
-
-    /// Compressed forms of a layer whose blobs are here, oldest first.
-    pub async fn blobs_of_diff_id(&self, diff_id: &Digest) -> Result<Vec<Descriptor>> {
-        let diff_id = diff_id.to_string();
-        self.read("find compressed layers", move |transaction| {
-            let mut statement = transaction.prepare_cached(
-                "SELECT l.media_type, l.digest, l.size FROM layer_blobs l
-                 JOIN blobs b ON b.project = l.project AND b.digest = l.digest
-                 WHERE l.project = ? AND l.diff_id = ? ORDER BY l.created, l.digest",
-            )?;
-            let rows = statement.query_and_then(params![PROJECT, diff_id], |row| {
-                Ok(Descriptor::new(row.get::<_, String>(0)?, blobs::digest(row.get(1)?)?, row.get(2)?))
-            })?;
-            rows.collect()
         })
         .await
     }

@@ -270,6 +270,25 @@ impl Catalog {
         }
     }
 
+    /// The document that a text leads to, and the full name if the text is one.
+    pub(crate) async fn locate_document(&self, wanted: Wanted) -> Result<(Digest, Option<String>)> {
+        self.read("find an image", move |transaction| match locate(transaction, &wanted)? {
+            Located::Name(name, target) => Ok((target, Some(name))),
+            Located::Document(digest) => Ok((digest, None)),
+            Located::Image(id) => match by_id(transaction, &id.to_string())? {
+                Some(row) => Ok((row.manifest, None)),
+                None => Err(Error::ImageNotFound { reference: wanted.text }),
+            },
+        })
+        .await
+    }
+
+    /// The names that lead to an image, ordered.
+    pub async fn names_of_image(&self, id: &Digest) -> Result<Vec<String>> {
+        let id = *id;
+        self.read("find the names of an image", move |transaction| names::of_image(transaction, &id)).await
+    }
+
     /// Lists images after an id, by id.
     pub async fn images(&self, after: &str, limit: usize) -> Result<Vec<ImageRow>> {
         let after = after.to_owned();

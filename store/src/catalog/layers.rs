@@ -75,6 +75,15 @@ pub(super) fn usable(transaction: &Transaction<'_>, id: &LayerId) -> Result<Laye
     }
 }
 
+fn oldest(transaction: &Transaction<'_>, diff_id: &Digest) -> Result<Option<LayerRow>> {
+    let mut statement = transaction.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM layers WHERE project = ? AND diff_id = ?
+         AND state IN ('unsynced', 'ready') ORDER BY created, id LIMIT 1"
+    ))?;
+    let mut rows = statement.query(params![PROJECT, diff_id.to_string()])?;
+    rows.next()?.map(layer).transpose()
+}
+
 pub(super) fn set_usable(transaction: &Transaction<'_>, id: &LayerId, boot_id: &str) -> Result<()> {
     let changed = transaction
         .prepare_cached("UPDATE layers SET state = 'unsynced', boot_id = ? WHERE id = ? AND state = 'incomplete'")?
@@ -218,17 +227,18 @@ impl Catalog {
         .await
     }
 
+    /// Finds the oldest usable layer with this diff-id.
+    pub async fn layer_by_diff_id(&self, diff_id: &Digest) -> Result<Option<LayerRow>> {
+        let diff_id = *diff_id;
+        self.read("find a layer", move |transaction| oldest(transaction, &diff_id)).await
+    }
+
     /// Finds the oldest usable layer with this diff-id and holds it by the lease.
     pub async fn hold_layer_by_diff_id(&self, diff_id: &Digest, lease: &LeaseId) -> Result<Option<LayerRow>> {
         let (diff_id, lease) = (*diff_id, lease.clone());
         self.write("find a layer", Durability::Relaxed, move |transaction| {
             leases::must_exist(transaction, &lease)?;
-            let mut statement = transaction.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM layers WHERE project = ? AND diff_id = ?
-                 AND state IN ('unsynced', 'ready') ORDER BY created, id LIMIT 1"
-            ))?;
-            let mut rows = statement.query(params![PROJECT, diff_id.to_string()])?;
-            let found = rows.next()?.map(layer).transpose()?;
+            let found = oldest(transaction, &diff_id)?;
             if let Some(row) = &found {
                 leases::add(transaction, &lease, Held::Layer, row.id.as_str())?;
             }

@@ -8,6 +8,7 @@ CREATE TABLE documents (
     artifact_type TEXT NOT NULL,        -- for lists of referrers: its own, or the media type of its config
     subject TEXT,                       -- the document that it is about, which need not be here
     annotations TEXT NOT NULL,          -- JSON
+    made_here INTEGER NOT NULL,         -- nobody else knows it by its digest
     created INTEGER NOT NULL,
     PRIMARY KEY (project, digest)
 ) WITHOUT ROWID;
@@ -65,9 +66,9 @@ CREATE TABLE layer_blobs (
 CREATE INDEX layer_blobs_by_diff_id ON layer_blobs (project, diff_id);
 
 -- Version 1 knew only images made here, of uncompressed layers.
-INSERT OR IGNORE INTO documents (project, digest, media_type, size, kind, artifact_type, annotations, created)
+INSERT OR IGNORE INTO documents (project, digest, media_type, size, kind, artifact_type, annotations, made_here, created)
 SELECT project, manifest, 'application/vnd.oci.image.manifest.v1+json', manifest_size, 'manifest',
-       'application/vnd.oci.image.config.v1+json', '{}', created FROM images;
+       'application/vnd.oci.image.config.v1+json', '{}', 1, created FROM images;
 INSERT OR IGNORE INTO document_children (project, document, position, kind, child, media_type, size)
 SELECT i.project, i.manifest, 0, 'config', i.id, 'application/vnd.oci.image.config.v1+json', coalesce(b.size, 0)
 FROM images i LEFT JOIN blobs b ON b.project = i.project AND b.digest = i.id;

@@ -239,7 +239,9 @@ async fn an_index_leads_to_its_unpacked_image_by_name_by_digest_and_for_tag_and_
 async fn a_name_whose_images_are_not_unpacked_says_so_and_can_be_removed() {
     let (_root, store) = fixture::store().await;
     let lease = fixture::lease(&store, "l").await;
-    let row = manifest(&store, &lease, "{}", "layer", serde_json::json!({})).await;
+    let mut entry = descriptor(media_type::OCI_MANIFEST, &Digest::from_sha256_bytes([7; 32]), 9);
+    entry["platform"] = serde_json::json!({"os": "linux", "architecture": strata_types::Platform::host().architecture});
+    let row = index(&store, &lease, &[entry]).await;
     store.catalog.set_name(&name("a:1"), &row.digest).await.unwrap();
 
     let refused = image::get(&store, "a:1", None).await;
