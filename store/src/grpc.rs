@@ -3,6 +3,7 @@
 mod blobs;
 mod cache;
 mod contents;
+mod entries;
 mod fault;
 mod images;
 mod layers;

@@ -26,7 +26,7 @@ use crate::{Error, Paths, Result, Store};
 pub use archive::archive;
 use chain::{Chain, Chains, Link, Shape};
 pub(crate) use describe::start;
-pub use describe::{describe, resume};
+pub use describe::{describe, resume, table_of_contents};
 
 /// The kernel stacks at most 500 directories; a chain may need a second one for some of its layers.
 const LONGEST_CHAIN: usize = 250;

@@ -8,6 +8,7 @@ mod certificates;
 mod containers;
 mod contents;
 mod doors;
+mod entries;
 mod faults;
 mod images;
 mod leases;

@@ -24,5 +24,5 @@ pub use compress::{Compression, decompress, decompress_ahead};
 pub use diff::{DiffOptions, Times, diff, pack};
 pub use error::{Error, Name};
 pub use member::{Member, MemberKind, MemberWriter, members};
-pub use toc::Toc;
+pub use toc::{Listed, ListedKind, Toc};
 pub use verify::{Damage, verify};

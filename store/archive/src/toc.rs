@@ -2,6 +2,7 @@
 //! and the tree that came out. With the tree on disk it gives back the exact archive; alone it says what should be there.
 
 mod codec;
+mod listed;
 
 use crate::digest::sha256_text;
 use crate::error::{Error, Name};
@@ -9,6 +10,8 @@ use crate::place;
 use crate::tree::Tree;
 use rustix::fd::BorrowedFd;
 use std::io::{Read, Seek, SeekFrom, Write};
+
+pub use listed::{Listed, ListedKind};
 
 /// Bytes of one file content, and of the metadata that precede it in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -86,6 +86,17 @@ impl proto::layer_service_server::LayerService for Service {
         });
         Ok(Response::new(Box::pin(chunks)))
     }
+
+    type ReadLayerEntriesStream = Answers<proto::ReadLayerEntriesResponse>;
+
+    async fn read_layer_entries(
+        &self,
+        request: Request<proto::ReadLayerEntriesRequest>,
+    ) -> Result<Response<Self::ReadLayerEntriesStream>, Status> {
+        let id = layer_id("layer_id", &request.into_inner().layer_id).map_err(status)?;
+        let toc = layer::table_of_contents(&self.store, &id).await.map_err(status)?;
+        Ok(Response::new(Box::pin(super::entries::stream(toc))))
+    }
 }
 
 impl Service {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use strata_archive::{Applied, DiffOptions};
+use strata_archive::{Applied, DiffOptions, Toc};
 use strata_types::{Digest, LayerId};
 use tokio::sync::watch;
 
@@ -30,6 +30,19 @@ pub async fn describe(store: &Arc<Store>, id: &LayerId) -> Result<LayerRow> {
         Ok(_) => store.catalog.layer(id).await,
         Err(_) => Err(Error::LayerDamaged { id: id.clone(), problem: "its description was cut off".to_owned() }),
     }
+}
+
+/// Reads the table of contents of a layer; waits until there is one.
+pub async fn table_of_contents(store: &Arc<Store>, id: &LayerId) -> Result<Toc> {
+    let row = describe(store, id).await?;
+    let problem = || "it has no table of contents".to_owned();
+    let digest = row.toc.ok_or_else(|| Error::LayerDamaged { id: id.clone(), problem: problem() })?;
+    let bytes = match crate::blob::read(store, &digest).await {
+        // The layer went meanwhile, and what belonged to it.
+        Err(Error::BlobNotFound { .. }) => return Err(Error::LayerNotFound { id: id.clone() }),
+        read => read?,
+    };
+    blocking(move || Toc::decode(&bytes).map_err(|source| Error::Archive { source })).await
 }
 
 /// Starts to describe the layers whose description a restart cut off.
