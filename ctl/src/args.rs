@@ -1,11 +1,13 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
+mod explore;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use explore::Explore;
 pub use run::Run;
 
 /// Builds images layer by layer and runs containers from them.
@@ -36,6 +38,9 @@ pub enum Command {
     Exec(Exec),
     /// Show the history of an image
     History(History),
+    /// Look into images
+    #[command(subcommand)]
+    Image(Image),
     /// List images
     Images(Images),
     /// Make an image from a root file system tar
@@ -241,6 +246,13 @@ pub struct History {
     pub format: Format,
 }
 
+/// `ctl image`
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Show what each layer of an image added, changed and removed, and what the image wastes
+    Explore(Explore),
+}
+
 /// `ctl images`
 #[derive(Debug, Args)]
 pub struct Images {
@@ -255,6 +267,9 @@ pub struct Images {
     /// Show digests
     #[arg(long)]
     pub digests: bool,
+    /// Show the layers of each image, which images share them, and what is only its own
+    #[arg(long, conflicts_with_all = ["quiet", "digests"])]
+    pub tree: bool,
     /// Format of the output
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,

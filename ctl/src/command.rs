@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod exec;
+pub mod explore;
 pub mod history;
 pub mod images;
 pub mod import;

@@ -5,6 +5,7 @@ mod build;
 mod command;
 mod contexts;
 mod error;
+mod explore;
 mod input;
 mod platform;
 mod render;
@@ -85,6 +86,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Build(args) => build::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,
+        Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,
         Command::Images(args) => command::images::run(&open()?, args).await,
         Command::Import(args) => command::import::run(&open()?, args).await,
         Command::Info => command::info::run(&open()?).await,

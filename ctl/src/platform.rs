@@ -53,6 +53,11 @@ impl Platform {
         Ok(store::image_service_client::ImageServiceClient::new(self.channel("store").await?))
     }
 
+    /// The layers of the store.
+    pub async fn layers(&self) -> Result<store::layer_service_client::LayerServiceClient<Channel>> {
+        Ok(store::layer_service_client::LayerServiceClient::new(self.channel("store").await?))
+    }
+
     /// The store itself.
     pub async fn store(&self) -> Result<store::system_service_client::SystemServiceClient<Channel>> {
         Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))

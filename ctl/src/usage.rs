@@ -71,7 +71,11 @@ fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error 
     };
     let error = Error::usage(format!("`{full}` is not available yet"));
     let next = words.iter().skip_while(|other| **other != word).nth(1).map_or("", String::as_str);
-    match group_member(&word, next) {
+    let member = match command.strip_prefix("ctl ") {
+        Some(group) => group_member(group, &word),
+        None => group_member(&word, next),
+    };
+    match member {
         Some(member) => error.hint(format!("`{member}` is there")),
         None if instead.is_empty() => error,
         None => error.hint(*instead),
@@ -164,7 +168,18 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("diff", ""),
     ("events", ""),
     ("export", ""),
-    ("image", ""),
+    ("image build", ""),
+    ("image history", ""),
+    ("image import", ""),
+    ("image inspect", ""),
+    ("image load", ""),
+    ("image ls", ""),
+    ("image prune", ""),
+    ("image pull", ""),
+    ("image push", ""),
+    ("image rm", ""),
+    ("image save", ""),
+    ("image tag", ""),
     ("load", "`ctl import` makes an image from a root file system tar"),
     ("login", ""),
     ("logout", ""),
@@ -205,7 +220,7 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
     ),
     ("exec", "--detach-keys"),
     ("history", "-H --human --platform"),
-    ("images", "-a --all -f --filter --tree"),
+    ("images", "-a --all -f --filter"),
     ("import", "--change --platform"),
     ("info", "-f --format"),
     ("inspect", "-f --format --platform -s --size"),
@@ -250,7 +265,9 @@ mod tests {
             ("ctl push x", "`ctl push` is not available yet", "ctl --help"),
             ("ctl -c x volume ls", "`ctl volume` is not available yet", "-v HOST:CONTAINER"),
             ("ctl container ls", "`ctl container` is not available yet", "`ctl ps` is there"),
-            ("ctl image rm x", "`ctl image` is not available yet", "`ctl rmi` is there"),
+            ("ctl image rm x", "`ctl image rm` is not available yet", "`ctl rmi` is there"),
+            ("ctl image ls", "`ctl image ls` is not available yet", "`ctl images` is there"),
+            ("ctl image push x", "`ctl image push` is not available yet", "ctl image --help"),
             ("ctl container pause", "`ctl container` is not available yet", "ctl --help"),
             ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),

@@ -7,6 +7,7 @@ mod build;
 mod containers;
 mod crashes;
 mod dockerfiles;
+mod explore;
 mod faults;
 mod hosts;
 mod images;

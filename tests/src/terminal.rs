@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
 /// A program on a terminal.
@@ -91,8 +91,19 @@ impl Terminal {
 
     /// Tells the program that its terminal is gone.
     pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("our own child");
+        rustix::process::kill_process(process, signal).expect("our own child");
+    }
+
+    /// Lines are edited by the terminal: no program has it in raw mode.
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.master).expect("our own pty").local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
     }
 
     /// Waits for the end; its exit code.

@@ -1,5 +1,7 @@
 //! `ctl images`
 
+mod tree;
+
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::store::v1 as pb;
@@ -11,6 +13,9 @@ use crate::render::{self, name, size, table, time};
 
 /// Lists images, the newest first.
 pub async fn run(platform: &Platform, args: &Images) -> Result<u8> {
+    if args.tree {
+        return tree::run(platform, args.reference.as_deref(), args.format, args.no_trunc).await;
+    }
     let mut images = list(platform, args.reference.as_deref().unwrap_or_default()).await?;
     images.sort_by_key(|image| std::cmp::Reverse(image.created_at.as_ref().and_then(time::timestamp)));
     let id = |image: &pb::Image| match args.no_trunc {

@@ -7,7 +7,8 @@ pub fn print(rows: &[Vec<String>]) -> Result<()> {
     super::text(&text(rows))
 }
 
-fn text(rows: &[Vec<String>]) -> String {
+/// The text of a table.
+pub fn text(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
