@@ -47,7 +47,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,python3 python3-venv iproute2 util-linux bsdutils uidmap podman containerd docker.io)
+	$(call packages,python3 python3-venv iproute2 util-linux bsdutils uidmap podman containerd docker.io skopeo docker-registry)
 
 packages-vm:
 	$(call packages,qemu-system-x86)

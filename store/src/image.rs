@@ -20,6 +20,7 @@ use crate::{Error, Result, Store, blob, catalog, layer};
 pub use adopt::{Adoption, adopt};
 pub use import::{Import, import};
 pub use load::{Loaded, load};
+pub(crate) use save::portable;
 pub use save::{Save, Saved, save};
 pub use source::{Source, Tar};
 pub use unpack::unpack;

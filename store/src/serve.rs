@@ -6,6 +6,7 @@
 
 mod blobs;
 pub mod config;
+mod export;
 mod fault;
 mod identity;
 mod lists;
@@ -97,10 +98,13 @@ async fn sweep(registry: Arc<Registry>, drain: strata_rpc::Drain) {
         if let Err(fault) = registry.uploads.expire().await {
             tracing::warn!("cannot let go of an idle upload: {fault:?}");
         }
-        match registry.store.catalog.expire_repository_blobs(age).await {
-            Ok(0) => {}
-            Ok(_) => registry.store.collector.wake(),
-            Err(error) => tracing::warn!("cannot let go of blobs that no manifest named: {}", chain(&error)),
+        let catalog = &registry.store.catalog;
+        for expired in [catalog.expire_repository_blobs(age).await, catalog.expire_exports(age).await] {
+            match expired {
+                Ok(0) => {}
+                Ok(_) => registry.store.collector.wake(),
+                Err(error) => tracing::warn!("cannot let go of what a repository holds: {}", chain(&error)),
+            }
         }
     }
 }

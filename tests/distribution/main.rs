@@ -8,6 +8,7 @@ mod discovery;
 mod http;
 mod identity;
 mod management;
+mod own;
 mod pull;
 mod push;
 mod subject;

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     process::Command,
     time::Duration,
 };
@@ -153,6 +154,16 @@ impl Registry {
     /// Directory of its state.
     pub fn state(&self) -> std::path::PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Directory of the test.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Socket of the store's own interface; ours only.
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("run/store.sock")
     }
 
     /// Sends a request.

@@ -161,4 +161,88 @@ impl Catalog {
         })
         .await
     }
+
+    /// The form for others of a document that was made here, if the repository has it.
+    pub async fn exported(&self, repository: &str, origin: &Digest) -> Result<Option<Digest>> {
+        let (repository, origin) = (repository.to_owned(), origin.to_string());
+        self.read("find the form of a document for others", move |transaction| {
+            let found: Option<String> = transaction
+                .prepare_cached(
+                    "SELECT digest FROM repository_documents WHERE project = ? AND repository = ? AND made_from = ?",
+                )?
+                .query_row(params![PROJECT, repository, origin], |row| row.get(0))
+                .optional()?;
+            found.map(blobs::digest).transpose()
+        })
+        .await
+    }
+
+    /// A repository holds a document, which is on disk, as the form for others of one that was made here.
+    pub async fn export_to_repository(&self, repository: &str, digest: &Digest, origin: &Digest) -> Result<()> {
+        let (repository, digest, origin) = (repository.to_owned(), digest.to_string(), origin.to_string());
+        self.write("add to a repository", Durability::Full, move |transaction| {
+            // What was pushed stays pushed.
+            transaction
+                .prepare_cached(
+                    "INSERT INTO repository_documents (project, repository, digest, created, made_from)
+                     VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![PROJECT, repository, digest, now(), origin])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A repository holds a document because it was pushed, whatever it was before.
+    pub async fn keep_in_repository(&self, repository: &str, digest: &Digest) -> Result<()> {
+        self.add_to_repository(repository, digest).await?;
+        let (repository, digest) = (repository.to_owned(), digest.to_string());
+        self.write("keep in a repository", Durability::Full, move |transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE repository_documents SET made_from = NULL
+                     WHERE project = ? AND repository = ? AND digest = ? AND made_from IS NOT NULL",
+                )?
+                .execute(params![PROJECT, repository, digest])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a document from a repository, with the names that lead to it or to what it was made from; says whether it
+    /// was there.
+    pub async fn delete_from_repository(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        let (within, text) = (repository.to_owned(), digest.to_string());
+        let origin: Option<String> = self
+            .read("look into a repository", move |transaction| {
+                let mut statement = transaction.prepare_cached(
+                    "SELECT made_from FROM repository_documents
+                     WHERE project = ? AND repository = ? AND digest = ? AND made_from IS NOT NULL",
+                )?;
+                Ok(statement.query_row(params![PROJECT, within, text], |row| row.get(0)).optional()?)
+            })
+            .await?;
+        let mut is_gone = self.remove_from_repository(repository, digest).await?;
+        if let Some(origin) = origin {
+            is_gone |= self.remove_from_repository(repository, &blobs::digest(origin)?).await?;
+        }
+        Ok(is_gone)
+    }
+
+    /// Lets go of forms for others that were made more than `age` milliseconds ago and that no name leads to now. Says
+    /// how many went.
+    pub async fn expire_exports(&self, age: i64) -> Result<usize> {
+        let oldest = now().saturating_sub(age);
+        self.write("expire forms of documents for others", Durability::Relaxed, move |transaction| {
+            let removed = transaction
+                .prepare_cached(
+                    "DELETE FROM repository_documents AS r WHERE r.made_from IS NOT NULL AND r.created < ?
+                     AND NOT EXISTS (SELECT 1 FROM names n WHERE n.project = r.project AND n.repository = r.repository
+                                     AND n.target = r.made_from)",
+                )?
+                .execute([oldest])?;
+            Ok(removed)
+        })
+        .await
+    }
 }

@@ -9,3 +9,6 @@ CREATE TABLE repository_blobs (
 ) WITHOUT ROWID;
 CREATE INDEX repository_blobs_by_digest ON repository_blobs (project, digest, repository);
 CREATE INDEX repository_blobs_by_name ON repository_blobs (project, name);
+
+-- The document made here of which this one is the form for others; NULL: it was pushed.
+ALTER TABLE repository_documents ADD COLUMN made_from TEXT;

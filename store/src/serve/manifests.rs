@@ -11,7 +11,7 @@ use strata_types::{Digest, Reference as ImageName};
 
 use super::name::{Name, Repository, Tag};
 use super::route::{Query, Reference};
-use super::{Fault, Registry, answer, blobs, namespace_query, text};
+use super::{Fault, Registry, answer, blobs, export, namespace_query, text};
 use crate::catalog::{DocumentRow, Durability, NewDocument};
 use crate::lease::{GRACE, Session};
 use crate::{Error, blob, document};
@@ -37,11 +37,10 @@ async fn find(
     match reference {
         Reference::Neither(_) => Ok(None),
         Reference::Tag(tag) => {
-            let found = catalog.target(&image_name(repository, tag)?).await?;
-            Ok(found.map(|row| {
-                let name = Name::from(row.digest);
-                (row, name)
-            }))
+            let Some(row) = catalog.target(&image_name(repository, tag)?).await? else { return Ok(None) };
+            let row = export::portable(registry, repository, row).await?;
+            let name = Name::from(row.digest);
+            Ok(Some((row, name)))
         }
         Reference::Digest(name) => {
             let within = repository.store_name();
@@ -54,6 +53,8 @@ async fn find(
                 return Ok(None);
             }
             match catalog.document(&digest).await {
+                // Its layers have no blobs; what has is found by the name.
+                Ok(row) if row.is_made_here => Ok(None),
                 Ok(row) => Ok(Some((row, name.clone()))),
                 Err(Error::DocumentNotFound { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -136,8 +137,8 @@ pub(super) async fn put(
     let declared = declared.split(';').next().unwrap_or_default().trim();
     let read = read(registry, repository, &bytes, declared).await?;
     check_content(registry, repository, &read.document).await?;
-    let is_subject_known = read.subject.as_ref().is_none_or(|subject| subject_of(&read.document) || subject.sha256().is_some());
-    let subject = read.subject.clone().filter(|_| is_subject_known);
+    // One that cannot be listed is not acknowledged: the client keeps its list itself then.
+    let subject = read.subject.clone().filter(|_| has_subject(&read.document));
     store(registry, repository, &name, &tags, read, bytes).await?;
 
     let location = format!("/v2/{}/manifests/{name}{}", repository.path(), namespace_query(repository));
@@ -158,7 +159,7 @@ pub(super) async fn put(
     Ok(response)
 }
 
-fn subject_of(document: &Document) -> bool {
+fn has_subject(document: &Document) -> bool {
     match &document.kind {
         Kind::Manifest(manifest) => manifest.subject.is_some(),
         Kind::Index(index) => index.subject.is_some(),
@@ -301,7 +302,7 @@ async fn store(
     let stored = async {
         blob::put(store, bytes, &lease, Durability::Full).await?;
         store.catalog.put_document(new, &lease, Durability::Full).await?;
-        store.catalog.add_to_repository(within, &digest).await?;
+        store.catalog.keep_in_repository(within, &digest).await?;
         if name.sha256().is_none() {
             store.catalog.add_repository_blob(within, name.as_str(), &digest).await?;
         }
@@ -330,7 +331,7 @@ pub(super) async fn delete(
             if let Some(above) = catalog.needed_in_repository(within, &row.digest).await? {
                 return Err(Fault::BlobNeeded { digest: name.to_string(), manifest: above.to_string() });
             }
-            let is_gone = catalog.remove_from_repository(within, &row.digest).await?;
+            let is_gone = catalog.delete_from_repository(within, &row.digest).await?;
             catalog.remove_repository_blob(within, &row.digest).await?;
             is_gone
         }
