@@ -34,9 +34,11 @@ async fn build(
     context.drain.spawn(gc::run(store.clone(), context.drain.clone()));
     let args = &context.args;
     let own = match (&args.tls_cert, &args.tls_key, &args.tls_ca) {
-        (Some(certificate), Some(key), authority) => {
-            Some(Certificates { certificate: certificate.clone(), key: key.clone(), client_authority: authority.clone() })
-        }
+        (Some(certificate), Some(key), authority) => Some(Certificates {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_authority: authority.clone(),
+        }),
         _ => None,
     };
     serve::start(&store, registry.as_deref(), own).await?;

@@ -8,10 +8,7 @@ use crate::{
     subject::{Registry, over_both, over_ours, unknown_to_control},
 };
 
-over_both!(
-    tags_of_a_repository_that_is_not_there_are_not_found,
-    the_catalog_lists_repositories,
-);
+over_both!(tags_of_a_repository_that_is_not_there_are_not_found, the_catalog_lists_repositories,);
 unknown_to_control!(
     tags_are_listed_in_order,
     tags_are_listed_by_number_and_after_a_tag,
@@ -171,9 +168,10 @@ fn referrers_are_listed_with_type_and_annotations(registry: &Registry) {
     let found = referrers(&list(registry, format!("/v2/app/referrers/{}", image.digest())));
 
     assert_eq!(found.len(), 2, "{found:?}");
-    for (bytes, artifact_type, note) in
-        [(&sbom, "application/vnd.example.sbom", "sbom"), (&signature, "application/vnd.example.signature", "signature")]
-    {
+    for (bytes, artifact_type, note) in [
+        (&sbom, "application/vnd.example.sbom", "sbom"),
+        (&signature, "application/vnd.example.signature", "signature"),
+    ] {
         let descriptor = by_digest(&found, &sha256(bytes));
         assert_eq!(descriptor["mediaType"], MANIFEST);
         assert_eq!(descriptor["size"], bytes.len());
@@ -193,7 +191,10 @@ fn referrers_are_filtered_by_type(registry: &Registry) {
     let answer = list(registry, format!("{target}application%2Fvnd.example.nothing"));
     assert!(referrers(&answer).is_empty());
     answer.has("oci-filters-applied", "artifactType");
-    assert_eq!(list(registry, target.trim_end_matches("?artifactType=").to_owned()).header("oci-filters-applied"), None);
+    assert_eq!(
+        list(registry, target.trim_end_matches("?artifactType=").to_owned()).header("oci-filters-applied"),
+        None
+    );
 }
 
 fn an_index_refers_too(registry: &Registry) {
@@ -209,9 +210,12 @@ fn an_index_refers_too(registry: &Registry) {
 
     answer.has("oci-subject", &image.digest());
     let found = referrers(&list(registry, format!("/v2/app/referrers/{}", image.digest())));
-    assert_eq!(found, [json!({
-        "mediaType": INDEX, "digest": sha256(&index), "size": index.len(), "annotations": {"a": "b"}
-    })]);
+    assert_eq!(
+        found,
+        [json!({
+            "mediaType": INDEX, "digest": sha256(&index), "size": index.len(), "annotations": {"a": "b"}
+        })]
+    );
 }
 
 fn referrers_of_a_malformed_digest_are_refused(registry: &Registry) {

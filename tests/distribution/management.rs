@@ -1,7 +1,7 @@
 //! Category "content management": tags, manifests and blobs are deleted, at once, and nothing else goes with them.
 
 use crate::{
-    content::{Image, INDEX, index, push_blob, put_manifest, sha256},
+    content::{INDEX, Image, index, push_blob, put_manifest, sha256},
     subject::{Registry, over_both, over_ours, unknown_to_control},
 };
 

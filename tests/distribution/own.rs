@@ -25,7 +25,7 @@ fn with_store<T>(registry: &Registry, calls: impl AsyncFnOnce(ImageServiceClient
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let endpoint = strata_rpc::Endpoint::Unix(registry.socket());
-        calls(ImageServiceClient::new(strata_rpc::connect(endpoint, None).expect("the endpoint is one"))).await
+        calls(ImageServiceClient::new(strata_rpc::connect(&endpoint, None).expect("the endpoint is one"))).await
     })
 }
 

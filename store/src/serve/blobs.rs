@@ -25,11 +25,7 @@ use crate::{Error, blob};
 const PIECE: usize = 256 * 1024;
 
 /// Finds a blob that a repository has: pushed there, or needed by a document of it.
-pub(super) async fn find(
-    registry: &Registry,
-    repository: &Repository,
-    name: &Name,
-) -> Result<Option<HeldBlob>, Fault> {
+pub(super) async fn find(registry: &Registry, repository: &Repository, name: &Name) -> Result<Option<HeldBlob>, Fault> {
     let (catalog, within) = (&registry.store.catalog, repository.store_name());
     if let Some(held) = catalog.repository_blob(within, name.as_str()).await? {
         return Ok(Some(held));

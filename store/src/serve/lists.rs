@@ -77,8 +77,7 @@ pub(super) async fn catalog(registry: &Registry, query: &Query) -> Result<Respon
 }
 
 fn descriptor(row: &DocumentRow) -> Value {
-    let mut descriptor =
-        json!({"mediaType": row.media_type, "digest": row.digest.to_string(), "size": row.size});
+    let mut descriptor = json!({"mediaType": row.media_type, "digest": row.digest.to_string(), "size": row.size});
     if !row.artifact_type.is_empty() {
         descriptor["artifactType"] = row.artifact_type.as_str().into();
     }

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_its_names() {
-        for host in ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "registry.local:5000"] {
+        for host in ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "registry.local:5000"]
+        {
             assert!(is_name_of_loopback(host, &["registry.local".to_owned()]), "{host}");
         }
         for host in ["", "evil.example:5000", "localhost.evil.example", "10.0.0.1:5000", "[::2]:1", "registry.local"] {

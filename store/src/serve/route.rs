@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn what_is_no_path_of_the_api_is_refused() {
-        for path in ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/tags", "/v2//tags/list", "/v2/a/blobs/x", "/v2/%00/tags/list"] {
+        for path in ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/tags", "/v2//tags/list", "/v2/a/blobs/x", "/v2/%00/tags/list"]
+        {
             assert!(route(path).is_err(), "{path}");
         }
     }
