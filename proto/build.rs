@@ -4,6 +4,13 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+/// Messages whose fields no log may show: `src/secret.rs` says how they look instead.
+const SECRET: [&str; 3] = [
+    "strata.types.v1.RegistryCredentials",
+    "strata.types.v1.RegistryCredentials.proof",
+    "strata.types.v1.RegistryPassword",
+];
+
 fn protos(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -28,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `encode_file_descriptor_set` keeps custom options; decoding into prost types would drop them.
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let set = prost_types_set(&compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(set)?;
+    tonic_prost_build::configure().bytes(".").skip_debug(SECRET).compile_fds(set)?;
     Ok(())
 }
 

@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The client cannot get the credentials for a registry.
+    #[error("cannot get the credentials for {registry}: {problem}")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// What the client says.
+        problem: String,
+    },
     /// A field of the request is malformed.
     #[error("invalid {field}: {problem}")]
     Invalid {
@@ -128,6 +136,7 @@ impl Error {
             | Error::Step { diagnostic, .. }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
             Error::Context { .. }
+            | Error::Credentials { .. }
             | Error::Invalid { .. }
             | Error::Unreachable { .. }
             | Error::Peer { .. }
@@ -145,7 +154,7 @@ impl strata_rpc::fault::Fault for Error {
                 Code::InvalidArgument
             }
             Error::BaseImage { .. } | Error::Source { .. } => Code::NotFound,
-            Error::Step { .. } => Code::FailedPrecondition,
+            Error::Step { .. } | Error::Credentials { .. } => Code::FailedPrecondition,
             Error::StepRefused { source, .. } => source.code(),
             Error::Unreachable { .. } => Code::Unavailable,
             Error::Peer { status, .. } => status.code(),
@@ -163,6 +172,7 @@ impl strata_rpc::fault::Fault for Error {
             Error::Step { .. } => "FAULT_STEP_FAILED",
             Error::StepRefused { source, .. } => source.reason(),
             Error::Context { .. } => "FAULT_CONTEXT_INVALID",
+            Error::Credentials { .. } => "FAULT_CREDENTIALS_UNAVAILABLE",
             Error::Invalid { .. } => "FAULT_INVALID_ARGUMENT",
             Error::Unreachable { .. } => "FAULT_PEER_UNAVAILABLE",
             Error::Peer { .. } => "FAULT_PEER_REFUSED",

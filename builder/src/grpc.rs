@@ -12,7 +12,7 @@ use strata_proto::builder::v1::build_service_server::{BuildService, BuildService
 use strata_proto::builder::v1::system_service_server::{SystemService, SystemServiceServer};
 use strata_rpc::{Drain, Idle, to_status};
 use strata_types::Platform;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,11 +20,11 @@ use crate::config::Config;
 use crate::context;
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::peers::{Network, Peers};
+use crate::peers::{Credentials, Network, Peers};
 use crate::progress::{Event, Progress, StepState};
 use crate::scope::Globals;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
-use crate::solve::{self, Build, Built};
+use crate::solve::{self, Build, Built, Pull};
 
 /// Messages on their way to a client.
 const BACKLOG: usize = 256;
@@ -130,6 +130,7 @@ impl Service {
             lease: lease.id.clone(),
             progress: Progress::new(events),
             slots: Semaphore::new(self.slots),
+            pulls: Mutex::default(),
             cached: AtomicU32::new(0),
             serial: AtomicU32::new(0),
         });
@@ -195,6 +196,7 @@ async fn listen(
                 }
             }
             Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
+            Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
             Err(error) => Err(error),
         };
         if let Err(error) = taken {
@@ -227,6 +229,7 @@ fn ask_event(ask: Ask) -> pb::build_response::Event {
             pb::build_response::Event::NeedDirectories(pb::NeedDirectories { digests: bytes(digests) })
         }
         Ask::Contents(digests) => pb::build_response::Event::NeedContents(pb::NeedContents { blake3: bytes(digests) }),
+        Ask::Credentials(registry) => pb::build_response::Event::NeedCredentials(pb::NeedCredentials { registry }),
     }
 }
 
@@ -263,6 +266,12 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         Ok(pb::BuildNetwork::None) => Network::None,
         Err(_) => return Err(Error::Invalid { field: "network", problem: "an unknown value".to_owned() }),
     };
+    let pull = match pb::BuildPull::try_from(start.pull) {
+        Ok(pb::BuildPull::Unspecified | pb::BuildPull::Missing) => Pull::Missing,
+        Ok(pb::BuildPull::Always) => Pull::Always,
+        Ok(pb::BuildPull::Never) => Pull::Never,
+        Err(_) => return Err(Error::Invalid { field: "pull", problem: "an unknown value".to_owned() }),
+    };
     let text = |bytes: &Bytes, field| {
         String::from_utf8(bytes.to_vec()).map_err(|_| Error::Invalid { field, problem: "it is not UTF-8".to_owned() })
     };
@@ -289,6 +298,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         no_cache: start.no_cache,
         network,
         labels: start.labels.into_iter().collect(),
+        pull,
     })
 }
 
@@ -305,6 +315,11 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
                 false => Some(context::digest(&content.blake3)?),
             };
             Ok(FromClient::Content(Content { blake3, chunk: content.chunk, is_last: content.last }))
+        }
+        Some(pb::build_request::Event::Credentials(credentials)) => {
+            let pb::BuildCredentials { registry, credentials, problem } = credentials;
+            let found = if problem.is_empty() { Ok(Credentials::new(credentials)) } else { Err(problem) };
+            Ok(FromClient::Credentials { registry, found })
         }
         Some(pb::build_request::Event::Start(_)) | None => {
             Err(Error::Context { problem: "a message that does not belong here".to_owned() })

@@ -1,4 +1,4 @@
-//! The conversation with the client of one build: directories and contents that the builder asks for.
+//! The conversation with the client of one build: directories, contents and credentials that the builder asks for.
 //! What arrives is checked against its digest before anybody sees it; a client can only fail its own build.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -8,6 +8,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
 use crate::context::{Blake3, Directory};
 use crate::error::Error;
+use crate::peers::Credentials;
 
 /// Directories kept for later builds, at most this many.
 const KEPT_DIRECTORIES: usize = 65_536;
@@ -19,6 +20,13 @@ pub enum FromClient {
     Directories(Vec<Vec<u8>>),
     /// The next part of a content.
     Content(Content),
+    /// Credentials that were asked for.
+    Credentials {
+        /// The registry that was asked about.
+        registry: String,
+        /// What the client found, or why it could not look.
+        found: Result<Credentials, String>,
+    },
 }
 
 /// A part of a content.
@@ -39,6 +47,8 @@ pub enum Ask {
     Directories(Vec<Blake3>),
     /// Contents by digest.
     Contents(Vec<Blake3>),
+    /// Credentials for a registry.
+    Credentials(String),
 }
 
 /// Directories by digest, and the digests by age.
@@ -77,7 +87,11 @@ pub struct Session {
     asked: Mutex<HashSet<Blake3>>,
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<Content>>,
+    credentials: Mutex<HashMap<String, Answer>>,
 }
+
+/// Credentials for a registry that were asked for; none until the client answers.
+type Answer = Option<Result<Credentials, String>>;
 
 impl Session {
     /// Starts a conversation whose questions go to `asks`. Contents that come are put into the sender. Whoever waits for
@@ -91,6 +105,7 @@ impl Session {
             asked: Mutex::default(),
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
+            credentials: Mutex::default(),
         };
         (session, contents_in)
     }
@@ -104,6 +119,16 @@ impl Session {
                 return Err(Error::Context { problem: "a directory came that was not asked for".to_owned() });
             }
             self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
+        }
+        self.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes in credentials that the client found.
+    pub fn take_credentials(&self, registry: &str, found: Result<Credentials, String>) -> Result<(), Error> {
+        match self.credentials.lock().expect("no holder of this lock panics").get_mut(registry) {
+            Some(answer) => *answer = Some(found),
+            None => return Err(Error::Context { problem: "credentials came that were not asked for".to_owned() }),
         }
         self.arrived.notify_waiters();
         Ok(())
@@ -174,6 +199,34 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The credentials for a registry, asked for once per build.
+    pub async fn credentials(&self, registry: &str) -> Result<Credentials, Error> {
+        let is_new = {
+            let mut known = self.credentials.lock().expect("no holder of this lock panics");
+            let is_new = !known.contains_key(registry);
+            known.entry(registry.to_owned()).or_default();
+            is_new
+        };
+        if is_new {
+            self.ask(Ask::Credentials(registry.to_owned())).await?;
+        }
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            let answer = self.credentials.lock().expect("no holder of this lock panics").get(registry).cloned();
+            match answer.flatten() {
+                Some(Ok(credentials)) => return Ok(credentials),
+                Some(Err(problem)) => {
+                    return Err(Error::Credentials { registry: registry.to_owned(), problem });
+                }
+                None => {}
+            }
+            self.check_open()?;
+            arrived.await;
+        }
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Error> {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use strata_dockerfile::ignore::IgnoreFile;
 use strata_dockerfile::{Dockerfile, Instruction, Kind, Span};
-use strata_types::Platform;
-use tokio::sync::{Semaphore, watch};
+use strata_types::{Platform, Reference};
+use tokio::sync::{Mutex, OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::context::Blake3;
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
 use crate::peers::{Network, Runtime, Store};
-use crate::progress::{Event, Progress, StepState};
+use crate::progress::{Event, Progress, Running, StepState};
 use crate::scope::{Globals, Scope};
 use crate::session::Session;
 use crate::step;
@@ -46,6 +46,19 @@ pub struct Request {
     pub network: Network,
     /// Labels to add.
     pub labels: BTreeMap<String, String>,
+    /// When images are pulled.
+    pub pull: Pull,
+}
+
+/// When a build pulls the images that it starts or copies from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// When the store does not have them.
+    Missing,
+    /// Each, once per build.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// What was built.
@@ -88,6 +101,8 @@ pub struct Build {
     pub progress: Progress,
     /// Steps that work at once.
     pub slots: Semaphore,
+    /// Images that this build has pulled, by name: each once, so that all its stages mean the same.
+    pub pulls: Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
     /// Steps found in the cache.
     pub cached: AtomicU32,
     /// Number for the keys of snapshots.
@@ -227,15 +242,17 @@ impl Build {
                 let step = self.graph.steps[&(index, 0)];
                 let shown = graph::step_name(&self.file, index, 0, &format!("FROM {name}"));
                 let running = self.progress.running(step, &shown, stage.line as u32);
-                let draft = self.image(name, stage.base.span).await;
+                let draft = self.image(name, stage.base.span, &running).await;
                 match draft {
-                    Ok(draft) => {
+                    Ok((draft, state)) => {
                         if !draft.config.config.on_build.is_empty() {
                             let message = format!("image {name} has ONBUILD triggers, which are not available yet");
                             return Err(Error::Unsupported(self.at(stage.base.span, message)));
                         }
-                        self.cached.fetch_add(1, Ordering::Relaxed);
-                        running.end(StepState::Cached).await;
+                        if state == StepState::Cached {
+                            self.cached.fetch_add(1, Ordering::Relaxed);
+                        }
+                        running.end(state).await;
                         Ok(draft)
                     }
                     Err(error) => {
@@ -247,20 +264,70 @@ impl Build {
         }
     }
 
-    /// An image of the store as a place to start from or to copy from.
-    pub async fn image(&self, name: &str, span: Span) -> Result<Draft, Error> {
-        strata_types::Reference::parse(name)
+    /// An image as a place to start from or to copy from: of the store, which pulls it first where that is asked for.
+    /// Tells whether it was there, or was pulled by this build, as the state of a step.
+    pub async fn image(&self, name: &str, span: Span, running: &Running) -> Result<(Draft, StepState), Error> {
+        let reference = Reference::parse(name)
             .map_err(|problem| self.mistake(span, format!("{name:?} is not an image reference: {problem}")))?;
-        match self.store.image(name, &self.lease).await? {
-            Some(base) => Ok(Draft::image(base)),
-            None => {
-                let message = format!("image {name} is not in the store");
-                let hint = "`ctl images` lists what is there; `ctl import` makes an image of a root file system tar";
-                let diagnostic = self.file.diagnostic(span, message).with_suggestion(hint);
-                Err(Error::BaseImage { image: name.to_owned(), diagnostic: Box::new(diagnostic) })
+        if self.request.pull == Pull::Always {
+            self.pull(&reference, span, running).await?;
+        }
+        if let Some(base) = self.store.image(name, &self.lease).await? {
+            let is_pulled = self.request.pull == Pull::Always;
+            return Ok((Draft::image(base), if is_pulled { StepState::Done } else { StepState::Cached }));
+        }
+        if self.request.pull == Pull::Missing {
+            self.pull(&reference, span, running).await?;
+            if let Some(base) = self.store.image(name, &self.lease).await? {
+                return Ok((Draft::image(base), StepState::Done));
             }
         }
+        let hint = "`ctl images` lists what is there; `ctl pull` fetches an image from its registry";
+        Err(self.no_base(name, span, format!("image {name} is not in the store"), hint))
     }
+
+    /// Has the store pull an image, once per build.
+    async fn pull(&self, reference: &Reference, span: Span, running: &Running) -> Result<(), Error> {
+        let once = self.pulls.lock().await.entry(reference.to_string()).or_default().clone();
+        let pulled = once.get_or_try_init(|| async {
+            running.begin("").await;
+            let credentials = self.session.credentials(reference.domain()).await?;
+            let mut pulling = self.store.pull(&reference.to_string(), credentials, &self.lease).await?;
+            while let Some(line) = pulling.next().await? {
+                let (step, chunk) = (running.step(), format!("{line}\n").into());
+                self.progress.tell(Event::Output { step, is_stderr: false, chunk }).await;
+            }
+            Ok(())
+        });
+        pulled.await.map(|_| ()).map_err(|error| match error {
+            Error::Peer { status, .. } if is_no_image(&status) => {
+                let name = reference.familiar();
+                let message = format!("image {name} is not in the store, and cannot be pulled: {}", status.message());
+                self.no_base(&name, span, message, "is the name right? `ctl login` helps where the image is private")
+            }
+            Error::Peer { .. } => {
+                let message = error.to_string();
+                Error::StepRefused { diagnostic: self.at(span, message), source: Box::new(error) }
+            }
+            other => other,
+        })
+    }
+
+    fn no_base(&self, name: &str, span: Span, message: String, hint: &str) -> Error {
+        let diagnostic = self.file.diagnostic(span, message).with_suggestion(hint);
+        Error::BaseImage { image: name.to_owned(), diagnostic: Box::new(diagnostic) }
+    }
+}
+
+/// Does the registry say that there is no such image, at least for us? Docker Hub denies what does not exist.
+fn is_no_image(status: &tonic::Status) -> bool {
+    let reasons = [
+        "FAULT_REGISTRY_NOT_FOUND",
+        "FAULT_REGISTRY_UNAUTHORIZED",
+        "FAULT_REGISTRY_DENIED",
+        "FAULT_PLATFORM_NOT_FOUND",
+    ];
+    strata_rpc::reason_of(status).is_some_and(|reason| reasons.contains(&reason.as_str()))
 }
 
 /// The finished draft of another stage.

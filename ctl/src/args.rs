@@ -1,6 +1,7 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
 mod explore;
+mod registry;
 mod run;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use explore::Explore;
+pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
 pub use run::Run;
 
 /// Builds images layer by layer and runs containers from them.
@@ -51,10 +53,21 @@ pub enum Command {
     Inspect(Inspect),
     /// Send a signal to running containers
     Kill(Kill),
+    /// Keep the credentials for a registry
+    Login(Login),
+    /// Forget the credentials for a registry
+    Logout(Logout),
     /// Show the log of a container
     Logs(Logs),
+    /// Look at what registries have
+    #[command(subcommand)]
+    Manifest(Manifest),
     /// List containers
     Ps(Ps),
+    /// Fetch an image from its registry
+    Pull(Pull),
+    /// Send an image to its registry
+    Push(Push),
     /// Remove containers
     Rm(Rm),
     /// Remove images
@@ -126,6 +139,10 @@ pub struct Build {
     /// Network of RUN steps
     #[arg(long, value_enum, default_value = "host")]
     pub network: Network,
+    /// Pull images that the build starts from, though they are there: "missing" and "never" by name
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "missing",
+        default_missing_value = "always")]
+    pub pull: PullWhen,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     pub progress: ProgressMode,

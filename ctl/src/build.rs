@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Build, Network, ProgressMode};
+use crate::args::{Build, Network, ProgressMode, PullWhen};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
@@ -51,6 +51,11 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
             Network::None => pb::BuildNetwork::None.into(),
         },
         labels: input::labels(&args.label)?,
+        pull: match args.pull {
+            PullWhen::Always => pb::BuildPull::Always.into(),
+            PullWhen::Missing => pb::BuildPull::Missing.into(),
+            PullWhen::Never => pb::BuildPull::Never.into(),
+        },
     };
     let mut progress = Progress::new(args.quiet, args.progress == ProgressMode::Plain);
     let result = converse(client?, start, scanned, &mut progress).await;
@@ -103,6 +108,7 @@ async fn converse(
         match reply.event {
             Some(pb::build_response::Event::NeedDirectories(need)) => upload.directories(need.digests),
             Some(pb::build_response::Event::NeedContents(need)) => upload.contents(need.blake3),
+            Some(pb::build_response::Event::NeedCredentials(need)) => upload.credentials(need.registry),
             Some(pb::build_response::Event::Step(step)) => progress.step(&step),
             Some(pb::build_response::Event::Output(output)) => progress.output(&output),
             Some(pb::build_response::Event::Warning(warning)) => progress.warning(&warning),

@@ -132,9 +132,9 @@ fn flag_of(field: &str) -> &str {
 
 fn hint(reason: &str) -> Option<&'static str> {
     match reason {
-        "FAULT_IMAGE_NOT_FOUND" => Some(
-            "`ctl images` lists what is there, `ctl build` and `ctl import` make images; pulling is not available yet",
-        ),
+        "FAULT_IMAGE_NOT_FOUND" => {
+            Some("`ctl images` lists what is there, `ctl pull` fetches an image, `ctl build` and `ctl import` make one")
+        }
         "FAULT_CONTAINER_NOT_FOUND" => Some("`ctl ps -a` lists all containers"),
         "FAULT_NAME_TAKEN" => Some("`ctl rm NAME` frees the name, `--name` chooses another"),
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),

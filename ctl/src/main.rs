@@ -8,6 +8,7 @@ mod error;
 mod explore;
 mod input;
 mod platform;
+mod registries;
 mod render;
 mod streams;
 mod terminal;
@@ -92,8 +93,13 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Info => command::info::run(&open()?).await,
         Command::Inspect(args) => command::inspect::run(&open()?, args).await,
         Command::Kill(args) => command::kill::run(&open()?, args).await,
+        Command::Login(args) => command::login::run(&open()?, args).await,
+        Command::Logout(args) => command::logout::run(args).await,
         Command::Logs(args) => command::logs::run(&open()?, args).await,
+        Command::Manifest(args::Manifest::Inspect(args)) => command::manifest::inspect(&open()?, args).await,
         Command::Ps(args) => command::ps::run(&open()?, args).await,
+        Command::Pull(args) => command::pull::run(&open()?, args).await,
+        Command::Push(args) => command::push::run(&open()?, args).await,
         Command::Rm(args) => command::rm::run(&open()?, args).await,
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
         Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),

@@ -63,6 +63,12 @@ impl Platform {
         Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))
     }
 
+    /// Registries, as the store reaches them.
+    pub async fn registry(&self) -> Result<store::registry_service_client::RegistryServiceClient<Channel>> {
+        let client = store::registry_service_client::RegistryServiceClient::new(self.channel("store").await?);
+        Ok(client.max_decoding_message_size(16 << 20))
+    }
+
     /// Builds.
     pub async fn builds(&self) -> Result<builder::build_service_client::BuildServiceClient<Channel>> {
         let client = builder::build_service_client::BuildServiceClient::new(self.channel("builder").await?);

@@ -5,6 +5,7 @@ pub mod progress;
 pub mod size;
 pub mod table;
 pub mod time;
+pub mod transfer;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};

@@ -32,6 +32,32 @@ impl Drop for Raw {
     }
 }
 
+/// No echo of what is typed; dropping it restores what was before.
+#[derive(Debug)]
+pub struct Silent {
+    before: Termios,
+}
+
+impl Silent {
+    /// Stops the echo of the terminal of standard input.
+    pub fn enter() -> Result<Self> {
+        let stdin = std::io::stdin();
+        let failed = |error| Error::new(format!("cannot set up the terminal: {error}"));
+        let before = termios::tcgetattr(&stdin).map_err(failed)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(failed)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = termios::tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
 /// Columns and rows of the terminal, if there is one.
 pub fn size() -> Option<(u32, u32)> {
     let size = termios::tcgetwinsize(std::io::stdout()).or_else(|_| termios::tcgetwinsize(std::io::stdin())).ok()?;
@@ -45,5 +71,11 @@ pub fn is_input() -> bool {
 
 /// Standard error is a terminal that understands escapes.
 pub fn is_live() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    shows_escapes(false)
+}
+
+/// Standard output (or else standard error) is a terminal that understands escapes.
+pub fn shows_escapes(is_stdout: bool) -> bool {
+    let is_terminal = if is_stdout { std::io::stdout().is_terminal() } else { std::io::stderr().is_terminal() };
+    is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::doc_lazy_continuation, clippy::large_enum_variant)]
 
+mod secret;
+
 /// Nouns that all services share.
 pub mod types {
     /// Version 1.

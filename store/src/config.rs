@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strata_registry::Registries;
+
 /// Settings; every one has a default.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +16,8 @@ pub struct Config {
     pub partial_seconds: u64,
     /// The registry that this store serves, if any.
     pub registry: crate::serve::config::Settings,
+    /// Registries. Unset: those of strata.toml, which builder and ctl read too.
+    pub registries: Option<Registries>,
 }
 
 impl Default for Config {
@@ -23,6 +27,7 @@ impl Default for Config {
             garbage_delay_seconds: 5,
             partial_seconds: 24 * 3600,
             registry: crate::serve::config::Settings::default(),
+            registries: None,
         }
     }
 }

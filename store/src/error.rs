@@ -126,6 +126,14 @@ pub enum Error {
         /// The document that it leads to.
         target: Digest,
     },
+    /// Several images of an index are here, but not all.
+    #[error("image {reference} is not here for all its platforms; choose one, or pull the others")]
+    ImageIncomplete {
+        /// As it was asked for.
+        reference: String,
+        /// The document that it leads to.
+        target: Digest,
+    },
     /// No manifest or index has this digest or name.
     #[error("no manifest or index {reference}")]
     DocumentNotFound {
@@ -216,6 +224,15 @@ pub enum Error {
     Archive {
         /// The cause.
         source: strata_archive::Error,
+    },
+    /// A registry was of no use.
+    #[error(transparent)]
+    Registry(#[from] strata_registry::Error),
+    /// The settings of registries cannot be used.
+    #[error("cannot use the settings of registries")]
+    RegistrySettings {
+        /// Which, and why.
+        source: Box<strata_registry::Cause>,
     },
     /// Another service works on this root.
     #[error("another store service (process {pid}) works on {}", root.display())]

@@ -8,6 +8,7 @@ mod fault;
 mod images;
 mod layers;
 mod leases;
+mod registry;
 mod snapshots;
 mod system;
 
@@ -17,7 +18,8 @@ use strata_proto::store::v1::{
     blob_service_server::BlobServiceServer, cache_service_server::CacheServiceServer,
     content_service_server::ContentServiceServer, image_service_server::ImageServiceServer,
     layer_service_server::LayerServiceServer, lease_service_server::LeaseServiceServer,
-    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
+    registry_service_server::RegistryServiceServer, snapshot_service_server::SnapshotServiceServer,
+    system_service_server::SystemServiceServer,
 };
 use strata_types::LeaseId;
 use tonic::Status;
@@ -42,6 +44,7 @@ pub fn routes(store: Arc<Store>) -> Routes {
         .add_service(ImageServiceServer::new(service.clone()))
         .add_service(LayerServiceServer::new(service.clone()))
         .add_service(LeaseServiceServer::new(service.clone()))
+        .add_service(RegistryServiceServer::new(service.clone()))
         .add_service(SnapshotServiceServer::new(service.clone()))
         .add_service(SystemServiceServer::new(service));
     routes.routes()

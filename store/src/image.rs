@@ -128,7 +128,7 @@ fn to_json(document: &impl serde::Serialize) -> Result<Vec<u8>> {
 }
 
 /// The time of a config in milliseconds; a malformed one is none.
-fn made_at(text: &str) -> Option<i64> {
+pub(crate) fn made_at(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
 }
 

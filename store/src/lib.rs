@@ -19,6 +19,7 @@ pub mod layer;
 pub mod lease;
 pub mod paths;
 mod recovery;
+pub mod remote;
 pub mod serve;
 pub mod snapshot;
 pub mod tree;
@@ -50,6 +51,8 @@ pub struct Store {
     pub contents: content::Contents,
     /// Chains and descriptions of layers.
     pub layers: layer::Layers,
+    /// The way to registries.
+    pub remotes: remote::Remotes,
     /// Wakes the garbage collection.
     pub collector: gc::Collector,
     /// Read: a blob's file goes to its place and its row follows. Write: both go.
@@ -80,12 +83,14 @@ impl Store {
         let catalog = Catalog::open(&paths.catalog(), boot_id)?;
         let contents = content::Contents::open(root, &paths.layers())?;
         let layers = layer::Layers::open(&paths, boot_id)?;
+        let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
             paths,
             catalog,
             config,
             contents,
             layers,
+            remotes,
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),
             partials: blob::Claims::default(),

@@ -4,9 +4,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use strata_registry::Shared;
 use strata_rpc::{Context, ServiceArgs};
 use strata_store::serve::listen::Certificates;
-use strata_store::{Store, gc, grpc, serve};
+use strata_store::{Config, Store, gc, grpc, serve};
 
 #[derive(Parser)]
 #[command(version, about = "The store of Strata. ctl starts it on demand; or start it yourself.")]
@@ -29,7 +30,10 @@ async fn build(
     context: Context,
     registry: Option<String>,
 ) -> Result<tonic::service::Routes, strata_rpc::serve::BuildError> {
-    let config = context.load_config()?;
+    let mut config: Config = context.load_config()?;
+    if config.registries.is_none() {
+        config.registries = Some(context.load_shared::<Shared>()?.registries);
+    }
     let store = Store::open(&context.root, config, context.idle.clone(), context.drain.clone()).await?;
     context.drain.spawn(gc::run(store.clone(), context.drain.clone()));
     let args = &context.args;

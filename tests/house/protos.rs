@@ -288,3 +288,22 @@ fn lists_come_in_pages() {
         }
     }
 }
+
+#[test]
+fn a_request_that_is_printed_shows_no_secret() {
+    use strata_proto::store::v1::PullImageRequest;
+    use strata_proto::types::v1::{RegistryCredentials, RegistryPassword, registry_credentials::Proof};
+    let password = RegistryPassword { username: "me".into(), password: "canary-4711".into() };
+    for proof in [
+        Proof::Password(password),
+        Proof::IdentityToken("canary-4711".into()),
+        Proof::RegistryToken("canary-4711".into()),
+    ] {
+        let credentials = RegistryCredentials { registry: "reg.example".into(), proof: Some(proof) };
+        let request = PullImageRequest { credentials: vec![credentials], ..Default::default() };
+
+        let shown = format!("{request:?} {request:#?}");
+
+        assert!(shown.contains("reg.example") && !shown.contains("canary-4711"), "{shown}");
+    }
+}

@@ -1,11 +1,14 @@
 //! The store, as a build sees it: leases, images, cache records, contents, trees, snapshots.
 
 mod contents;
+mod pull;
 
 use bytes::Bytes;
 use strata_proto::store::v1 as pb;
 use strata_types::ImageConfig;
 use tonic::transport::Channel;
+
+pub use pull::Credentials;
 
 use super::MountPoint;
 use crate::context::Blake3;

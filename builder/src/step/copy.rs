@@ -104,7 +104,7 @@ pub async fn perform(
     let created_by = history(build, work, &transfer, &sources, &destination)?;
     let target = target(build, work, &transfer, &destination).await?;
     let (found, digest) = match transfer.from {
-        Some(_) => from_tree(build, work, instruction, &sources).await?,
+        Some(_) => from_tree(build, work, instruction, &sources, running).await?,
         None => from_context(build, work, &transfer, &sources).await?,
     };
     let mut target = target;
@@ -332,10 +332,11 @@ async fn from_tree(
     work: &StageWork,
     instruction: &Instruction,
     sources: &[(String, Span)],
+    running: &Running,
 ) -> Result<(Found, Blake3), Error> {
     let layers = match graph::copy_origin(&build.file, instruction, work.index) {
         Some(Origin::Stage(index)) => wait_for(&work.others, index).await?.layers.clone(),
-        Some(Origin::Image(name)) => build.image(&name, instruction.span).await?.layers,
+        Some(Origin::Image(name)) => build.image(&name, instruction.span, running).await?.0.layers,
         Some(Origin::Scratch) | None => Vec::new(),
     };
     let mut matches = Vec::new();

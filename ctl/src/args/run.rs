@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::Network;
+use super::{Network, PullWhen};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -75,9 +75,12 @@ pub struct Run {
     /// Add a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-    /// When to pull the image: only "never" until there are registries
-    #[arg(long, value_parser = ["never"], default_value = "never")]
-    pub pull: String,
+    /// When to pull the image
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
+    pub pull: PullWhen,
+    /// Do not show the pull
+    #[arg(short, long)]
+    pub quiet: bool,
     /// The image, then the command and its arguments: flags among them are the command's
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE", hide = true)]
     words: Vec<String>,

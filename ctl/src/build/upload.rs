@@ -1,4 +1,5 @@
-//! Sends directories and contents of the context, in the order in which the builder asks for them.
+//! Sends directories and contents of the context, in the order in which the builder asks for them, and the credentials
+//! for registries.
 
 use std::io;
 use std::path::Path;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::context::Context;
 use crate::error::Error;
+use crate::registries::{self, Registries};
 
 /// Bytes per chunk, the most that the protocol takes.
 const CHUNK: usize = 256 << 10;
@@ -26,6 +28,7 @@ enum Asked {
 /// The sending side of a build.
 pub struct Upload {
     asks: mpsc::UnboundedSender<Asked>,
+    sender: Sender,
     failure: oneshot::Receiver<Error>,
 }
 
@@ -36,6 +39,7 @@ impl Upload {
     pub fn start(context: Context, sender: Sender) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (failed, failure) = oneshot::channel();
+        let own = sender.clone();
         tokio::spawn(async move {
             while let Some(ask) = asked.recv().await {
                 let result = match ask {
@@ -49,7 +53,7 @@ impl Upload {
                 }
             }
         });
-        Self { asks, failure }
+        Self { asks, sender: own, failure }
     }
 
     /// The builder asks for directories.
@@ -63,6 +67,19 @@ impl Upload {
         let _ = self.asks.send(Asked::Contents(digests));
     }
 
+    /// The builder asks for the credentials for a registry. They do not wait for contents.
+    pub fn credentials(&self, registry: String) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let (credentials, problem) = match find(&registry).await {
+                Ok(credentials) => (credentials, String::new()),
+                Err(error) => (Vec::new(), error.message),
+            };
+            let event = pb::BuildCredentials { registry, credentials, problem };
+            send(&sender, pb::build_request::Event::Credentials(event)).await;
+        });
+    }
+
     /// Waits for a failure on this side; for ever, if there is none.
     pub async fn failure(&mut self) -> Error {
         match (&mut self.failure).await {
@@ -70,6 +87,11 @@ impl Upload {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// The credentials for a registry and its mirrors.
+async fn find(registry: &str) -> Result<Vec<strata_proto::types::v1::RegistryCredentials>, Error> {
+    Registries::load()?.credentials_for(&registries::registry(Some(registry))?).await
 }
 
 /// Sends an event; a builder that is gone says why on the other stream.

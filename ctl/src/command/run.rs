@@ -9,7 +9,8 @@ use strata_types::ContainerId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Network, Run};
+use crate::args::{Network, PullWhen, Run};
+use crate::command::pull;
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::{Containers, Platform};
@@ -23,11 +24,14 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
     if !args.detach {
         streams::check_terminal(args.interactive, args.tty)?;
     }
+    if args.pull == PullWhen::Always {
+        interruptible(pull::before_run(platform, args.image(), args.pull, args.quiet)).await?;
+    }
     let mut containers = platform.containers().await?;
     let signals = if args.detach { None } else { Some(Signals::register()?) };
     // Chosen here: whose answer is lost knows its container all the same.
     let id = new_id()?;
-    let result = create_and_start(&mut containers, &id, spec, args, signals).await;
+    let result = create_and_start(platform, &mut containers, &id, spec, args, signals).await;
     if let (Err(error), true) = (&result, args.rm) {
         // What could not be started is not left behind. A container that runs is left alone, but for one whose output
         // nobody reads: nothing would ever be seen of it again. The first error is the one to tell.
@@ -36,7 +40,40 @@ pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
     result
 }
 
+/// Ctrl-C ends a pull, though signals are the container's once there is one.
+async fn interruptible(pull: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        result = pull => result,
+        interrupted = tokio::signal::ctrl_c() => match interrupted {
+            Ok(()) => Err(Error::silent(130)),
+            Err(error) => Err(Error::of(&error)),
+        },
+    }
+}
+
+/// Makes the container; pulls its image first where it is missing and may be pulled.
+async fn create(
+    platform: &Platform,
+    containers: &mut Containers,
+    request: pb::CreateContainerRequest,
+    args: &Run,
+) -> Result<pb::CreateContainerResponse> {
+    match containers.all.create_container(request.clone()).await {
+        Ok(reply) => return Ok(reply.into_inner()),
+        Err(status) if args.pull == PullWhen::Missing => {
+            let error = Error::from(status);
+            if error.reason != "FAULT_IMAGE_NOT_FOUND" {
+                return Err(error);
+            }
+        }
+        Err(status) => return Err(status.into()),
+    }
+    interruptible(pull::before_run(platform, args.image(), args.pull, args.quiet)).await?;
+    Ok(containers.all.create_container(request).await?.into_inner())
+}
+
 async fn create_and_start(
+    platform: &Platform,
     containers: &mut Containers,
     id: &str,
     spec: pb::ContainerSpec,
@@ -44,7 +81,7 @@ async fn create_and_start(
     signals: Option<Signals>,
 ) -> Result<u8> {
     let request = pb::CreateContainerRequest { id: id.to_owned(), spec: Some(spec) };
-    let reply = containers.all.create_container(request).await?.into_inner();
+    let reply = create(platform, containers, request, args).await?;
     for warning in &reply.warnings {
         render::note(format!("warning: {warning}"));
     }

@@ -3,7 +3,8 @@
 //! Root: /var/lib/strata/NAME and /run/strata/NAME.sock. Others: $XDG_DATA_HOME/strata and $XDG_RUNTIME_DIR/strata;
 //! where that is not set, /run/user/UID/strata, and where the host has none, $XDG_DATA_HOME/strata/run.
 //! STRATA_ROOT and STRATA_RUN replace the two base directories; STRATA_ROOT alone puts sockets under $STRATA_ROOT/run.
-//! Configuration: /etc/strata/NAME.toml, $XDG_CONFIG_HOME/strata/NAME.toml, or $STRATA_ROOT/etc/NAME.toml.
+//! Configuration: /etc/strata/NAME.toml, $XDG_CONFIG_HOME/strata/NAME.toml, or $STRATA_ROOT/etc/NAME.toml; strata.toml
+//! there is for all services and for ctl.
 
 use std::{
     env, fs,
@@ -59,6 +60,11 @@ pub fn config(service: &str) -> PathBuf {
         (None, false) => from_env("XDG_CONFIG_HOME").unwrap_or_else(|| home().join(".config")).join("strata"),
     };
     dir.join(format!("{service}.toml"))
+}
+
+/// Configuration file that all services and ctl share, which need not be there.
+pub fn shared_config() -> PathBuf {
+    config("strata")
 }
 
 /// The binary `name` beside the running one, or in STRATA_BIN_DIR.

@@ -264,6 +264,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// The configuration that all services and ctl share, or its defaults: strata.toml beside this service's own file.
+    pub fn load_shared<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
+        let own = self.config.as_deref().and_then(Path::parent);
+        let path = own.map_or_else(paths::shared_config, |dir| dir.join("strata.toml"));
+        config::load(Some(path.as_path()).filter(|path| path.exists()))
+    }
+
     /// The configuration, or its defaults.
     pub fn load_config<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
         config::load(self.config.as_deref())

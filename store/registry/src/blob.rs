@@ -36,6 +36,11 @@ impl Progress {
         Self::default()
     }
 
+    /// As far as this: the hash over so many bytes, which the caller has.
+    pub fn resumed(hasher: Sha256, bytes: u64) -> Self {
+        Self { hasher, bytes }
+    }
+
     /// Takes the next bytes in.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);

@@ -1,4 +1,4 @@
-//! The `registries` table of the configuration, which builder, store and ctl share.
+//! The `registries` table of the configuration that builder, store and ctl share: strata.toml beside their own files.
 //!
 //! ```toml
 //! [registries]
@@ -12,12 +12,25 @@
 //! compression = "zstd"
 //! ```
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use strata_types::Invalid;
 
 use crate::{Host, backoff::Backoff};
+
+/// The configuration file that builder, store and ctl share, strata.toml.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shared {
+    /// Registries.
+    pub registries: Registries,
+}
 
 /// Settings for all registries; every one has a default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -190,6 +203,15 @@ impl Registries {
     /// The settings of a registry: its own, else those for any.
     pub fn settings(&self, host: &Host) -> &HostSettings {
         self.host.get(host).unwrap_or(&self.any)
+    }
+
+    /// The hosts that may be asked for a repository of `host`: its mirrors, then itself. All of them may want credentials.
+    pub fn hosts(&self, host: &Host) -> Vec<Host> {
+        let mirrors = self.settings(host).mirrors.iter().map(|mirror| mirror.host.clone());
+        let mut hosts: Vec<Host> = mirrors.chain([host.clone()]).collect();
+        let mut seen = BTreeSet::new();
+        hosts.retain(|host| seen.insert(host.clone()));
+        hosts
     }
 
     /// How long a connection may be silent.

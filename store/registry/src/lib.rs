@@ -31,7 +31,7 @@ mod upload;
 
 pub use answer::Codes;
 pub use blob::{BlobReader, Progress};
-pub use config::{Compression, HostSettings, Location, ProxySettings, Registries, Scheme};
+pub use config::{Compression, HostSettings, Location, ProxySettings, Registries, Scheme, Shared};
 pub use credentials::{CredentialSource, Credentials, Error as CredentialsError, Given, Keychain, Secret};
 pub use error::{Cause, Error, Item, Kind, Result, Subject};
 pub use host::Host;

@@ -3,6 +3,7 @@
 use strata_archive::Error as Archive;
 use strata_image::Error as Image;
 use strata_proto::store::v1::Fault as Reason;
+use strata_registry::{Item, Kind};
 use strata_rpc::Fault;
 use tonic::Code;
 
@@ -24,9 +25,10 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::Interrupted => (Code::Unavailable, Reason::Interrupted),
         Error::PartialBusy { .. } => (Code::Aborted, Reason::Busy),
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
-        Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. } => {
-            (Code::NotFound, Reason::ImageNotFound)
-        }
+        Error::ImageNotFound { .. }
+        | Error::ImageNotUnpacked { .. }
+        | Error::ImageIncomplete { .. }
+        | Error::DocumentNotFound { .. } => (Code::NotFound, Reason::ImageNotFound),
         Error::ImageAmbiguous { .. } => (Code::InvalidArgument, Reason::ImageAmbiguous),
         Error::ImageInUse { .. } => (Code::FailedPrecondition, Reason::ImageInUse),
         Error::LayerNotFound { .. } => (Code::NotFound, Reason::LayerNotFound),
@@ -37,9 +39,11 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::UnsupportedAttribute { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
         Error::ContentNotFound { .. } => (Code::NotFound, Reason::ContentNotFound),
         Error::RootLocked { .. } => (Code::FailedPrecondition, Reason::RootLocked),
+        Error::Registry(error) => registry(error.kind()),
+        Error::RegistrySettings { .. } => (Code::FailedPrecondition, Reason::RegistrySettings),
+        Error::Image(error) => image(error),
         Error::StreamEnded { source } => (source.code(), Reason::InvalidArgument),
         Error::Archive { source } => archive(source),
-        Error::Image(error) => image(error),
         Error::Tree(error) => in_tree(error),
         Error::Content(content::Error::DigestMismatch { .. }) => (Code::DataLoss, Reason::DigestMismatch),
         Error::Content(content::Error::Io { .. } | content::Error::Index { .. })
@@ -62,6 +66,19 @@ fn archive(error: &Archive) -> (Code, Reason) {
         Archive::Unarchivable { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
         Archive::Damaged { .. } | Archive::Toc { .. } => (Code::DataLoss, Reason::Corrupt),
         Archive::Write { .. } | Archive::Disk { .. } => (Code::Internal, Reason::Internal),
+    }
+}
+
+fn registry(kind: Kind) -> (Code, Reason) {
+    match kind {
+        Kind::NotFound => (Code::NotFound, Reason::RegistryNotFound),
+        Kind::Unauthorized => (Code::Unauthenticated, Reason::RegistryUnauthorized),
+        Kind::Denied => (Code::PermissionDenied, Reason::RegistryDenied),
+        Kind::RateLimited => (Code::ResourceExhausted, Reason::RegistryLimited),
+        Kind::Unavailable => (Code::Unavailable, Reason::RegistryUnavailable),
+        Kind::Corrupt => (Code::DataLoss, Reason::RegistryCorrupt),
+        Kind::Refused => (Code::FailedPrecondition, Reason::RegistryRefused),
+        Kind::Local => (Code::FailedPrecondition, Reason::RegistrySettings),
     }
 }
 
@@ -111,6 +128,22 @@ impl Fault for Error {
         classify(self).1.as_str_name()
     }
 
+    fn metadata(&self) -> Vec<(String, String)> {
+        let Self::Registry(error) = self else { return Vec::new() };
+        let subject = error.subject();
+        let item = match &subject.item {
+            Item::Registry => String::new(),
+            Item::Manifest(name) => name.clone(),
+            Item::Blob(digest) | Item::Referrers(digest) => digest.to_string(),
+            Item::Tags => "tags".to_owned(),
+        };
+        [("registry", subject.registry.to_string()), ("repository", subject.repository.clone()), ("item", item)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
     fn field(&self) -> Option<(String, String)> {
         match self {
             Self::Invalid { field, problem } => Some(((*field).to_owned(), problem.clone())),
@@ -123,6 +156,7 @@ impl Fault for Error {
             Self::BlobNotFound { digest } => ("blob", digest.to_string()),
             Self::ImageNotFound { reference }
             | Self::ImageNotUnpacked { reference, .. }
+            | Self::ImageIncomplete { reference, .. }
             | Self::DocumentNotFound { reference } => ("image", reference.clone()),
             Self::LayerNotFound { id } => ("layer", id.to_string()),
             Self::LeaseNotFound { id } => ("lease", id.to_string()),

@@ -58,17 +58,20 @@ impl Keychain {
         found.map_or(Ok(None), |entry| self.read(host, entry))
     }
 
-    /// Keeps credentials for a host, with the helper that is configured for it, else in the file.
-    pub async fn put(&self, host: &Host, credentials: &Credentials) -> Result<(), Error> {
+    /// Keeps credentials for a host, with the helper that is configured for it, else in the file, in the clear. Answers
+    /// whether it was the file.
+    pub async fn put(&self, host: &Host, credentials: &Credentials) -> Result<bool, Error> {
         let mut document = self.load()?;
-        if let Some(helper) = helper_for(&document, host)? {
+        let helper = helper_for(&document, host)?;
+        if let Some(helper) = &helper {
             helper.store(server_key(host), credentials).await?;
             // Docker's own mark that there is something to ask the helper for.
             self.change(&mut document, host, Some(json!({})));
         } else {
             self.change(&mut document, host, Some(entry(credentials)));
         }
-        self.save(&document)
+        self.save(&document)?;
+        Ok(helper.is_none())
     }
 
     /// Forgets the credentials for a host. Answers whether the file or a helper may have had some.

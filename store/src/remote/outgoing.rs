@@ -1,0 +1,101 @@
+//! A blob of the store on its way out: read from its file as often as the registry wants it, with progress.
+
+use std::io::{self, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use strata_registry::BlobSource;
+use strata_types::{Descriptor, Digest};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use super::{Event, Events, Stage};
+use crate::{Error, Store};
+
+/// Bytes that are read at a time.
+const PIECE: usize = 256 * 1024;
+/// Progress is told no more often.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A blob of the store.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    store: Arc<Store>,
+    blob: Descriptor,
+    /// What events call it, and where they go.
+    told: Option<(Digest, Events)>,
+    /// Why it could not be read.
+    failure: Mutex<Option<Error>>,
+}
+
+impl Outgoing {
+    /// A blob that should be here.
+    pub(crate) fn of_blob(store: &Arc<Store>, blob: &Descriptor, told: Option<(Digest, Events)>) -> Self {
+        Self { store: Arc::clone(store), blob: blob.clone(), told, failure: Mutex::default() }
+    }
+
+    /// What went wrong with the blob itself is the cause, not what became of the request.
+    pub(crate) fn explain(&self, error: strata_registry::Error) -> Error {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.unwrap_or(Error::Registry(error))
+    }
+
+    async fn read(&self, offset: u64) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+        let found = crate::blob::open(&self.store, &self.blob.digest).await;
+        let file = match found {
+            Ok((file, _)) => file,
+            Err(error) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        };
+        let mut file = tokio::fs::File::from_std(file);
+        file.set_max_buf_size(PIECE);
+        file.seek(SeekFrom::Start(offset)).await?;
+        let state = Reading { file, offset, size: self.blob.size, told: self.told.clone(), last: None };
+        Ok(stream::unfold(state, Reading::next).boxed())
+    }
+}
+
+impl BlobSource for Outgoing {
+    fn open(&self, offset: u64) -> BoxFuture<'_, io::Result<BoxStream<'static, io::Result<Bytes>>>> {
+        Box::pin(self.read(offset))
+    }
+}
+
+struct Reading {
+    file: tokio::fs::File,
+    offset: u64,
+    size: u64,
+    told: Option<(Digest, Events)>,
+    last: Option<Instant>,
+}
+
+impl Reading {
+    async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
+        let mut bytes = Vec::with_capacity(PIECE);
+        match (&mut self.file).take(PIECE as u64).read_to_end(&mut bytes).await {
+            Ok(0) => None,
+            Ok(count) => {
+                self.offset += count as u64;
+                self.tell();
+                Some((Ok(bytes.into()), self))
+            }
+            Err(error) => Some((Err(error), self)),
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some((digest, events)) = &self.told else { return };
+        if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
+            self.last = Some(Instant::now());
+            let (stage, offset, size) = (Stage::Moving, self.offset, self.size);
+            events.hint(Event::Transfer { digest: *digest, stage, offset, size });
+        }
+    }
+}

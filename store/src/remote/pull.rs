@@ -1,0 +1,350 @@
+//! Pulls: documents first, then layers side by side from the wire into their trees, the name last.
+//!
+//! What a pull that was stopped has brought stays for an hour, whole layers as such and others as partial blobs: the next
+//! pull of anything that needs them goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::try_join_all, stream, stream::BoxStream};
+use strata_image::{BlobKind, Image as PlannedImage, Platforms};
+use strata_registry::{Host, Kind, Progress, Repository};
+use strata_types::{Descriptor, Digest, ImageConfig, LeaseId, Reference};
+
+use super::documents::{self, Planned};
+use super::{Event, Events, Identity, Stage, target};
+use crate::blob::{Partial, PartialName};
+use crate::catalog::{Durability, ImageRow, LayerRow, NewImage, blocking};
+use crate::disk;
+use crate::image::Image;
+use crate::ingest::{self, Fetch, Order, Prefix, Report, Step};
+use crate::lease::{LONGEST_GRACE, Session};
+use crate::{Error, Result, Store, blob, document, image};
+
+/// Progress of a layer is told no more often.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What to pull.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// The image; a digest counts before a tag.
+    pub reference: Reference,
+    /// Which of its images.
+    pub platforms: Platforms,
+    /// Who we are.
+    pub identity: Identity,
+    /// Lease to hold the image afterwards.
+    pub lease: Option<LeaseId>,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// What the reference stands for.
+    pub target: Descriptor,
+    /// The name that was set; none for a digest.
+    pub name: Option<Reference>,
+    /// All of it was here before, and the name pointed there.
+    pub was_current: bool,
+    /// The image; none where nothing of an index is for this machine.
+    pub image: Option<Image>,
+}
+
+/// Pulls an image.
+pub async fn pull(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pulled> {
+    let repository = store.remotes.repository(&pull.reference, &pull.identity)?;
+    if let Some(current) = current(store, &pull, &repository).await? {
+        return Ok(current);
+    }
+    let session = Session::begin(store, "a pull", LONGEST_GRACE).await?;
+    let lease = session.lease().id.clone();
+    let root = repository.manifest(&target(&pull.reference)).await?;
+    let planned = documents::plan(store, &repository, &pull.reference, &root, pull.platforms.clone()).await?;
+    let work = Work { store, pull: &pull, repository, lease, events };
+    let pulled = work.carry_out(root, planned).await?;
+    // Only now: what a pull brought that fails, or is stopped, is of use to the next one.
+    session.end().await?;
+    Ok(pulled)
+}
+
+/// The image, if it is here and what its name points at is still what the registry has. Costs one small request, and
+/// none for a digest.
+async fn current(store: &Arc<Store>, pull: &Pull, repository: &Repository) -> Result<Option<Pulled>> {
+    let reference = &pull.reference;
+    let text = match reference.digest() {
+        Some(digest) => reference.with_digest(*digest).to_string(),
+        None => reference.to_string(),
+    };
+    let found = image::get_on(store, &text, pull.platforms.clone(), pull.lease.clone()).await;
+    let image = match found {
+        Ok(image) => image,
+        Err(Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. }) => {
+            return Ok(None);
+        }
+        // Another platform of it may be here.
+        Err(Error::Image(strata_image::Error::NoPlatform { .. })) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let here = match reference.digest() {
+        Some(digest) => store.catalog.document(digest).await?,
+        None => match store.catalog.target(reference).await? {
+            Some(row) => row,
+            None => return Ok(None),
+        },
+    };
+    if pull.platforms == Platforms::All && !document::missing(store, &here.digest).await?.is_empty() {
+        return Ok(None);
+    }
+    if let (None, Some(tag)) = (reference.digest(), reference.tag()) {
+        let there = repository.resolve(tag).await?;
+        if there.is_none_or(|there| there.digest != here.digest) {
+            return Ok(None);
+        }
+    }
+    let name = reference.digest().is_none().then(|| reference.clone());
+    Ok(Some(Pulled { target: here.descriptor(), name, was_current: true, image: Some(image) }))
+}
+
+struct Work<'a> {
+    store: &'a Arc<Store>,
+    pull: &'a Pull,
+    repository: Repository,
+    lease: LeaseId,
+    events: &'a Events,
+}
+
+impl Work<'_> {
+    async fn carry_out(&self, root: strata_registry::Document, planned: Planned) -> Result<Pulled> {
+        let target = Descriptor::new(&*root.media_type, root.digest, root.bytes.len() as u64);
+        let images: Vec<PlannedImage> = planned.plan.roots().iter().flat_map(|root| root.images.clone()).collect();
+        let unpacked = self.unpacked(&images);
+        let mut layers: Vec<Descriptor> =
+            images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.clone()).collect();
+        let mut seen = BTreeSet::new();
+        layers.retain(|layer| seen.insert(layer.digest));
+        self.events.tell(Event::Resolved { target: target.clone(), layers }).await;
+
+        self.keep_documents(&target, &planned).await?;
+        self.fetch(&planned, unpacked).await?;
+        let image = self.name(&target, &planned, unpacked).await?;
+        let name = self.pull.reference.digest().is_none().then(|| self.pull.reference.clone());
+        Ok(Pulled { target, name, was_current: false, image })
+    }
+
+    /// The image whose layers are unpacked: of all platforms the one for this machine.
+    fn unpacked<'i>(&self, images: &'i [PlannedImage]) -> Option<&'i PlannedImage> {
+        match (&self.pull.platforms, images) {
+            (Platforms::All, _) => {
+                let platforms: Vec<_> = images.iter().map(|image| &image.platform).collect();
+                Platforms::Host.best(&platforms).map(|best| &images[best])
+            }
+            (_, images) => images.first(),
+        }
+    }
+
+    /// Stores indexes, manifests and configs, what they refer to before them.
+    async fn keep_documents(&self, target: &Descriptor, planned: &Planned) -> Result<()> {
+        let documents = &planned.documents;
+        let missing = |digest: &Digest| Error::BlobNotFound { digest: *digest };
+        let mut is_root_kept = false;
+        for blob in planned.plan.blobs().iter().rev() {
+            let Descriptor { media_type, digest, .. } = &blob.descriptor;
+            match (blob.kind, documents.get(digest)) {
+                (BlobKind::Index | BlobKind::Manifest, bytes) => {
+                    let bytes = bytes.ok_or_else(|| missing(digest))?.to_vec();
+                    document::put(self.store, bytes, media_type, &self.lease, Durability::Relaxed).await?;
+                    is_root_kept |= *digest == target.digest;
+                }
+                (BlobKind::Config, Some(bytes)) => {
+                    blob::put(self.store, bytes.to_vec(), &self.lease, Durability::Relaxed).await?;
+                }
+                // Fetched with the layers.
+                (BlobKind::Config | BlobKind::Layer, _) => {}
+            }
+        }
+        if !is_root_kept {
+            // Of an index one image was chosen: the index is kept as it is, and says what else there would be.
+            let bytes = documents.get(&target.digest).ok_or_else(|| missing(&target.digest))?.to_vec();
+            document::put(self.store, bytes, &target.media_type, &self.lease, Durability::Relaxed).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is no document, side by side: layers that are unpacked, and other blobs as they are.
+    async fn fetch(&self, planned: &Planned, unpacked: Option<&PlannedImage>) -> Result<()> {
+        let mut diff_ids: BTreeMap<Digest, Digest> = BTreeMap::new();
+        if let Some(image) = unpacked {
+            let digests = image.layers.iter().map(|layer| layer.descriptor.digest);
+            diff_ids.extend(digests.zip(image.diff_ids.iter().copied()));
+        }
+        let source = Arc::new(Source {
+            repository: self.repository.clone(),
+            name: format!("{}/{}", Host::of(&self.pull.reference), self.pull.reference.path()),
+        });
+        let report = reporter(self.events.clone());
+        let blobs = planned.plan.blobs().iter().filter(|blob| !planned.documents.contains_key(&blob.descriptor.digest));
+        let fetches = blobs.map(|blob| {
+            let order = Order {
+                fetch: source.clone(),
+                lease: self.lease.clone(),
+                report: report.clone(),
+                blob: blob.descriptor.clone(),
+            };
+            let diff_id = diff_ids.get(&blob.descriptor.digest).copied();
+            async move {
+                match diff_id {
+                    Some(diff_id) => layer(self.store, order, diff_id).await,
+                    None => ingest::blob(self.store, order).await.map(|_| ()),
+                }
+            }
+        });
+        try_join_all(fetches.collect::<Vec<_>>()).await?;
+        Ok(())
+    }
+
+    /// Makes the image and names it, after all of it is on disk.
+    async fn name(
+        &self,
+        target: &Descriptor,
+        planned: &Planned,
+        image: Option<&PlannedImage>,
+    ) -> Result<Option<Image>> {
+        let store = self.store;
+        let name = self.pull.reference.digest().is_none().then(|| self.pull.reference.clone());
+        let all = planned.plan.blobs().iter().map(|blob| &blob.descriptor).chain([target]);
+        let mut blobs = Vec::new();
+        for Descriptor { digest, size, .. } in all {
+            // Of an uncompressed layer the tree is kept alone.
+            if store.catalog.hold_blob(digest, &self.lease).await?.is_some() {
+                blobs.push((*digest, *size));
+            }
+        }
+        // The guard keeps the collector from taking a file that is about to be named.
+        let _guard = store.placing.read().await;
+        let root = store.paths.root().to_path_buf();
+        blocking(move || disk::sync_file_system(&root)).await?;
+        let Some(image) = image else {
+            for (digest, size) in blobs {
+                store.catalog.put_blob(&digest, size, &self.lease, Durability::Full).await?;
+            }
+            if let Some(name) = &name {
+                store.catalog.set_name(name, &target.digest).await?;
+            }
+            return Ok(None);
+        };
+        let (row, layers) = self.row(planned, image, name.as_ref()).await?;
+        let lease = self.pull.lease.clone().unwrap_or_else(|| self.lease.clone());
+        let new = NewImage { image: row, blobs, documents: Vec::new(), target: target.digest, lease: Some(lease) };
+        let row = store.catalog.create_image(new).await?;
+        store.collector.wake();
+        Ok(Some(Image { row, layers }))
+    }
+
+    /// The row of an image whose layers are unpacked.
+    async fn row(
+        &self,
+        planned: &Planned,
+        image: &PlannedImage,
+        name: Option<&Reference>,
+    ) -> Result<(ImageRow, Vec<LayerRow>)> {
+        let id = image.config.digest;
+        let config = planned.documents.get(&id).ok_or(Error::BlobNotFound { digest: id })?;
+        let config: ImageConfig =
+            serde_json::from_slice(config).map_err(|source| Error::Document { what: "config", digest: id, source })?;
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+            let row = self.store.catalog.hold_layer_by_diff_id(diff_id, &self.lease).await?;
+            // A foreign layer is neither at the registry nor here.
+            let missing = || strata_image::Error::BlobMissing {
+                digest: layer.descriptor.digest,
+                needed_by: self.pull.reference.familiar(),
+            };
+            layers.push(row.ok_or_else(missing)?);
+        }
+        let row = ImageRow {
+            id,
+            manifest: image.manifest.digest,
+            manifest_size: image.manifest.size,
+            made: config.created.as_deref().and_then(image::made_at),
+            size: layers.iter().map(|layer| layer.size).sum(),
+            platform: image.platform.clone(),
+            names: name.map(Reference::to_string).into_iter().collect(),
+            layers: layers.iter().map(|layer| layer.id.clone()).collect(),
+        };
+        Ok((row, layers))
+    }
+}
+
+/// A repository as a source of layers.
+struct Source {
+    repository: Repository,
+    name: String,
+}
+
+impl Fetch for Source {
+    fn fetch(&self, blob: &Descriptor, prefix: Prefix) -> BoxStream<'static, Result<Bytes>> {
+        let reader = self.repository.blob(blob, Progress::resumed(prefix.hasher, prefix.bytes));
+        let next = |mut reader: strata_registry::BlobReader| async move {
+            Ok(reader.next().await?.map(|bytes| (bytes, reader)))
+        };
+        stream::try_unfold(reader, next).boxed()
+    }
+
+    fn repository(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+/// Brings a layer here. Where its bytes were wrong, or looked like no archive before they were all there, what came is
+/// thrown away and fetched once more, from another mirror if there is one, and checked before it is unpacked.
+async fn layer(store: &Arc<Store>, order: Order, diff_id: Digest) -> Result<()> {
+    let first = match ingest::layer(store, order.clone(), diff_id).await {
+        Ok(_) => return Ok(()),
+        Err(error) if is_suspect(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let partial = Partial::open(store, &PartialName::Blob(order.blob.digest)).await?;
+    if partial.offset() == 0 && store.catalog.blob(&order.blob.digest).await.is_ok() {
+        // The whole blob is here and right: its archive is what is wrong.
+        return Err(first);
+    }
+    partial.discard().await?;
+    ingest::blob(store, order.clone()).await?;
+    ingest::layer(store, order, diff_id).await?;
+    Ok(())
+}
+
+/// May the bytes that came be to blame, which are kept for the next try?
+fn is_suspect(error: &Error) -> bool {
+    match error {
+        Error::Registry(error) => error.kind() == Kind::Corrupt,
+        Error::Archive { .. } | Error::DigestMismatch { .. } => true,
+        _ => false,
+    }
+}
+
+/// Tells of the steps of blobs: of bytes now and then, of all else each time.
+fn reporter(events: Events) -> Report {
+    let told: Mutex<HashMap<Digest, Instant>> = Mutex::default();
+    Arc::new(move |digest, step| {
+        let (stage, offset, size) = match step {
+            Step::Waiting => (Stage::Waiting, 0, 0),
+            Step::Fetching { bytes, of } => {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                if told.get(digest).is_some_and(|last| now.duration_since(*last) < PAUSE) {
+                    return;
+                }
+                told.insert(*digest, now);
+                let event = Event::Transfer { digest: *digest, stage: Stage::Moving, offset: bytes, size: of };
+                return events.hint(event);
+            }
+            Step::Unpacking => (Stage::Unpacking, 0, 0),
+            Step::Exists => (Stage::Exists, 0, 0),
+            Step::Done => (Stage::Done, 0, 0),
+        };
+        events.note(Event::Transfer { digest: *digest, stage, offset, size });
+    })
+}

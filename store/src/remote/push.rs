@@ -1,0 +1,399 @@
+//! Pushes: layers first, side by side, then configs and documents from the inside out, the tag last.
+//!
+//! Layers of images made here have no compressed form: it is made on the way, and the manifest says so. What came from a
+//! registry goes as it came, byte for byte.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use serde_json::Value;
+use strata_archive::Compression;
+use strata_image::{Config, Document, Kind, Limits, Manifest, Platforms, layer_type};
+use strata_registry::{Host, Pushed as Way, Repository, Target};
+use strata_types::{Descriptor, Digest, LeaseId, Platform, Reference, media_type};
+use tokio::sync::Semaphore;
+
+use super::outgoing::Outgoing;
+use super::{Event, Events, Identity, Stage};
+use crate::catalog::{ChildKind, DocumentKind, DocumentRow};
+use crate::lease::Session;
+use crate::{Error, Result, Store, blob, document, image, layer};
+
+/// What a push still holds for a moment after its end.
+const GRACE: Duration = Duration::from_secs(10);
+/// Layers that are compressed at a time; each takes all processors.
+const COMPRESSING: usize = 2;
+
+/// What to push.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The name; it says where to.
+    pub reference: Reference,
+    /// Only the image of this platform.
+    pub platform: Option<Platform>,
+    /// Compression of layers that have no compressed form; none: the registry's setting, else gzip.
+    pub compression: Option<Compression>,
+    /// Compress those that are compressed in another way too.
+    pub force: bool,
+    /// Who we are.
+    pub identity: Identity,
+}
+
+/// What was pushed.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// What the tag points at now.
+    pub target: Descriptor,
+    /// One image of an index was pushed: the others are not all here.
+    pub is_partial: bool,
+}
+
+/// Pushes an image.
+pub async fn push(store: &Arc<Store>, push: Push, events: &Events) -> Result<Pushed> {
+    let session = Session::begin(store, "a push", GRACE).await?;
+    let lease = session.lease().id.clone();
+    let result = run(store, push, &lease, events).await;
+    // What was compressed for it stays only if something else wants it.
+    let ended = session.end().await;
+    let pushed = result?;
+    ended?;
+    Ok(pushed)
+}
+
+async fn run(store: &Arc<Store>, push: Push, lease: &LeaseId, events: &Events) -> Result<Pushed> {
+    let repository = store.remotes.repository(&push.reference, &push.identity)?;
+    let root = store.catalog.target(&push.reference).await?;
+    let root = root.ok_or_else(|| Error::ImageNotFound { reference: push.reference.familiar() })?;
+    store.catalog.hold_document(&root.digest, lease).await?;
+    let setting = store.remotes.settings().settings(&Host::of(&push.reference)).compression;
+    let work = Work {
+        store: Arc::clone(store),
+        registry: Host::of(&push.reference),
+        repository,
+        path: push.reference.path().to_owned(),
+        lease: lease.clone(),
+        compression: push.compression.or(setting.map(super::compression)).unwrap_or(Compression::Gzip),
+        force: push.force,
+        events: events.clone(),
+        compressing: Semaphore::new(COMPRESSING),
+    };
+    let chosen = work.choose(&root, &push).await?;
+    let tag = Target::Tag(push.reference.tag().unwrap_or("latest").to_owned());
+    let target = work.document(chosen.clone(), Some(tag)).await?;
+    Ok(Pushed { target, is_partial: chosen.digest != root.digest && push.platform.is_none() })
+}
+
+struct Work {
+    store: Arc<Store>,
+    registry: Host,
+    repository: Repository,
+    path: String,
+    lease: LeaseId,
+    compression: Compression,
+    force: bool,
+    events: Events,
+    compressing: Semaphore,
+}
+
+impl Work {
+    /// What to push of all that a name points at: all of it, the platform that was asked for, or the one image that is
+    /// here.
+    async fn choose(&self, root: &DocumentRow, push: &Push) -> Result<Descriptor> {
+        let name = push.reference.to_string();
+        if root.kind == DocumentKind::Manifest && push.platform.is_none() {
+            return Ok(root.descriptor());
+        }
+        if let Some(platform) = &push.platform {
+            let only = Platforms::Only(platform.clone());
+            let image = image::get_on(&self.store, &name, only, Some(self.lease.clone())).await?;
+            return Ok(self.store.catalog.document(&image.row.manifest).await?.descriptor());
+        }
+        let mut whole = Vec::new();
+        if self.is_whole(root.digest, &mut whole).await? {
+            return Ok(root.descriptor());
+        }
+        match whole.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(Error::ImageNotUnpacked { reference: push.reference.familiar(), target: root.digest }),
+            _ => Err(Error::ImageIncomplete { reference: push.reference.familiar(), target: root.digest }),
+        }
+    }
+
+    /// Says whether all below a document is here; collects the images that are whole.
+    fn is_whole<'a>(&'a self, digest: Digest, whole: &'a mut Vec<Descriptor>) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            let row = match self.store.catalog.document(&digest).await {
+                Ok(row) => row,
+                Err(Error::DocumentNotFound { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let children = self.store.catalog.document_children(&digest).await?;
+            let mut is_whole = true;
+            if row.kind == DocumentKind::Index {
+                for child in children {
+                    is_whole &= match child.kind {
+                        ChildKind::Index | ChildKind::Manifest => self.is_whole(child.descriptor.digest, whole).await?,
+                        _ => self.has(&child.descriptor.digest).await?,
+                    };
+                }
+                return Ok(is_whole);
+            }
+            let (_, bytes) = document::read(&self.store, &digest).await?;
+            let parsed = Document::parse(bytes, &row.media_type, &Limits::default())?;
+            let Kind::Manifest(manifest) = parsed.kind else { return Ok(false) };
+            if !self.has(&manifest.config.descriptor.digest).await? {
+                return Ok(false);
+            }
+            let diff_ids = self.diff_ids(&manifest).await?;
+            for layer in manifest.layers.iter().filter(|layer| !layer.is_foreign()) {
+                let digest = layer.descriptor.digest;
+                let is_made_here = diff_ids.contains_key(&digest) && diff_ids[&digest] == digest;
+                let is_unpacked =
+                    is_made_here && self.store.catalog.hold_layer_by_diff_id(&digest, &self.lease).await?.is_some();
+                is_whole &= is_unpacked || self.has(&digest).await?;
+            }
+            if is_whole && manifest.is_image() {
+                whole.push(row.descriptor());
+            }
+            Ok(is_whole)
+        })
+    }
+
+    async fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.store.catalog.hold_blob(digest, &self.lease).await?.is_some())
+    }
+
+    /// Diff-ids of the layers of a manifest by their digests; none for what is no image.
+    async fn diff_ids(&self, manifest: &Manifest) -> Result<BTreeMap<Digest, Digest>> {
+        if !manifest.is_image() {
+            return Ok(BTreeMap::new());
+        }
+        let digest = manifest.config.descriptor.digest;
+        let bytes = blob::read(&self.store, &digest).await?;
+        let config = Config::parse(&bytes, &format!("config {digest}"), &Limits::default())?;
+        let layers = manifest.layers.iter().map(|layer| layer.descriptor.digest);
+        Ok(layers.zip(config.diff_ids).collect())
+    }
+
+    /// Pushes a document with all below it, under a tag or its digest; answers with what it has become.
+    fn document(&self, descriptor: Descriptor, target: Option<Target>) -> BoxFuture<'_, Result<Descriptor>> {
+        Box::pin(async move {
+            let (row, bytes) = document::read(&self.store, &descriptor.digest).await?;
+            let parsed = Document::parse(bytes, &row.media_type, &Limits::default())?;
+            let mut changed = BTreeMap::new();
+            match &parsed.kind {
+                Kind::Index(index) => {
+                    for entry in &index.manifests {
+                        let media_type = entry.descriptor.media_type.as_str();
+                        let is_document = media_type::is_index(media_type) || media_type::is_manifest(media_type);
+                        let after = match is_document {
+                            true => self.document(entry.descriptor.clone(), None).await?,
+                            false => self.send(&entry.descriptor, &entry.descriptor, None).await?,
+                        };
+                        note(&mut changed, &entry.descriptor, after);
+                    }
+                }
+                Kind::Manifest(manifest) => self.manifest(manifest, &mut changed).await?,
+            }
+            let (media_type, bytes) = match changed.is_empty() {
+                true => (parsed.descriptor.media_type.clone(), parsed.bytes),
+                false => rewritten(&parsed, &changed)?,
+            };
+            let digest = blob::digest(&bytes);
+            let target = target.unwrap_or(Target::Digest(digest));
+            let descriptor = Descriptor::new(&*media_type, digest, bytes.len() as u64);
+            self.repository.push_manifest(&target, &media_type, bytes.into()).await?;
+            Ok(descriptor)
+        })
+    }
+
+    /// Pushes the layers and the config of a manifest.
+    async fn manifest(&self, manifest: &Manifest, changed: &mut BTreeMap<Digest, Descriptor>) -> Result<()> {
+        let diff_ids = self.diff_ids(manifest).await?;
+        let own = manifest.layers.iter().filter(|layer| !layer.is_foreign());
+        let layers: Vec<Descriptor> = own.map(|layer| layer.descriptor.clone()).collect();
+        for layer in &layers {
+            self.tell(layer, Stage::Waiting).await;
+        }
+        let side_by_side = self.store.remotes.settings().transfers.max(1) + COMPRESSING;
+        let wanted = layers.clone().into_iter().map(|layer| (diff_ids.get(&layer.digest).copied(), layer));
+        let pushes = stream::iter(wanted.collect::<Vec<_>>());
+        let pushes = pushes.map(|(diff_id, layer)| async move { self.layer(&layer, diff_id).await });
+        let pushed: Vec<Descriptor> = pushes.buffered(side_by_side).try_collect().await?;
+        for (layer, after) in layers.iter().zip(pushed) {
+            note(changed, layer, after);
+        }
+        let config = &manifest.config.descriptor;
+        let outgoing = Outgoing::of_blob(&self.store, config, None);
+        self.repository.push_blob(config, &outgoing, None).await.map_err(|error| outgoing.explain(error))?;
+        Ok(())
+    }
+
+    /// Pushes one layer, in another form where that is wanted; answers with what it has become.
+    async fn layer(&self, layer: &Descriptor, diff_id: Option<Digest>) -> Result<Descriptor> {
+        let form = layer_type(&layer.media_type).map(|kind| kind.compression);
+        let is_other = form.is_some_and(|form| form != self.compression);
+        let is_raw = form == Some(Compression::None);
+        let wanted = match diff_id {
+            Some(diff_id) if is_other && (is_raw || self.force) => Some((diff_id, self.compression)),
+            // Made here, and to go as it is: even that archive has to be written first.
+            Some(diff_id) if is_raw => Some((diff_id, Compression::None)),
+            _ => None,
+        };
+        let (sent, diff_id) = match wanted {
+            None => (layer.clone(), diff_id),
+            Some((diff_id, compression)) => (self.form(layer, &diff_id, compression).await?, Some(diff_id)),
+        };
+        self.send(layer, &sent, diff_id).await
+    }
+
+    /// A layer in another form: one that the registry has, else one that is here, else a new one.
+    async fn form(&self, layer: &Descriptor, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
+        let is_wanted = |media_type: &str| layer_type(media_type).is_some_and(|kind| kind.compression == compression);
+        let forms = self.store.catalog.forms(diff_id).await?;
+        let is_here = forms.iter().any(|form| form.is_here && is_wanted(&form.descriptor.media_type));
+        for form in forms {
+            let descriptor = form.descriptor;
+            let is_gone = !is_here && is_wanted(&descriptor.media_type);
+            if is_gone && self.repository.has_blob(descriptor.digest).await? {
+                return Ok(descriptor);
+            }
+        }
+        let _place = self.compressing.acquire().await;
+        if compression != Compression::None && !is_here {
+            self.tell(layer, Stage::Compressing).await;
+        }
+        let made = layer::archive(&self.store, diff_id, compression, &self.lease).await?;
+        made.ok_or(Error::BlobNotFound { digest: layer.digest })
+    }
+
+    /// Pushes one blob; events call it by the digest that it has here.
+    async fn send(&self, here: &Descriptor, sent: &Descriptor, diff_id: Option<Digest>) -> Result<Descriptor> {
+        let neighbour = self.neighbour(&sent.digest).await?;
+        let told = (here.digest, self.events.clone());
+        let outgoing = Outgoing::of_blob(&self.store, sent, Some(told));
+        let pushed = self.repository.push_blob(sent, &outgoing, neighbour.as_deref()).await;
+        let stage = match pushed.map_err(|error| outgoing.explain(error))? {
+            Way::Present => Stage::Exists,
+            Way::Mounted => Stage::Mounted,
+            Way::Sent => Stage::Done,
+        };
+        // From now on it can be had from there again, or be mounted by a neighbour.
+        if let Some(diff_id) = diff_id.filter(|diff_id| *diff_id != sent.digest)
+            && self.store.catalog.form(&sent.digest).await?.is_none_or(|form| form.source.is_empty())
+        {
+            let source = format!("{}/{}", self.registry, self.path);
+            self.store.catalog.put_layer_blob(sent, &diff_id, &source).await?;
+        }
+        self.events.tell(Event::Transfer { digest: here.digest, stage, offset: sent.size, size: sent.size }).await;
+        Ok(sent.clone())
+    }
+
+    /// Another repository of the same registry that a blob came from or went to.
+    async fn neighbour(&self, digest: &Digest) -> Result<Option<String>> {
+        let Some(form) = self.store.catalog.form(digest).await? else { return Ok(None) };
+        let source = Reference::parse(&form.source).ok();
+        let source = source.filter(|source| Host::of(source) == self.registry && source.path() != self.path);
+        Ok(source.map(|source| source.path().to_owned()))
+    }
+
+    async fn tell(&self, blob: &Descriptor, stage: Stage) {
+        self.events.tell(Event::Transfer { digest: blob.digest, stage, offset: 0, size: 0 }).await;
+    }
+}
+
+fn note(changed: &mut BTreeMap<Digest, Descriptor>, before: &Descriptor, after: Descriptor) {
+    if before.digest != after.digest || before.media_type != after.media_type {
+        changed.insert(before.digest, after);
+    }
+}
+
+/// A document with other descriptors in it. All that it says besides stays; it becomes one of OCI's, since Docker's know
+/// no zstd.
+fn rewritten(document: &Document, changed: &BTreeMap<Digest, Descriptor>) -> Result<(String, Vec<u8>)> {
+    let what = || format!("document {}", document.descriptor.digest);
+    let json = |source| strata_image::Error::Json { what: what(), source };
+    let mut value: Value = serde_json::from_slice(&document.bytes).map_err(json)?;
+    let (list, media_type) = match &document.kind {
+        Kind::Index(_) => ("manifests", media_type::OCI_INDEX),
+        Kind::Manifest(_) => ("layers", media_type::OCI_MANIFEST),
+    };
+    value["mediaType"] = media_type.into();
+    if let Some(kind) = value.pointer_mut("/config/mediaType")
+        && *kind == media_type::DOCKER_CONFIG
+    {
+        *kind = media_type::OCI_CONFIG.into();
+    }
+    for entry in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        let digest = entry.get("digest").and_then(Value::as_str).and_then(|text| Digest::parse(text).ok());
+        match digest.and_then(|digest| changed.get(&digest)) {
+            Some(after) => {
+                entry["mediaType"] = after.media_type.as_str().into();
+                entry["digest"] = after.digest.to_string().into();
+                entry["size"] = after.size.into();
+            }
+            None => {
+                let kind = entry.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+                if let Some(kind) = of_oci(kind) {
+                    entry["mediaType"] = kind.into();
+                }
+            }
+        }
+    }
+    let bytes = serde_json::to_vec(&value).map_err(json)?;
+    Ok((media_type.to_owned(), bytes))
+}
+
+/// OCI's name for a layer of Docker's.
+fn of_oci(media_type: &str) -> Option<&'static str> {
+    if !media_type.starts_with("application/vnd.docker.image.rootfs.diff.") {
+        return None;
+    }
+    Some(match layer_type(media_type)?.compression {
+        Compression::None => media_type::OCI_LAYER,
+        Compression::Gzip => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        blob::digest(text.as_bytes())
+    }
+
+    #[test]
+    fn a_rewritten_manifest_keeps_all_but_its_layers() {
+        let (one, two) = (digest("one"), digest("two"));
+        let text = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::DOCKER_MANIFEST,
+            "config": { "mediaType": media_type::DOCKER_CONFIG, "digest": digest("config"), "size": 3 },
+            "layers": [
+                { "mediaType": media_type::DOCKER_LAYER_GZIP, "digest": one, "size": 1, "annotations": { "a": "b" } },
+                { "mediaType": media_type::DOCKER_LAYER_GZIP, "digest": two, "size": 2 },
+            ],
+            "annotations": { "kept": "yes" },
+        });
+        let document = Document::parse(text.to_string().into_bytes(), "", &Limits::default()).unwrap();
+        let after = Descriptor::new(media_type::OCI_LAYER_ZSTD, digest("zstd"), 9);
+
+        let (media_type, bytes) = rewritten(&document, &BTreeMap::from([(two, after)])).unwrap();
+
+        let again = Document::parse(bytes.clone(), &media_type, &Limits::default()).unwrap();
+        let Kind::Manifest(manifest) = again.kind else { panic!("it became an index") };
+        assert_eq!(manifest.annotations["kept"], "yes");
+        assert_eq!(manifest.config.descriptor.media_type, media_type::OCI_CONFIG);
+        let layers: Vec<_> = manifest.layers.iter().map(|layer| &layer.descriptor).collect();
+        assert_eq!((layers[0].digest, layers[0].media_type.as_str()), (one, media_type::OCI_LAYER_GZIP));
+        assert_eq!(layers[0].annotations["a"], "b");
+        assert_eq!((layers[1].digest, layers[1].size), (digest("zstd"), 9));
+        let (_, same) = rewritten(&document, &BTreeMap::from([(two, layers[1].clone())])).unwrap();
+        assert_eq!(same, bytes, "equal inputs give equal bytes");
+    }
+}
