@@ -7,7 +7,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-systemd test-all bench peers install base systemd python kernel test-list \
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install base systemd python python-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -16,6 +16,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BASE := $(TARGET)/images/debian-bookworm.tar
+PYTHON := $(TARGET)/images/debian-python.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
@@ -72,6 +73,10 @@ build: static
 base: packages-demo
 	sh tests/images/base.sh $(BASE)
 
+# The same with Python, for a stand-in of the image of that name.
+python-base: packages-demo
+	sh tests/images/base.sh $(PYTHON) python3 python3-pip
+
 # The same with systemd, for a guest that it runs.
 systemd: packages-demo
 	sh tests/images/base.sh $(SYSTEMD) systemd dbus libpam-systemd procps
@@ -94,7 +99,7 @@ test-list: build packages-test
 	@sed -n 's/.*"src_path":"$(subst /,\/,$(CURDIR))\/\([^"]*\)".*"test":true},"features".*"executable":"\([^"]*\)".*/\1 \2/p' \
 		$(TARGET)/vm/built.json >$(TARGET)/vm/tests
 
-test: build base python packages-test kernel test-list
+test: build base python python-base packages-test kernel test-list
 	$(CARGO) test --release --workspace
 
 # What needs cgroup v2 or an older kernel, in a guest of QEMU; part of test.
@@ -106,7 +111,7 @@ test-systemd: build systemd packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # As test, with ten times the kills, containers and races, and a guest with systemd.
-test-all: build base systemd python packages-test kernel test-list
+test-all: build base systemd python python-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 $(CARGO) test --release --workspace

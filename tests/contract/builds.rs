@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use strata_proto::builder::v1::{
-    BuildCompleted, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectories, ContextDirectory,
-    ContextEntry, ContextFile, StepState, build_request, build_response::Event,
+    BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectories,
+    ContextDirectory, ContextEntry, ContextFile, StepState, build_request, build_response::Event,
     build_service_client::BuildServiceClient, context_entry,
 };
 use strata_proto::{
@@ -214,7 +214,8 @@ async fn what_a_build_lacks_is_named(node: &Node) {
     import_guest(node).await;
     let tree = Tree::new(&[("a", "one")]);
 
-    let base = build(node, start("# a comment\nFROM nobody/made:this\n", &tree), &tree).await;
+    let base = start("# a comment\nFROM nobody/made:this\n", &tree);
+    let base = build(node, BuildStart { pull: BuildPull::Never.into(), ..base }, &tree).await;
     let refusal = refused(base, Code::NotFound, "FAULT_BASE_IMAGE_NOT_FOUND").fact("line", "2");
     assert!(refusal.metadata["image"].contains("nobody/made:this"), "{refusal:?}");
     let source = build(node, start("FROM guest\nCOPY a absent /x/\n", &tree), &tree).await;

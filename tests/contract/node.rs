@@ -133,7 +133,7 @@ impl Node {
         let mut text = String::new();
         // Collects at once, so that a test sees garbage go.
         if name == "store" {
-            return "garbage_grace_seconds = 0\ngarbage_delay_seconds = 0\n".to_owned();
+            return format!("garbage_grace_seconds = 0\ngarbage_delay_seconds = 0\n{}", strata_tests::NOBODY);
         }
         for service in &self.services {
             let is_needed = service.name == "store" || name == "builder";

@@ -12,6 +12,7 @@ mod faults;
 mod hosts;
 mod images;
 mod limits;
+mod registries;
 mod rootless;
 mod run;
 mod services;

@@ -18,10 +18,14 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{Output, Running, Tar, Trace, images::Context, leaks};
+use crate::{DockerRegistry, Output, Running, Tar, Trace, images::Context, leaks};
 
 /// What the kernel needs to take things away after their owner's end.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// No test asks Docker Hub: its names lead where nobody listens, at once.
+pub const NOBODY: &str =
+    "[registries]\nattempts = 1\n[registries.host.\"docker.io\"]\nmirrors = [\"127.0.0.1:9\"]\nmirrors_only = true\n";
 
 /// State directories of the houses that live now, and the cgroups that were there before the first of them.
 struct Street {
@@ -55,7 +59,9 @@ impl House {
         let root = root.map_or_else(|| dir.path().join("state"), Path::to_owned);
         fs::create_dir_all(dir.path().join("home")).expect("a temporary directory");
         street().lock().unwrap_or_else(PoisonError::into_inner).houses.push(root.clone());
-        Self { dir, root, variables: vec![], watches_stop: true }
+        let house = Self { dir, root, variables: vec![], watches_stop: true };
+        house.configure(NOBODY);
+        house
     }
 
     /// A house with the guest image in it, as "guest".
@@ -71,6 +77,22 @@ impl House {
         let tar = crate::debian();
         house.ctl(&["import", tar.to_str().expect("an ASCII path"), "debian:bookworm"]).ok();
         house
+    }
+
+    /// Writes the configuration that services and ctl share; services that run know the old one.
+    pub fn configure(&self, text: &str) {
+        let dir = self.root.join("etc");
+        fs::create_dir_all(&dir).expect("a temporary directory");
+        fs::write(dir.join("strata.toml"), text).expect("a temporary directory");
+    }
+
+    /// From now on the names of Docker Hub lead to a registry of the test.
+    pub fn mirror_hub(&mut self, registry: &DockerRegistry) {
+        self.configure(&format!(
+            "[registries.host.\"docker.io\"]\nmirrors = [\"{}\"]\nmirrors_only = true\n",
+            registry.host()
+        ));
+        assert_eq!(self.stop().len(), 0, "a service does not stop");
     }
 
     /// Imports the guest image.

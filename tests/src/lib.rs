@@ -11,13 +11,15 @@ mod house;
 mod images;
 mod leaks;
 mod process;
+mod registry;
 mod steps;
 mod terminal;
 
-pub use house::House;
+pub use house::{House, NOBODY};
 pub use images::{Context, Tar};
 pub use leaks::{Trace, living};
 pub use process::{Output, Running, eventually};
+pub use registry::{DockerRegistry, Wire};
 pub use steps::{Steps, Went};
 pub use terminal::Terminal;
 

@@ -11,14 +11,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::try_join_all, stream, stream::BoxStream};
 use strata_image::{BlobKind, Image as PlannedImage, Platforms};
 use strata_registry::{Host, Kind, Progress, Repository};
-use strata_types::{Descriptor, Digest, ImageConfig, LeaseId, Reference};
+use strata_types::{Descriptor, Digest, LeaseId, Reference};
 
 use super::documents::{self, Planned};
 use super::{Event, Events, Identity, Stage, target};
 use crate::blob::{Partial, PartialName};
-use crate::catalog::{Durability, ImageRow, LayerRow, NewImage, blocking};
-use crate::disk;
-use crate::image::Image;
+use crate::catalog::Durability;
+use crate::image::{Adoption, Image, adopt};
 use crate::ingest::{self, Fetch, Order, Prefix, Report, Step};
 use crate::lease::{LONGEST_GRACE, Session};
 use crate::{Error, Result, Store, blob, document, image};
@@ -211,69 +210,20 @@ impl Work<'_> {
         planned: &Planned,
         image: Option<&PlannedImage>,
     ) -> Result<Option<Image>> {
-        let store = self.store;
-        let name = self.pull.reference.digest().is_none().then(|| self.pull.reference.clone());
-        let all = planned.plan.blobs().iter().map(|blob| &blob.descriptor).chain([target]);
-        let mut blobs = Vec::new();
-        for Descriptor { digest, size, .. } in all {
-            // Of an uncompressed layer the tree is kept alone.
-            if store.catalog.hold_blob(digest, &self.lease).await?.is_some() {
-                blobs.push((*digest, *size));
-            }
-        }
-        // The guard keeps the collector from taking a file that is about to be named.
-        let _guard = store.placing.read().await;
-        let root = store.paths.root().to_path_buf();
-        blocking(move || disk::sync_file_system(&root)).await?;
-        let Some(image) = image else {
-            for (digest, size) in blobs {
-                store.catalog.put_blob(&digest, size, &self.lease, Durability::Full).await?;
-            }
-            if let Some(name) = &name {
-                store.catalog.set_name(name, &target.digest).await?;
-            }
-            return Ok(None);
+        let reference = &self.pull.reference;
+        let blobs = planned.plan.blobs().iter().map(|blob| blob.descriptor.digest).chain([target.digest]);
+        let adoption = Adoption {
+            target: target.digest,
+            images: image.into_iter().cloned().collect(),
+            blobs: blobs.collect(),
+            names: reference.digest().is_none().then(|| reference.clone()).into_iter().collect(),
+            lease: self.lease.clone(),
         };
-        let (row, layers) = self.row(planned, image, name.as_ref()).await?;
-        let lease = self.pull.lease.clone().unwrap_or_else(|| self.lease.clone());
-        let new = NewImage { image: row, blobs, documents: Vec::new(), target: target.digest, lease: Some(lease) };
-        let row = store.catalog.create_image(new).await?;
-        store.collector.wake();
-        Ok(Some(Image { row, layers }))
-    }
-
-    /// The row of an image whose layers are unpacked.
-    async fn row(
-        &self,
-        planned: &Planned,
-        image: &PlannedImage,
-        name: Option<&Reference>,
-    ) -> Result<(ImageRow, Vec<LayerRow>)> {
-        let id = image.config.digest;
-        let config = planned.documents.get(&id).ok_or(Error::BlobNotFound { digest: id })?;
-        let config: ImageConfig =
-            serde_json::from_slice(config).map_err(|source| Error::Document { what: "config", digest: id, source })?;
-        let mut layers = Vec::with_capacity(image.layers.len());
-        for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
-            let row = self.store.catalog.hold_layer_by_diff_id(diff_id, &self.lease).await?;
-            // A foreign layer is neither at the registry nor here.
-            let missing = || strata_image::Error::BlobMissing {
-                digest: layer.descriptor.digest,
-                needed_by: self.pull.reference.familiar(),
-            };
-            layers.push(row.ok_or_else(missing)?);
-        }
-        let row = ImageRow {
-            id,
-            manifest: image.manifest.digest,
-            manifest_size: image.manifest.size,
-            made: config.created.as_deref().and_then(image::made_at),
-            size: layers.iter().map(|layer| layer.size).sum(),
-            platform: image.platform.clone(),
-            names: name.map(Reference::to_string).into_iter().collect(),
-            layers: layers.iter().map(|layer| layer.id.clone()).collect(),
-        };
-        Ok((row, layers))
+        adopt(self.store, adoption).await?;
+        let Some(image) = image else { return Ok(None) };
+        // Held by whoever asked before this pull lets go.
+        let manifest = reference.with_digest(image.manifest.digest).to_string();
+        image::get(self.store, &manifest, self.pull.lease.clone()).await.map(Some)
     }
 }
 

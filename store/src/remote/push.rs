@@ -195,7 +195,8 @@ impl Work {
                         note(&mut changed, &entry.descriptor, after);
                     }
                 }
-                Kind::Manifest(manifest) => self.manifest(manifest, &mut changed).await?,
+                // What came from elsewhere goes as it came; what was made here is in the form of its layers only for us.
+                Kind::Manifest(manifest) => self.manifest(manifest, row.is_made_here, &mut changed).await?,
             }
             let (media_type, bytes) = match changed.is_empty() {
                 true => (parsed.descriptor.media_type.clone(), parsed.bytes),
@@ -210,7 +211,12 @@ impl Work {
     }
 
     /// Pushes the layers and the config of a manifest.
-    async fn manifest(&self, manifest: &Manifest, changed: &mut BTreeMap<Digest, Descriptor>) -> Result<()> {
+    async fn manifest(
+        &self,
+        manifest: &Manifest,
+        is_made_here: bool,
+        changed: &mut BTreeMap<Digest, Descriptor>,
+    ) -> Result<()> {
         let diff_ids = self.diff_ids(manifest).await?;
         let own = manifest.layers.iter().filter(|layer| !layer.is_foreign());
         let layers: Vec<Descriptor> = own.map(|layer| layer.descriptor.clone()).collect();
@@ -220,7 +226,7 @@ impl Work {
         let side_by_side = self.store.remotes.settings().transfers.max(1) + COMPRESSING;
         let wanted = layers.clone().into_iter().map(|layer| (diff_ids.get(&layer.digest).copied(), layer));
         let pushes = stream::iter(wanted.collect::<Vec<_>>());
-        let pushes = pushes.map(|(diff_id, layer)| async move { self.layer(&layer, diff_id).await });
+        let pushes = pushes.map(|(diff_id, layer)| async move { self.layer(&layer, diff_id, is_made_here).await });
         let pushed: Vec<Descriptor> = pushes.buffered(side_by_side).try_collect().await?;
         for (layer, after) in layers.iter().zip(pushed) {
             note(changed, layer, after);
@@ -232,13 +238,13 @@ impl Work {
     }
 
     /// Pushes one layer, in another form where that is wanted; answers with what it has become.
-    async fn layer(&self, layer: &Descriptor, diff_id: Option<Digest>) -> Result<Descriptor> {
+    async fn layer(&self, layer: &Descriptor, diff_id: Option<Digest>, is_made_here: bool) -> Result<Descriptor> {
         let form = layer_type(&layer.media_type).map(|kind| kind.compression);
         let is_other = form.is_some_and(|form| form != self.compression);
         let is_raw = form == Some(Compression::None);
         let wanted = match diff_id {
-            Some(diff_id) if is_other && (is_raw || self.force) => Some((diff_id, self.compression)),
-            // Made here, and to go as it is: even that archive has to be written first.
+            Some(diff_id) if is_other && ((is_raw && is_made_here) || self.force) => Some((diff_id, self.compression)),
+            // Kept as a tree alone: the archive has to be written first.
             Some(diff_id) if is_raw => Some((diff_id, Compression::None)),
             _ => None,
         };
