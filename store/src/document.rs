@@ -61,7 +61,7 @@ pub async fn read(store: &Store, digest: &Digest) -> Result<(DocumentRow, Vec<u8
 /// What a document refers to, at any depth, and is not here. Of an index only what it lists itself and what is below the
 /// documents that are here: an index may be sparse, and says so by this.
 ///
-/// A layer that is unpacked here counts as missing while its blob is: see [`crate::image::Source`] for making one.
+/// A layer that is unpacked here counts as missing while its blob is: [`crate::image::Source`] makes one.
 pub async fn missing(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> {
     let mut missing = Vec::new();
     let mut seen = BTreeSet::from([*digest]);

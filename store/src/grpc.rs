@@ -1,5 +1,6 @@
 //! The edge: requests become domain types, domain types become messages, errors become statuses. Decides nothing.
 
+mod archives;
 mod blobs;
 mod cache;
 mod contents;
@@ -15,10 +16,11 @@ mod system;
 use std::sync::Arc;
 
 use strata_proto::store::v1::{
-    blob_service_server::BlobServiceServer, cache_service_server::CacheServiceServer,
-    content_service_server::ContentServiceServer, image_service_server::ImageServiceServer,
-    layer_service_server::LayerServiceServer, lease_service_server::LeaseServiceServer,
-    registry_service_server::RegistryServiceServer, snapshot_service_server::SnapshotServiceServer,
+    archive_service_server::ArchiveServiceServer, blob_service_server::BlobServiceServer,
+    cache_service_server::CacheServiceServer, content_service_server::ContentServiceServer,
+    image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
+    lease_service_server::LeaseServiceServer, registry_service_server::RegistryServiceServer,
+    snapshot_service_server::SnapshotServiceServer,
     system_service_server::SystemServiceServer,
 };
 use strata_types::LeaseId;
@@ -27,7 +29,7 @@ use tonic::service::Routes;
 
 use crate::{Error, Result, Store};
 
-/// Most services of a store: blobs, cache, images, leases, system.
+/// Most services of a store: archives, blobs, cache, images, leases, system.
 #[derive(Clone, Debug)]
 pub struct Service {
     store: Arc<Store>,
@@ -38,6 +40,7 @@ pub fn routes(store: Arc<Store>) -> Routes {
     let service = Service { store };
     let mut routes = Routes::builder();
     routes
+        .add_service(ArchiveServiceServer::new(service.clone()))
         .add_service(BlobServiceServer::new(service.clone()))
         .add_service(CacheServiceServer::new(service.clone()))
         .add_service(ContentServiceServer::new(service.clone()))

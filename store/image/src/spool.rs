@@ -19,7 +19,8 @@ pub(crate) fn spool(stream: &mut dyn Read, directory: &Path, limit: u64) -> Resu
             Ok(0) => return Ok(file),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(source) => return Err(Error::io("read", "the archive", source)),
+            // It may be a decompressor's.
+            Err(source) => return Err(strata_archive::Error::Read { source }.into()),
         };
         left =
             left.checked_sub(count as u64).ok_or_else(|| Error::limit("the archive, decompressed,", "bytes", limit))?;

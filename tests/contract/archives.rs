@@ -1,0 +1,172 @@
+//! Archives of images: saved to equal bytes, loaded as the same images, refused with their reason.
+
+use bytes::Bytes;
+use strata_proto::store::v1::{
+    ArchiveFormat, ArchiveLayers, DeleteImageRequest, GetImageRequest, ListImagesRequest, LoadImagesHeader,
+    LoadImagesRequest, LoadImagesResponse, SaveImagesRequest, archive_service_client::ArchiveServiceClient,
+    image_service_client::ImageServiceClient, load_images_request::Part,
+};
+use strata_proto::types::v1::Platform;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use crate::{
+    faults::{malformed, refused},
+    images::{import, tar},
+    node::{Node, STORE, eventually, nothing_left},
+};
+
+over_both!(STORE; equal_images_are_saved_to_equal_bytes_and_loaded_as_themselves, a_save_of_what_is_not_there_is_refused,
+    what_is_no_image_archive_is_refused_and_leaves_nothing, a_load_that_is_dropped_leaves_nothing,
+    a_save_that_is_dropped_leaves_nothing, malformed_requests_are_refused);
+
+fn of(references: &[&str], format: ArchiveFormat) -> SaveImagesRequest {
+    let references = references.iter().map(|text| (*text).to_owned()).collect();
+    SaveImagesRequest { references, format: format.into(), ..Default::default() }
+}
+
+async fn save(node: &Node, request: SaveImagesRequest) -> Result<Vec<u8>, Status> {
+    let mut client = ArchiveServiceClient::new(node.channel("store"));
+    let mut chunks = client.save_images(request).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(message) = chunks.message().await? {
+        assert!((1..=262_144).contains(&message.chunk.len()), "{} bytes", message.chunk.len());
+        bytes.extend_from_slice(&message.chunk);
+    }
+    Ok(bytes)
+}
+
+fn header(platform: Option<Platform>) -> LoadImagesRequest {
+    LoadImagesRequest { part: Some(Part::Header(LoadImagesHeader { platform })) }
+}
+
+fn chunk(bytes: impl Into<Bytes>) -> LoadImagesRequest {
+    LoadImagesRequest { part: Some(Part::Chunk(bytes.into())) }
+}
+
+async fn load(node: &Node, bytes: Vec<u8>) -> Result<LoadImagesResponse, Status> {
+    let bytes = Bytes::from(bytes);
+    let mut messages = vec![header(None)];
+    let pieces = (0..bytes.len()).step_by(262_144);
+    messages.extend(pieces.map(|at| chunk(bytes.slice(at..bytes.len().min(at + 262_144)))));
+    let mut client = ArchiveServiceClient::new(node.channel("store"));
+    Ok(client.load_images(tokio_stream::iter(messages)).await?.into_inner())
+}
+
+async fn delete(node: &Node, reference: &str) {
+    let request = DeleteImageRequest { reference: reference.to_owned(), force: true };
+    ImageServiceClient::new(node.channel("store")).delete_image(request).await.unwrap();
+}
+
+async fn is_empty(node: &Node) -> bool {
+    let mut client = ImageServiceClient::new(node.channel("store"));
+    client.list_images(ListImagesRequest::default()).await.unwrap().into_inner().images.is_empty()
+}
+
+async fn equal_images_are_saved_to_equal_bytes_and_loaded_as_themselves(node: &Node) {
+    let one = import(node.channel("store"), "one:1", tar("one")).await.unwrap();
+    let two = import(node.channel("store"), "two:1", tar(&"two ".repeat(200_000))).await.unwrap();
+    let request = of(&["one:1", "two:1"], ArchiveFormat::Docker);
+
+    let bytes = save(node, request.clone()).await.unwrap();
+    let unspecified = SaveImagesRequest { format: 0, ..request.clone() };
+    assert!(bytes == save(node, unspecified).await.unwrap(), "a docker-archive is the default, and equal bytes the rule");
+    assert!(bytes != save(node, of(&["one:1", "two:1"], ArchiveFormat::Oci)).await.unwrap());
+    let zstd = SaveImagesRequest { layers: ArchiveLayers::Zstd.into(), ..request.clone() };
+    assert!(bytes != save(node, zstd).await.unwrap());
+    delete(node, "one:1").await;
+    delete(node, "two:1").await;
+    let loaded = load(node, bytes.clone()).await.unwrap().images;
+
+    let ids: Vec<&str> = loaded.iter().map(|image| image.image_id.as_str()).collect();
+    assert_eq!(ids, [&one.id, &two.id]);
+    assert_eq!(loaded[0].names, ["docker.io/library/one:1"]);
+    let request = GetImageRequest { reference: "two:1".into(), lease_id: String::new() };
+    let found = ImageServiceClient::new(node.channel("store")).get_image(request).await.unwrap().into_inner();
+    let found = found.image.unwrap();
+    assert_eq!((found.id, found.layers[0].diff_id.clone()), (two.id, two.layers[0].diff_id.clone()));
+    assert_eq!(found.manifest, loaded[1].target);
+    assert!(bytes == save(node, of(&["one:1", "two:1"], ArchiveFormat::Docker)).await.unwrap(), "save, load, save");
+}
+
+async fn a_save_of_what_is_not_there_is_refused(node: &Node) {
+    import(node.channel("store"), "one:1", tar("one")).await.unwrap();
+
+    let unknown = save(node, of(&["one:1", "two:1"], ArchiveFormat::Oci)).await;
+    refused(unknown, Code::NotFound, "FAULT_IMAGE_NOT_FOUND").resource("image", "two:1");
+    let platform = Platform { os: "linux".into(), architecture: "s390x".into(), variant: String::new() };
+    let other = SaveImagesRequest { platform: Some(platform), ..of(&["one:1"], ArchiveFormat::Oci) };
+    let refusal = refused(save(node, other).await, Code::NotFound, "FAULT_PLATFORM_NOT_FOUND");
+    assert!(refusal.message.contains("linux/s390x"), "{}", refusal.message);
+}
+
+async fn what_is_no_image_archive_is_refused_and_leaves_nothing(node: &Node) {
+    let files = node.files("store");
+    import(node.channel("store"), "one:1", tar(&"long ".repeat(2000))).await.unwrap();
+    let whole = save(node, of(&["one:1"], ArchiveFormat::Oci)).await.unwrap();
+    delete(node, "one:1").await;
+
+    let half = whole[..whole.len() / 2].to_vec();
+    refused(load(node, half).await, Code::InvalidArgument, "FAULT_ARCHIVE_INVALID");
+    refused(load(node, vec![7; 5000]).await, Code::InvalidArgument, "FAULT_ARCHIVE_INVALID");
+    let packed = zstd::encode_all(&whole[..], 3).unwrap();
+    let cut = packed[..packed.len() / 2].to_vec();
+    refused(load(node, cut).await, Code::InvalidArgument, "FAULT_ARCHIVE_INVALID");
+    let root_file_system = load(node, tar("one")).await;
+    let refusal = refused(root_file_system, Code::InvalidArgument, "FAULT_IMAGE_INVALID");
+    assert!(refusal.message.contains("import"), "{}", refusal.message);
+    let mut damaged = whole.clone();
+    let layer = whole.windows(2).position(|pair| pair == [0x1f, 0x8b]).unwrap();
+    damaged[layer + 40] ^= 0xff;
+    refused(load(node, damaged).await, Code::DataLoss, "FAULT_DIGEST_MISMATCH");
+
+    assert!(is_empty(node).await);
+    nothing_left(node, "store", &files).await;
+    assert_eq!(load(node, packed).await.unwrap().images.len(), 1);
+}
+
+async fn a_load_that_is_dropped_leaves_nothing(node: &Node) {
+    let files = node.files("store");
+    let (sender, receiver) = mpsc::channel(16);
+    sender.send(header(None)).await.unwrap();
+    for _ in 0..4 {
+        sender.send(chunk(vec![0; 262_144])).await.unwrap();
+    }
+    let mut client = ArchiveServiceClient::new(node.channel("store"));
+    let loading = tokio::spawn(async move { client.load_images(ReceiverStream::new(receiver)).await });
+    eventually("the chunks are taken", async || sender.capacity() == sender.max_capacity()).await;
+
+    loading.abort();
+
+    assert!(loading.await.unwrap_err().is_cancelled());
+    nothing_left(node, "store", &files).await;
+    assert!(is_empty(node).await);
+}
+
+async fn a_save_that_is_dropped_leaves_nothing(node: &Node) {
+    let words: String = (0..400_000).map(|number| format!("{} ", number * 7919 % 1_000_003)).collect();
+    import(node.channel("store"), "one:1", tar(&words)).await.unwrap();
+    let files = node.files("store");
+    let mut client = ArchiveServiceClient::new(node.channel("store"));
+    let mut chunks = client.save_images(of(&["one:1"], ArchiveFormat::Oci)).await.unwrap().into_inner();
+    chunks.message().await.unwrap().unwrap();
+
+    drop(chunks);
+
+    nothing_left(node, "store", &files).await;
+}
+
+async fn malformed_requests_are_refused(node: &Node) {
+    malformed(save(node, SaveImagesRequest::default()).await, "references");
+    malformed(save(node, of(&["UPPER"], ArchiveFormat::Oci)).await, "reference");
+    let format = SaveImagesRequest { format: 99, ..of(&["one"], ArchiveFormat::Oci) };
+    malformed(save(node, format).await, "format");
+    let layers = SaveImagesRequest { layers: 99, ..of(&["one"], ArchiveFormat::Oci) };
+    malformed(save(node, layers).await, "layers");
+    let mut client = ArchiveServiceClient::new(node.channel("store"));
+    malformed(client.load_images(tokio_stream::iter([chunk("x")])).await, "header");
+    malformed(client.load_images(tokio_stream::iter([header(None), chunk("")])).await, "chunk");
+    let platform = Platform { os: "a/b".into(), ..Default::default() };
+    malformed(client.load_images(tokio_stream::iter([header(Some(platform))])).await, "header.platform");
+}
