@@ -39,6 +39,13 @@ fn variable(text: &str, place: &str) -> Result<Option<String>> {
     Ok(std::env::var(name).ok().map(|value| format!("{name}={value}")))
 }
 
+/// "os/architecture[/variant]".
+pub fn platform(text: &str) -> Result<strata_proto::types::v1::Platform> {
+    let platform = strata_types::Platform::parse(text).map_err(|error| Error::usage(format!("--platform: {error}")))?;
+    let (os, architecture, variant) = (platform.os, platform.architecture, platform.variant.unwrap_or_default());
+    Ok(strata_proto::types::v1::Platform { os, architecture, variant })
+}
+
 /// "host:container[:ro|rw]". A relative path starts with "." and is below the current directory.
 pub fn volume(text: &str) -> Result<pb::MountSpec> {
     let wrong = |why: &str| Error::usage(format!("invalid volume {text:?}: {why}"));

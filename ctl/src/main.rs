@@ -10,6 +10,7 @@ mod input;
 mod platform;
 mod registries;
 mod render;
+mod sending;
 mod streams;
 mod terminal;
 mod tls;
@@ -93,6 +94,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Info => command::info::run(&open()?).await,
         Command::Inspect(args) => command::inspect::run(&open()?, args).await,
         Command::Kill(args) => command::kill::run(&open()?, args).await,
+        Command::Load(args) => command::load::run(&open()?, args).await,
         Command::Login(args) => command::login::run(&open()?, args).await,
         Command::Logout(args) => command::logout::run(args).await,
         Command::Logs(args) => command::logs::run(&open()?, args).await,
@@ -103,6 +105,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Rm(args) => command::rm::run(&open()?, args).await,
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
         Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),
+        Command::Save(args) => command::save::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,
         Command::Stop(args) => command::stop::run(&open()?, args).await,
         Command::System(args::System::Verify) => command::verify::run(&open()?).await,

@@ -58,6 +58,11 @@ impl Platform {
         Ok(store::layer_service_client::LayerServiceClient::new(self.channel("store").await?))
     }
 
+    /// Archives of images.
+    pub async fn archives(&self) -> Result<store::archive_service_client::ArchiveServiceClient<Channel>> {
+        Ok(store::archive_service_client::ArchiveServiceClient::new(self.channel("store").await?))
+    }
+
     /// The store itself.
     pub async fn store(&self) -> Result<store::system_service_client::SystemServiceClient<Channel>> {
         Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))

@@ -69,6 +69,11 @@ pub fn is_input() -> bool {
     std::io::stdin().is_terminal()
 }
 
+/// Standard output is a terminal.
+pub fn is_output() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Standard error is a terminal that understands escapes.
 pub fn is_live() -> bool {
     shows_escapes(false)

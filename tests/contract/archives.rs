@@ -71,7 +71,10 @@ async fn equal_images_are_saved_to_equal_bytes_and_loaded_as_themselves(node: &N
 
     let bytes = save(node, request.clone()).await.unwrap();
     let unspecified = SaveImagesRequest { format: 0, ..request.clone() };
-    assert!(bytes == save(node, unspecified).await.unwrap(), "a docker-archive is the default, and equal bytes the rule");
+    assert!(
+        bytes == save(node, unspecified).await.unwrap(),
+        "a docker-archive is the default, and equal bytes the rule"
+    );
     assert!(bytes != save(node, of(&["one:1", "two:1"], ArchiveFormat::Oci)).await.unwrap());
     let zstd = SaveImagesRequest { layers: ArchiveLayers::Zstd.into(), ..request.clone() };
     assert!(bytes != save(node, zstd).await.unwrap());
@@ -145,7 +148,7 @@ async fn a_load_that_is_dropped_leaves_nothing(node: &Node) {
 }
 
 async fn a_save_that_is_dropped_leaves_nothing(node: &Node) {
-    let words: String = (0..400_000).map(|number| format!("{} ", number * 7919 % 1_000_003)).collect();
+    let words: String = (0..400_000_u64).map(|number| format!("{} ", number * 7919 % 1_000_003)).collect();
     import(node.channel("store"), "one:1", tar(&words)).await.unwrap();
     let files = node.files("store");
     let mut client = ArchiveServiceClient::new(node.channel("store"));

@@ -9,6 +9,7 @@ mod crashes;
 mod dockerfiles;
 mod explore;
 mod faults;
+mod formats;
 mod hosts;
 mod images;
 mod limits;

@@ -25,8 +25,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
     ("strata-runtime", &["strata-init", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
-    // The client applies .dockerignore before it sends anything, and finds its user's credentials.
-    ("strata-ctl", &["strata-dockerfile", "strata-proto", "strata-registry", "strata-rpc", "strata-types"]),
+    // The client applies .dockerignore before it sends anything, finds its user's credentials, and saves and loads
+    // directories.
+    (
+        "strata-ctl",
+        &["strata-archive", "strata-dockerfile", "strata-proto", "strata-registry", "strata-rpc", "strata-types"],
+    ),
 ];
 
 /// Crates whose whole normal graph is synchronous.

@@ -8,12 +8,12 @@ use futures_util::StreamExt;
 use strata_proto::store::v1 as pb;
 use strata_rpc::chunks;
 use tokio::io::AsyncRead;
-use tokio::sync::oneshot;
 
 use crate::args::Import;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::render;
+use crate::sending;
 
 /// Sends the archive and prints the image's id.
 pub async fn run(platform: &Platform, args: &Import) -> Result<u8> {
@@ -25,27 +25,8 @@ pub async fn run(platform: &Platform, args: &Import) -> Result<u8> {
     };
     let header = pb::ImportImageRequest { part: Some(pb::import_image_request::Part::Header(header)) };
     let mut client = platform.images().await?;
-    // A read that fails must not look like the end of the archive: the call is then given up.
-    let (failed, failure) = oneshot::channel();
-    let mut failed = Some(failed);
-    let parts = chunks::from_async(reader).filter_map(move |chunk| {
-        let part = match chunk {
-            Ok(chunk) => Some(pb::ImportImageRequest { part: Some(pb::import_image_request::Part::Chunk(chunk)) }),
-            Err(error) => {
-                if let Some(failed) = failed.take() {
-                    let _ = failed.send(error);
-                }
-                None
-            }
-        };
-        // After a failure the stream stays open until the call is dropped.
-        let is_over = part.is_none();
-        async move {
-            if is_over {
-                std::future::pending::<()>().await;
-            }
-            part
-        }
+    let (parts, failure) = sending::messages(chunks::from_async(reader), |chunk| pb::ImportImageRequest {
+        part: Some(pb::import_image_request::Part::Chunk(chunk)),
     });
     let requests = futures_util::stream::once(std::future::ready(header)).chain(parts);
     let reply = tokio::select! {
