@@ -1,6 +1,9 @@
 //! `ctl image explore` and `ctl images --tree`: looking into images that a build has made.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -209,4 +212,37 @@ fn the_tree_of_images_tells_what_is_shared() {
     assert_eq!(shared.len(), 1);
     assert_eq!(shared[0]["diffId"], layers[0]["diffId"]);
     house.ctl(&["images", "--tree", "-q"]).code(125);
+}
+
+#[test]
+fn the_tree_of_the_layers_is_what_a_container_sees() {
+    let house = House::with_debian();
+    let context = Context::new(
+        "FROM debian:bookworm\nCOPY lib.txt /lib/sub/\nRUN rm -r /usr/share/zoneinfo /etc/debian_version && mkdir /etc/debian_version && ln -s /opt /etc/to && chmod 700 /srv\nRUN rm -r /opt && echo file > /opt && mv /usr/share/doc /doc && mkdir -p /usr/share/doc/again\nCOPY lib.txt /bin/lib.txt\n",
+    )
+    .file("lib.txt", "words");
+    house.build(&context, "app").ok();
+    // What a container is given besides its image: files of the network, and mounts.
+    let script = "find / -xdev -mindepth 1 -printf '%P\\n'";
+    let seen = house.ctl(&["run", "--rm", "--network", "none", "app", "sh", "-c", script]).ok();
+    let given = ["etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"];
+
+    let found = explored(&house, "app");
+
+    let mut tree = BTreeMap::new();
+    for change in found["layers"].as_array().unwrap().iter().flat_map(|layer| layer["changes"].as_array().unwrap()) {
+        let path = change["path"].as_str().unwrap();
+        match change["change"].as_str().unwrap() {
+            "removed" => drop(tree.remove(path).unwrap_or_else(|| panic!("{path} was not there"))),
+            _ => drop(tree.insert(path, change["kind"].as_str().unwrap())),
+        }
+    }
+    let plain = |path: &&str| !given.contains(path) && !path.is_empty();
+    let expected: BTreeSet<&str> = seen.stdout.lines().filter(plain).collect();
+    let told: BTreeSet<&str> = tree.keys().copied().filter(plain).collect();
+    assert!(expected.len() > 1000, "{} files", expected.len());
+    let (missing, wrong): (Vec<_>, Vec<_>) =
+        (expected.difference(&told).collect(), told.difference(&expected).collect());
+    assert!(missing.is_empty() && wrong.is_empty(), "not told: {missing:?}, wrong: {wrong:?}");
+    assert_eq!((tree["opt"], tree["etc/debian_version"], tree["etc/to"]), ("file", "directory", "symlink"));
 }

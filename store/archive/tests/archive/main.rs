@@ -4,6 +4,7 @@
 mod breakouts;
 mod compressed;
 mod damage;
+mod listed;
 mod malformed;
 mod metadata;
 mod properties;
