@@ -1,6 +1,6 @@
 //! `ctl image explore`
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use strata_proto::store::v1 as pb;
@@ -99,14 +99,15 @@ impl Progress {
         self.entries += count;
         if self.entries >= self.shown + Self::STEP && crate::terminal::is_live() {
             self.shown = self.entries;
-            eprint!("\rreading the layers: {} files", self.entries);
+            // When nobody listens there, nobody wants to know.
+            let _ = write!(std::io::stderr().lock(), "\rreading the layers: {} files", self.entries);
         }
     }
 
     fn end(&self) {
         if self.shown > 0 {
             // The line is cleared.
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
         }
     }
 }

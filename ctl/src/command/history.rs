@@ -7,6 +7,7 @@ use strata_types::ImageConfig;
 use super::images;
 use crate::args::{Format, History};
 use crate::error::{Error, Result};
+use crate::explore::text::line;
 use crate::platform::Platform;
 use crate::render::{self, size, table, time};
 
@@ -44,6 +45,8 @@ pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
                 "ID": id, "CreatedAt": at, "CreatedSince": since, "CreatedBy": by, "Size": size, "Comment": comment,
             }))?;
         } else {
+            // What others wrote into an image must not act on this terminal.
+            let (by, comment) = (line(&by), line(&comment));
             let by = if args.no_trunc { by } else { table::cut(&by, 45) };
             text.push(vec![id.to_owned(), time::ago(created, now), by, size::human(bytes), comment]);
         }

@@ -331,9 +331,9 @@ impl View {
         }
         // What was found itself leads nowhere further, unless something below was found for itself.
         self.leads = vec![false; count];
-        for node in 1..count {
+        for (node, leads) in leads.iter().enumerate().skip(1) {
             let parent = stack.parent(node as Node) as usize;
-            self.leads[parent] |= leads[node] && !is_found[parent];
+            self.leads[parent] |= *leads && !is_found[parent];
         }
     }
 

@@ -258,7 +258,7 @@ enum Model {
     Whiteout,
 }
 
-fn arbitrary_layer() -> impl Strategy<Value = Vec<Entry>> {
+pub(in crate::explore) fn arbitrary_layer() -> impl Strategy<Value = Vec<Entry>> {
     let path = prop::collection::vec(prop::sample::select(vec!["a", "b", "a.b", "c"]), 1..4);
     let what = prop_oneof![
         4 => (0..4_u64, 0..3_u8, prop::option::of(0..8_usize))

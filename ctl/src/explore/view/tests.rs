@@ -1,5 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
-use crate::explore::stack::tests::{directory, file, removed, stack};
+use crate::explore::stack::tests::{arbitrary_layer, directory, file, removed, stack};
 
 fn wanted(layer: usize, scope: Scope) -> Wanted {
     Wanted { layer, scope, shown: Shown::default(), text: String::new(), sort: Sort::Name }
@@ -106,15 +108,35 @@ fn the_row_of_a_folded_name_is_that_of_its_directory() {
     assert_eq!(view.find(&stack, ROOT), None);
 }
 
-#[test]
-fn sizes_of_trees_agree_with_those_of_layers() {
-    let stack = example();
-    let mut visible = 0;
-    for (layer, totals) in stack.layers().iter().enumerate() {
-        visible = visible + totals.bytes - totals.hides;
-        let view = View::new(&stack, wanted(layer, Scope::Everything));
-        assert_eq!(view.size(ROOT), visible, "layer {layer}");
-        let changes = View::new(&stack, wanted(layer, Scope::Changes));
-        assert_eq!(changes.size(ROOT), totals.bytes, "layer {layer}");
+proptest! {
+    #[test]
+    fn sizes_of_trees_agree_with_those_of_layers(layers in prop::collection::vec(arbitrary_layer(), 1..6)) {
+        let stack = stack(layers);
+        let mut visible = 0;
+        for (layer, totals) in stack.layers().iter().enumerate() {
+            visible = visible + totals.bytes - totals.hides;
+            let view = View::new(&stack, wanted(layer, Scope::Everything));
+            prop_assert_eq!(view.size(ROOT), visible, "layer {}", layer);
+            let changes = View::new(&stack, wanted(layer, Scope::Changes));
+            prop_assert_eq!(changes.size(ROOT), totals.bytes, "layer {}", layer);
+        }
+    }
+
+    #[test]
+    fn unfolded_trees_show_every_name_below_its_directory(layers in prop::collection::vec(arbitrary_layer(), 1..6)) {
+        let stack = stack(layers);
+        for layer in 0..stack.layers().len() {
+            let mut view = View::new(&stack, wanted(layer, Scope::Everything));
+            view.unfold_all(&stack, true);
+            let shown: Vec<Node> = view.rows().iter().map(|row| row.node).collect();
+            let there = (1..stack.len() as Node).filter(|node| view.mark(*node) != Mark::Absent);
+            prop_assert_eq!(shown.len(), there.clone().count());
+            for node in there {
+                let at = shown.iter().position(|other| *other == node).unwrap();
+                let parent = stack.parent(node);
+                prop_assert!(parent == ROOT || shown[..at].contains(&parent));
+                prop_assert_eq!(usize::from(view.rows()[at].depth), stack.path(node).split(|byte| *byte == b'/').count() - 1);
+            }
+        }
     }
 }
