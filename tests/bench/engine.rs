@@ -50,6 +50,12 @@ pub(crate) enum Task<'a> {
     Remove(&'a str),
     /// Build a context under a name.
     Build(&'a Path, &'a str, Cache),
+    /// Load the images of an archive.
+    Load(&'a Path),
+    /// Save an image of this name to a file, as docker-archive.
+    Save(&'a str, &'a Path),
+    /// Remove the image of this name.
+    RemoveImage(&'a str),
 }
 
 /// One of those that are compared.

@@ -13,7 +13,10 @@ use std::{
 
 use clap::Parser;
 
+mod archive;
+mod catalog;
 mod cgroups;
+mod disk;
 mod engine;
 mod machine;
 mod measure;
@@ -22,6 +25,7 @@ mod report;
 mod room;
 mod work;
 
+use disk::Disk;
 use engine::{Buildah, Bundles, Docker, Engine, Floor, Ours, Podman};
 use measure::Measure;
 use report::Report;
@@ -41,7 +45,8 @@ struct Options {
     /// Rounds of each measure; slow ones stop when their time is used up, after three at least
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Measure only these (run, again, idle, together, peak, exec, cached, changed, steps, memory); may be repeated
+    /// Measure only these (run, again, idle, together, peak, exec, cached, changed,
+    /// steps, memory, load, save, rmi, catalog); may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
     /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc); may be repeated
@@ -90,28 +95,66 @@ fn bench(options: &Options) -> Outcome<()> {
 }
 
 fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<()> {
+    let (of_images, of_containers): (Vec<_>, Vec<_>) =
+        Measure::chosen(&options.only).into_iter().partition(|measure| measure.is_of_images());
+    // Made first: the peers' namespace shows what was mounted before it.
+    let disk = if of_images.is_empty() { None } else { Some(Disk::new(&work.home("disk")?)) };
     let room = Room::open()?;
-    let wants = |name: &str| options.engine.is_empty() || options.engine.iter().any(|engine| engine == name);
+    let mut measured = Ok(());
+    if !of_containers.is_empty() {
+        measured = with_engines(options, work, &room, report, &of_containers, &ALL);
+    }
+    match disk {
+        None => {}
+        Some(Err(err)) => report.not_measured("images", &format!("there is no disk for them: {err}")),
+        Some(Ok(disk)) => {
+            let work = work.with_homes(disk.path());
+            if measured.is_ok() {
+                measured = with_engines(options, &work, &room, report, &of_images, &WITH_ARCHIVES);
+            }
+            if let Err(err) = disk.close() {
+                report.leftovers(vec![err.to_string()]);
+            }
+        }
+    }
+    measured
+}
+
+/// Those that are compared. Ours comes first: ratios are to it.
+const ALL: [&str; 8] = ["ctl", "strata-oci", "floor", "docker", "podman", "buildah", "crun", "runc"];
+/// Those that load and save archives of images by a command of their own.
+const WITH_ARCHIVES: [&str; 3] = ["ctl", "docker", "podman"];
+
+fn start<'a>(name: &'a str, work: &'a Work, room: &'a Room) -> Start<'a> {
+    match name {
+        "ctl" => Box::new(|| Ok(Box::new(Ours::start(work, room)?) as Box<dyn Engine>)),
+        "strata-oci" => Box::new(|| Ok(Box::new(Bundles::strata_oci(work, room)?))),
+        "floor" => Box::new(|| Ok(Box::new(Floor::start(work, room)?))),
+        "docker" => Box::new(|| Ok(Box::new(Docker::start(work, room)?))),
+        "podman" => Box::new(|| Ok(Box::new(Podman::start(work, room)?))),
+        "buildah" => Box::new(|| Ok(Box::new(Buildah::start(work, room)?))),
+        runtime => Box::new(move || Ok(Box::new(Bundles::of_peer(runtime, work, room)?))),
+    }
+}
+
+/// Starts engines, measures with them, and puts them away.
+fn with_engines(
+    options: &Options,
+    work: &Work,
+    room: &Room,
+    report: &mut Report,
+    measures: &[Measure],
+    names: &[&str],
+) -> Outcome<()> {
     let mut engines: Vec<Box<dyn Engine>> = vec![];
-    // Ours comes first: ratios are to it.
-    let all: [(&str, Start<'_>); 8] = [
-        ("ctl", Box::new(|| Ok(Box::new(Ours::start(work, &room)?) as Box<dyn Engine>))),
-        ("strata-oci", Box::new(|| Ok(Box::new(Bundles::strata_oci(work, &room)?)))),
-        ("floor", Box::new(|| Ok(Box::new(Floor::start(work, &room)?)))),
-        ("docker", Box::new(|| Ok(Box::new(Docker::start(work, &room)?)))),
-        ("podman", Box::new(|| Ok(Box::new(Podman::start(work, &room)?)))),
-        ("buildah", Box::new(|| Ok(Box::new(Buildah::start(work, &room)?)))),
-        ("crun", Box::new(|| Ok(Box::new(Bundles::of_peer("crun", work, &room)?)))),
-        ("runc", Box::new(|| Ok(Box::new(Bundles::of_peer("runc", work, &room)?)))),
-    ];
-    for (name, start) in all {
+    for name in names {
         go_on()?;
-        if !wants(name) {
+        if !options.engine.is_empty() && !options.engine.iter().any(|engine| engine == name) {
             report.not_measured(name, "not asked for");
             continue;
         }
         eprintln!("preparing {name}");
-        match start() {
+        match start(name, work, room)() {
             Ok(engine) => {
                 report.engine(engine.name(), engine.version());
                 engines.push(engine);
@@ -119,9 +162,9 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
             Err(err) => report.not_measured(name, &err.to_string()),
         }
     }
-    let measured = Measure::chosen(&options.only).into_iter().try_for_each(|measure| {
+    let measured = measures.iter().try_for_each(|measure| {
         eprintln!("measuring {}", measure.title());
-        measure::measure(measure, &mut engines, work, options.runs, report)
+        measure::measure(*measure, &mut engines, work, options.runs, report)
     });
     for mut engine in engines {
         if let Err(err) = engine.close() {

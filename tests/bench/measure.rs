@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -11,12 +12,16 @@ use clap::ValueEnum;
 
 use crate::{
     Outcome,
+    archive::LARGE,
+    catalog,
     engine::{Cache, Engine, GUEST, IMAGE, Task},
     memory::{self, Part},
     report::{Cell, Report, Samples, Unit},
     room::Done,
     work::{CHANGED, STEPS, Work},
 };
+
+mod images;
 
 /// Rounds that even a slow measure gets.
 const FEWEST: u32 = 3;
@@ -58,6 +63,14 @@ pub(crate) enum Measure {
     Steps,
     /// Resident memory, idle and per container
     Memory,
+    /// `load` of a Debian image that is new in every round
+    Load,
+    /// `save` of it
+    Save,
+    /// `rmi` of it
+    Rmi,
+    /// A store with 10,000 images
+    Catalog,
 }
 
 impl Measure {
@@ -70,6 +83,11 @@ impl Measure {
     /// Is it about runtimes alone?
     fn is_of_runtimes(self) -> bool {
         matches!(self, Self::Again | Self::Idle | Self::Together | Self::Peak)
+    }
+
+    /// Is it about images on disk? Those are measured on a disk of their own.
+    pub(crate) fn is_of_images(self) -> bool {
+        matches!(self, Self::Load | Self::Save | Self::Rmi | Self::Catalog)
     }
 
     /// As the table names it.
@@ -85,6 +103,10 @@ impl Measure {
             Self::Cached => "build, 1,000 files, all cached",
             Self::Changed => "build, 1,000 files, one changed",
             Self::Memory => "memory",
+            Self::Load => "load, Debian in one plain layer",
+            Self::Save => "save, Debian",
+            Self::Rmi => "rmi, Debian",
+            Self::Catalog => "a store with 10,000 images",
         }
     }
 }
@@ -102,6 +124,12 @@ pub(crate) fn measure(
     if measure == Measure::Memory {
         return memory_of(engines, report);
     }
+    if measure == Measure::Catalog {
+        return catalog::measure(work, runs, report);
+    }
+    if measure.is_of_images() {
+        work.renew_archive(0)?;
+    }
     let mut states: Vec<State> = engines.iter().map(|engine| prepare(measure, engine.as_ref(), work)).collect();
     let start = Instant::now();
     for round in 0..runs {
@@ -110,6 +138,9 @@ pub(crate) fn measure(
         }
         if measure == Measure::Changed {
             work.change(round + 1)?;
+        }
+        if matches!(measure, Measure::Load | Measure::Rmi) {
+            work.renew_archive(round + 1)?;
         }
         for index in order(engines.len(), round) {
             if let State::Sampled(samples) = &mut states[index] {
@@ -160,13 +191,19 @@ fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
     if measure.is_of_runtimes() && !engine.is_runtime() {
         return State::Absent;
     }
-    let (files, steps) = (work.files(), work.steps());
+    let places = Places::of(work, engine);
     let mut tasks = vec![];
     if measure == Measure::Exec {
         tasks.push(Task::Start(NAME, SLEEP));
     }
+    if matches!(measure, Measure::Save | Measure::Rmi) {
+        tasks.push(Task::Load(&places.archive));
+    }
     if measure != Measure::Steps {
-        tasks.push(task(measure, &files, &steps));
+        tasks.push(task(measure, &places));
+    }
+    if measure == Measure::Load {
+        tasks.push(Task::RemoveImage(LARGE));
     }
     for task in tasks {
         match engine.perform(task) {
@@ -178,20 +215,38 @@ fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
     State::Sampled(Samples::default())
 }
 
-fn task<'a>(measure: Measure, files: &'a std::path::Path, steps: &'a std::path::Path) -> Task<'a> {
+/// Paths that tasks name.
+struct Places {
+    files: PathBuf,
+    steps: PathBuf,
+    archive: PathBuf,
+    saved: PathBuf,
+}
+
+impl Places {
+    fn of(work: &Work, engine: &dyn Engine) -> Self {
+        Self { files: work.files(), steps: work.steps(), archive: work.archive(), saved: work.saved(engine.name()) }
+    }
+}
+
+fn task(measure: Measure, places: &Places) -> Task<'_> {
     match measure {
         Measure::Exec => Task::Exec(NAME, &["noop"]),
-        Measure::Steps => Task::Build(steps, "steps", Cache::Ignored),
-        Measure::Cached | Measure::Changed => Task::Build(files, "files", Cache::Used),
+        Measure::Steps => Task::Build(&places.steps, "steps", Cache::Ignored),
+        Measure::Cached | Measure::Changed => Task::Build(&places.files, "files", Cache::Used),
+        Measure::Load => Task::Load(&places.archive),
+        Measure::Save => Task::Save(LARGE, &places.saved),
+        Measure::Rmi => Task::RemoveImage(LARGE),
         _ => Task::Run(IMAGE, &["noop"]),
     }
 }
 
 /// Does it once; returns its figure.
 fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome<f64>> {
-    let (files, steps) = (work.files(), work.steps());
-    let task = task(measure, &files, &steps);
+    let places = Places::of(work, engine);
+    let task = task(measure, &places);
     match measure {
+        Measure::Load | Measure::Save | Measure::Rmi => return images::perform(measure, engine, &places),
         Measure::Again => {
             if let Err(err) = engine.perform(task)? {
                 return Some(Err(err));
@@ -236,6 +291,7 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
     };
     match measure {
         Measure::Exec => engine.perform(Task::Remove(NAME)).map_or(Ok(()), |done| done.map(drop)),
+        Measure::Save => images::check_saved(engine, work),
         Measure::Steps => says("steps", &format!("/f{STEPS}"), "x"),
         Measure::Cached | Measure::Changed => {
             let inside = CHANGED.strip_prefix("/app/").ok_or("it lies below /app")?;

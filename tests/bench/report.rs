@@ -87,12 +87,17 @@ impl Report {
 
     /// An engine takes part.
     pub(crate) fn engine(&mut self, name: &str, version: &str) {
-        self.engines.push((name.to_owned(), version.to_owned()));
+        if !self.engines.iter().any(|(known, _)| known == name) {
+            self.engines.push((name.to_owned(), version.to_owned()));
+        }
     }
 
     /// An engine does not.
     pub(crate) fn not_measured(&mut self, name: &str, reason: &str) {
-        self.missing.push((name.to_owned(), reason.to_owned()));
+        let missing = (name.to_owned(), reason.to_owned());
+        if !self.missing.contains(&missing) {
+            self.missing.push(missing);
+        }
     }
 
     /// A measure was taken.

@@ -8,7 +8,7 @@ use std::{
 
 use strata_tests::Tar;
 
-use crate::Outcome;
+use crate::{Outcome, archive};
 
 /// Steps of the build that runs programs.
 pub(crate) const STEPS: usize = 20;
@@ -20,12 +20,13 @@ pub(crate) const CHANGED: &str = "/app/d07/f07";
 /// The image and the contexts.
 pub(crate) struct Work {
     dir: PathBuf,
+    homes: PathBuf,
 }
 
 impl Work {
     /// Writes them below a directory.
     pub(crate) fn new(dir: &Path) -> Outcome<Self> {
-        let work = Self { dir: dir.to_owned() };
+        let work = Self { dir: dir.to_owned(), homes: dir.to_owned() };
         Tar::of_guest().write(work.image());
         fs::create_dir_all(work.steps())?;
         fs::write(work.steps().join("Dockerfile"), steps())?;
@@ -38,6 +39,11 @@ impl Work {
         }
         fs::write(work.files().join("Dockerfile"), "FROM guest\nCOPY . /app\nCMD [\"/guest\", \"noop\"]\n")?;
         Ok(work)
+    }
+
+    /// The same for engines whose directories are elsewhere.
+    pub(crate) fn with_homes(&self, homes: &Path) -> Self {
+        Self { dir: self.dir.clone(), homes: homes.to_owned() }
     }
 
     /// The image, as a root file system tar.
@@ -57,9 +63,28 @@ impl Work {
 
     /// A directory for an engine.
     pub(crate) fn home(&self, name: &str) -> Outcome<PathBuf> {
-        let home = self.dir.join(name);
+        let home = self.homes.join(name);
         fs::create_dir_all(&home)?;
         Ok(home)
+    }
+
+    /// The archive of a large image.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.dir.join("large.tar")
+    }
+
+    /// Where an engine saves an image.
+    pub(crate) fn saved(&self, engine: &str) -> PathBuf {
+        self.homes.join(format!("saved-by-{engine}.tar"))
+    }
+
+    /// Writes the archive of a large image that nobody has seen yet: whoever has its layer from before has it easy.
+    pub(crate) fn renew_archive(&self, round: u32) -> Outcome<()> {
+        let base = strata_tests::target().join("images/debian-bookworm.tar");
+        if !base.exists() {
+            return Err(format!("{} is not there: `make base` makes it", base.display()).into());
+        }
+        archive::write(&self.archive(), &base, &format!("round {round}"))
     }
 
     /// Gives one file a content that it never had; returns it.

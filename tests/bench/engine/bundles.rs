@@ -115,7 +115,7 @@ impl Engine for Bundles {
             }
             Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
             Task::Remove(name) => command.args(["delete", "--force", name]),
-            Task::Run(..) | Task::Build(..) => return None,
+            Task::Run(..) | Task::Build(..) | Task::Load(..) | Task::Save(..) | Task::RemoveImage(..) => return None,
         };
         Some(command)
     }

@@ -154,6 +154,9 @@ impl Engine for Docker {
                 }
                 command.arg(context)
             }
+            Task::Load(archive) => command.args(["load", "--quiet", "--input"]).arg(archive),
+            Task::Save(name, file) => command.args(["save", "--output"]).arg(file).arg(name),
+            Task::RemoveImage(name) => command.args(["rmi", name]),
         };
         Some(command)
     }

@@ -23,7 +23,7 @@ impl Ours {
         let ctl = strata_tests::target().join("bin/ctl");
         let version =
             version_of(&ctl, room).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
-        let house = House::start();
+        let house = House::with_root(Some(&work.home("ctl")?.join("state")));
         let mut import = house.ctl_command(&["import"]);
         import.arg(work.image()).arg(IMAGE);
         let ours = Self { house, version };
@@ -57,6 +57,9 @@ impl Engine for Ours {
                 }
                 command.arg(context)
             }
+            Task::Load(archive) => command.args(["load", "-q", "-i"]).arg(archive),
+            Task::Save(name, file) => command.args(["save", "-o"]).arg(file).arg(name),
+            Task::RemoveImage(name) => command.args(["rmi", name]),
         };
         Some(command)
     }

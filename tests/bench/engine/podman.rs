@@ -118,6 +118,17 @@ impl Engine for Podman {
                 command.args(["rm", "--force", "--time", "0", name]);
             }
             Task::Build(context, name, cache) => self.0.build(&mut command, context, name, cache),
+            Task::Load(archive) => {
+                command.args(["load", "--quiet", "--signature-policy"]).arg(self.0.home.join("policy.json"));
+                command.arg("--input").arg(archive);
+            }
+            Task::Save(name, file) => {
+                command.args(["save", "--quiet", "--signature-policy"]).arg(self.0.home.join("policy.json"));
+                command.args(["--format", "docker-archive", "--output"]).arg(file).arg(name);
+            }
+            Task::RemoveImage(name) => {
+                command.args(["rmi", name]);
+            }
         }
         Some(command)
     }
@@ -185,6 +196,7 @@ name=$("$@" from --pull-never --network none "$image")
                 Some(command)
             }
             Task::Start(..) | Task::Exec(..) | Task::Remove(..) => None,
+            Task::Load(..) | Task::Save(..) | Task::RemoveImage(..) => None,
         }
     }
 
