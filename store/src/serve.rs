@@ -40,6 +40,8 @@ use uploads::Uploads;
 
 /// Header that says what the bytes of an answer are.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
 /// Between two looks at what has been idle for too long.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -99,7 +101,12 @@ async fn sweep(registry: Arc<Registry>, drain: strata_rpc::Drain) {
             tracing::warn!("cannot let go of an idle upload: {fault:?}");
         }
         let catalog = &registry.store.catalog;
-        for expired in [catalog.expire_repository_blobs(age).await, catalog.expire_exports(age).await] {
+        let untagged = match registry.settings.untagged_days {
+            0 => Ok(0),
+            days => catalog.expire_untagged(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(DAY)).await,
+        };
+        let expired = [catalog.expire_repository_blobs(age).await, catalog.expire_exports(age).await, untagged];
+        for expired in expired {
             match expired {
                 Ok(0) => {}
                 Ok(_) => registry.store.collector.wake(),

@@ -200,10 +200,10 @@ impl Catalog {
         self.write("keep in a repository", Durability::Full, move |transaction| {
             transaction
                 .prepare_cached(
-                    "UPDATE repository_documents SET made_from = NULL
-                     WHERE project = ? AND repository = ? AND digest = ? AND made_from IS NOT NULL",
+                    "UPDATE repository_documents SET made_from = NULL, created = ?
+                     WHERE project = ? AND repository = ? AND digest = ?",
                 )?
-                .execute(params![PROJECT, repository, digest])?;
+                .execute(params![now(), PROJECT, repository, digest])?;
             Ok(())
         })
         .await
@@ -245,4 +245,47 @@ impl Catalog {
         })
         .await
     }
+
+    /// Lets go of documents that were pushed and that for `age` milliseconds (give or take a thirtieth) no name of their
+    /// repository has led to, directly, or through an index, or by being about something that is led to. Says how many
+    /// went.
+    pub async fn expire_untagged(&self, age: i64) -> Result<usize> {
+        let (now, oldest, stale) = (now(), now().saturating_sub(age), now().saturating_sub(age / 30));
+        let is_any = self
+            .read("look for documents without a name", move |transaction| {
+                let mut statement = transaction.prepare_cached(
+                    "SELECT 1 FROM repository_documents WHERE made_from IS NULL AND created < ? LIMIT 1",
+                )?;
+                Ok(statement.exists([stale])?)
+            })
+            .await?;
+        if !is_any {
+            return Ok(0);
+        }
+        self.write("expire documents without a name", Durability::Relaxed, move |transaction| {
+            // When it was pushed is, from here on, when it was last led to.
+            transaction
+                .prepare_cached(
+                    "UPDATE repository_documents SET created = ?1
+                     WHERE made_from IS NULL AND created < ?2 AND (repository, digest) IN (
+                         WITH RECURSIVE live(repository, digest) AS (
+                             SELECT repository, target FROM names
+                             UNION SELECT l.repository, c.child FROM live l
+                                   JOIN document_children c ON c.document = l.digest AND c.kind IN ('index', 'manifest')
+                             UNION SELECT r.repository, d.digest FROM live l
+                                   JOIN documents d ON d.subject = l.digest
+                                   JOIN repository_documents r ON r.repository = l.repository AND r.digest = d.digest)
+                         SELECT repository, digest FROM live)",
+                )?
+                .execute([now, stale])?;
+            let removed = transaction
+                .prepare_cached("DELETE FROM repository_documents WHERE made_from IS NULL AND created < ?")?
+                .execute([oldest])?;
+            Ok(removed)
+        })
+        .await
+    }
 }
+
+#[cfg(test)]
+mod tests;

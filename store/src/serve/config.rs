@@ -50,6 +50,8 @@ pub struct Settings {
     pub upload_idle_seconds: u64,
     /// Seconds after which a pushed blob that no manifest has named is let go.
     pub unused_blob_seconds: u64,
+    /// Days after which a pushed manifest is let go that no tag leads to, nor anything that a tag leads to; 0: never.
+    pub untagged_days: u64,
     /// Connections at a time.
     pub max_connections: usize,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             max_uploads: 1000,
             upload_idle_seconds: 3600,
             unused_blob_seconds: 86_400,
+            untagged_days: 30,
             max_connections: 1024,
         }
     }

@@ -25,8 +25,10 @@ use tower::util::MapRequest;
 
 use super::local;
 
-/// How long a client may take for its handshake, and for the head of a request.
+/// How long a client may take for its handshake, and to answer whether it is still there.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a connection waits for the next request. Clients that hash between two requests keep theirs.
+const PAUSE: Duration = Duration::from_secs(90);
 
 /// Why the registry cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -194,7 +196,7 @@ where
     };
     let service = TowerToHyperService::new(MapRequest::new(routes, known));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PAUSE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).keep_alive_interval(PATIENCE);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);

@@ -296,13 +296,19 @@ async fn store(
 ) -> Result<(), Fault> {
     let (store, within) = (&registry.store, repository.store_name());
     let digest = read.document.descriptor.digest;
-    let new = NewDocument::from(&read.document);
+    let document = read.document;
+    let new = NewDocument::from(&document);
     let session = Session::begin(store, "a push to the registry", GRACE).await?;
     let lease = session.lease().id.clone();
     let stored = async {
         blob::put(store, bytes, &lease, Durability::Full).await?;
         store.catalog.put_document(new, &lease, Durability::Full).await?;
         store.catalog.keep_in_repository(within, &digest).await?;
+        // What was there a moment ago may have been deleted since; from here on it is needed, and stays.
+        if let Err(fault) = check_content(registry, repository, &document).await {
+            store.catalog.delete_from_repository(within, &digest).await?;
+            return Err(fault);
+        }
         if name.sha256().is_none() {
             store.catalog.add_repository_blob(within, name.as_str(), &digest).await?;
         }
