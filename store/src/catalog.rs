@@ -45,10 +45,14 @@ pub use snapshots::{NewSnapshot, SnapshotRow, SnapshotState};
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// What makes each version of the one before, the first from nothing.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("catalog/schema.sql"), include_str!("catalog/schema2.sql"), include_str!("catalog/schema3.sql")];
+const STEPS: [&str; VERSION as usize] = [
+    include_str!("catalog/schema.sql"),
+    include_str!("catalog/schema2.sql"),
+    include_str!("catalog/schema3.sql"),
+    include_str!("catalog/schema4.sql"),
+];
 const READERS: usize = 4;
 
 /// When a write is answered.

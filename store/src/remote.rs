@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::{Error, Result, Store};
 
+pub(crate) use pull::Source;
 pub use pull::{Pull, Pulled, pull};
 pub use push::{Push, Pushed, push};
 

@@ -17,6 +17,7 @@ mod name;
 mod range;
 mod route;
 mod uploads;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

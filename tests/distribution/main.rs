@@ -12,3 +12,4 @@ mod own;
 mod pull;
 mod push;
 mod subject;
+mod through;

@@ -34,7 +34,8 @@ fn get(registry: &Registry, reference: &str) -> Result<Stored, Status> {
     with_store(registry, async |mut client| Ok(client.get_image(request).await?.into_inner().image.unwrap()))
 }
 
-fn import(registry: &Registry, name: &str, seed: &str) -> Stored {
+/// Makes an image of the store from an archive of one file.
+pub fn import(registry: &Registry, name: &str, seed: &str) -> Stored {
     let header = ImportImageHeader { name: name.to_owned(), ..Default::default() };
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
     let header = ImportImageHeader { config_json: config.to_vec().into(), ..header };

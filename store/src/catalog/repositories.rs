@@ -2,7 +2,7 @@
 //! a manifest. And names other than SHA-256 by which a repository's content was pushed.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use strata_types::Digest;
+use strata_types::{Descriptor, Digest};
 
 use super::{Catalog, Durability, PROJECT, blobs, now};
 use crate::Result;
@@ -282,6 +282,49 @@ impl Catalog {
                 .prepare_cached("DELETE FROM repository_documents WHERE made_from IS NULL AND created < ?")?
                 .execute([oldest])?;
             Ok(removed)
+        })
+        .await
+    }
+
+    /// Remembers what a tag of another registry points at.
+    pub async fn remember_tag(&self, repository: &str, tag: &str, digest: &Digest) -> Result<()> {
+        if self.remembered_tag(repository, tag).await? == Some(*digest) {
+            return Ok(());
+        }
+        let (repository, tag, digest) = (repository.to_owned(), tag.to_owned(), digest.to_string());
+        self.write("remember a tag", Durability::Relaxed, move |transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO upstream_tags (project, repository, tag, digest) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![PROJECT, repository, tag, digest])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a tag of another registry pointed at when it was last asked for.
+    pub async fn remembered_tag(&self, repository: &str, tag: &str) -> Result<Option<Digest>> {
+        let (repository, tag) = (repository.to_owned(), tag.to_owned());
+        self.read("find a tag", move |transaction| {
+            let found: Option<String> = transaction
+                .prepare_cached("SELECT digest FROM upstream_tags WHERE project = ? AND repository = ? AND tag = ?")?
+                .query_row(params![PROJECT, repository, tag], |row| row.get(0))
+                .optional()?;
+            found.map(blobs::digest).transpose()
+        })
+        .await
+    }
+
+    /// What some document says of content with this digest.
+    pub async fn described_child(&self, digest: &Digest) -> Result<Option<Descriptor>> {
+        let child = *digest;
+        self.read("find what a document says", move |transaction| {
+            let found: Option<(String, u64)> = transaction
+                .prepare_cached("SELECT media_type, size FROM document_children WHERE project = ? AND child = ? LIMIT 1")?
+                .query_row(params![PROJECT, child.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            Ok(found.map(|(media_type, size)| Descriptor::new(media_type, child, size)))
         })
         .await
     }

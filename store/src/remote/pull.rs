@@ -228,9 +228,9 @@ impl Work<'_> {
 }
 
 /// A repository as a source of layers.
-struct Source {
-    repository: Repository,
-    name: String,
+pub(crate) struct Source {
+    pub(crate) repository: Repository,
+    pub(crate) name: String,
 }
 
 impl Fetch for Source {

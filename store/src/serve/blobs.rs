@@ -17,6 +17,7 @@ use super::name::{Name, Repository};
 use super::range::{self, Wanted};
 use super::route::Query;
 use super::uploads::Upload;
+use super::upstream::Upstream;
 use super::{Fault, Registry, answer, text};
 use crate::catalog::{HeldBlob, blocking};
 use crate::{Error, blob};
@@ -61,7 +62,17 @@ pub(super) async fn get(
     name: &Name,
 ) -> Result<Response<Body>, Fault> {
     let unknown = || Fault::BlobUnknown { digest: name.to_string() };
-    let held = find(registry, repository, name).await?.ok_or_else(unknown)?;
+    let held = match find(registry, repository, name).await? {
+        Some(held) => held,
+        None => match through(registry, method, repository, name).await?.ok_or_else(unknown)? {
+            Through::Here(held) => held,
+            Through::There(held) => {
+                let length = held.size.to_string();
+                let fields = [("content-length", length.as_str()), ("docker-content-digest", name.as_str())];
+                return Ok(answer(StatusCode::OK, &fields));
+            }
+        },
+    };
     let (mut file, row) = match blob::open(&registry.store, &held.digest).await {
         Ok(opened) => opened,
         // Whoever has the bytes may push them again, which replaces the file.
@@ -109,6 +120,34 @@ pub(super) async fn get(
         *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
     }
     Ok(response)
+}
+
+/// A blob of another registry for which ours answers.
+enum Through {
+    /// It was fetched.
+    Here(HeldBlob),
+    /// Only its size was asked for.
+    There(HeldBlob),
+}
+
+async fn through(
+    registry: &Registry,
+    method: &Method,
+    repository: &Repository,
+    name: &Name,
+) -> Result<Option<Through>, Fault> {
+    let (Some(digest), Some(upstream)) = (name.sha256(), Upstream::of(registry, repository)?) else { return Ok(None) };
+    let Some(known) = upstream.known_blob(&digest).await? else { return Ok(None) };
+    if method == Method::HEAD {
+        return Ok(Some(Through::There(known)));
+    }
+    Ok(upstream.blob(&digest).await?.map(|_| Through::Here(known)))
+}
+
+/// Brings a blob here that the repository has elsewhere; says whether it is here now.
+pub(super) async fn bring(registry: &Registry, repository: &Repository, digest: &Digest) -> Result<bool, Fault> {
+    let Some(upstream) = Upstream::of(registry, repository)? else { return Ok(false) };
+    Ok(upstream.known_blob(digest).await?.is_some() && upstream.blob(digest).await?.is_some())
 }
 
 fn set(fields: &mut HeaderMap, name: impl header::IntoHeaderName, value: &str) {

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::json;
+use strata_registry::Kind;
 use strata_rpc::fault::chain;
 
 use crate::Error;
@@ -59,6 +60,8 @@ pub(super) enum Fault {
     TooManyUploads,
     /// The client's stream broke off.
     BodyLost { problem: String },
+    /// The registry that this one asks refuses, or cannot be reached.
+    Upstream(Box<strata_registry::Error>),
     /// The store failed.
     Store(Error),
 }
@@ -93,6 +96,12 @@ impl Fault {
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
+            Self::Upstream(error) => match error.kind() {
+                Kind::NotFound => StatusCode::NOT_FOUND,
+                Kind::Unauthorized | Kind::Denied => StatusCode::FORBIDDEN,
+                Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+                Kind::Unavailable | Kind::Corrupt | Kind::Refused | Kind::Local => StatusCode::BAD_GATEWAY,
+            },
             Self::Store(error) if error.is_disk_full() => StatusCode::INSUFFICIENT_STORAGE,
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -121,6 +130,12 @@ impl Fault {
             Self::Unauthorized { .. } => "UNAUTHORIZED",
             Self::Denied { .. } => "DENIED",
             Self::TooManyUploads => "TOOMANYREQUESTS",
+            Self::Upstream(error) => match error.kind() {
+                Kind::NotFound => "MANIFEST_UNKNOWN",
+                Kind::Unauthorized | Kind::Denied => "DENIED",
+                Kind::RateLimited => "TOOMANYREQUESTS",
+                Kind::Unavailable | Kind::Corrupt | Kind::Refused | Kind::Local => "UNKNOWN",
+            },
             Self::Store(_) => "UNKNOWN",
         }
     }
@@ -155,6 +170,7 @@ impl Fault {
             Self::NotFound => "there is nothing here; the registry is below /v2/".to_owned(),
             Self::TooManyUploads => "too many uploads are under way; try again later".to_owned(),
             Self::BodyLost { problem } => format!("the request's body broke off: {problem}"),
+            Self::Upstream(_) => "the registry that this one asks refuses, or cannot be reached".to_owned(),
             Self::Store(error) if error.is_disk_full() => "the disk of this registry is full".to_owned(),
             // The cause is for the log, not for whoever asks.
             Self::Store(_) => "the registry failed; its log says why".to_owned(),
@@ -192,7 +208,7 @@ impl Fault {
             Self::OutOfOrder { location, written } => {
                 vec![(header::LOCATION, location.clone()), (header::RANGE, progress(*written))]
             }
-            Self::TooManyUploads => vec![(header::RETRY_AFTER, "10".to_owned())],
+            Self::TooManyUploads | Self::Upstream(_) => vec![(header::RETRY_AFTER, "10".to_owned())],
             _ => Vec::new(),
         }
     }
@@ -207,6 +223,9 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response<Body> {
         if let Self::Store(error) = &self {
             tracing::error!("the registry cannot answer: {}", chain(error));
+        }
+        if let Self::Upstream(error) = &self {
+            tracing::warn!("the registry cannot pull through: {}", chain(error.as_ref()));
         }
         let body = json!({"errors": self.errors()}).to_string();
         let mut response = Response::new(Body::from(body));

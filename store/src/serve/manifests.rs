@@ -11,6 +11,7 @@ use strata_types::{Digest, Reference as ImageName};
 
 use super::name::{Name, Repository, Tag};
 use super::route::{Query, Reference};
+use super::upstream::Upstream;
 use super::{Fault, Registry, answer, blobs, export, namespace_query, text};
 use crate::catalog::{DocumentRow, Durability, NewDocument};
 use crate::lease::{GRACE, Session};
@@ -37,29 +38,48 @@ async fn find(
     match reference {
         Reference::Neither(_) => Ok(None),
         Reference::Tag(tag) => {
-            let Some(row) = catalog.target(&image_name(repository, tag)?).await? else { return Ok(None) };
+            let named = catalog.target(&image_name(repository, tag)?).await?;
+            // Whoever made an image here means that one; of all else the registry that it is of knows best.
+            let is_ours = named.as_ref().is_some_and(|row| row.is_made_here);
+            let there = match Upstream::of(registry, repository)? {
+                Some(upstream) if !is_ours => upstream.tag(tag).await?,
+                _ => None,
+            };
+            let Some(row) = there.or(named) else { return Ok(None) };
             let row = export::portable(registry, repository, row).await?;
             let name = Name::from(row.digest);
             Ok(Some((row, name)))
         }
         Reference::Digest(name) => {
-            let within = repository.store_name();
-            let digest = match name.sha256() {
-                Some(digest) => Some(digest),
-                None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
-            };
-            let Some(digest) = digest else { return Ok(None) };
-            if !catalog.is_in_repository(within, &digest).await? {
-                return Ok(None);
-            }
-            match catalog.document(&digest).await {
-                // Its layers have no blobs; what has is found by the name.
-                Ok(row) if row.is_made_here => Ok(None),
-                Ok(row) => Ok(Some((row, name.clone()))),
-                Err(Error::DocumentNotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
+            let found = by_digest(registry, repository, name).await?;
+            Ok(found.map(|row| (row, name.clone())))
         }
+    }
+}
+
+async fn by_digest(
+    registry: &Arc<Registry>,
+    repository: &Repository,
+    name: &Name,
+) -> Result<Option<DocumentRow>, Fault> {
+    let (catalog, within) = (&registry.store.catalog, repository.store_name());
+    let digest = match name.sha256() {
+        Some(digest) => Some(digest),
+        None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
+    };
+    let Some(digest) = digest else { return Ok(None) };
+    if catalog.is_in_repository(within, &digest).await? {
+        match catalog.document(&digest).await {
+            // Its layers have no blobs; what has is found by the name.
+            Ok(row) if row.is_made_here => return Ok(None),
+            Ok(row) => return Ok(Some(row)),
+            Err(Error::DocumentNotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match Upstream::of(registry, repository)? {
+        Some(upstream) => upstream.digest(&digest).await,
+        None => Ok(None),
     }
 }
 
@@ -272,7 +292,10 @@ async fn check_content(registry: &Registry, repository: &Repository, document: &
     for entry in entries.into_iter().filter(|entry| !entry.is_foreign()) {
         let name = Name::from(entry.descriptor.digest);
         // By whatever name it was pushed.
-        match blobs::find_stored(registry, repository, &entry.descriptor.digest).await? {
+        let digest = &entry.descriptor.digest;
+        match blobs::find_stored(registry, repository, digest).await? {
+            // What a pull through it says is there need not have been fetched.
+            None if blobs::bring(registry, repository, digest).await? => {}
             None => missing.push(name.to_string()),
             Some(held) if held.size != entry.descriptor.size => {
                 let problem = format!("{name} has {} bytes, not {}", held.size, entry.descriptor.size);
@@ -333,12 +356,20 @@ pub(super) async fn delete(
         Reference::Neither(_) => false,
         Reference::Tag(tag) => catalog.remove_name(&image_name(repository, tag)?).await?,
         Reference::Digest(name) => {
-            let Some((row, _)) = find(registry, repository, reference).await? else { return Err(unknown(reference)) };
-            if let Some(above) = catalog.needed_in_repository(within, &row.digest).await? {
+            let held = match name.sha256() {
+                Some(digest) => Some(digest),
+                None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
+            };
+            let is_there = match held {
+                Some(digest) => catalog.is_in_repository(within, &digest).await?,
+                None => false,
+            };
+            let Some(digest) = held.filter(|_| is_there) else { return Err(unknown(reference)) };
+            if let Some(above) = catalog.needed_in_repository(within, &digest).await? {
                 return Err(Fault::BlobNeeded { digest: name.to_string(), manifest: above.to_string() });
             }
-            let is_gone = catalog.delete_from_repository(within, &row.digest).await?;
-            catalog.remove_repository_blob(within, &row.digest).await?;
+            let is_gone = catalog.delete_from_repository(within, &digest).await?;
+            catalog.remove_repository_blob(within, &digest).await?;
             is_gone
         }
     };
