@@ -321,7 +321,9 @@ impl Catalog {
         let child = *digest;
         self.read("find what a document says", move |transaction| {
             let found: Option<(String, u64)> = transaction
-                .prepare_cached("SELECT media_type, size FROM document_children WHERE project = ? AND child = ? LIMIT 1")?
+                .prepare_cached(
+                    "SELECT media_type, size FROM document_children WHERE project = ? AND child = ? LIMIT 1",
+                )?
                 .query_row(params![PROJECT, child.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             Ok(found.map(|(media_type, size)| Descriptor::new(media_type, child, size)))

@@ -42,7 +42,11 @@ async fn find(
             // Whoever made an image here means that one; of all else the registry that it is of knows best.
             let is_ours = named.as_ref().is_some_and(|row| row.is_made_here);
             let there = match Upstream::of(registry, repository)? {
-                Some(upstream) if !is_ours => upstream.tag(tag).await?,
+                Some(upstream) if !is_ours => match upstream.tag(tag).await {
+                    // What a name leads to here is better than nothing.
+                    Err(Fault::Upstream(_)) if named.is_some() => None,
+                    other => other?,
+                },
                 _ => None,
             };
             let Some(row) = there.or(named) else { return Ok(None) };
