@@ -6,7 +6,8 @@ use std::{
 };
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use strata_tests::{Context, House, Tar, Terminal, eventually};
 
 /// What a program does that has the whole screen, and when it gives it back.
@@ -247,4 +248,50 @@ fn the_tree_of_the_layers_is_what_a_container_sees() {
         (expected.difference(&told).collect(), told.difference(&expected).collect());
     assert!(missing.is_empty() && wrong.is_empty(), "not told: {missing:?}, wrong: {wrong:?}");
     assert_eq!((tree["opt"], tree["etc/debian_version"], tree["etc/to"]), ("file", "directory", "symlink"));
+}
+
+/// An archive as `docker save` writes it, of these layers.
+fn docker_archive(name: &str, layers: Vec<Vec<u8>>) -> Vec<u8> {
+    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", digest(layer))).collect();
+    let history: Vec<Value> =
+        (0..layers.len()).map(|number| json!({ "created_by": format!("layer {number}") })).collect();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({ "architecture": architecture, "os": "linux", "config": {}, "history": history,
+        "rootfs": { "type": "layers", "diff_ids": diff_ids } })
+    .to_string();
+    let files: Vec<String> = (0..layers.len()).map(|number| format!("{number}/layer.tar")).collect();
+    let id = digest(config.as_bytes());
+    let manifest = json!([{ "Config": format!("{id}.json"), "RepoTags": [name], "Layers": files }]).to_string();
+    let tar = files.iter().zip(&layers).fold(Tar::default(), |tar, (file, layer)| tar.file(file, 0o644, layer));
+    tar.file(&format!("{id}.json"), 0o644, config.as_bytes()).file("manifest.json", 0o644, manifest.as_bytes()).bytes()
+}
+
+#[test]
+fn what_a_layer_only_implies_lands_where_the_container_has_it() {
+    let house = House::start();
+    let base = Tar::of_guest().directory("usr", 0o755).directory("usr/lib", 0o711).symlink("lib", "usr/lib");
+    let base = base.symlink("far", "/usr/../lib/deep").file("usr/lib/old", 0o644, b"12345").bytes();
+    // No entry for lib, nor for far: they are what is below.
+    let implied =
+        Tar::default().file("lib/new", 0o644, b"new").file("far/away", 0o644, b"x").file("lib/.wh.old", 0o644, b"");
+    // An entry for lib: it is a directory from here on.
+    let own = Tar::default().directory("lib", 0o755).file("lib/own", 0o644, b"own").bytes();
+    let archive = docker_archive("linked:1", vec![base, implied.bytes(), own]);
+    house.ctl_with(&["load"], &archive).ok();
+
+    let found = explored(&house, "linked:1");
+
+    let did = |layer: usize, path: &str| change(&found["layers"][layer], path).map(|(change, _)| change);
+    assert_eq!(did(1, "usr/lib/new").as_deref(), Some("added"));
+    assert_eq!(did(1, "usr/lib/deep/away").as_deref(), Some("added"));
+    assert_eq!(did(1, "usr/lib/old").as_deref(), Some("removed"));
+    assert_eq!((did(1, "lib"), did(1, "lib/new"), did(1, "usr/lib")), (None, None, None));
+    assert_eq!(change(&found["layers"][2], "lib"), Some(("changed".to_owned(), "directory".to_owned())));
+    assert_eq!(found["layers"][1]["hidesBytes"], 5);
+    let ls = |path: &str| house.ctl(&["run", "--rm", "linked:1", "/guest", "ls", path]).ok().stdout;
+    assert_eq!(
+        (ls("/usr/lib").as_str(), ls("/usr/lib/deep").as_str(), ls("/lib").as_str()),
+        ("deep\nnew\n", "away\n", "own\n")
+    );
 }

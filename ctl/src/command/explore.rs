@@ -17,7 +17,7 @@ use crate::platform::Platform;
 use crate::render;
 
 /// Layers that are asked for ahead of the one that is read.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Shows what is in the layers of an image.
 pub async fn run(platform: &Platform, args: &Explore) -> Result<u8> {
