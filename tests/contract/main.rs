@@ -15,6 +15,7 @@ mod images;
 mod leases;
 mod lives;
 mod python;
+mod registries;
 mod services;
 mod snapshots;
 mod streams;
