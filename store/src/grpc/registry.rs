@@ -60,6 +60,9 @@ fn identity(messages: Vec<RegistryCredentials>) -> Result<Identity> {
 
 fn platform(message: PlatformMessage) -> Result<Platform> {
     let PlatformMessage { os, architecture, variant } = message;
+    if os.contains('/') || architecture.contains('/') {
+        return Err(Error::invalid("platform", "its parts contain a \"/\""));
+    }
     let slash = if variant.is_empty() { "" } else { "/" };
     Platform::parse(&format!("{os}/{architecture}{slash}{variant}")).map_err(Error::field("platform"))
 }
