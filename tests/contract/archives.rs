@@ -104,6 +104,7 @@ async fn a_save_of_what_is_not_there_is_refused(node: &Node) {
     assert!(refusal.message.contains("linux/s390x"), "{}", refusal.message);
 }
 
+/// CVE-2021-20291, row 70: after each refusal the next load works.
 async fn what_is_no_image_archive_is_refused_and_leaves_nothing(node: &Node) {
     let files = node.files("store");
     import(node.channel("store"), "one:1", tar(&"long ".repeat(2000))).await.unwrap();

@@ -96,6 +96,7 @@ async fn bytes_without_their_digest_are_refused(node: &Node) {
     nothing_left(node, "store", &files).await;
 }
 
+/// CVE-2024-41110 and CVE-2026-34040, row 124: what is too large is refused, never judged by a part.
 async fn chunks_are_bounded(node: &Node) {
     let lease = hold(node.channel("store")).await;
 

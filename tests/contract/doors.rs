@@ -93,6 +93,7 @@ fn a_client_refuses_a_service_of_another_authority() {
     });
 }
 
+/// CVE-2014-3499, CVE-2025-9074 and others, row 127.
 #[test]
 fn every_service_refuses_who_shows_nothing() {
     over(Transport::Tcp, ALL, async |node: &Node| {
@@ -108,6 +109,7 @@ fn every_service_refuses_who_shows_nothing() {
     });
 }
 
+/// CVE-2014-3499 and others, row 127.
 #[test]
 fn tcp_without_certificates_is_refused_at_the_start() {
     let node = Node::start(Transport::Unix, &[]);

@@ -106,6 +106,7 @@ async fn an_image_is_made_from_layers_of_another(node: &Node) {
     malformed(client.create_image(CreateImageRequest { lease_id: String::new(), ..request }).await, "lease_id");
 }
 
+/// CVE-2021-20291, row 70.
 async fn what_is_no_archive_is_refused_and_leaves_nothing(node: &Node) {
     let files = node.files("store");
     let whole = tar(&"long ".repeat(2000));

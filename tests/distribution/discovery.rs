@@ -110,6 +110,7 @@ fn pages_follow_each_other_by_link(registry: &Registry) {
     assert_eq!((answer.json()["repositories"].clone(), next(&answer)), (json!(["b"]), None));
 }
 
+/// CVE-2023-2253 of distribution, below 1D.
 fn a_page_of_no_length_or_of_nonsense(registry: &Registry) {
     push_tags(registry, "app", &["a", "b"]);
 

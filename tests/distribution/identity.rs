@@ -61,6 +61,7 @@ fn as_somebody_else(registry: &Registry, request: &str) -> String {
     Running::spawn(command).finish().ok().stdout
 }
 
+/// Row 127: on a shared machine, loopback alone is no identity.
 fn a_process_of_another_user_is_nobody(registry: &Registry) {
     Image::new("of our user").push(registry, "app", "v1");
 
@@ -104,6 +105,7 @@ fn with_secrets() -> Registry {
     registry
 }
 
+/// CVE-2026-33997, row 126: a permission is compared as a whole, and so is a repository.
 fn a_secret_permits_what_it_says_where_it_says(_: &Registry) {
     let registry = with_secrets();
     let send = |method, target: &str, name: &str, secret: &str| {
@@ -159,6 +161,7 @@ fn a_secret_is_exchanged_for_a_token_of_less(_: &Registry) {
     registry.stop();
 }
 
+/// CVE-2025-9074, row 127.
 fn a_web_page_cannot_use_the_registry(registry: &Registry) {
     for (name, value) in [
         ("host", "evil.example:5000"),
@@ -173,6 +176,7 @@ fn a_web_page_cannot_use_the_registry(registry: &Registry) {
     registry.send(Request::new("GET", "/v2/").header("host", "localhost:5000")).expect(200);
 }
 
+/// GHSA-55r9-5mx9-qq7r of zot, row 128: to know a digest is no right.
 fn a_blob_is_not_mounted_from_where_the_caller_may_not_look(_: &Registry) {
     let registry = with_secrets();
     let digest = push_blob(&registry, "other/app", b"of others");
@@ -190,6 +194,7 @@ fn a_blob_is_not_mounted_from_where_the_caller_may_not_look(_: &Registry) {
     registry.stop();
 }
 
+/// CVE-2014-3499 and others, row 127.
 fn without_tls_only_this_machine_is_served(registry: &Registry) {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let state = registry.state().with_extension("second");

@@ -106,6 +106,7 @@ fn a_manifest_of_a_malformed_digest_is_not_served(registry: &Registry) {
     registry.get("/v2/app/blobs/sha256:totallywrong").expect_one_of(&[400, 404]);
 }
 
+/// GHSA-55r9-5mx9-qq7r of zot, row 128: to know a digest is no right.
 fn a_blob_of_another_repository_is_not_found(registry: &Registry) {
     let digest = push_blob(registry, "secret/app", b"of the secret repository");
     push_blob(registry, "other/app", b"something else");
@@ -155,6 +156,7 @@ fn the_media_type_of_a_manifest_is_kept(registry: &Registry) {
     assert_eq!(answer.has("content-type", content::DOCKER_MANIFEST).body, text.into_bytes());
 }
 
+/// CVE-2014-9358 and CVE-2021-21285, rows 56 and 71: names and digests that are none.
 fn errors_of_a_pull_have_the_codes_of_the_specification(registry: &Registry) {
     Image::new("codes").push(registry, "app", "v1");
     let absent = sha256(b"absent");
@@ -196,6 +198,7 @@ fn a_range_that_is_none_is_ignored(registry: &Registry) {
     registry.send(request).expect(416);
 }
 
+/// GHSA-55r9-5mx9-qq7r of zot, row 128.
 fn a_manifest_of_another_repository_is_not_found(registry: &Registry) {
     let image = Image::new("private");
     image.push(registry, "secret/app", "v1");

@@ -150,6 +150,7 @@ fn an_upload_can_be_cancelled(registry: &Registry) {
     registry.delete(location).expect(404);
 }
 
+/// CVE-2014-8178, row 57.
 fn bytes_of_another_digest_are_refused(registry: &Registry) {
     let digest = sha256(b"what was promised");
     let location = begin(registry, "app");
@@ -233,6 +234,7 @@ fn a_manifest_whose_blobs_are_missing_is_refused(registry: &Registry) {
     put_manifest(registry, "app", "v1", MANIFEST, &image.manifest).expect(201);
 }
 
+/// CVE-2014-8179, row 58.
 fn a_manifest_under_a_digest_that_is_not_its_own_is_refused(registry: &Registry) {
     let image = Image::new("renamed");
     image.push_blobs(registry, "app");
@@ -251,6 +253,7 @@ fn a_manifest_under_a_malformed_digest_is_refused(registry: &Registry) {
     put_manifest(registry, "app", "sha256:baddigeststring", MANIFEST, &image.manifest).expect_one_of(&[400, 404]);
 }
 
+/// Row 74: a cap that is no lower than the specification asks for.
 fn a_manifest_of_four_megabytes_is_taken(registry: &Registry) {
     push_blob(registry, "app", b"{}");
     let manifest = artifact(Some("application/vnd.example"), EMPTY, None, &"x".repeat(4_000_000));
@@ -396,7 +399,7 @@ fn what_is_no_manifest_is_refused(registry: &Registry) {
     registry.get("/v2/app/manifests/v1").expect(404);
 }
 
-/// CVE-2021-41190.
+/// CVE-2021-41190, row 72.
 fn a_document_that_is_manifest_and_index_at_once_is_refused(registry: &Registry) {
     push_blob(registry, "app", b"{}");
     let mut both: serde_json::Value = serde_json::from_slice(&artifact(None, EMPTY, None, "both")).unwrap();
@@ -409,6 +412,7 @@ fn a_document_that_is_manifest_and_index_at_once_is_refused(registry: &Registry)
     }
 }
 
+/// Row 128: to know an upload's id is no right.
 fn an_upload_of_another_repository_is_unknown(registry: &Registry) {
     let location = begin(registry, "mine/app");
     let theirs = location.replace("/mine/app/", "/theirs/app/");

@@ -65,6 +65,7 @@ fn a_header_that_lies_about_itself_is_refused() {
     refused(&house, &too_large);
 }
 
+/// CVE-2014-9356, row 53, by the whole way from the command line.
 #[test]
 fn names_that_climb_out_stay_inside_or_are_refused() {
     let house = House::start();
@@ -81,6 +82,7 @@ fn names_that_climb_out_stay_inside_or_are_refused() {
     }
 }
 
+/// CVE-2014-6407, row 52, by the whole way from the command line.
 #[test]
 fn links_that_lead_out_are_followed_inside_only() {
     let house = House::start();

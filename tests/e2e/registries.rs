@@ -232,6 +232,7 @@ fn a_second_image_fetches_only_what_it_has_alone() {
     assert!(wire.carried() < 64 << 10, "{} bytes for a layer of one small file", wire.carried());
 }
 
+/// CVE-2019-13509, row 123: no secret in a log.
 #[test]
 fn credentials_are_tried_kept_used_and_forgotten() {
     let registry = DockerRegistry::closed();

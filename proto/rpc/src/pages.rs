@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(seen, all);
     }
 
+    /// CVE-2023-2253 of distribution, below 1D: no page is as large as somebody asks.
     #[test]
     fn sizes_are_capped_and_foreign_tokens_refused() {
         assert_eq!((size(0), size(7), size(5000)), (100, 7, 1000));

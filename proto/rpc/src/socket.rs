@@ -160,6 +160,7 @@ impl Short {
 mod tests {
     use super::*;
 
+    /// CVE-2014-3499 and others, row 127.
     #[test]
     fn a_socket_is_private_and_leaves_nothing_beside_it() {
         let dir = tempfile::tempdir().unwrap();

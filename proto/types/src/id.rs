@@ -148,6 +148,7 @@ mod tests {
         }
     }
 
+    /// CVE-2014-9358, row 56.
     #[test]
     fn ids_that_name_files_cannot_leave_their_directory() {
         for bad in ["", ".", "..", "../x", "a/b", "a\0b"] {

@@ -246,6 +246,7 @@ mod tests {
         Host::parse(text).unwrap()
     }
 
+    /// CVE-2020-15157, row 120: the rule for token servers at other hosts.
     #[test]
     fn token_servers_that_may_see_credentials_are_few() {
         for (registry, realm, expected) in [
@@ -266,6 +267,7 @@ mod tests {
         }
     }
 
+    /// CVE-2019-10214, row 121: no token over http.
     #[test]
     fn realms_in_the_clear_or_with_a_user_are_refused() {
         let authenticator = Authenticator::new(host("reg.example"));
@@ -283,6 +285,7 @@ mod tests {
         }
     }
 
+    /// CVE-2019-13509, row 123.
     #[test]
     fn secrets_are_not_shown_in_headers() {
         let header = basic(&Credentials::Password { username: "u".into(), password: Secret::new("canary") }).unwrap();

@@ -305,6 +305,7 @@ mod tests {
         }
     }
 
+    /// CVE-2021-41092 and others, row 121, and row 122: http is for exactly the host that was named.
     #[test]
     fn http_is_for_this_machine_or_by_leave() {
         let certificates = tempfile::tempdir().unwrap();

@@ -134,6 +134,7 @@ mod tests {
         assert!(Host::of(&Reference::parse("debian").unwrap()).is_hub());
     }
 
+    /// Row 122: compared whole, never by how a name begins.
     #[test]
     fn only_this_machine_is_loopback() {
         for (text, expected) in [
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(Host::parse("plainname").unwrap().as_str(), "plainname");
     }
 
+    /// Row 122: users, dots at the end, and letters that only look like these.
     #[test]
     fn texts_that_are_no_host_are_refused() {
         for bad in [

@@ -272,6 +272,7 @@ fn media_type_of(stated: Option<&str>, body: &[u8]) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    /// CVE-2021-41190, row 72.
     #[test]
     fn header_document_and_contents_must_agree() {
         const MANIFEST: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;

@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(chosen.http, None);
     }
 
+    /// CVE-2019-13509, row 123.
     #[test]
     fn a_malformed_proxy_is_named_by_its_setting_and_shows_no_password() {
         let settings = ProxySettings { http: Some("http://u:canary@".into()), ..ProxySettings::default() };

@@ -128,6 +128,7 @@ async fn pieces_that_nobody_continues_go_but_not_from_under_a_writer() {
     drop(writer);
 }
 
+/// CVE-2014-9358, row 56.
 #[test]
 fn an_id_of_an_upload_is_never_a_path() {
     for bad in ["", "..", "a/b", "a.b", "ä", &"x".repeat(65)] {

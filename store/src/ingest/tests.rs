@@ -131,6 +131,7 @@ async fn one_pass_gives_the_layer_its_table_and_the_blob() {
     assert_eq!(case.partial().await, None);
 }
 
+/// CVE-2021-20291, row 70: after a cut no lock is held, and the next pull works.
 #[tokio::test]
 async fn a_cut_is_continued_where_it_was_and_only_there() {
     let case = Case::new().await;
@@ -216,6 +217,7 @@ async fn whoever_leaves_is_followed_by_the_next_who_continues() {
     assert_eq!(case.layers(), 1);
 }
 
+/// CVE-2014-8178, row 57: nothing of wrong bytes is kept, and the right ones are taken afterwards.
 #[tokio::test]
 async fn wrong_bytes_are_told_as_such_and_thrown_away() {
     let case = Case::new().await;
@@ -251,6 +253,7 @@ async fn a_source_that_gives_too_much_or_too_little_is_refused() {
     assert_eq!(case.layers(), 0);
 }
 
+/// CVE-2014-8178, row 57: the right blob under a diff-id that is not its own.
 #[tokio::test]
 async fn a_layer_that_is_not_what_its_config_says_is_never_seen() {
     let case = Case::new().await;

@@ -250,6 +250,7 @@ fn whiteout_cases() -> Vec<Case> {
     ]
 }
 
+/// CVE-2014-6407, CVE-2014-9356 and CVE-2020-10696, rows 52, 53, 67 and 93: the corpus of 1E.
 #[test]
 fn breakouts_stay_inside_and_mean_what_they_mean_after_chroot() {
     let cases: Vec<Case> = symlink_cases().into_iter().chain(hardlink_cases()).chain(whiteout_cases()).collect();
@@ -309,7 +310,7 @@ fn a_directory_entry_over_a_symlink_does_not_touch_where_it_led() {
     }
 }
 
-/// Row 78: deferred directory metadata must not go through a link that came later.
+/// CVE-2026-17106, row 78: deferred directory metadata must not go through a link that came later.
 #[test]
 fn a_symlink_over_a_directory_does_not_lead_deferred_times_outside() {
     let scratch = Scratch::new();
@@ -336,7 +337,7 @@ fn the_root_is_never_replaced() {
     }
 }
 
-/// Row 84.
+/// CVE-2026-50163, row 84.
 #[test]
 fn hard_link_targets_never_resolve_against_the_working_directory() {
     for target in ["sentinel", "./sentinel", "../sentinel", "../../sentinel", "/sentinel", "a/../../sentinel"] {

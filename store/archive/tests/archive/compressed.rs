@@ -89,6 +89,7 @@ fn cut_streams_are_errors() {
     }
 }
 
+/// CVE-2021-20291, row 70.
 #[test]
 fn corrupt_streams_are_errors() {
     let tar = sample();
@@ -103,6 +104,7 @@ fn corrupt_streams_are_errors() {
     }
 }
 
+/// The list at the end of 1E.
 #[test]
 fn zstd_windows_are_bounded_and_skippable_frames_skipped() {
     let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0skip";

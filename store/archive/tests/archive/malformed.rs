@@ -11,6 +11,7 @@ fn changed(header: &Header, change: impl Fn(&mut [u8; 512])) -> Vec<u8> {
     block.to_vec()
 }
 
+/// CVE-2021-20291, row 70, and 1E: cut at each block of 512 bytes.
 #[test]
 fn every_cut_within_an_entry_is_noticed() {
     let content = vec![b'x'; 1300];
@@ -29,6 +30,7 @@ fn every_cut_within_an_entry_is_noticed() {
     }
 }
 
+/// The list at the end of 1E: sizes, times, owners, names and links that no entry can have.
 #[test]
 fn headers_that_lie_are_refused() {
     let file = || Header { name: b"x".to_vec(), ..Header::default() };
@@ -129,7 +131,7 @@ fn global_headers_that_change_nothing_are_ignored() {
     assert!(scratch.path("x").exists());
 }
 
-/// Rows 59 and 83: bombs of every part of an archive end at a limit.
+/// CVE-2017-14992, rows 59 and 83: bombs of every part of an archive end at a limit.
 #[test]
 fn bombs_end_at_their_limit() {
     let limits = Limits { max_bytes: 1 << 20, max_entries: 1000, max_metadata: 4096, max_kept: 64 << 10 };
@@ -171,7 +173,7 @@ fn bombs_end_at_their_limit() {
     }
 }
 
-/// Row 83: a sparse map of ten million pieces.
+/// CVE-2025-58183, row 83: a sparse map of ten million pieces.
 #[test]
 fn endless_sparse_maps_are_refused() {
     let mut old = Header { name: b"x".to_vec(), flag: b'S', size: 0, ..Header::default() }.block();
@@ -192,6 +194,7 @@ fn endless_sparse_maps_are_refused() {
     assert!(matches!(result, Err(Error::Header { .. })), "{result:?}");
 }
 
+/// Row 80: a changed archive is refused, or what is kept of it is all of it, to the byte.
 #[test]
 fn every_changed_byte_of_a_header_is_an_error_or_contained() {
     let tar = Tar::new().dir("d", 0o755).symlink("../etc", "d/l").file("d/l/x", "content").link("d/l/x", "y").end();

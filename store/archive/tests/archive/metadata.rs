@@ -18,6 +18,7 @@ fn xattr(path: &Path, name: &str) -> Vec<u8> {
     value[..count].to_vec()
 }
 
+/// Row 96: bits are kept inside; the directory above is for its owner alone (tests/contract/lives.rs).
 #[test]
 fn owners_modes_and_set_id_bits_are_kept() {
     let scratch = Scratch::new();
@@ -56,6 +57,7 @@ fn times_are_exact_before_1970_and_in_directories_too() {
     assert_eq!(verify(&applied.toc, scratch.root().as_fd()).expect("verify"), []);
 }
 
+/// Row 96: capabilities of files are kept to the byte.
 #[test]
 fn attributes_keep_any_bytes_on_files_directories_symlinks_and_devices() {
     let scratch = Scratch::new();
@@ -102,6 +104,7 @@ fn a_default_acl_does_not_leak_into_what_the_archive_puts_below() {
     assert_eq!(verify(&applied.toc, scratch.root().as_fd()).expect("verify"), []);
 }
 
+/// Row 95: with rights, nodes are what the layer says; that they do not open is for the device rules of the runtime.
 #[test]
 fn devices_and_fifos_are_made_as_described() {
     let scratch = Scratch::new();

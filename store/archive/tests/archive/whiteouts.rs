@@ -99,7 +99,7 @@ fn parents_without_an_entry_are_reported_as_implied() {
     assert_eq!(scratch.path("a/b").metadata().expect("stat").mode() & 0o7777, 0o755);
 }
 
-/// Row 94.
+/// Row 94: what overlay would take for its own marks.
 #[test]
 fn overlay_marks_from_a_layer_are_stripped_or_refused() {
     let scratch = Scratch::new();
@@ -127,6 +127,7 @@ fn overlay_marks_from_a_layer_are_stripped_or_refused() {
     }
 }
 
+/// Row 94.
 #[test]
 fn a_hard_link_cannot_make_a_second_mark() {
     let scratch = Scratch::new();

@@ -53,6 +53,7 @@ fn the_fields_decide_only_where_no_type_is_named() {
     assert!(matches!(parse(&bare, media_type::OCI_INDEX), Err(Error::Confused { .. })));
 }
 
+/// CVE-2021-41190, row 72.
 #[test]
 fn what_could_be_read_in_two_ways_is_refused() {
     let both = with(manifest(), "manifests", json!([]));
@@ -74,6 +75,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
 }
 
+/// CVE-2021-41190, row 72: parsers differ about which of two counts.
 #[test]
 fn a_field_that_stands_twice_is_refused() {
     for field in [
@@ -116,6 +118,7 @@ fn other_documents_are_refused_by_what_they_are() {
     }
 }
 
+/// CVE-2021-21285 and CVE-2024-3727, rows 71 and 75.
 #[test]
 fn digests_of_other_algorithms_and_traversals_are_refused() {
     for digest in [format!("sha512:{}", "a".repeat(128)), "sha256:../../etc/passwd".into(), "".into()] {
@@ -125,6 +128,7 @@ fn digests_of_other_algorithms_and_traversals_are_refused() {
     }
 }
 
+/// CVE-2023-25153, row 74.
 #[test]
 fn what_is_larger_than_the_limits_is_refused() {
     let limits = Limits { max_manifest: 2000, max_layers: 3, max_entries: 2, ..Limits::default() };

@@ -44,6 +44,7 @@ fn an_archive_cut_anywhere_is_refused_or_whole() {
     }
 }
 
+/// CVE-2021-20291, row 70.
 #[test]
 fn a_compressed_archive_cut_anywhere_is_refused() {
     let (_, _, bytes) = sample();
@@ -69,6 +70,7 @@ fn a_flipped_bit_anywhere_changes_nothing_or_is_refused() {
     }
 }
 
+/// CVE-2014-9356 and CVE-2020-10696, rows 53 and 67, for archives of images.
 #[test]
 fn names_that_lead_out_are_refused_wherever_they_stand() {
     for name in ["/etc/passwd", "../x", "a/../../x", "blobs/../index.json", "..", "//x"] {
@@ -91,6 +93,7 @@ fn two_members_of_one_name_are_refused() {
     }
 }
 
+/// CVE-2014-6407 and CVE-2026-50163, rows 52 and 84, for archives of images.
 #[test]
 fn links_in_an_archive_lead_nowhere_else() {
     let with = |flag, target: &str| {
@@ -113,6 +116,7 @@ fn links_in_an_archive_lead_nowhere_else() {
     assert!(matches!(dangling, Err(Error::NotAnArchive { .. })), "{dangling:?}");
 }
 
+/// CVE-2014-6407, row 52, for layouts in directories.
 #[test]
 fn a_directory_with_links_to_the_outside_is_contained() {
     let scratch = tempdir().unwrap();
@@ -139,6 +143,7 @@ fn sizes_in_headers_that_lie_are_refused() {
     }
 }
 
+/// CVE-2023-25153, row 74: the size is judged by the header, and the rest is not kept.
 #[test]
 fn a_document_of_a_hundred_megabytes_is_refused_unread() {
     let size = 100 << 20;
@@ -152,6 +157,7 @@ fn a_document_of_a_hundred_megabytes_is_refused_unread() {
     }
 }
 
+/// CVE-2014-8178, row 57, for archives of images.
 #[test]
 fn blobs_that_are_not_what_they_are_called_are_refused() {
     let (memory, image, _) = sample();
@@ -170,6 +176,7 @@ fn blobs_that_are_not_what_they_are_called_are_refused() {
     }
 }
 
+/// CVE-2017-14992, row 59: the space is given back.
 #[test]
 fn an_archive_that_inflates_without_end_stops_at_the_limit() {
     let bomb = compress(&vec![0; 8 << 20], Codec::Gzip(9));
@@ -182,6 +189,7 @@ fn an_archive_that_inflates_without_end_stops_at_the_limit() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left of it");
 }
 
+/// CVE-2017-14992, row 59: headers without end.
 #[test]
 fn more_members_or_images_than_allowed_are_refused() {
     let limits = Limits { max_members: 10, max_entries: 3, ..Limits::default() };
@@ -193,6 +201,7 @@ fn more_members_or_images_than_allowed_are_refused() {
     assert!(matches!(open(images), Err(Error::Limit { unit: "images", .. })));
 }
 
+/// CVE-2021-41190, row 72, for layouts.
 #[test]
 fn a_layout_of_another_version_or_that_is_a_manifest_is_refused() {
     let version = open(Tar::default().file("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#).end());

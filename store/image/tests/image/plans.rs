@@ -80,6 +80,7 @@ fn a_single_image_is_taken_unless_another_platform_was_asked_for() {
     assert!(matches!(plan(&memory, &image, &only("linux/amd64")), Err(Error::NoPlatform { .. })));
 }
 
+/// CVE-2014-8178, row 57: layers are those that the config names, in its order.
 #[test]
 fn layers_that_are_not_those_of_the_config_are_refused() {
     let mut memory = Memory::default();
@@ -130,6 +131,7 @@ fn missing_blobs_are_named_and_foreign_ones_may_be_missing() {
     assert_eq!((plan.blobs().len(), plan.roots()[0].images[0].layers.len()), (2, 1));
 }
 
+/// CVE-2021-41190, row 72.
 #[test]
 fn a_blob_that_is_manifest_here_and_index_there_is_refused() {
     let mut memory = Memory::default();
@@ -158,6 +160,7 @@ fn indexes_that_are_too_deep_are_refused_and_shared_ones_are_entered_once() {
     }
 }
 
+/// CVE-2014-8179, row 58: a document is what its digest says.
 #[test]
 fn an_index_that_holds_itself_ends() {
     // Only a source that lies can have one: its digest cannot be right.
@@ -173,6 +176,7 @@ fn an_index_that_holds_itself_ends() {
     assert!(matches!(plan(&memory, &own, &Platforms::All), Err(Error::DigestMismatch { .. })));
 }
 
+/// CVE-2023-25153, row 74.
 #[test]
 fn documents_beyond_the_limits_are_refused_by_what_is_announced() {
     let mut memory = Memory::default();

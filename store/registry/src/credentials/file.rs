@@ -280,6 +280,7 @@ mod tests {
         assert_eq!(fs::read_dir(keychain.path().parent().unwrap()).unwrap().count(), 1, "a temporary file is left");
     }
 
+    /// CVE-2021-41092, row 121.
     #[tokio::test]
     async fn a_helper_that_is_missing_is_an_error_and_never_anonymous_access() {
         let (_dir, keychain) = keychain(
@@ -308,6 +309,7 @@ mod tests {
         assert_eq!(fs::read_to_string(keychain.path()).unwrap(), "{");
     }
 
+    /// CVE-2019-13509, row 123.
     #[test]
     fn secrets_are_not_shown() {
         let shown = format!("{:?}", password("me", "canary-4711"));

@@ -198,6 +198,7 @@ mod tests {
         assert!(text.contains("did not answer"), "{text}");
     }
 
+    /// CVE-2021-41092, row 121: what a config calls a helper is looked for on PATH alone.
     #[test]
     fn a_name_cannot_be_a_path() {
         for bad in ["", "../x", "/bin/sh", "a b", "a;b"] {

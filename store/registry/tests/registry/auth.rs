@@ -64,6 +64,7 @@ async fn basic_is_sent_when_it_is_asked_for_and_only_then() {
     assert_eq!(server.seen().len(), 3, "the challenge is learnt once");
 }
 
+/// CVE-2019-13509, row 123.
 #[tokio::test]
 async fn a_refused_login_says_what_to_do_and_shows_no_secret() {
     let server = Server::start(|_| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;
@@ -205,6 +206,7 @@ async fn an_identity_token_is_posted_to_the_token_server_alone() {
     assert!(!server.seen().iter().any(shows));
 }
 
+/// CVE-2020-15157, row 120.
 #[tokio::test]
 async fn a_token_server_elsewhere_gets_credentials_by_leave_only() {
     let bytes = sample(100);
@@ -237,6 +239,7 @@ async fn an_anonymous_token_may_come_from_elsewhere() {
     assert_eq!(tokens.seen()[0].header("authorization"), None);
 }
 
+/// CVE-2020-15157, row 120.
 #[tokio::test]
 async fn a_redirect_of_the_token_server_is_not_followed() {
     let elsewhere = token_server(300).await;
@@ -252,6 +255,7 @@ async fn a_redirect_of_the_token_server_is_not_followed() {
     assert_eq!(elsewhere.seen().len(), 0);
 }
 
+/// CVE-2020-15157, row 120: not even those that are known for that host.
 #[tokio::test]
 async fn a_challenge_from_another_host_gets_no_credentials() {
     let third = Server::start(|_| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;
@@ -271,6 +275,7 @@ async fn a_challenge_from_another_host_gets_no_credentials() {
     assert_eq!(third.seen()[0].header("authorization"), None);
 }
 
+/// CVE-2021-41092, row 121: nothing is asked for in somebody else's name.
 #[tokio::test]
 async fn a_helper_that_fails_is_an_error_and_not_anonymous_access() {
     let tokens = token_server(300).await;

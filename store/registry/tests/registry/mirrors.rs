@@ -91,6 +91,7 @@ async fn when_all_fail_each_is_named_with_its_reason() {
     }
 }
 
+/// CVE-2020-15157, row 120.
 #[tokio::test]
 async fn a_mirror_never_sees_the_credentials_of_its_registry() {
     let mirror = Server::start(|_| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;

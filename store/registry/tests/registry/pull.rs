@@ -127,6 +127,7 @@ async fn a_part_that_was_not_asked_for_is_refused() {
     }
 }
 
+/// CVE-2014-8178, row 57.
 #[tokio::test]
 async fn wrong_bytes_are_refused_with_all_names() {
     let bytes = sample(5_000);
@@ -167,6 +168,7 @@ async fn other_sizes_than_the_descriptors_are_refused() {
     assert_ne!(error.kind(), Kind::NotFound, "{error:?}");
 }
 
+/// CVE-2017-14992, row 59.
 #[tokio::test]
 async fn an_endless_body_ends_at_the_size_of_the_descriptor() {
     let server = Server::start(|_| Reply { is_endless: true, ..Reply::new(200).body(vec![7; 10_000]) }).await;
@@ -292,6 +294,7 @@ async fn a_manifest_comes_by_tag_and_by_digest() {
     }
 }
 
+/// CVE-2014-8179 and CVE-2024-3727, rows 58 and 75.
 #[tokio::test]
 async fn altered_manifests_are_refused() {
     let other = digest_of(b"other");
@@ -326,6 +329,7 @@ async fn altered_manifests_are_refused() {
     }
 }
 
+/// CVE-2023-25153, row 74.
 #[tokio::test]
 async fn a_huge_manifest_is_refused_before_it_is_read() {
     let announced =
@@ -354,6 +358,7 @@ async fn what_is_missing_is_told_with_the_code_of_the_registry() {
     assert!(text.contains("manifest nosuch") && text.contains("a/b") && text.contains("MANIFEST_UNKNOWN"), "{text}");
 }
 
+/// CVE-2020-15157, row 120.
 #[tokio::test]
 async fn redirects_are_followed_without_credentials_and_not_for_ever() {
     let bytes = sample(10_000);
@@ -376,6 +381,7 @@ async fn redirects_are_followed_without_credentials_and_not_for_ever() {
     assert!(round.seen().len() < 12, "{} redirects were followed", round.seen().len());
 }
 
+/// Rows 121, 122 and 123: no way into the clear, and no signature in the error.
 #[tokio::test]
 async fn a_redirect_to_plain_http_elsewhere_is_refused() {
     let server =

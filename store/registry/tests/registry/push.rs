@@ -250,6 +250,7 @@ async fn bytes_that_cannot_be_read_are_the_error() {
     assert!(matches!(error.cause(), Some(Cause::Source { .. })), "{error:?}");
 }
 
+/// CVE-2025-6032, row 121.
 #[tokio::test]
 async fn an_upload_is_not_sent_to_a_place_in_the_clear() {
     let bytes = sample(1_000);

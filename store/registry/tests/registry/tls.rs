@@ -66,6 +66,7 @@ async fn server(authority: &Authority, name: &str, asks_clients: bool) -> Server
     Server::start_tls(move |seen| model.reply(seen), Some(authority.acceptor(name, asks_clients))).await
 }
 
+/// CVE-2025-6032, row 121.
 #[tokio::test]
 async fn an_authority_is_trusted_by_setting_and_for_its_host_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -89,6 +90,7 @@ async fn an_authority_is_trusted_by_setting_and_for_its_host_alone() {
     assert_eq!(other.seen().len(), 0);
 }
 
+/// CVE-2025-6032, row 121.
 #[tokio::test]
 async fn a_certificate_of_another_name_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,6 +129,7 @@ async fn the_directory_of_a_host_holds_what_is_trusted_and_shown() {
     assert_eq!(fetch(&named, &layer(&bytes), Progress::new()).await.unwrap(), bytes);
 }
 
+/// CVE-2014-5277, row 121.
 #[tokio::test]
 async fn https_that_fails_is_not_followed_by_http() {
     let dir = tempfile::tempdir().unwrap();

@@ -106,6 +106,7 @@ fn a_directory_over_a_file_and_a_file_over_a_directory_are_refused() {
     assert!(matches!(over_directory, Err(Error::NotAFile { .. })), "{over_directory:?}");
 }
 
+/// CVE-2014-6407, row 52, for trees that are copied.
 #[test]
 fn a_link_never_leads_out_of_the_root() {
     let bench = Bench::new();
