@@ -61,7 +61,7 @@ done
 endef
 
 static: packages-build
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --profile static --target $(HOST) -p strata-init -p strata-oci -p strata-guest
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" $(CARGO) build --profile static --target $(HOST) -p strata-init -p strata-oci -p strata-guest
 	@$(call place,$(TARGET)/bin,$(STATIC:%=$(TARGET)/$(HOST)/static/%))
 	@$(call place,$(TARGET)/guest,$(TARGET)/$(HOST)/static/strata-guest)
 

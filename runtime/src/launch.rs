@@ -353,8 +353,10 @@ impl Launcher {
 
     /// Kills what is left of a container's processes and removes cgroup, sockets and secrets.
     pub fn clear(&self, id: &ContainerId) -> Result<(), Error> {
-        self.kill(id)?;
-        self.remove_cgroup(id)?;
+        if self.cgroup(id)?.is_some_and(|group| !group.remove_empty()) {
+            self.kill(id)?;
+            self.remove_cgroup(id)?;
+        }
         self.sweep(id)
     }
 

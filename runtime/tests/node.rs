@@ -4,7 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use strata_proto::{
@@ -184,14 +184,6 @@ async fn a_node_runs_containers_of_an_imported_image() {
     assert_eq!(strata_rpc::reason_of(&absent).as_deref(), Some("FAULT_IMAGE_NOT_FOUND"), "{absent:?}");
     assert_eq!(node.snapshots().await, 0);
 
-    let mut times: Vec<Duration> = Vec::new();
-    for _ in 0..20 {
-        let begun = Instant::now();
-        node.run(Node::spec(&["true"])).await.unwrap();
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    eprintln!("run over the real store: least {:?}, median {:?}", times[0], times[10]);
     let info = SystemServiceClient::new(connect(node.dir.path(), "runtime").await)
         .get_info(wire::GetInfoRequest {})
         .await

@@ -6,7 +6,9 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::{Global, container::Make, features};
+use called::Called;
 
+mod called;
 mod create;
 mod delete;
 mod events;
@@ -25,36 +27,36 @@ mod update;
 #[derive(Subcommand)]
 pub enum Command {
     /// Makes a container from a bundle; its process waits for `start`.
-    Create(Make),
+    Create(Called<Make>),
     /// Removes a stopped container.
-    Delete(delete::Delete),
+    Delete(Called<delete::Delete>),
     /// Prints usage and out-of-memory events of a container as JSON lines.
-    Events(events::Events),
+    Events(Called<events::Events>),
     /// Executes a further process in a running container.
-    Exec(Box<exec::Exec>),
+    Exec(Box<Called<exec::Exec>>),
     /// Prints what this runtime can do, as the runtime spec's features document.
     Features,
     /// Sends a signal to the process of a container.
-    Kill(kill::Kill),
+    Kill(Called<kill::Kill>),
     /// Lists the containers.
     #[command(alias = "ls")]
-    List(list::List),
+    List(Called<list::List>),
     /// Stops all processes of a container where they are.
     Pause(Name),
     /// Lists the processes of a container.
-    Ps(ps::Ps),
+    Ps(Called<ps::Ps>),
     /// Lets the processes of a paused container go on.
     Resume(Name),
     /// Makes a container, waits for its end and removes it; its exit status becomes this program's.
-    Run(run::Run),
+    Run(Called<run::Run>),
     /// Writes config.json of a default container into the bundle.
-    Spec(spec::Spec),
+    Spec(Called<spec::Spec>),
     /// Lets the process of a created container execute.
     Start(Name),
     /// Prints the state of a container.
     State(Name),
     /// Changes the limits of a container.
-    Update(Box<update::Update>),
+    Update(Box<Called<update::Update>>),
     /// Any other command of the runtime contract.
     #[command(external_subcommand)]
     Other(Vec<String>),

@@ -66,7 +66,7 @@ fn staged_contents_do_not_outlive_the_process() {
 }
 
 #[test]
-fn asking_for_ten_thousand_contents_is_quick() {
+fn of_ten_thousand_contents_those_that_are_missing_are_named() {
     let (base, contents) = contents();
     fs::create_dir(base.path().join("layers/abc")).unwrap();
     let hashes: Vec<_> = (0..10_000_u32).map(|number| blake3::hash(&number.to_le_bytes())).collect();
@@ -74,12 +74,8 @@ fn asking_for_ten_thousand_contents_is_quick() {
     for number in 5000..6000_u32 {
         contents.put("lease", &number.to_le_bytes()).unwrap();
     }
-    let start = std::time::Instant::now();
 
     let missing = contents.missing("lease", &hashes).unwrap().missing;
 
-    let took = start.elapsed();
-    eprintln!("10000 contents: {took:?}");
     assert_eq!(missing.len(), 4000);
-    assert!(took < std::time::Duration::from_secs(1), "took {took:?}");
 }

@@ -115,23 +115,3 @@ async fn mount_stubs_are_not_part_of_the_layer() {
     let names: Vec<_> = fs::read_dir(bench.store.paths.layer(&layer.id)).unwrap().flatten().collect();
     assert_eq!(names.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["kept"]);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_empty_step_costs_little() {
-    let bench = Bench::new().await;
-    let base = bench.base_layer().await;
-    let count = 50;
-    let start = std::time::Instant::now();
-
-    for number in 0..count {
-        let name = format!("step-{number}");
-        prepared(&bench, &name, std::slice::from_ref(&base)).await;
-        acquire(&bench.store, &key(&name), "test", Keep::Volatile).await.unwrap();
-        release(&bench.store, &key(&name), "test").await.unwrap();
-        commit(&bench.store, &key(&name), &bench.lease, Vec::new()).await.unwrap();
-    }
-
-    let each = start.elapsed() / count;
-    eprintln!("prepare, acquire, release, commit: {each:?}");
-    assert!(each < std::time::Duration::from_millis(100), "took {each:?}");
-}

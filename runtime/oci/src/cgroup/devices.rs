@@ -62,7 +62,8 @@ pub(super) fn rules(list: &[LinuxDeviceCgroup]) -> Result<Vec<(String, Rule)>, E
     Ok(rules)
 }
 
-/// Returns what holds around the rules of a spec in other runtimes too: all is forbidden before, the usual allowed after.
+/// Returns what holds around the rules of a spec in other runtimes too: all is forbidden before, the usual allowed after,
+/// unless the rules allow it last.
 pub(super) fn with_defaults(rules: Vec<(String, Rule)>) -> Vec<(String, Rule)> {
     let field = || "linux.resources.devices".to_owned();
     let allow = |access: Access| (field(), Rule { allow: true, about: Some(access) });
@@ -71,7 +72,10 @@ pub(super) fn with_defaults(rules: Vec<(String, Rule)>) -> Vec<(String, Rule)> {
     let defaults = DEFAULTS.map(|(major, minor, access)| allow(Access { kind: Kind::Char, major, minor, access }));
     let nodes = allow(Access { kind: Kind::Block, major: None, minor: None, access: 1 });
     let before = (!starts_over).then_some(deny_all);
-    before.into_iter().chain(rules).chain([nodes]).chain(defaults).collect()
+    let last = rules.len() - rules.iter().rev().take_while(|(_, rule)| rule.allow).count();
+    let is_new = |(_, default): &(String, Rule)| rules[last..].iter().all(|(_, rule)| rule != default);
+    let after: Vec<_> = [nodes].into_iter().chain(defaults).filter(is_new).collect();
+    before.into_iter().chain(rules).chain(after).collect()
 }
 
 fn about(rule: &LinuxDeviceCgroup, field: &str) -> Result<Vec<Option<Access>>, Error> {

@@ -127,6 +127,15 @@ impl Cgroup {
         Err(Error::Io { action: "freeze or thaw by", path, source: io::Error::from(ErrorKind::TimedOut) })
     }
 
+    /// Removes the cgroup if nothing is in it: the kernel refuses to remove one that has processes or children. False if
+    /// something is left, and then the freezer too, which goes last because it is needed to kill what is left.
+    pub fn remove_empty(&self) -> bool {
+        let freezer = self.directory("freezer", "").map(|directory| directory.path.as_path()).ok();
+        let others = self.directories.iter().map(|directory| directory.path.as_path());
+        let others = others.filter(|path| Some(*path) != freezer);
+        others.chain(freezer).all(|path| fs::remove_dir(path).map_or_else(|error| is_gone(&error), |()| true))
+    }
+
     /// Removes the cgroup and what its processes made below it; absent is fine.
     ///
     /// The kernel says EBUSY for a moment after the last process ended, so this waits up to a second.

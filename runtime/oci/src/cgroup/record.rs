@@ -110,6 +110,9 @@ impl Record {
             return Ok(());
         }
         let cgroup = self.open_in(&layout)?;
+        if self.unit.is_none() && cgroup.remove_empty() {
+            return Ok(());
+        }
         cgroup.kill_all()?;
         if let Some(unit) = &self.unit {
             stop(unit, scope::is_there(&cgroup))?;

@@ -1,8 +1,9 @@
 //! Names and numbers of system calls, per architecture. The numbers are the `syscalls` crate's; x32 has
 //! its own for 36 calls and shares the rest with x86_64 under a flag bit.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::sync::OnceLock;
 
+use fnv::{FnvBuildHasher, FnvHashMap};
 use oci_spec::runtime::Arch;
 use syscalls::{aarch64, arm, loongarch64, mips, mips64, powerpc, powerpc64, riscv64, s390x, x86, x86_64};
 
@@ -18,11 +19,18 @@ const X32_OWN: &str = "rt_sigaction rt_sigreturn ioctl readv writev recvfrom sen
     set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg \
     process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2";
 
+/// About as many calls as the largest table has.
+const MOST: usize = 448;
+
 /// All numbers of an architecture, by name.
 macro_rules! numbers {
-    ($architecture:ident) => {
-        $architecture::Sysno::iter().filter_map(|call| Some((call.name(), u32::try_from(call.id()).ok()?))).collect()
-    };
+    ($architecture:ident) => {{
+        let mut table = Table::with_capacity_and_hasher(MOST, FnvBuildHasher::default());
+        table.extend(
+            $architecture::Sysno::iter().filter_map(|call| Some((call.name(), u32::try_from(call.id()).ok()?))),
+        );
+        table
+    }};
 }
 
 /// An application binary interface: one table of numbers.
@@ -116,6 +124,9 @@ impl Abi {
 
     /// Returns the number of a call, `None` where there is no such call.
     pub(super) fn number(self, name: &str) -> Option<u32> {
+        if self == Self::X32 {
+            return Some(X32_BIT | x32_own(name).or_else(|| Self::X86_64.number(name))?);
+        }
         // A filter names each of some 400 calls once per table.
         static TABLES: [OnceLock<Table>; 3] = [const { OnceLock::new() }; 3];
         match TABLES.get(Self::RUN_HERE.iter().position(|abi| *abi == self).unwrap_or(usize::MAX)) {
@@ -126,8 +137,7 @@ impl Abi {
 
     fn table(self) -> Table {
         match self {
-            Self::X86_64 => numbers!(x86_64),
-            Self::X32 => x32(),
+            Self::X86_64 | Self::X32 => numbers!(x86_64),
             Self::X86 => numbers!(x86),
             Self::Aarch64 => numbers!(aarch64),
             Self::Arm => numbers!(arm),
@@ -142,12 +152,11 @@ impl Abi {
     }
 }
 
-/// Numbers by name.
-type Table = HashMap<&'static str, u32>;
+/// Numbers by name. The names are those of the kernel, so nobody can choose them to collide.
+type Table = FnvHashMap<&'static str, u32>;
 
-/// The numbers of x86_64 and the own ones, all with the bit.
-fn x32() -> Table {
-    let own = X32_OWN.split_whitespace().zip(512..);
-    let all = Abi::X86_64.table().into_iter().chain(own);
-    all.map(|(name, number)| (name, X32_BIT | number)).collect()
+/// The number of a call of which x32 has its own.
+fn x32_own(name: &str) -> Option<u32> {
+    static OWN: OnceLock<Table> = OnceLock::new();
+    OWN.get_or_init(|| X32_OWN.split_whitespace().zip(512..).collect()).get(name).copied()
 }

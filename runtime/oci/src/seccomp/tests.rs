@@ -1,8 +1,6 @@
 //! An interpreter of classic BPF decides what a compiled filter does; a plain reading of the rules says
 //! what it should do. Both must agree for every number and for random rules and arguments.
 
-use std::time::Instant;
-
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -419,14 +417,10 @@ fn far_jumps_are_relayed() {
 }
 
 #[test]
-fn the_default_filter_is_short_and_quick_to_make() {
-    let begin = Instant::now();
+fn the_default_filter_is_short() {
     let filter = default_filter(CapabilitySet::docker());
-    let time = begin.elapsed();
 
-    eprintln!("default filter: {} instructions in {time:?}", filter.program.len() / 8);
     assert!(filter.program.len() / 8 < 1500, "{}", filter.program.len() / 8);
-    assert!(time.as_millis() < 100, "{time:?}");
 }
 
 fn arbitrary_rule() -> impl Strategy<Value = Value> {

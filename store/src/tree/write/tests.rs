@@ -243,18 +243,3 @@ fn an_archive_is_unpacked_through_links_below_its_destination() {
     assert_eq!(read(layer.join("after")), "x");
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("work-new"));
 }
-
-#[test]
-fn writing_a_thousand_small_files_is_quick() {
-    let bench = Bench::new();
-    let entries: Vec<Entry> = (0..1000)
-        .map(|number| entry(&format!("/app/d{}/f{number}", number % 20), bench.put(&format!("content {number}"))))
-        .collect();
-    let start = std::time::Instant::now();
-
-    bench.write("new", entries).unwrap();
-
-    let took = start.elapsed();
-    eprintln!("1000 files: {took:?}");
-    assert!(took < std::time::Duration::from_secs(2), "took {took:?}");
-}

@@ -103,6 +103,11 @@ proptest! {
             kernel.write(file, &line);
         }
 
+        for (major, minor, access) in DEFAULTS.iter().filter(|_| usual) {
+            let letters = ACCESSES.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter);
+            let (major, minor) = (major.unwrap_or(77), minor.unwrap_or(77));
+            prop_assert!(kernel.allows(Kind::Char, &letters.collect::<String>(), major, minor), "{major}:{minor} of {list:?}");
+        }
         let program = compile(&Policy::of(list.iter().map(|(_, rule)| rule)));
 
         for kind in [Kind::Block, Kind::Char] {

@@ -83,6 +83,22 @@ fn what_is_held_is_removed_with_its_processes() {
 }
 
 #[test]
+fn an_empty_cgroup_goes_at_once_and_one_with_a_process_keeps_what_freezes_it() {
+    let name = Name::new("empty");
+    let cgroup = create(&name);
+    let made = name.count();
+    let other = Other::new(cgroup.directories().next().unwrap());
+    assert!(!cgroup.remove_empty());
+    assert!(name.count() == made && !cgroup.is_frozen().unwrap());
+
+    drop(other);
+
+    assert!(create(&name).remove_empty());
+    assert_eq!(name.count(), 0);
+    assert!(cgroup.remove_empty(), "what is gone is no error");
+}
+
+#[test]
 fn a_cgroup_of_the_name_that_came_later_is_left_with_its_processes() {
     let name = Name::new("later");
     let mut record = Record::claim(&layout(), &name.0, None).unwrap();
