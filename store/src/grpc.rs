@@ -20,8 +20,7 @@ use strata_proto::store::v1::{
     cache_service_server::CacheServiceServer, content_service_server::ContentServiceServer,
     image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
     lease_service_server::LeaseServiceServer, registry_service_server::RegistryServiceServer,
-    snapshot_service_server::SnapshotServiceServer,
-    system_service_server::SystemServiceServer,
+    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
 };
 use strata_types::LeaseId;
 use tonic::Status;

@@ -147,7 +147,12 @@ async fn handle(registry: &Arc<Registry>, request: Request) -> Result<Response<B
         }
     };
     check(registry, &caller, method, &route)?;
-    answer_route(registry, &caller, method, headers, &query, route, body).await
+    let is_change = matches!(route, Route::Manifest(..)) && matches!(*method, Method::PUT | Method::DELETE);
+    let response = answer_route(registry, &caller, method, headers, &query, route, body).await?;
+    if is_change {
+        tracing::info!("{}: {method} {}", caller.name, parts.uri.path());
+    }
+    Ok(response)
 }
 
 /// Refuses what the caller may not.

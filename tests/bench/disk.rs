@@ -19,6 +19,7 @@ const SIZE: u64 = 24 << 30;
 /// A mounted disk; its file is left to the directory that it is in.
 pub(crate) struct Disk {
     path: PathBuf,
+    is_mounted: bool,
 }
 
 impl Disk {
@@ -33,7 +34,7 @@ impl Disk {
         let mut mount = Command::new("mount");
         mount.args(["-o", "loop"]).arg(&file).arg(&path);
         room::finish(mount)?;
-        Ok(Self { path })
+        Ok(Self { path, is_mounted: true })
     }
 
     /// Where it is mounted.
@@ -42,7 +43,17 @@ impl Disk {
     }
 
     /// Unmounts it. Its device goes with the last namespace that has it, the peers' one.
-    pub(crate) fn close(self) -> Outcome<()> {
+    pub(crate) fn close(mut self) -> Outcome<()> {
+        self.is_mounted = false;
         umount(&self.path).map_err(|err| format!("cannot unmount {}: {err}", self.path.display()).into())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // close() would have said why not; this is for the ways that did not get there.
+            let _ = umount(&self.path);
+        }
     }
 }

@@ -18,6 +18,7 @@ over_ours!(
     a_tag_that_is_deleted_here_is_no_name_there,
     an_image_of_the_store_is_found_under_its_short_and_its_full_name,
     the_form_for_others_goes_when_no_name_leads_to_it,
+    a_pushed_name_is_removed_before_anybody_used_it,
 );
 
 /// Runs calls of the store's own interface.
@@ -144,4 +145,17 @@ fn the_form_for_others_goes_when_no_name_leads_to_it(_: &Registry) {
     registry.get(format!("/v2/mine/manifests/{}", sha256(&manifest.body))).expect(404);
     registry.get("/v2/mine/manifests/v1").expect(200);
     registry.stop();
+}
+
+fn a_pushed_name_is_removed_before_anybody_used_it(registry: &Registry) {
+    let image = Image::new("never run");
+    image.push(registry, "app", "v1");
+
+    let request = DeleteImageRequest { reference: "app:v1".to_owned(), ..Default::default() };
+    let removed = with_store(registry, async |mut client| client.delete_image(request).await.unwrap().into_inner());
+
+    assert_eq!(removed.untagged, ["docker.io/library/app:v1"]);
+    registry.get("/v2/app/manifests/v1").expect(404);
+    // Whoever pushed it may still know it by its digest, until it is deleted, or forgotten.
+    registry.get(format!("/v2/app/manifests/{}", image.digest())).expect(200);
 }

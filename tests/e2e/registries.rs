@@ -214,6 +214,33 @@ fn a_pull_that_was_cut_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_a_mirror_spoils_comes_from_the_next_place() {
+    let registry = DockerRegistry::open();
+    let maker = House::start();
+    let tar = Tar::of_guest().file("noise", 0o644, &noise(8 << 20)).write(maker.path("noise.tar"));
+    maker.ctl(&["import", tar.to_str().unwrap(), &registry.image("team/noise:1")]).ok();
+    maker.ctl(&["push", "-q", &registry.image("team/noise:1")]).ok();
+    let wire = registry.wire();
+    wire.spoil_every(2 << 20);
+    let house = House::start();
+    let mirrors = |places: &str| {
+        format!(
+            "[registries]\nattempts = 1\n[registries.host.\"docker.io\"]\nmirrors = [{places}]\nmirrors_only = true\n"
+        )
+    };
+
+    house.configure(&mirrors(&format!("\"{}\"", wire.host())));
+    house.ctl(&["pull", "team/noise:1"]).fails().complains(&["team/noise", "sha256:"]);
+    assert_eq!(house.ctl(&["images", "-q"]).ok().stdout, "", "no image of wrong bytes");
+    assert!(house.stop().is_empty());
+    house.configure(&mirrors(&format!("\"{}\", \"{}\"", wire.host(), registry.host())));
+    house.ctl(&["pull", "team/noise:1"]).ok();
+
+    house.ctl(&["run", "--rm", "--pull", "never", "team/noise:1", "/guest", "noop"]).ok();
+    house.verify();
+}
+
+#[test]
 fn a_second_image_fetches_only_what_it_has_alone() {
     let registry = DockerRegistry::open();
     let maker = House::start();

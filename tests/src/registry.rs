@@ -102,6 +102,8 @@ struct State {
     carried: AtomicU64,
     /// How many more may come; negative: no limit.
     left: AtomicI64,
+    /// Of each connection one byte of so many is changed; 0: none.
+    spoiled: AtomicU64,
 }
 
 impl Wire {
@@ -133,8 +135,19 @@ impl Wire {
         self.state.left.store(i64::try_from(bytes).expect("a small number"), Ordering::SeqCst);
     }
 
+    /// Changes one byte of so many.
+    pub fn spoil_every(&self, bytes: u64) {
+        self.state.spoiled.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Its other end.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     /// Is whole again, and counts from nothing.
     pub fn mend(&self) {
+        self.state.spoiled.store(0, Ordering::SeqCst);
         self.state.left.store(-1, Ordering::SeqCst);
         self.state.carried.store(0, Ordering::SeqCst);
     }
@@ -147,6 +160,7 @@ impl Wire {
 
 fn carry(mut from: TcpStream, mut to: TcpStream, state: Option<&State>) {
     let mut buffer = [0; 16 << 10];
+    let mut passed = 0_u64;
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let mut allowed = count;
         if let Some(state) = state {
@@ -156,6 +170,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: Option<&State>) {
                 state.left.store(left - allowed as i64, Ordering::SeqCst);
             }
             state.carried.fetch_add(allowed as u64, Ordering::SeqCst);
+            let every = state.spoiled.load(Ordering::SeqCst);
+            if every > 0 && passed / every != (passed + allowed as u64) / every {
+                buffer[allowed - 1] ^= 1;
+            }
+            passed += allowed as u64;
         }
         if to.write_all(&buffer[..allowed]).is_err() || allowed < count {
             break;

@@ -67,8 +67,8 @@ pub struct Pull {
     /// All tags of the repository
     #[arg(short, long)]
     pub all_tags: bool,
-    /// The images of all platforms
-    #[arg(long, conflicts_with = "platform")]
+    /// The images of all platforms, whatever --platform says
+    #[arg(long)]
     pub all_platforms: bool,
     /// The image of this platform, "linux/arm64"
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", env = "DOCKER_DEFAULT_PLATFORM")]

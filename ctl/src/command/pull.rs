@@ -13,7 +13,9 @@ use crate::render::transfer::{To, Transfer};
 /// Pulls an image, or all tags of a repository.
 pub async fn run(platform: &Platform, args: &Pull) -> Result<u8> {
     let reference = registries::reference(&args.image)?;
-    let wish = Wish { platform: args.platform.as_deref().map(platform_of).transpose()?, all: args.all_platforms };
+    // The platform may come from the environment: the flag for all of them counts.
+    let platform_text = args.platform.as_deref().filter(|_| !args.all_platforms);
+    let wish = Wish { platform: platform_text.map(platform_of).transpose()?, all: args.all_platforms };
     if !args.all_tags {
         if names_no_tag(&args.image) && !args.quiet {
             render::line("Using default tag: latest")?;

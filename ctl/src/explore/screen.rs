@@ -195,7 +195,9 @@ impl Screen {
         self.tab = tab;
         self.filter_waste();
         self.details_top = 0;
-        self.want(|_| ());
+        if tab != Tab::Waste {
+            self.want(|_| ());
+        }
     }
 
     /// Computes what the list of waste shows; only where it is looked at, for it may be long.
@@ -213,7 +215,10 @@ impl Screen {
     fn search(&mut self) {
         self.filter_waste();
         self.waste = Cursor::default();
-        self.want(|_| ());
+        // The tree is not in sight there; the next tab brings it up to date.
+        if self.tab != Tab::Waste {
+            self.want(|_| ());
+        }
     }
 
     fn draw_footer(&self, frame: &mut Frame<'_>) {

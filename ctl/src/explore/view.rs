@@ -157,7 +157,9 @@ impl View {
             folds: Default::default(),
             rows: Vec::new(),
         };
-        view.compute(stack);
+        view.mark_all(stack);
+        view.choose(stack);
+        view.unfold_rows(stack);
         view
     }
 
@@ -174,9 +176,15 @@ impl View {
         if self.wanted.text != wanted.text {
             self.folds[2] = Folds::default();
         }
-        let is_order_only = Wanted { sort: wanted.sort, ..self.wanted.clone() } == wanted;
-        self.wanted = wanted;
-        if is_order_only { self.unfold_rows(stack) } else { self.compute(stack) }
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        // Each of the passes takes its time with a million names.
+        if (before.layer, before.scope) != (self.wanted.layer, self.wanted.scope) {
+            self.mark_all(stack);
+        }
+        if (Wanted { sort: self.wanted.sort, ..before }) != self.wanted {
+            self.choose(stack);
+        }
+        self.unfold_rows(stack);
     }
 
     /// The rows, from the top.
@@ -267,12 +275,6 @@ impl View {
             Scope::Everything => 0,
             Scope::Changes => 1,
         }
-    }
-
-    fn compute(&mut self, stack: &Stack) {
-        self.mark_all(stack);
-        self.choose(stack);
-        self.unfold_rows(stack);
     }
 
     /// Marks and sizes: down the array for each name itself, up again for the directories.
@@ -406,11 +408,16 @@ impl Search {
     }
 
     fn is_in(&self, name: &[u8]) -> bool {
-        let mut windows = name.windows(self.text.len());
-        match self.ignores_case {
-            true => windows.any(|window| window.eq_ignore_ascii_case(&self.text)),
-            false => windows.any(|window| window == self.text),
-        }
+        let Some((first, rest)) = self.text.split_first() else { return true };
+        let Some(last_start) = name.len().checked_sub(self.text.len()) else { return false };
+        // Most places are passed over by their first byte.
+        (0..=last_start).any(|start| {
+            let tail = &name[start + 1..start + 1 + rest.len()];
+            match self.ignores_case {
+                true => name[start].eq_ignore_ascii_case(first) && tail.eq_ignore_ascii_case(rest),
+                false => name[start] == *first && tail == rest,
+            }
+        })
     }
 }
 

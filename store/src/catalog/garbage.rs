@@ -49,25 +49,27 @@ const LAYER_IN_USE: &str = "(EXISTS (SELECT 1 FROM image_layers i WHERE i.layer_
                AND instr(' ' || s.layer_ids || ' ', ' ' || l.id || ' ')))";
 
 /// True for a blob that something needs.
-const BLOB_IN_USE: &str = "(EXISTS (SELECT 1 FROM documents d WHERE d.project = b.project AND d.digest = b.digest)
+pub(super) const BLOB_IN_USE: &str =
+    "(EXISTS (SELECT 1 FROM documents d WHERE d.project = b.project AND d.digest = b.digest)
     OR EXISTS (SELECT 1 FROM document_children c WHERE c.project = b.project AND c.child = b.digest)
-    OR EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND (i.id = b.digest OR i.manifest = b.digest))
+    OR EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND i.id = b.digest)
+    OR EXISTS (SELECT 1 FROM images i WHERE i.project = b.project AND i.manifest = b.digest)
     OR EXISTS (SELECT 1 FROM layers l WHERE l.toc = b.digest)
     OR EXISTS (SELECT 1 FROM repository_blobs p WHERE p.project = b.project AND p.digest = b.digest)
     OR EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = b.project AND r.kind = 'blob' AND r.object = b.digest))";
 
 /// True for a document that nothing needs: no name, image, repository or lease leads to it, it is about none that is
 /// needed, and it is not younger than `?2`.
-const DOCUMENT_NOT_IN_USE: &str = "digest NOT IN (
+pub(super) const DOCUMENT_NOT_IN_USE: &str = "digest NOT IN (
     WITH RECURSIVE live(digest) AS (
         SELECT target FROM names WHERE project = ?1
         UNION SELECT manifest FROM images WHERE project = ?1
         UNION SELECT digest FROM repository_documents WHERE project = ?1
         UNION SELECT object FROM lease_refs WHERE project = ?1 AND kind = 'blob'
         UNION SELECT digest FROM documents WHERE project = ?1 AND created > ?2
-        UNION SELECT c.child FROM live l JOIN document_children c ON c.document = l.digest
+        UNION SELECT c.child FROM live l CROSS JOIN document_children c ON c.document = l.digest
               WHERE c.project = ?1 AND c.kind IN ('index', 'manifest')
-        UNION SELECT d.digest FROM live l JOIN documents d ON d.subject = l.digest WHERE d.project = ?1)
+        UNION SELECT d.digest FROM live l CROSS JOIN documents d ON d.subject = l.digest WHERE d.project = ?1)
     SELECT digest FROM live)";
 
 /// Layers that snapshots need: read once, not once for every layer.

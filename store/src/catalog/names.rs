@@ -16,6 +16,25 @@ pub struct NameRow {
     pub target: Digest,
 }
 
+// CROSS JOIN keeps the order of the tables: SQLite knows nothing of their sizes, and would read all children for each
+// document above.
+pub(super) const OF_IMAGE: &str = "WITH RECURSIVE above(digest) AS (
+         SELECT document FROM document_children WHERE project = ?1 AND child = ?2 AND kind = 'config'
+         UNION
+         SELECT c.document FROM above a CROSS JOIN document_children c ON c.child = a.digest
+         WHERE c.project = ?1 AND c.kind IN ('index', 'manifest'))
+     SELECT n.name FROM above a CROSS JOIN names n ON n.target = a.digest WHERE n.project = ?1 ORDER BY n.name";
+pub(super) const IN_REPOSITORY: &str = "WITH RECURSIVE above(digest) AS (
+         SELECT ?3
+         UNION
+         SELECT c.document FROM above a CROSS JOIN document_children c ON c.child = a.digest
+         WHERE c.project = ?1)
+     SELECT 1 FROM above a WHERE
+         EXISTS (SELECT 1 FROM repository_documents r
+                 WHERE r.project = ?1 AND r.repository = ?2 AND r.digest = a.digest)
+         OR EXISTS (SELECT 1 FROM names n
+                    WHERE n.project = ?1 AND n.target = a.digest AND n.repository = ?2) LIMIT 1";
+
 /// The repository of a full name, which has a tag.
 pub(super) fn repository(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(repository, _)| repository)
@@ -55,14 +74,7 @@ pub(super) fn remove(transaction: &Transaction<'_>, name: &str) -> Result<bool> 
 
 /// The names that lead to an image, whatever lies between, ordered.
 pub(super) fn of_image(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<String>> {
-    let mut statement = transaction.prepare_cached(
-        "WITH RECURSIVE above(digest) AS (
-             SELECT document FROM document_children WHERE project = ?1 AND child = ?2 AND kind = 'config'
-             UNION
-             SELECT c.document FROM document_children c JOIN above a ON c.child = a.digest
-             WHERE c.project = ?1 AND c.kind IN ('index', 'manifest'))
-         SELECT n.name FROM names n JOIN above a ON n.target = a.digest WHERE n.project = ?1 ORDER BY n.name",
-    )?;
+    let mut statement = transaction.prepare_cached(OF_IMAGE)?;
     let rows = statement.query_map(params![PROJECT, id.to_string()], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -161,17 +173,7 @@ impl Catalog {
     pub async fn is_in_repository(&self, repository: &str, digest: &Digest) -> Result<bool> {
         let (repository, digest) = (repository.to_owned(), digest.to_string());
         self.read("look into a repository", move |transaction| {
-            let mut statement = transaction.prepare_cached(
-                "WITH RECURSIVE above(digest) AS (
-                     SELECT ?3
-                     UNION
-                     SELECT c.document FROM document_children c JOIN above a ON c.child = a.digest WHERE c.project = ?1)
-                 SELECT 1 FROM above a WHERE
-                     EXISTS (SELECT 1 FROM repository_documents r
-                             WHERE r.project = ?1 AND r.repository = ?2 AND r.digest = a.digest)
-                     OR EXISTS (SELECT 1 FROM names n
-                                WHERE n.project = ?1 AND n.target = a.digest AND n.repository = ?2) LIMIT 1",
-            )?;
+            let mut statement = transaction.prepare_cached(IN_REPOSITORY)?;
             Ok(statement.exists(params![PROJECT, repository, digest])?)
         })
         .await

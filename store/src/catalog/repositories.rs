@@ -76,7 +76,7 @@ impl Catalog {
                     "WITH RECURSIVE above(digest) AS (
                          SELECT document FROM document_children WHERE project = ?1 AND child = ?3
                          UNION
-                         SELECT c.document FROM document_children c JOIN above a ON c.child = a.digest
+                         SELECT c.document FROM above a CROSS JOIN document_children c ON c.child = a.digest
                          WHERE c.project = ?1)
                      SELECT a.digest FROM above a WHERE
                          EXISTS (SELECT 1 FROM repository_documents r
@@ -269,15 +269,17 @@ impl Catalog {
                     "UPDATE repository_documents SET created = ?1
                      WHERE made_from IS NULL AND created < ?2 AND (repository, digest) IN (
                          WITH RECURSIVE live(repository, digest) AS (
-                             SELECT repository, target FROM names
+                             SELECT repository, target FROM names WHERE project = ?3
                              UNION SELECT l.repository, c.child FROM live l
-                                   JOIN document_children c ON c.document = l.digest AND c.kind IN ('index', 'manifest')
+                                   CROSS JOIN document_children c ON c.project = ?3 AND c.document = l.digest
+                                   AND c.kind IN ('index', 'manifest')
                              UNION SELECT r.repository, d.digest FROM live l
-                                   JOIN documents d ON d.subject = l.digest
-                                   JOIN repository_documents r ON r.repository = l.repository AND r.digest = d.digest)
+                                   CROSS JOIN documents d ON d.project = ?3 AND d.subject = l.digest
+                                   CROSS JOIN repository_documents r
+                                   ON r.project = ?3 AND r.repository = l.repository AND r.digest = d.digest)
                          SELECT repository, digest FROM live)",
                 )?
-                .execute([now, stale])?;
+                .execute(params![now, stale, PROJECT])?;
             let removed = transaction
                 .prepare_cached("DELETE FROM repository_documents WHERE made_from IS NULL AND created < ?")?
                 .execute([oldest])?;

@@ -27,7 +27,8 @@ CREATE TABLE document_children (
     PRIMARY KEY (project, document, position),
     FOREIGN KEY (project, document) REFERENCES documents (project, digest) ON DELETE CASCADE
 ) WITHOUT ROWID;
-CREATE INDEX document_children_by_child ON document_children (project, child);
+-- With the kind, so that a search by child needs nothing else: SQLite takes the table itself for one that does.
+CREATE INDEX document_children_by_child ON document_children (project, child, kind);
 
 CREATE TABLE names (
     project TEXT NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE names (
     PRIMARY KEY (project, name),
     FOREIGN KEY (project, target) REFERENCES documents (project, digest)
 ) WITHOUT ROWID;
-CREATE INDEX names_by_target ON names (project, target);
+CREATE INDEX names_by_target ON names (project, target, repository);
 CREATE INDEX names_by_repository ON names (project, repository, name);
 
 -- Documents that a repository holds though no name of it may lead there: pushed by digest.
@@ -64,6 +65,10 @@ CREATE TABLE layer_blobs (
     PRIMARY KEY (project, digest)
 ) WITHOUT ROWID;
 CREATE INDEX layer_blobs_by_diff_id ON layer_blobs (project, diff_id);
+
+-- What keeps blobs is looked up once for each of them.
+CREATE INDEX images_by_manifest ON images (project, manifest);
+CREATE INDEX layers_by_toc ON layers (toc) WHERE toc IS NOT NULL;
 
 -- Version 1 knew only images made here, of uncompressed layers.
 INSERT OR IGNORE INTO documents (project, digest, media_type, size, kind, artifact_type, annotations, made_here, created)

@@ -274,3 +274,39 @@ fn a_catalog_of_a_later_version_is_refused() {
 
     assert!(matches!(refused, Err(Error::CatalogVersion { found: 99, .. })), "{refused:?}");
 }
+
+/// How SQLite goes about a query in a catalog of which it knows no sizes, as ours always is.
+fn plan(query: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.db");
+    Catalog::open(&path, "boot-1").unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+    let rows = statement
+        .query_map(rusqlite::params_from_iter(["x", "x", "x"].iter().take(parameters(query))), |row| row.get(3));
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn parameters(query: &str) -> usize {
+    (1..=3).rev().find(|number| query.contains(&format!("?{number}"))).unwrap_or(0)
+}
+
+#[test]
+fn what_is_asked_for_each_of_many_objects_reads_few_rows() {
+    let blobs = format!("SELECT b.digest FROM blobs b WHERE NOT {}", garbage::BLOB_IN_USE);
+    let documents = format!("SELECT 1 FROM documents WHERE project = ?1 AND {}", garbage::DOCUMENT_NOT_IN_USE);
+    // What is read once as a whole, and what is found already.
+    let whole = ["SCAN b", "SCAN a", "SCAN l", "SCAN live", "SCAN CONSTANT ROW"];
+    for query in [names::OF_IMAGE, names::IN_REPOSITORY, &blobs, &documents] {
+        let plan = plan(query);
+
+        let searches = plan.iter().filter(|line| line.starts_with("SCAN") || line.starts_with("SEARCH"));
+        for line in searches {
+            let is_found = line.contains("=? AND ") || line.contains("(toc=?)");
+            let is_list = documents == query && line.ends_with("(project=?)");
+            assert!(is_found || is_list || whole.contains(&line.as_str()), "{line} in {plan:#?}");
+        }
+    }
+    let above = plan(names::OF_IMAGE);
+    assert!(above.iter().any(|line| line.contains("document_children_by_child")), "{above:#?}");
+}

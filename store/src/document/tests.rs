@@ -158,7 +158,7 @@ async fn a_referrer_is_listed_lives_with_its_subject_and_goes_with_it() {
     let in_repository = store.catalog.referrers(&subject.digest, Some("reg/a"), None, "", 10).await.unwrap();
     let after = store.catalog.referrers(&subject.digest, None, None, &signature.digest.to_string(), 10).await.unwrap();
 
-    assert_eq!(all, [signature.clone()]);
+    assert_eq!(all, std::slice::from_ref(&signature));
     assert_eq!(all[0].annotations.get("by").map(String::as_str), Some("me"));
     assert_eq!((other_type.len(), of_type.len(), in_repository.len(), after.len()), (0, 1, 0, 0));
     store.catalog.remove_name(&name("a:1")).await.unwrap();

@@ -183,6 +183,7 @@ impl Work<'_> {
             name: format!("{}/{}", Host::of(&self.pull.reference), self.pull.reference.path()),
         });
         let report = reporter(self.events.clone());
+        let sources = self.store.remotes.settings().hosts(&Host::of(&self.pull.reference)).len();
         let blobs = planned.plan.blobs().iter().filter(|blob| !planned.documents.contains_key(&blob.descriptor.digest));
         let fetches = blobs.map(|blob| {
             let order = Order {
@@ -194,7 +195,7 @@ impl Work<'_> {
             let diff_id = diff_ids.get(&blob.descriptor.digest).copied();
             async move {
                 match diff_id {
-                    Some(diff_id) => layer(self.store, order, diff_id).await,
+                    Some(diff_id) => layer(self.store, order, diff_id, sources).await,
                     None => ingest::blob(self.store, order).await.map(|_| ()),
                 }
             }
@@ -248,22 +249,31 @@ impl Fetch for Source {
 }
 
 /// Brings a layer here. Where its bytes were wrong, or looked like no archive before they were all there, what came is
-/// thrown away and fetched once more, from another mirror if there is one, and checked before it is unpacked.
-async fn layer(store: &Arc<Store>, order: Order, diff_id: Digest) -> Result<()> {
-    let first = match ingest::layer(store, order.clone(), diff_id).await {
+/// thrown away and fetched anew, and checked before it is unpacked; a source that lied is not asked again, so that in
+/// at most `sources` more tries every mirror had its turn.
+async fn layer(store: &Arc<Store>, order: Order, diff_id: Digest, sources: usize) -> Result<()> {
+    let mut failure = match ingest::layer(store, order.clone(), diff_id).await {
         Ok(_) => return Ok(()),
         Err(error) if is_suspect(&error) => error,
         Err(error) => return Err(error),
     };
-    let partial = Partial::open(store, &PartialName::Blob(order.blob.digest)).await?;
-    if partial.offset() == 0 && store.catalog.blob(&order.blob.digest).await.is_ok() {
-        // The whole blob is here and right: its archive is what is wrong.
-        return Err(first);
+    for _ in 0..sources {
+        let Ok(partial) = Partial::open(store, &PartialName::Blob(order.blob.digest)).await else {
+            // Another pull has it already, and will find out for itself.
+            return Err(failure);
+        };
+        if partial.offset() == 0 && store.catalog.blob(&order.blob.digest).await.is_ok() {
+            // The whole blob is here and right: its archive is what is wrong.
+            return Err(failure);
+        }
+        partial.discard().await?;
+        match ingest::blob(store, order.clone()).await {
+            Ok(_) => return ingest::layer(store, order, diff_id).await.map(drop),
+            Err(error) if is_suspect(&error) => failure = error,
+            Err(error) => return Err(error),
+        }
     }
-    partial.discard().await?;
-    ingest::blob(store, order.clone()).await?;
-    ingest::layer(store, order, diff_id).await?;
-    Ok(())
+    Err(failure)
 }
 
 /// May the bytes that came be to blame, which are kept for the next try?

@@ -88,6 +88,26 @@ fn a_search_unfolds_what_leads_to_what_it_finds() {
 }
 
 #[test]
+fn a_view_that_was_changed_is_as_one_made_anew() {
+    let stack = example();
+    let mut view = View::new(&stack, wanted(0, Scope::Everything));
+    let search = |text: &str, layer| Wanted { text: text.to_owned(), ..wanted(layer, Scope::Everything) };
+    let steps = [
+        search("e", 0),
+        search("e", 1),
+        wanted(1, Scope::Changes),
+        Wanted { sort: Sort::Size, ..wanted(1, Scope::Changes) },
+        Wanted { shown: Shown { removed: false, ..Shown::default() }, ..wanted(1, Scope::Everything) },
+        wanted(0, Scope::Everything),
+    ];
+    for step in steps {
+        view.want(&stack, step.clone());
+
+        assert_eq!(rows(&view, &stack), rows(&View::new(&stack, step.clone()), &stack), "{step:?}");
+    }
+}
+
+#[test]
 fn the_largest_come_first_when_wanted() {
     let stack = example();
     let mut view = View::new(&stack, Wanted { sort: Sort::Size, ..wanted(1, Scope::Everything) });
