@@ -153,3 +153,30 @@ fn no_kill_at_any_moment_loses_what_was_acknowledged() {
     });
     house.verify();
 }
+
+#[test]
+fn a_store_that_dies_in_a_load_is_whole_and_loads_again() {
+    let house = House::with_guest();
+    let archive = house.path("guest-image.tar");
+    let archive = archive.to_str().expect("an ASCII path");
+    house.ctl(&["save", "-o", archive, "guest"]).ok();
+    let id = house.ctl(&["images", "-q", "--no-trunc"]).ok().text().to_owned();
+    for round in 0..8 {
+        house.ctl(&["rmi", "guest"]).ok();
+        house.ctl(&["system", "prune", "-af"]).ok();
+        let loading = house.ctl_running(&["load", "-i", archive]);
+        // From before the first byte to after the last: what counts is that no moment is a bad one.
+        thread::sleep(Duration::from_millis(round * 12));
+        house.crash("store");
+        let loaded = loading.finish();
+
+        let is_there = !house.ctl(&["images", "-q"]).ok().stdout.is_empty();
+        assert!(is_there || loaded.code != 0, "round {round}: what was acknowledged is gone: {loaded:?}");
+        house.verify();
+        house.ctl(&["load", "-i", archive]).ok().says(&["Loaded image: guest:latest"]);
+
+        assert_eq!(house.ctl(&["images", "-q", "--no-trunc"]).ok().text(), id, "round {round}");
+        house.ctl(&["run", "--rm", "guest", "/guest", "noop"]).ok();
+        house.verify();
+    }
+}
