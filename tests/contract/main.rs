@@ -14,6 +14,8 @@ mod faults;
 mod images;
 mod leases;
 mod lives;
+mod names;
+mod paths;
 mod python;
 mod registries;
 mod services;

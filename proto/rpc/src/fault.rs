@@ -35,20 +35,28 @@ pub trait Fault {
     }
 }
 
+/// Most bytes of a message.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// Most bytes of a name or a fact in the details of a status. All of a status is a header of HTTP/2, of which clients take
+/// 16 KiB: a longer one would reach nobody.
+const LONGEST_DETAIL: usize = 512;
+
 /// The status of an error. Its message holds the cause chain, except for internal errors, whose causes only the log gets.
+/// What a caller sent comes back cut, however long it was.
 pub fn to_status(err: &(impl Error + Fault)) -> Status {
     let whole = chain(err);
-    let message = if err.code() == Code::Internal { one_line(&err.to_string()) } else { whole.clone() };
-    let mut details = ErrorDetails::with_error_info(
-        err.reason(),
-        DOMAIN,
-        err.metadata().into_iter().collect::<std::collections::HashMap<_, _>>(),
-    );
+    let message =
+        if err.code() == Code::Internal { cut(&one_line(&err.to_string()), LONGEST_MESSAGE) } else { whole.clone() };
+    let detail = |text: &str| cut(text, LONGEST_DETAIL);
+    let facts = err.metadata().into_iter().map(|(key, value)| (key, detail(&value)));
+    let mut details =
+        ErrorDetails::with_error_info(err.reason(), DOMAIN, facts.collect::<std::collections::HashMap<_, _>>());
     if let Some((field, description)) = err.field() {
-        details.add_bad_request_violation(field, description);
+        details.add_bad_request_violation(field, detail(&description));
     }
     if let Some((kind, name)) = err.resource() {
-        details.set_resource_info(kind, name, "", message.clone());
+        details.set_resource_info(kind, detail(&name), "", detail(&message));
     }
     let mut status = Status::with_error_details(err.code(), message, details);
     status.metadata_mut().insert_bin(CAUSE_KEY, MetadataValue::from_bytes(whole.as_bytes()));
@@ -67,7 +75,7 @@ pub fn chain(err: &dyn Error) -> String {
         }
         next = cause.source();
     }
-    cut(&text, 2048).to_owned()
+    cut(&text, LONGEST_MESSAGE)
 }
 
 /// The reason of a status that a Strata service sent.
@@ -91,8 +99,8 @@ fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+fn cut(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 #[cfg(test)]
@@ -146,6 +154,20 @@ mod tests {
         assert_eq!(broken.message(), "cannot read /x");
         let cause = broken.metadata().get_bin(CAUSE_KEY).unwrap().to_bytes().unwrap();
         assert_eq!(&cause[..], b"cannot read /x: secret");
+    }
+
+    /// CVE-2014-9358, row 56: whoever sends a name of a megabyte is told so.
+    #[test]
+    fn a_status_fits_into_a_header_whatever_was_sent() {
+        for name in ["x".repeat(1 << 20), "é".repeat(1 << 20), "\u{1b}".repeat(1 << 20)] {
+            let status = to_status(&Sample::Missing { name });
+            let mut sent = tonic::codegen::http::HeaderMap::new();
+            let cause = status.metadata().get_bin(CAUSE_KEY).map_or(0, |cause| cause.as_encoded_bytes().len());
+            status.add_header(&mut sent).unwrap();
+            let length: usize = sent.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+            assert!(length - cause < 16 * 1024, "{length} bytes");
+            assert_eq!(reason_of(&status).as_deref(), Some("FAULT_SAMPLE"));
+        }
     }
 
     #[test]

@@ -97,14 +97,45 @@ mod tests {
         }
     }
 
+    /// CVE-2021-21285, row 71: forty texts that are no digest, each an error and no panic.
     #[test]
-    fn other_algorithms_lengths_and_upper_case_are_refused() {
+    fn what_is_no_digest_is_refused() {
         let hex = "ab".repeat(32);
         assert!(Digest::parse(&format!("sha256:{hex}")).is_ok());
-        for bad in
-            [hex.clone(), format!("sha512:{hex}"), format!("sha256:{hex}0"), format!("sha256:{}", hex.to_uppercase())]
-        {
-            assert!(Digest::parse(&bad).is_err(), "{bad} was taken");
+        let short = ["", "sha256", "sha256:", ":", "::", "sha256::", "sha256:0", "sha256:latest", "latest", "\0", "é"];
+        let climbing = ["..", "/", "sha256:..", "sha256:../../etc/passwd", "sha256:/etc/passwd", "../sha256:", "./"];
+        let prefixes = [
+            "",
+            ":",
+            " sha256:",
+            "\0sha256:",
+            "SHA256:",
+            "Sha256:",
+            "sha-256:",
+            "sha256",
+            "sha256::",
+            "sha256: ",
+            "sha256:0x",
+            "sha512:",
+            "sha1:",
+            "md5:",
+            "sha256+b64:",
+            "blake3:",
+            "../sha256:",
+            "sha256:../",
+            "sha256/",
+        ];
+        let lasts = ["0", "00", "\n", "\0", " ", "é", "@", "/..", ":", ":sha256"];
+        let texts = [short.as_slice(), &climbing].concat().into_iter().map(str::to_owned);
+        let texts = texts.chain(prefixes.map(|prefix| format!("{prefix}{hex}")));
+        let texts = texts.chain(lasts.map(|last| format!("sha256:{hex}{last}")));
+        let texts =
+            texts.chain(lasts.map(|last| format!("sha256:{}{last}", &hex[..64 - last.len()])).into_iter().skip(2));
+        let texts = texts.chain(["A", "g", "-", "+"].map(|digit| format!("sha256:{}{digit}", &hex[1..])));
+        let texts: Vec<_> = texts.chain([hex.to_uppercase(), format!("sha256:{}", "é".repeat(32))]).collect();
+        assert!(texts.len() >= 40, "{}", texts.len());
+        for bad in texts {
+            assert!(Digest::parse(&bad).is_err(), "{bad:?} was taken");
         }
     }
 }

@@ -149,6 +149,9 @@ mod tests {
             ("notlocalhost:1", false),
             ("10.0.0.1:5000", false),
             ("[::2]:5000", false),
+            ("127.1:5000", false),
+            ("0x7f.0.0.1:5000", false),
+            ("2130706433:5000", false),
         ] {
             assert_eq!(Host::parse(text).unwrap().is_loopback(), expected, "{text}");
         }
@@ -178,6 +181,11 @@ mod tests {
             "-a.b",
             "a..b",
             "localhost.",
+            "a@b.example",
+            "localhost@evil.test",
+            "l\u{43e}calhost:5000",
+            "\u{ff11}27.0.0.1:5000",
+            "localhost\\evil.test",
             "a.b:1:2",
             "*",
         ] {

@@ -1,7 +1,7 @@
 //! What people type to name an image: a name in short or full form, an id, or the start of one.
 
 use strata_image::Platforms;
-use strata_types::{Digest, Reference};
+use strata_types::{Digest, Invalid, Reference};
 
 use crate::{Error, Result};
 
@@ -32,7 +32,8 @@ impl Wanted {
         // With the prefix of a digest, a text is an id and no name, whatever it could be else; 64 digits are as well.
         if hex.is_some() || (is_hex && digits.len() == 64) {
             if prefix.is_none() {
-                return Err(Error::invalid("reference", format!("{text} is no image id")));
+                let rule = "after \"sha256:\" up to 64 lower-case hexadecimal digits of an image's id must follow";
+                return Err(Error::field("reference")(Invalid::new("reference", text, rule)));
             }
             return Ok(Self { text: text.to_owned(), name: None, manifest: None, prefix, platforms: Platforms::Host });
         }

@@ -72,6 +72,32 @@ fn every_form_is_recognised_and_read_whole_also_when_joined() {
     }
 }
 
+/// CVE-2014-9357 and GHSA-x86f-5xw2-fm2r, rows 54 and 55: programs of an image, or anybody's, are not asked to help.
+#[test]
+fn no_program_on_path_is_run_to_decompress() {
+    let trojans = tempfile::tempdir().expect("scratch");
+    let canary = trojans.path().join("canary");
+    let script = format!("#!/bin/sh\n: >{}\n", canary.display());
+    for name in
+        ["gzip", "gunzip", "zcat", "pigz", "unpigz", "igzip", "xz", "unxz", "zstd", "unzstd", "bzip2", "bunzip2"]
+    {
+        std::fs::write(trojans.path().join(name), &script).expect("write");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(trojans.path().join(name), mode).expect("mode");
+    }
+
+    let mut again = std::process::Command::new(std::env::current_exe().expect("this program"));
+    again.args(["--exact", "compressed::every_form_is_recognised_and_read_whole_also_when_joined"]);
+    let output = again.env("PATH", trojans.path()).current_dir(trojans.path()).output().expect("run");
+
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(!canary.exists(), "a program of PATH was run");
+    // The trap does close: whoever runs such a program is seen.
+    std::process::Command::new(trojans.path().join("xz")).status().expect("run");
+    assert!(canary.exists());
+}
+
 /// CVE-2021-20291, row 70: a cut at every 4 KiB is an error, and nothing hangs.
 #[test]
 fn cut_streams_are_errors() {

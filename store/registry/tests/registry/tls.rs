@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use strata_registry::{Kind, Progress};
 use tokio_rustls::{
     TlsAcceptor,
@@ -28,8 +28,17 @@ impl Authority {
 
     /// A server for these names that takes clients with a certificate of ours alone, if it is said so.
     fn acceptor(&self, name: &str, asks_clients: bool) -> TlsAcceptor {
+        self.acceptor_of(name, None, asks_clients)
+    }
+
+    /// The same with a certificate that is valid between these years alone.
+    fn acceptor_of(&self, name: &str, years: Option<(i32, i32)>, asks_clients: bool) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        if let Some((from, to)) = years {
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        }
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =
             ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -104,6 +113,28 @@ async fn a_certificate_of_another_name_is_refused() {
 
     assert_eq!(error.unwrap_err().kind(), Kind::Unavailable);
     assert_eq!(server.seen().len(), 0);
+}
+
+/// CVE-2025-6032, row 121: of an authority that is trusted, and expired or not valid yet.
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_now_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    let authority = Authority::new();
+    authority.write(&ca);
+    for (from, to) in [(2001, 2002), (2901, 2902)] {
+        let acceptor = authority.acceptor_of("127.0.0.1", Some((from, to)), false);
+        let model = Model::with_blobs(&[&sample(1_000)]);
+        let server = Server::start_tls(move |seen| model.reply(seen), Some(acceptor)).await;
+        let table = format!("[host.\"{}\"]\nca = [{ca:?}]", server.host());
+        let repository = repository(&server.host(), &table, anonymous());
+
+        let error = fetch(&repository, &layer(&sample(1_000)), Progress::new()).await.unwrap_err();
+
+        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        assert!(chain(&error).contains("certificate"), "{}", chain(&error));
+        assert_eq!(server.seen().len(), 0);
+    }
 }
 
 #[tokio::test]
