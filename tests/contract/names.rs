@@ -29,7 +29,8 @@ over_both!(STORE; what_no_image_can_be_called_is_refused, what_no_layer_blob_or_
 /// Names that lead out of a directory, end a text, break a line, or are longer than any.
 fn hostile() -> Vec<String> {
     let megabyte = 1 << 20;
-    let texts = ["../x", "/etc/passwd", "a/../b", "./x", "..", ".", "a//b", "a\0b", "\0", "a\nb", "a b", "é", "-x/../y"];
+    let texts =
+        ["../x", "/etc/passwd", "a/../b", "./x", "..", ".", "a//b", "a\0b", "\0", "a\nb", "a b", "é", "-x/../y"];
     let digests = ["sha256:", "sha256:../../x", "sha256:\0", "a@sha256:../x"];
     let long = ["x", "/", "é", "\0", "sha256:", "../"].map(|part| part.repeat(megabyte / part.len()));
     let long_id = format!("sha256:{}", "x".repeat(megabyte));
@@ -121,8 +122,8 @@ async fn what_no_layer_blob_or_record_can_be_called_is_refused(node: &Node) {
         is_refused("ReadTreeFile", &name, layers.read_tree_file(file).await);
         let get = GetCacheRecordRequest { key: text(), family: String::new(), lease_id: lease.id.clone() };
         is_refused("GetCacheRecord", &name, records.get_cache_record(get).await);
-        let of = |key: String, layer_id, family| {
-            PutCacheRecordRequest { record: Some(CacheRecord { key, layer_id, family, ..Default::default() }) }
+        let of = |key: String, layer_id, family| PutCacheRecordRequest {
+            record: Some(CacheRecord { key, layer_id, family, ..Default::default() }),
         };
         let good = "a".repeat(64);
         let puts = [of(text(), String::new(), String::new()), of(good.clone(), text(), String::new())];

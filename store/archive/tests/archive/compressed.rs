@@ -72,7 +72,7 @@ fn every_form_is_recognised_and_read_whole_also_when_joined() {
     }
 }
 
-/// CVE-2014-9357 and GHSA-x86f-5xw2-fm2r, rows 54 and 55: programs of an image, or anybody's, are not asked to help.
+/// CVE-2014-9357, row 54: programs of an image, or anybody's, are not asked to help.
 #[test]
 fn no_program_on_path_is_run_to_decompress() {
     let trojans = tempfile::tempdir().expect("scratch");
