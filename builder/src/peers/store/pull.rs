@@ -50,16 +50,13 @@ impl Pulling {
                     let digest = resolved.target.map(|target| target.digest).unwrap_or_default();
                     return Ok(Some(format!("pulling {digest}")));
                 }
-                Some(pb::pull_image_response::Event::Progress(progress)) => {
-                    if progress.state() == pb::TransferState::Done {
-                        return Ok(Some(format!(
-                            "layer {} of {} bytes is there",
-                            progress.digest, progress.size_bytes
-                        )));
-                    }
+                Some(pb::pull_image_response::Event::Progress(progress))
+                    if progress.state() == pb::TransferState::Done =>
+                {
+                    return Ok(Some(format!("layer {} of {} bytes is there", progress.digest, progress.size_bytes)));
                 }
+                Some(pb::pull_image_response::Event::Progress(_)) | None => {}
                 Some(pb::pull_image_response::Event::Completed(_)) => return Ok(None),
-                None => {}
             }
         }
     }

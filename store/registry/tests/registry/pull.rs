@@ -298,11 +298,12 @@ async fn a_manifest_comes_by_tag_and_by_digest() {
 #[tokio::test]
 async fn altered_manifests_are_refused() {
     let other = digest_of(b"other");
-    let of = move |change: fn(Reply) -> Reply| {
+    type Change = fn(Reply) -> Reply;
+    let of = move |change: Change| {
         move |_: &Seen| change(Reply::new(200).header("Content-Type", media_type::OCI_MANIFEST).body(manifest()))
     };
     let by_tag = Target::Tag("latest".into());
-    let cases: [(Target, fn(Reply) -> Reply, &str); 5] = [
+    let cases: [(Target, Change, &str); 5] = [
         (Target::Digest(other), |reply| reply, "with digest"),
         (by_tag.clone(), |reply| reply.header("Docker-Content-Digest", digest_of(b"other")), "names the digest"),
         (
