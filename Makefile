@@ -85,8 +85,9 @@ systemd: packages-demo
 python: packages-test
 	sh tests/contract/python/stubs.sh $(TARGET)/python
 
+# HUB=1 also pulls from Docker Hub, which the tests never do.
 demo: build base
-	$(SUDO) env STRATA_TARGET=$(TARGET) bash tests/demo/demo.sh
+	$(SUDO) env STRATA_TARGET=$(TARGET) HUB=$(HUB) bash tests/demo/demo.sh
 
 # Debian's kernel, for guests of QEMU.
 kernel: packages-vm

@@ -137,6 +137,18 @@ shows '^changed$'
 ok "the first one still has its change"
 show ctl rm first second
 
+if [ -n "${HUB:-}" ]; then
+    say "The Dockerfile that every newcomer copies, with its base from Docker Hub"
+    mkdir -p hub && cp python-app/app.py python-app/requirements.txt hub/
+    printf '%s\n' 'FROM python:3.10-slim' 'WORKDIR /app' 'COPY requirements.txt .' 'RUN pip install -r requirements.txt' \
+        'COPY . .' 'CMD ["python", "app.py"]' >hub/Dockerfile
+    show cat hub/Dockerfile
+    show ctl build --pull --progress plain -t newcomer hub
+    show ctl run --rm newcomer
+    shows 'Python 3'
+    ok "it is built and runs, unchanged"
+fi
+
 say "Everything that is stored is what it was when it was written"
 show ctl system verify
 rm -f "$seen"
