@@ -299,6 +299,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         network,
         labels: start.labels.into_iter().collect(),
         pull,
+        has_credentials: start.has_credentials,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::context::Blake3;
 use crate::error::Error;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
-use crate::peers::{Network, Runtime, Store};
+use crate::peers::{Credentials, Network, Runtime, Store};
 use crate::progress::{Event, Progress, Running, StepState};
 use crate::scope::{Globals, Scope};
 use crate::session::Session;
@@ -48,6 +48,8 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     /// When images are pulled.
     pub pull: Pull,
+    /// The client can be asked for credentials.
+    pub has_credentials: bool,
 }
 
 /// When a build pulls the images that it starts or copies from.
@@ -291,7 +293,10 @@ impl Build {
         let once = self.pulls.lock().await.entry(reference.to_string()).or_default().clone();
         let pulled = once.get_or_try_init(|| async {
             running.begin("").await;
-            let credentials = self.session.credentials(reference.domain()).await?;
+            let credentials = match self.request.has_credentials {
+                true => self.session.credentials(reference.domain()).await?,
+                false => Credentials::default(),
+            };
             let mut pulling = self.store.pull(&reference.to_string(), credentials, &self.lease).await?;
             while let Some(line) = pulling.next().await? {
                 let (step, chunk) = (running.step(), format!("{line}\n").into());

@@ -51,6 +51,7 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
             Network::None => pb::BuildNetwork::None.into(),
         },
         labels: input::labels(&args.label)?,
+        has_credentials: true,
         pull: match args.pull {
             PullWhen::Always => pb::BuildPull::Always.into(),
             PullWhen::Missing => pb::BuildPull::Missing.into(),

@@ -110,6 +110,8 @@ async fn what_is_no_image_archive_is_refused_and_leaves_nothing(node: &Node) {
     import(node.channel("store"), "one:1", tar(&"long ".repeat(2000))).await.unwrap();
     let whole = save(node, of(&["one:1"], ArchiveFormat::Oci)).await.unwrap();
     delete(node, "one:1").await;
+    // A layer that is here is not unpacked again.
+    nothing_left(node, "store", &files).await;
 
     let half = whole[..whole.len() / 2].to_vec();
     refused(load(node, half).await, Code::InvalidArgument, "FAULT_ARCHIVE_INVALID");

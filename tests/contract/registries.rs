@@ -300,6 +300,7 @@ async fn build(
         names: vec!["made".into()],
         dockerfile: dockerfile.as_bytes().to_vec().into(),
         dockerfile_name: "Dockerfile".into(),
+        has_credentials: true,
         ..Default::default()
     };
     sender.send(BuildRequest { event: Some(build_request::Event::Start(start)) }).await.unwrap();

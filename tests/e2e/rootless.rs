@@ -37,6 +37,7 @@ impl Tenant {
     fn new(ids: Ids) -> Self {
         let mut house = House::start();
         // State and sockets are the user's to make; it may look into the rest as others may.
+        fs::remove_dir_all(house.root()).unwrap();
         for path in [house.path(""), house.path("home")] {
             chown(&path, Some(USER), Some(USER)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
