@@ -53,7 +53,7 @@ impl Pulling {
                 Some(pb::pull_image_response::Event::Progress(progress))
                     if progress.state() == pb::TransferState::Done =>
                 {
-                    return Ok(Some(format!("layer {} of {} bytes is there", progress.digest, progress.size_bytes)));
+                    return Ok(Some(format!("layer {} is there", progress.digest)));
                 }
                 Some(pb::pull_image_response::Event::Progress(_)) | None => {}
                 Some(pb::pull_image_response::Event::Completed(_)) => return Ok(None),
