@@ -22,7 +22,7 @@ pub use import::{Import, import};
 pub use load::{Loaded, load};
 pub(crate) use save::portable;
 pub use save::{Save, Saved, save};
-pub use source::{Source, Tar};
+pub use source::Source;
 pub use unpack::unpack;
 pub(crate) use wanted::Wanted;
 

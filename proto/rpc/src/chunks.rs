@@ -50,6 +50,22 @@ where
     ReceiverStream::new(receiver)
 }
 
+/// A blocking reader of what `produce` writes on a thread of its own. Its error ends the reader; dropped, the reader ends
+/// the thread at its next chunk. Called inside the runtime, read outside of its own threads.
+pub fn pipe<F>(produce: F) -> ChunkReader
+where
+    F: FnOnce(&mut ChunkWriter) -> io::Result<()> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(DEPTH);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = ChunkWriter { sender, pending: BytesMut::new() };
+        let result = produce(&mut writer).and_then(|()| writer.flush());
+        // The end must be told: a thread that died must not look like one. Nobody may listen any more.
+        let _ = writer.sender.blocking_send(result.map(|()| Bytes::new()));
+    });
+    receiver.into()
+}
+
 /// An asynchronous reader of chunks.
 pub fn to_async<S, E>(chunks: S) -> impl AsyncRead + Send
 where
@@ -86,14 +102,21 @@ where
             }
         }
     });
-    ChunkReader { receiver, current: Bytes::new(), ended: false }
+    receiver.into()
 }
 
-/// The blocking end of [`to_read`].
+/// A blocking reader of a channel, [`to_read`]'s or another's. An empty chunk is the end; a channel that is cut off before
+/// is an error.
 pub struct ChunkReader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
     ended: bool,
+}
+
+impl From<mpsc::Receiver<io::Result<Bytes>>> for ChunkReader {
+    fn from(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { receiver, current: Bytes::new(), ended: false }
+    }
 }
 
 impl Read for ChunkReader {
@@ -114,7 +137,7 @@ impl Read for ChunkReader {
     }
 }
 
-/// The blocking end of [`from_write`].
+/// The blocking end of [`from_write`] and [`pipe`].
 pub struct ChunkWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     pending: BytesMut,
@@ -177,6 +200,24 @@ mod tests {
         let mut reader = to_read(broken);
         let read = tokio::task::spawn_blocking(move || reader.read_to_end(&mut vec![])).await.unwrap();
         assert!(read.unwrap_err().to_string().contains("cut"));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_and_ends_as_the_writer_ended() {
+        for failure in [None, Some("no more")] {
+            let mut reader = pipe(move |writer| {
+                writer.write_all(&sample())?;
+                failure.map_or(Ok(()), |text| Err(io::Error::other(text)))
+            });
+            let read = tokio::task::spawn_blocking(move || {
+                let mut all = vec![];
+                let result = reader.read_to_end(&mut all);
+                (all, result.map(drop).map_err(|error| error.to_string()))
+            });
+            let (all, result) = read.await.unwrap();
+            assert_eq!(result.err().as_deref(), failure);
+            assert!(sample().starts_with(&all) && (failure.is_some() || all.len() == sample().len()));
+        }
     }
 
     #[tokio::test]

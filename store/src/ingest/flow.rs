@@ -4,9 +4,10 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use strata_archive::Applied;
+use strata_rpc::chunks::ChunkReader;
 use strata_types::LayerId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -56,7 +57,7 @@ impl Flow<'_> {
         let mut keeper = partial.map(|partial| Stage::start(move |pieces| keep(partial, pieces)));
         let mut unpacker = layer.map(|id| {
             let directory = store.paths.layer(id);
-            Stage::start(move |pieces| layer::apply(&directory, Pieces::new(pieces)))
+            Stage::start(move |pieces| layer::apply(&directory, ChunkReader::from(pieces)))
         });
         let fed = self.feed(prefix, &mut keeper, &mut unpacker).await;
         // Both threads end here, whatever happened: nobody writes to a file or directory that is given up.
@@ -119,7 +120,7 @@ impl Flow<'_> {
 
 /// A thread that takes pieces, and what becomes of them.
 struct Stage<T> {
-    pieces: Option<mpsc::Sender<Bytes>>,
+    pieces: Option<mpsc::Sender<io::Result<Bytes>>>,
     state: State<T>,
 }
 
@@ -129,7 +130,7 @@ enum State<T> {
 }
 
 impl<T: Send + 'static> Stage<T> {
-    fn start(work: impl FnOnce(mpsc::Receiver<Bytes>) -> Result<T> + Send + 'static) -> Self {
+    fn start(work: impl FnOnce(mpsc::Receiver<io::Result<Bytes>>) -> Result<T> + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel(DEPTH);
         let thread = tokio::task::spawn_blocking(move || work(receiver));
         Self { pieces: Some(sender), state: State::Running(thread) }
@@ -140,7 +141,7 @@ impl<T: Send + 'static> Stage<T> {
     /// are to be seen to the end: only then it is known whether they were the right ones.
     async fn hand(self, piece: &Bytes, to_the_end: bool) -> Result<Self> {
         let Some(pieces) = &self.pieces else { return Ok(self) };
-        if pieces.send(piece.clone()).await.is_ok() {
+        if pieces.send(Ok(piece.clone())).await.is_ok() {
             return Ok(self);
         }
         match self.join().await {
@@ -153,7 +154,7 @@ impl<T: Send + 'static> Stage<T> {
     async fn end(self, is_whole: bool) -> Result<T> {
         if let (Some(pieces), true) = (&self.pieces, is_whole) {
             // An empty piece is the end; a thread that has ended needs none.
-            let _ = pieces.send(Bytes::new()).await;
+            let _ = pieces.send(Ok(Bytes::new())).await;
         }
         self.join().await
     }
@@ -193,42 +194,12 @@ async fn end<T: Send + 'static>(stage: Option<Stage<T>>, is_whole: bool) -> Resu
     }
 }
 
-fn keep(mut partial: Partial, mut pieces: mpsc::Receiver<Bytes>) -> Result<Partial> {
-    while let Some(piece) = pieces.blocking_recv() {
+fn keep(mut partial: Partial, mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Result<Partial> {
+    while let Some(Ok(piece)) = pieces.blocking_recv() {
         if piece.is_empty() {
             return Ok(partial);
         }
         partial.write(&piece)?;
     }
     Err(Error::Interrupted)
-}
-
-/// Pieces as a reader for a thread that may block. A queue that is cut off before its end is an error.
-struct Pieces {
-    receiver: mpsc::Receiver<Bytes>,
-    current: Bytes,
-    is_over: bool,
-}
-
-impl Pieces {
-    fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
-        Self { receiver, current: Bytes::new(), is_over: false }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.current.is_empty() && !self.is_over && !buffer.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => {
-                    self.is_over = piece.is_empty();
-                    self.current = piece;
-                }
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob was cut off")),
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
 }
