@@ -275,12 +275,18 @@ async fn append(registry: &Arc<Registry>, upload: &Arc<Upload>, headers: &Header
     }
 }
 
-/// Says where the next chunk goes when one came out of order.
-fn with_place(fault: Fault, repository: &Repository, upload: &Upload) -> Fault {
-    match fault {
+/// Appends a chunk; says where the next one goes when it came out of order.
+async fn receive(
+    registry: &Arc<Registry>,
+    repository: &Repository,
+    upload: &Arc<Upload>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(), Fault> {
+    append(registry, upload, headers, body).await.map_err(|fault| match fault {
         Fault::OutOfOrder { written, .. } => Fault::OutOfOrder { location: place(repository, upload), written },
         other => other,
-    }
+    })
 }
 
 /// PATCH: the next chunk.
@@ -292,8 +298,7 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Response<Body>, Fault> {
     let upload = registry.uploads.find(&registry.store, repository, id).await?;
-    let appended = append(registry, &upload, headers, body).await;
-    appended.map_err(|fault| with_place(fault, repository, &upload))?;
+    receive(registry, repository, &upload, headers, body).await?;
     Ok(under_way(StatusCode::ACCEPTED, repository, &upload))
 }
 
@@ -309,8 +314,7 @@ pub(super) async fn put(
     let upload = registry.uploads.find(&registry.store, repository, id).await?;
     let absent = || Fault::DigestInvalid { digest: String::new(), problem: "the query must have one" };
     let digest = Name::parse(query.first("digest").ok_or_else(absent)?)?;
-    let appended = append(registry, &upload, headers, body).await;
-    appended.map_err(|fault| with_place(fault, repository, &upload))?;
+    receive(registry, repository, &upload, headers, body).await?;
     registry.uploads.finish(&registry.store, &upload, repository, &digest).await?;
     Ok(stored(repository, &digest))
 }

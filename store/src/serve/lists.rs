@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use strata_types::media_type::OCI_INDEX;
 
-use super::manifests::LARGEST;
+use super::manifests::{LARGEST, digest_of};
 use super::name::{Name, Repository, path_of};
 use super::route::{Query, encode};
 use super::{Fault, Registry, answer, namespace_query};
@@ -95,10 +95,7 @@ pub(super) async fn referrers(
     query: &Query,
 ) -> Result<Response<Body>, Fault> {
     let (catalog, within) = (&registry.store.catalog, repository.store_name());
-    let subject = match name.sha256() {
-        Some(digest) => Some(digest),
-        None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
-    };
+    let subject = digest_of(registry, repository, name).await?;
     let artifact_type = query.first("artifactType").filter(|text| !text.is_empty());
     let mut after = query.first("last").unwrap_or_default().to_owned();
     let (mut manifests, mut size, mut is_more) = (Vec::new(), 0, false);

@@ -61,17 +61,28 @@ async fn find(
     }
 }
 
+/// The digest by which the store knows what a repository has under this name.
+pub(super) async fn digest_of(
+    registry: &Registry,
+    repository: &Repository,
+    name: &Name,
+) -> Result<Option<Digest>, Fault> {
+    match name.sha256() {
+        Some(digest) => Ok(Some(digest)),
+        None => {
+            let held = registry.store.catalog.repository_blob(repository.store_name(), name.as_str()).await?;
+            Ok(held.map(|held| held.digest))
+        }
+    }
+}
+
 async fn by_digest(
     registry: &Arc<Registry>,
     repository: &Repository,
     name: &Name,
 ) -> Result<Option<DocumentRow>, Fault> {
     let (catalog, within) = (&registry.store.catalog, repository.store_name());
-    let digest = match name.sha256() {
-        Some(digest) => Some(digest),
-        None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
-    };
-    let Some(digest) = digest else { return Ok(None) };
+    let Some(digest) = digest_of(registry, repository, name).await? else { return Ok(None) };
     if catalog.is_in_repository(within, &digest).await? {
         match catalog.document(&digest).await {
             // Its layers have no blobs; what has is found by the name.
@@ -360,10 +371,7 @@ pub(super) async fn delete(
         Reference::Neither(_) => false,
         Reference::Tag(tag) => catalog.remove_name(&image_name(repository, tag)?).await?,
         Reference::Digest(name) => {
-            let held = match name.sha256() {
-                Some(digest) => Some(digest),
-                None => catalog.repository_blob(within, name.as_str()).await?.map(|held| held.digest),
-            };
+            let held = digest_of(registry, repository, name).await?;
             let is_there = match held {
                 Some(digest) => catalog.is_in_repository(within, &digest).await?,
                 None => false,
