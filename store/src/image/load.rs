@@ -78,13 +78,14 @@ impl Load {
         for planned in plan.blobs().iter().rev().filter(|planned| planned.kind != BlobKind::Layer) {
             self.document(&planned.descriptor, planned.kind).await?;
         }
-        let blobs: Vec<Digest> = plan.blobs().iter().map(|planned| planned.descriptor.digest).collect();
+        // Those of all roots are on disk after the first one.
+        let mut blobs: Vec<Digest> = plan.blobs().iter().map(|planned| planned.descriptor.digest).collect();
         let mut loaded = Vec::with_capacity(plan.roots().len());
         for root in plan.roots() {
             let adoption = Adoption {
                 target: root.descriptor.digest,
                 images: chosen(root).into_iter().cloned().collect(),
-                blobs: blobs.clone(),
+                blobs: std::mem::take(&mut blobs),
                 names: root.names.clone(),
                 lease: self.lease.clone(),
             };
