@@ -1,5 +1,6 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
+mod archive;
 mod explore;
 mod registry;
 mod run;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use explore::Explore;
 pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
 pub use run::Run;
@@ -330,21 +332,6 @@ pub struct Kill {
     pub containers: Vec<String>,
 }
 
-/// `ctl load`
-#[derive(Debug, Args)]
-pub struct Load {
-    /// The archive: an OCI layout or a docker-archive, as tar (plain, gzip, bzip2, xz or zstd) or as a directory
-    /// [default: standard input]
-    #[arg(short, long)]
-    pub input: Option<PathBuf>,
-    /// Only the image of this platform, "linux/arm64" [default: all; that for this host is unpacked]
-    #[arg(long)]
-    pub platform: Option<String>,
-    /// Show no progress
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
 /// `ctl logs`
 #[derive(Debug, Args)]
 pub struct Logs {
@@ -376,49 +363,6 @@ pub struct Ps {
     /// Format of the output
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
-}
-
-/// Form of a saved archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ArchiveFormat {
-    /// An OCI layout that Docker reads too
-    DockerArchive,
-    /// An OCI layout
-    #[value(alias = "oci-archive")]
-    Oci,
-    /// An OCI layout as a directory
-    OciDir,
-}
-
-/// What becomes of layers that have no compressed form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ArchiveCompression {
-    /// gzip
-    Gzip,
-    /// zstd
-    Zstd,
-    /// As they are
-    None,
-}
-
-/// `ctl save`
-#[derive(Debug, Args)]
-pub struct Save {
-    /// The images
-    #[arg(required = true)]
-    pub images: Vec<String>,
-    /// Where to: a file, or a directory that is empty [default: standard output]
-    #[arg(short, long)]
-    pub output: Option<PathBuf>,
-    /// Only the image of this platform, "linux/arm64" [default: all that is here]
-    #[arg(long)]
-    pub platform: Option<String>,
-    /// Form of the archive
-    #[arg(long, value_enum, default_value = "docker-archive")]
-    pub format: ArchiveFormat,
-    /// Compression of the layers of images that were built or imported here; others go as they came
-    #[arg(long, value_enum, default_value = "gzip")]
-    pub compression: ArchiveCompression,
 }
 
 /// `ctl rm`
