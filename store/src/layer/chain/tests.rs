@@ -90,7 +90,7 @@ fn header(tar: &mut Vec<u8>, (name, kind, mode, target, text): (String, u8, u32,
 }
 
 /// Finds where a directory is in `root`, following links inside it and making what is missing.
-fn reference_directory(root: &Path, path: &Path) -> PathBuf {
+fn reference_directory(root: &Path, path: &Path, own: &mut BTreeSet<PathBuf>) -> PathBuf {
     let mut pending: Vec<_> = path.iter().rev().map(|name| name.to_owned()).collect();
     let mut current = PathBuf::new();
     for _ in 0..100 {
@@ -113,8 +113,12 @@ fn reference_directory(root: &Path, path: &Path) -> PathBuf {
             Ok(_) => {
                 fs::remove_file(&here).unwrap();
                 fs::create_dir(&here).unwrap();
+                own.insert(here);
             }
-            Err(_) => fs::create_dir(&here).unwrap(),
+            Err(_) => {
+                fs::create_dir(&here).unwrap();
+                own.insert(here);
+            }
         }
         current.push(name);
     }
@@ -129,11 +133,23 @@ fn remove(path: &Path) {
     }
 }
 
+/// Removes what the layers below have put here; a mark says nothing of its own layer (image-spec, layer.md,
+/// "Whiteouts").
+fn hide(path: &Path, own: &BTreeSet<PathBuf>) {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        fs::read_dir(path).unwrap().for_each(|entry| hide(&entry.unwrap().path(), own));
+    }
+    if !own.iter().any(|kept| kept.starts_with(path)) {
+        remove(path);
+    }
+}
+
 /// Applies a layer to a plain directory, as docker and containerd do.
 fn reference(root: &Path, items: &[Item]) {
+    let mut own = BTreeSet::new();
     for item in items {
         let path = Path::new(item.path());
-        let here = reference_directory(root, path.parent().unwrap()).join(path.file_name().unwrap());
+        let here = reference_directory(root, path.parent().unwrap(), &mut own).join(path.file_name().unwrap());
         let is_directory = fs::symlink_metadata(&here).is_ok_and(|found| found.is_dir());
         match item {
             Item::Directory { mode, .. } => {
@@ -152,11 +168,17 @@ fn reference(root: &Path, items: &[Item]) {
                 remove(&here);
                 std::os::unix::fs::symlink(target, &here).unwrap();
             }
-            Item::Whiteout { .. } => remove(&here),
+            Item::Whiteout { .. } => hide(&here, &own),
             Item::Opaque { .. } => {
-                remove(&here);
-                fs::create_dir(&here).unwrap();
+                hide(&here, &own);
+                if !here.is_dir() {
+                    remove(&here);
+                    fs::create_dir(&here).unwrap();
+                }
             }
+        }
+        if !matches!(item, Item::Whiteout { .. }) {
+            own.insert(here);
         }
     }
 }
