@@ -93,6 +93,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// What another store says an archive is made of makes no sense.
+    #[error("bad recipe of an archive: {reason}")]
+    Recipe {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 impl Error {

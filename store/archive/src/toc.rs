@@ -11,6 +11,7 @@ use crate::tree::Tree;
 use rustix::fd::BorrowedFd;
 use std::io::{Read, Seek, SeekFrom, Write};
 
+pub(crate) use codec::{Cursor, put};
 pub use listed::{Listed, ListedKind};
 
 /// Bytes of one file content, and of the metadata that precede it in the stream.
@@ -120,7 +121,8 @@ impl Content {
     }
 }
 
-fn copy(literal: &mut impl Read, size: u64, out: &mut impl Write) -> Result<u64, Error> {
+/// Copies so many bytes of metadata.
+pub(crate) fn copy(literal: &mut impl Read, size: u64, out: &mut impl Write) -> Result<u64, Error> {
     let mut buffer = [0; 16 * 1024];
     let mut left = size;
     while left > 0 {

@@ -165,7 +165,7 @@ fn inode(cursor: &mut Cursor<'_>) -> Result<Inode, &'static str> {
     Ok(inode)
 }
 
-fn put(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -178,7 +178,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl Cursor<'_> {
     fn byte(&mut self) -> Result<u8, &'static str> {
@@ -187,13 +187,13 @@ impl Cursor<'_> {
         Ok(*byte)
     }
 
-    fn array(&mut self) -> Result<[u8; 32], &'static str> {
+    pub(crate) fn array(&mut self) -> Result<[u8; 32], &'static str> {
         let (array, rest) = self.0.split_first_chunk().ok_or("it is truncated")?;
         self.0 = rest;
         Ok(*array)
     }
 
-    fn number(&mut self) -> Result<u64, &'static str> {
+    pub(crate) fn number(&mut self) -> Result<u64, &'static str> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -213,7 +213,7 @@ impl Cursor<'_> {
     }
 
     /// Reads a count of things that take at least a byte each.
-    fn count(&mut self) -> Result<usize, &'static str> {
+    pub(crate) fn count(&mut self) -> Result<usize, &'static str> {
         let count = usize::try_from(self.number()?).map_err(|_| "a count is too large")?;
         if count > self.0.len() { Err("a count is too large") } else { Ok(count) }
     }

@@ -8,5 +8,6 @@ mod listed;
 mod malformed;
 mod metadata;
 mod properties;
+mod recipes;
 mod tar;
 mod whiteouts;

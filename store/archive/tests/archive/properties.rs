@@ -1,8 +1,10 @@
 //! Laws: what was applied can be rebuilt to the byte, and packing is a fixed point of apply.
 
+use crate::recipes::{received, sent};
 use crate::tar::{Header, Scratch, Tar, rebuild};
 use proptest::prelude::*;
 use rustix::fd::AsFd;
+use std::collections::HashMap;
 use strata_archive::{DiffOptions, Times, Toc, pack, verify};
 
 /// One entry out of few names, so that they meet, replace, hide and link each other.
@@ -56,6 +58,28 @@ proptest! {
         prop_assert_eq!(verify(&applied.toc, scratch.root().as_fd()).expect("verify"), []);
         let decoded = Toc::decode(&applied.toc.encode()).expect("decode");
         prop_assert_eq!(decoded.diff_id(), applied.diff_id);
+    }
+
+    #[test]
+    fn what_was_applied_is_rebuilt_elsewhere_whoever_has_which_contents(
+        entries in prop::collection::vec(entry(), 0..12),
+        owners in any::<u16>(),
+    ) {
+        let tar = acceptable(&entries).end();
+        let scratch = Scratch::new();
+        let applied = scratch.apply(&tar).expect("acceptable");
+        let recipe = applied.toc.recipe().expect("recipe");
+        let mut own = HashMap::new();
+        for (place, part) in recipe.parts().iter().enumerate().filter(|(place, _)| owners >> place & 1 == 1) {
+            let mut bytes = Vec::new();
+            applied.toc.write_contents(scratch.root().as_fd(), |wanted| wanted == place, &mut bytes).expect("content");
+            own.insert(part.blake3, bytes);
+        }
+
+        let (encoded, contents) =
+            sent(&scratch, &applied, |place| !own.contains_key(&recipe.parts()[place].blake3));
+
+        prop_assert!(received(&encoded, &contents, &own).expect("rebuild") == tar);
     }
 
     #[test]
