@@ -22,7 +22,7 @@ DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
 # What the guests of the tests load into Debian's kernel.
 MODULES := overlay
-PEERS := podman buildah crun runc docker.io
+PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry
 
 export CARGO_TARGET_DIR := $(TARGET)
 # Containers need root; who builds as a user runs the tests through sudo.
@@ -120,7 +120,7 @@ test-all: build base systemd python python-base packages-test kernel test-list
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
 # BENCH="--runs 30 --only run" for less or more of it.
-bench: build
+bench: build base python-base
 	$(CARGO) run --release -p strata-tests --bin strata-bench -- $(BENCH)
 
 peers:

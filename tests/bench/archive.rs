@@ -12,11 +12,11 @@ use tar::{Builder, Header};
 
 use crate::Outcome;
 
-/// Name of the image in it.
+/// Name of an image that no registry has.
 pub(crate) const LARGE: &str = "localhost/bench-large:latest";
 
-/// Writes the archive. `mark` is the content of a file in the layer.
-pub(crate) fn write(path: &Path, base: &Path, mark: &str) -> Outcome<()> {
+/// Writes the archive of an image of this name. `mark` is the content of a file in the layer.
+pub(crate) fn write(path: &Path, base: &Path, name: &str, mark: &str) -> Outcome<()> {
     let first = entry("bench-mark", mark.as_bytes())?;
     let size = first.len() as u64 + base.metadata()?.len();
     let layer = || -> io::Result<_> { Ok(Cursor::new(first.clone()).chain(File::open(base)?)) };
@@ -31,7 +31,7 @@ pub(crate) fn write(path: &Path, base: &Path, mark: &str) -> Outcome<()> {
     let config = config.to_string();
     let id = hex::encode(Sha256::digest(&config));
     let layer_name = format!("{diff_id}/layer.tar");
-    let manifest = json!([{ "Config": format!("{id}.json"), "RepoTags": [LARGE], "Layers": [layer_name] }]);
+    let manifest = json!([{ "Config": format!("{id}.json"), "RepoTags": [name], "Layers": [layer_name] }]);
     let mut archive = Builder::new(io::BufWriter::new(File::create(path)?));
     archive.append_data(&mut header(size), &layer_name, layer()?)?;
     append(&mut archive, &format!("{id}.json"), config.as_bytes())?;
@@ -41,7 +41,7 @@ pub(crate) fn write(path: &Path, base: &Path, mark: &str) -> Outcome<()> {
 }
 
 /// One entry of a tar, without the end that follows the last.
-fn entry(name: &str, content: &[u8]) -> Outcome<Vec<u8>> {
+pub(crate) fn entry(name: &str, content: &[u8]) -> Outcome<Vec<u8>> {
     let mut builder = Builder::new(vec![]);
     append(&mut builder, name, content)?;
     Ok(std::mem::take(builder.get_mut()))
@@ -58,7 +58,7 @@ fn header(size: u64) -> Header {
     header
 }
 
-fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -66,7 +66,8 @@ fn architecture() -> &'static str {
     }
 }
 
-struct Hashing(Sha256);
+/// A writer that only hashes.
+pub(crate) struct Hashing(pub(crate) Sha256);
 
 impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -12,16 +12,20 @@ use crate::{
 };
 
 mod bundles;
+mod containerd;
 mod docker;
 mod floor;
 mod ours;
 mod podman;
+mod skopeo;
 
 pub(crate) use bundles::Bundles;
+pub(crate) use containerd::Containerd;
 pub(crate) use docker::Docker;
 pub(crate) use floor::Floor;
 pub(crate) use ours::Ours;
 pub(crate) use podman::{Buildah, Podman};
+pub(crate) use skopeo::Skopeo;
 
 /// Name of the image that all have.
 pub(crate) const IMAGE: &str = "guest";
@@ -56,6 +60,12 @@ pub(crate) enum Task<'a> {
     Save(&'a str, &'a Path),
     /// Remove the image of this name.
     RemoveImage(&'a str),
+    /// Pull the image of this name, whatever is there, and run `/bin/true` of it.
+    Pull(&'a str),
+    /// Push the image of this name.
+    Push(&'a str),
+    /// Load the image of an OCI layout in one tar.
+    LoadLayout(&'a Path),
 }
 
 /// One of those that are compared.

@@ -3,6 +3,7 @@
 //! A benchmark, not a timed test: nothing here fails because something was slow. What cannot be measured is named, with its reason.
 
 use std::{
+    env,
     error::Error,
     fs, panic,
     path::PathBuf,
@@ -18,15 +19,19 @@ mod catalog;
 mod cgroups;
 mod disk;
 mod engine;
+mod hub;
+mod layout;
 mod machine;
 mod measure;
 mod memory;
 mod report;
 mod room;
+mod unpack;
 mod work;
 
 use disk::Disk;
-use engine::{Buildah, Bundles, Docker, Engine, Floor, Ours, Podman};
+use engine::{Buildah, Bundles, Containerd, Docker, Engine, Floor, Ours, Podman, Skopeo};
+use hub::Hub;
 use measure::Measure;
 use report::Report;
 use room::Room;
@@ -49,7 +54,8 @@ struct Options {
     /// steps, memory, load, save, rmi, catalog); may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
-    /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc); may be repeated
+    /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc, skopeo+umoci,
+    /// containerd); may be repeated
     #[arg(long, value_name = "ENGINE")]
     engine: Vec<String>,
     /// File for the figures [default: target/bench/bench.json]
@@ -58,6 +64,16 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    let mut words = env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == unpack::WORD) {
+        return match unpack::main(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(err) => {
+                eprintln!("{}: {err}", unpack::WORD);
+                ExitCode::FAILURE
+            }
+        };
+    }
     match bench(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
@@ -108,9 +124,8 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
         None => {}
         Some(Err(err)) => report.not_measured("images", &format!("there is no disk for them: {err}")),
         Some(Ok(disk)) => {
-            let work = work.with_homes(disk.path());
             if measured.is_ok() {
-                measured = with_engines(options, &work, &room, report, &of_images, &WITH_ARCHIVES);
+                measured = of_images_on(&disk, options, work, &room, report, &of_images);
             }
             if let Err(err) = disk.close() {
                 report.leftovers(vec![err.to_string()]);
@@ -120,10 +135,24 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
     measured
 }
 
+/// Measures images on a disk of their own, with a registry where one is asked for.
+fn of_images_on(
+    disk: &Disk,
+    options: &Options,
+    work: &Work,
+    room: &Room,
+    report: &mut Report,
+    measures: &[Measure],
+) -> Outcome<()> {
+    let needs_hub = measures.iter().any(|measure| measure.needs_hub());
+    let hub = needs_hub.then(|| Hub::start(&work.hub_directory())).transpose()?;
+    with_engines(options, &work.of_images(disk.path(), hub), room, report, measures, &OF_IMAGES)
+}
+
 /// Those that are compared. Ours comes first: ratios are to it.
 const ALL: [&str; 8] = ["ctl", "strata-oci", "floor", "docker", "podman", "buildah", "crun", "runc"];
-/// Those that load and save archives of images by a command of their own.
-const WITH_ARCHIVES: [&str; 3] = ["ctl", "docker", "podman"];
+/// Those that do something with images by a command of their own.
+const OF_IMAGES: [&str; 6] = ["ctl", "floor", "docker", "podman", "containerd", "skopeo+umoci"];
 
 fn start<'a>(name: &'a str, work: &'a Work, room: &'a Room) -> Start<'a> {
     match name {
@@ -132,6 +161,8 @@ fn start<'a>(name: &'a str, work: &'a Work, room: &'a Room) -> Start<'a> {
         "floor" => Box::new(|| Ok(Box::new(Floor::start(work, room)?))),
         "docker" => Box::new(|| Ok(Box::new(Docker::start(work, room)?))),
         "podman" => Box::new(|| Ok(Box::new(Podman::start(work, room)?))),
+        "containerd" => Box::new(|| Ok(Box::new(Containerd::start(work, room)?))),
+        "skopeo+umoci" => Box::new(|| Ok(Box::new(Skopeo::start(work, room)?))),
         "buildah" => Box::new(|| Ok(Box::new(Buildah::start(work, room)?))),
         runtime => Box::new(move || Ok(Box::new(Bundles::of_peer(runtime, work, room)?))),
     }

@@ -15,6 +15,7 @@ use crate::{
     archive::LARGE,
     catalog,
     engine::{Cache, Engine, GUEST, IMAGE, Task},
+    hub::Hub,
     memory::{self, Part},
     report::{Cell, Report, Samples, Unit},
     room::Done,
@@ -69,6 +70,16 @@ pub(crate) enum Measure {
     Save,
     /// `rmi` of it
     Rmi,
+    /// Pull of an image in one layer, until a container of it has run
+    Pull,
+    /// The same in ten layers
+    PullMany,
+    /// What the services have in memory at most meanwhile
+    PullPeak,
+    /// `push` of a loaded image
+    Push,
+    /// `load` of a larger image in one compressed layer
+    Unpack,
     /// A store with 10,000 images
     Catalog,
 }
@@ -87,7 +98,12 @@ impl Measure {
 
     /// Is it about images on disk? Those are measured on a disk of their own.
     pub(crate) fn is_of_images(self) -> bool {
-        matches!(self, Self::Load | Self::Save | Self::Rmi | Self::Catalog)
+        self.needs_hub() || matches!(self, Self::Load | Self::Save | Self::Rmi | Self::Catalog)
+    }
+
+    /// Does it need a registry, or its layers?
+    pub(crate) fn needs_hub(self) -> bool {
+        matches!(self, Self::Pull | Self::PullMany | Self::PullPeak | Self::Push | Self::Unpack)
     }
 
     /// As the table names it.
@@ -106,6 +122,11 @@ impl Measure {
             Self::Load => "load, Debian in one plain layer",
             Self::Save => "save, Debian",
             Self::Rmi => "rmi, Debian",
+            Self::Pull => "pull and run, 1 layer of 196 MB",
+            Self::PullMany => "pull and run, 10 layers of that",
+            Self::PullPeak => "pull, peak memory of services",
+            Self::Push => "push, Debian, not compressed yet",
+            Self::Unpack => "load, 393 MB in one gzip layer",
             Self::Catalog => "a store with 10,000 images",
         }
     }
@@ -127,9 +148,7 @@ pub(crate) fn measure(
     if measure == Measure::Catalog {
         return catalog::measure(work, runs, report);
     }
-    if measure.is_of_images() {
-        work.renew_archive(0)?;
-    }
+    images::renew(measure, work, 0)?;
     let mut states: Vec<State> = engines.iter().map(|engine| prepare(measure, engine.as_ref(), work)).collect();
     let start = Instant::now();
     for round in 0..runs {
@@ -139,9 +158,7 @@ pub(crate) fn measure(
         if measure == Measure::Changed {
             work.change(round + 1)?;
         }
-        if matches!(measure, Measure::Load | Measure::Rmi) {
-            work.renew_archive(round + 1)?;
-        }
+        images::renew(measure, work, round + 1)?;
         for index in order(engines.len(), round) {
             if let State::Sampled(samples) = &mut states[index] {
                 crate::go_on()?;
@@ -164,7 +181,7 @@ pub(crate) fn measure(
         };
         cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
     }
-    let unit = if measure == Measure::Peak { Unit::Mebibytes } else { Unit::Milliseconds };
+    let unit = if matches!(measure, Measure::Peak | Measure::PullPeak) { Unit::Mebibytes } else { Unit::Milliseconds };
     report.row(measure.title(), unit, cells);
     Ok(())
 }
@@ -196,14 +213,10 @@ fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
     if measure == Measure::Exec {
         tasks.push(Task::Start(NAME, SLEEP));
     }
-    if matches!(measure, Measure::Save | Measure::Rmi) {
-        tasks.push(Task::Load(&places.archive));
-    }
-    if measure != Measure::Steps {
+    if measure.is_of_images() {
+        tasks.extend(images::tasks(measure, &places));
+    } else if measure != Measure::Steps {
         tasks.push(task(measure, &places));
-    }
-    if measure == Measure::Load {
-        tasks.push(Task::RemoveImage(LARGE));
     }
     for task in tasks {
         match engine.perform(task) {
@@ -221,11 +234,23 @@ struct Places {
     steps: PathBuf,
     archive: PathBuf,
     saved: PathBuf,
+    one: String,
+    many: String,
+    pushed: String,
 }
 
 impl Places {
     fn of(work: &Work, engine: &dyn Engine) -> Self {
-        Self { files: work.files(), steps: work.steps(), archive: work.archive(), saved: work.saved(engine.name()) }
+        let name = |of: fn(&Hub) -> String| work.hub().map(of).unwrap_or_default();
+        Self {
+            files: work.files(),
+            steps: work.steps(),
+            archive: work.archive(),
+            saved: work.saved(engine.name()),
+            one: name(Hub::one),
+            many: name(Hub::many),
+            pushed: name(Hub::pushed),
+        }
     }
 }
 
@@ -237,6 +262,10 @@ fn task(measure: Measure, places: &Places) -> Task<'_> {
         Measure::Load => Task::Load(&places.archive),
         Measure::Save => Task::Save(LARGE, &places.saved),
         Measure::Rmi => Task::RemoveImage(LARGE),
+        Measure::Pull | Measure::PullPeak => Task::Pull(&places.one),
+        Measure::PullMany => Task::Pull(&places.many),
+        Measure::Push => Task::Push(&places.pushed),
+        Measure::Unpack => Task::LoadLayout(&places.archive),
         _ => Task::Run(IMAGE, &["noop"]),
     }
 }
@@ -246,7 +275,7 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
     let places = Places::of(work, engine);
     let task = task(measure, &places);
     match measure {
-        Measure::Load | Measure::Save | Measure::Rmi => return images::perform(measure, engine, &places),
+        _ if measure.is_of_images() => return images::perform(measure, engine, &places),
         Measure::Again => {
             if let Err(err) = engine.perform(task)? {
                 return Some(Err(err));

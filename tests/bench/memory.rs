@@ -25,6 +25,19 @@ pub(crate) fn mebibytes(pids: impl IntoIterator<Item = i32>, part: Part) -> f64 
     pids.into_iter().map(of).sum()
 }
 
+/// Starts the peak of a process anew (proc(5), `clear_refs`); one that has ended has none.
+pub(crate) fn forget_peak(pid: i32) {
+    // One that cannot be reset shows a peak that is too high, never one that is too low.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+/// The most that was resident, in MiB.
+pub(crate) fn peak(pid: i32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
 /// Processes whose first words are these.
 pub(crate) fn with_words(words: &[&str]) -> Vec<i32> {
     let wanted: Vec<u8> = words.iter().flat_map(|word| word.bytes().chain([0])).collect();

@@ -8,7 +8,7 @@ use std::{
 
 use strata_tests::Tar;
 
-use crate::{Outcome, archive};
+use crate::{Outcome, archive, hub::Hub};
 
 /// Steps of the build that runs programs.
 pub(crate) const STEPS: usize = 20;
@@ -21,12 +21,13 @@ pub(crate) const CHANGED: &str = "/app/d07/f07";
 pub(crate) struct Work {
     dir: PathBuf,
     homes: PathBuf,
+    hub: Option<Hub>,
 }
 
 impl Work {
     /// Writes them below a directory.
     pub(crate) fn new(dir: &Path) -> Outcome<Self> {
-        let work = Self { dir: dir.to_owned(), homes: dir.to_owned() };
+        let work = Self { dir: dir.to_owned(), homes: dir.to_owned(), hub: None };
         Tar::of_guest().write(work.image());
         fs::create_dir_all(work.steps())?;
         fs::write(work.steps().join("Dockerfile"), steps())?;
@@ -41,9 +42,19 @@ impl Work {
         Ok(work)
     }
 
-    /// The same for engines whose directories are elsewhere.
-    pub(crate) fn with_homes(&self, homes: &Path) -> Self {
-        Self { dir: self.dir.clone(), homes: homes.to_owned() }
+    /// The same for engines whose directories are elsewhere, and with a registry if there is one.
+    pub(crate) fn of_images(&self, homes: &Path, hub: Option<Hub>) -> Self {
+        Self { dir: self.dir.clone(), homes: homes.to_owned(), hub }
+    }
+
+    /// A registry.
+    pub(crate) fn hub(&self) -> Option<&Hub> {
+        self.hub.as_ref()
+    }
+
+    /// A directory for the registry's images.
+    pub(crate) fn hub_directory(&self) -> PathBuf {
+        self.dir.join("hub")
     }
 
     /// The image, as a root file system tar.
@@ -79,12 +90,12 @@ impl Work {
     }
 
     /// Writes the archive of a large image that nobody has seen yet: whoever has its layer from before has it easy.
-    pub(crate) fn renew_archive(&self, round: u32) -> Outcome<()> {
+    pub(crate) fn renew_archive(&self, name: &str, round: u32) -> Outcome<()> {
         let base = strata_tests::target().join("images/debian-bookworm.tar");
         if !base.exists() {
             return Err(format!("{} is not there: `make base` makes it", base.display()).into());
         }
-        archive::write(&self.archive(), &base, &format!("round {round}"))
+        archive::write(&self.archive(), &base, name, &format!("round {round}"))
     }
 
     /// Gives one file a content that it never had; returns it.

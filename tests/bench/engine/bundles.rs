@@ -115,7 +115,9 @@ impl Engine for Bundles {
             }
             Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
             Task::Remove(name) => command.args(["delete", "--force", name]),
-            Task::Run(..) | Task::Build(..) | Task::Load(..) | Task::Save(..) | Task::RemoveImage(..) => return None,
+            Task::Run(..) | Task::Build(..) => return None,
+            Task::Load(..) | Task::LoadLayout(..) | Task::Save(..) => return None,
+            Task::RemoveImage(..) | Task::Pull(..) | Task::Push(..) => return None,
         };
         Some(command)
     }

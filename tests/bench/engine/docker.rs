@@ -157,6 +157,12 @@ impl Engine for Docker {
             Task::Load(archive) => command.args(["load", "--quiet", "--input"]).arg(archive),
             Task::Save(name, file) => command.args(["save", "--output"]).arg(file).arg(name),
             Task::RemoveImage(name) => command.args(["rmi", name]),
+            Task::Pull(name) => {
+                command.args(["run", "--rm", "--pull", "always", "--network", "none", name, "/bin/true"])
+            }
+            Task::Push(name) => command.args(["push", "--quiet", name]),
+            // Its newer versions do; Debian's does not.
+            Task::LoadLayout(_) => return None,
         };
         Some(command)
     }

@@ -60,6 +60,11 @@ impl Engine for Ours {
             Task::Load(archive) => command.args(["load", "-q", "-i"]).arg(archive),
             Task::Save(name, file) => command.args(["save", "-o"]).arg(file).arg(name),
             Task::RemoveImage(name) => command.args(["rmi", name]),
+            Task::Pull(name) => {
+                command.args(["run", "--rm", "--pull", "always", "--network", "none", name, "/bin/true"])
+            }
+            Task::Push(name) => command.args(["push", "-q", name]),
+            Task::LoadLayout(archive) => command.args(["load", "-q", "-i"]).arg(archive),
         };
         Some(command)
     }

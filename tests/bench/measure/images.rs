@@ -1,14 +1,54 @@
-//! Measures with a large image: loaded, saved, removed. What makes room for it is not measured.
+//! Measures with a large image: loaded, saved, removed, pulled, pushed. What makes room for it is not measured.
 
-use std::{collections::BTreeSet, fs, io, path::Path, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, path::Path, path::PathBuf, thread, time::Duration};
 
 use super::{Measure, Places, milliseconds, task};
 use crate::{
     Outcome,
     archive::LARGE,
     engine::{Engine, Task},
+    memory,
     work::Work,
 };
+
+/// What the last removal left to do behind is not the next one's to wait for.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What has to be there before, each time.
+fn before(measure: Measure, places: &Places) -> Option<Task<'_>> {
+    matches!(measure, Measure::Rmi | Measure::Push).then_some(Task::Load(&places.archive))
+}
+
+/// What puts it away again.
+fn after(measure: Measure, places: &Places) -> Option<Task<'_>> {
+    match measure {
+        Measure::Load | Measure::Unpack => Some(Task::RemoveImage(LARGE)),
+        Measure::Pull | Measure::PullPeak => Some(Task::RemoveImage(&places.one)),
+        Measure::PullMany => Some(Task::RemoveImage(&places.many)),
+        Measure::Push => Some(Task::RemoveImage(&places.pushed)),
+        _ => None,
+    }
+}
+
+/// Makes what a round starts from: images that nobody has seen.
+pub(super) fn renew(measure: Measure, work: &Work, round: u32) -> Outcome<()> {
+    let hub = || work.hub().ok_or("there is no registry");
+    match measure {
+        Measure::Load | Measure::Rmi => work.renew_archive(LARGE, round),
+        Measure::Save if round == 0 => work.renew_archive(LARGE, round),
+        Measure::Push => work.renew_archive(&hub()?.pushed(), round),
+        Measure::Pull | Measure::PullMany | Measure::PullPeak => hub()?.renew(&format!("{measure:?} {round}")),
+        Measure::Unpack => hub()?.write_double(&work.archive(), LARGE, &format!("round {round}")),
+        _ => Ok(()),
+    }
+}
+
+/// All tasks of one time, in their order.
+pub(super) fn tasks(measure: Measure, places: &Places) -> Vec<Task<'_>> {
+    let save = (measure == Measure::Save).then_some(Task::Load(&places.archive));
+    let before = save.or(before(measure, places));
+    before.into_iter().chain([task(measure, places)]).chain(after(measure, places)).collect()
+}
 
 /// Does it once with the large image; what makes room for it or puts it away again is not measured.
 pub(super) fn perform(measure: Measure, engine: &dyn Engine, places: &Places) -> Option<Outcome<f64>> {
@@ -19,22 +59,36 @@ pub(super) fn perform(measure: Measure, engine: &dyn Engine, places: &Places) ->
             _ => {}
         }
     }
-    if measure == Measure::Rmi {
-        if let Err(err) = engine.perform(Task::Load(&places.archive))? {
-            return Some(Err(err));
-        }
-        rustix::fs::sync();
-    }
-    let figure = match engine.perform(task(measure, places))? {
-        Ok(done) => milliseconds(done),
-        Err(err) => return Some(Err(err)),
-    };
-    if measure == Measure::Load
-        && let Err(err) = engine.perform(Task::RemoveImage(LARGE))?
+    if let Some(task) = before(measure, places)
+        && let Err(err) = engine.perform(task)?
     {
         return Some(Err(err));
     }
-    Some(Ok(figure))
+    thread::sleep(SETTLE);
+    rustix::fs::sync();
+    let figure = if measure == Measure::PullPeak {
+        peak_of_services(engine, task(measure, places))?
+    } else {
+        engine.perform(task(measure, places))?.map(milliseconds)
+    };
+    if figure.is_ok()
+        && let Some(task) = after(measure, places)
+        && let Err(err) = engine.perform(task)?
+    {
+        return Some(Err(err));
+    }
+    Some(figure)
+}
+
+/// Of all services, together, while they do a task; None: it has none, or cannot.
+fn peak_of_services(engine: &dyn Engine, task: Task<'_>) -> Option<Outcome<f64>> {
+    let services = engine.services();
+    if services.is_empty() {
+        return None;
+    }
+    services.iter().for_each(|pid| memory::forget_peak(*pid));
+    let done = engine.perform(task)?;
+    Some(done.map(|_| engine.services().into_iter().map(memory::peak).sum()))
 }
 
 /// Looks whether what was saved is whole, and removes it and the image.
