@@ -121,26 +121,6 @@ pub fn sync_file_system(path: &Path) -> Result<()> {
     rustix::fs::syncfs(directory.as_fd()).map_err(|source| Error::io("sync the file system of", path, source))
 }
 
-/// Moves a file or directory away, so that its name is free at once; says whether there was one.
-pub fn discard(path: &Path, trash: &Path) -> Result<bool> {
-    let target = trash.join(crate::lease::random_text(16));
-    match fs::rename(path, &target) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::io("move to the trash", path, source)),
-    }
-}
-
-/// Deletes all that is in a directory.
-pub fn empty(directory: &Path) -> Result<()> {
-    let entries = fs::read_dir(directory).map_err(|source| Error::io("list", directory, source))?;
-    for entry in entries {
-        let path = entry.map_err(|source| Error::io("list", directory, source))?.path();
-        remove(&path)?;
-    }
-    Ok(())
-}
-
 /// Deletes a file, or a directory with all below it; that it is gone already is no error.
 pub fn remove(path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {

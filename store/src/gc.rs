@@ -1,4 +1,5 @@
-//! Garbage collection: the catalog says what nothing references, one object at a time loses its row, then its files.
+//! Garbage collection: the catalog says what nothing references, one object at a time loses its row, and its files go to
+//! the trash in the same transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use strata_rpc::{Drain, fault::chain};
 use tokio::sync::{Mutex, Notify};
 
 use crate::catalog::{Pruned, Reclaim, blocking};
-use crate::{Result, Store, disk};
+use crate::{Result, Store};
 
 /// Wakes the collector, and keeps two collections apart.
 #[derive(Debug, Default)]
@@ -87,10 +88,10 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
     store.catalog.sweep_documents(millis(grace)).await?;
     let garbage = store.catalog.garbage(millis(grace)).await?;
     for id in &garbage.layers {
-        if let Reclaim::Freed(bytes) = store.catalog.reclaim_layer(id).await? {
+        let (path, trash) = (store.paths.layer(id), store.trash.clone());
+        let reclaimed = store.catalog.reclaim_layer(id, move || trash.discard(&path).map(drop)).await?;
+        if let Reclaim::Freed(bytes) = reclaimed {
             freed += bytes;
-            discard(store, store.paths.layer(id)).await?;
-            store.catalog.forget_layer(id).await?;
         }
     }
     if !garbage.layers.is_empty() {
@@ -100,10 +101,10 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
     let garbage_now =
         if garbage.layers.is_empty() { garbage.clone() } else { store.catalog.garbage(millis(grace)).await? };
     for digest in &garbage_now.blobs {
-        let (path, trash) = (store.paths.blob(digest), store.paths.trash());
+        let (path, trash) = (store.paths.blob(digest), store.trash.clone());
         // Nobody may store the same bytes between the end of the row and the end of the file.
         let _guard = store.placing.write().await;
-        let reclaimed = store.catalog.reclaim_blob(digest, move || disk::discard(&path, &trash).map(|_| ())).await?;
+        let reclaimed = store.catalog.reclaim_blob(digest, move || trash.discard(&path).map(drop)).await?;
         if let Reclaim::Freed(bytes) = reclaimed {
             freed += bytes;
         }
@@ -111,7 +112,6 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
     freed += store.sweep_contents().await?;
     let this = Arc::clone(store);
     freed += blocking(move || crate::blob::sweep_partials(&this, this.config.partial_time())).await?;
-    empty_trash(store).await?;
     Ok((freed, garbage_now.is_young_left))
 }
 
@@ -123,21 +123,9 @@ fn millis(time: Duration) -> i64 {
 async fn end_snapshots(store: &Arc<Store>) -> Result<()> {
     for row in store.catalog.snapshots_ended().await? {
         store.catalog.end_snapshot(&row.key).await?;
-        discard(store, store.paths.snapshot(row.directory)).await?;
-        store.catalog.forget_snapshot(&row.key).await?;
+        crate::snapshot::discard(store, &row).await?;
     }
     Ok(())
-}
-
-async fn discard(store: &Arc<Store>, path: std::path::PathBuf) -> Result<()> {
-    let trash = store.paths.trash();
-    blocking(move || disk::discard(&path, &trash)).await.map(|_| ())
-}
-
-/// Deletes what is in the trash.
-pub async fn empty_trash(store: &Arc<Store>) -> Result<()> {
-    let trash = store.paths.trash();
-    blocking(move || disk::empty(&trash)).await
 }
 
 /// Removes what a person asks to be rid of, then collects at once.
@@ -149,6 +137,8 @@ pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
     }
     store.catalog.expire_leases().await?;
     pruned.reclaimed = collect(store, Duration::ZERO).await?.0;
+    // Whoever prunes wants the room.
+    store.trash.empty().await?;
     Ok(pruned)
 }
 

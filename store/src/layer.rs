@@ -73,9 +73,8 @@ pub async fn ingest(store: &Arc<Store>, reader: impl Read + Send + 'static, leas
 
 /// Removes a layer that could not be finished, or is not needed.
 pub(crate) async fn give_up(store: &Arc<Store>, id: &LayerId) {
-    let directory = store.paths.layer(id);
-    let removed = blocking(move || fs::remove_dir_all(&directory)).await;
-    if removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    let (directory, trash) = (store.paths.layer(id), store.trash.clone());
+    if blocking(move || trash.discard(&directory)).await.is_ok() {
         // Why it is given up matters more than what this says; the next start tries again.
         let _ = store.catalog.abandon_layer(id).await;
     }

@@ -22,6 +22,7 @@ mod recovery;
 pub mod remote;
 pub mod serve;
 pub mod snapshot;
+pub mod trash;
 pub mod tree;
 pub mod verify;
 
@@ -53,6 +54,8 @@ pub struct Store {
     pub layers: layer::Layers,
     /// The way to registries.
     pub remotes: remote::Remotes,
+    /// What was deleted, and is unlinked behind.
+    pub trash: trash::Trash,
     /// Wakes the garbage collection.
     pub collector: gc::Collector,
     /// Read: a blob's file goes to its place and its row follows. Write: both go.
@@ -85,6 +88,7 @@ impl Store {
         let layers = layer::Layers::open(&paths, boot_id)?;
         let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
+            trash: trash::Trash::new(paths.trash()),
             paths,
             catalog,
             config,

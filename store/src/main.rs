@@ -7,7 +7,7 @@ use clap::Parser;
 use strata_registry::Shared;
 use strata_rpc::{Context, ServiceArgs};
 use strata_store::serve::listen::Certificates;
-use strata_store::{Config, Store, gc, grpc, serve};
+use strata_store::{Config, Store, gc, grpc, serve, trash};
 
 #[derive(Parser)]
 #[command(version, about = "The store of Strata. ctl starts it on demand; or start it yourself.")]
@@ -36,6 +36,7 @@ async fn build(
     }
     let store = Store::open(&context.root, config, context.idle.clone(), context.drain.clone()).await?;
     context.drain.spawn(gc::run(store.clone(), context.drain.clone()));
+    context.drain.spawn(trash::run(store.clone(), context.drain.clone()));
     let args = &context.args;
     let own = match (&args.tls_cert, &args.tls_key, &args.tls_ca) {
         (Some(certificate), Some(key), authority) => Some(Certificates {

@@ -31,13 +31,6 @@ pub async fn recover(store: &Arc<Store>) -> Result<()> {
         store.catalog.drop_snapshots(found.missing_snapshots).await?;
     }
     store.forget_gone_layers().await?;
-    // Unlinking can take long; nothing waits for it.
-    let store = Arc::clone(store);
-    tokio::spawn(async move {
-        if let Err(error) = crate::gc::empty_trash(&store).await {
-            tracing::warn!("cannot empty the trash: {}", strata_rpc::fault::chain(&error));
-        }
-    });
     Ok(())
 }
 
@@ -50,9 +43,11 @@ struct Found {
 
 impl Found {
     fn look(store: &Store, known: crate::catalog::Known) -> Result<Self> {
-        let (paths, trash) = (&store.paths, store.paths.trash());
+        let (paths, trash) = (&store.paths, &store.trash);
         let mut found = Self::default();
-        disk::empty(&paths.ingest())?;
+        for name in disk::names(&paths.ingest())? {
+            trash.discard(&paths.ingest().join(name))?;
+        }
         crate::blob::recover_partials(store)?;
 
         let mut blobs = HashSet::with_capacity(known.blobs.len());
@@ -72,7 +67,7 @@ impl Found {
         for prefix in disk::names(&paths.blobs())? {
             let directory = paths.blobs().join(prefix);
             for name in disk::names(&directory)?.into_iter().filter(|name| !blobs.contains(name)) {
-                disk::discard(&directory.join(name), &trash)?;
+                trash.discard(&directory.join(name))?;
             }
         }
 
@@ -84,13 +79,13 @@ impl Found {
             }
         }
         for name in disk::names(&paths.layers())?.into_iter().filter(|name| !layers.contains(name)) {
-            disk::discard(&paths.layers().join(name), &trash)?;
+            trash.discard(&paths.layers().join(name))?;
         }
 
         let directories = disk::names(&paths.snapshots())?;
         let wanted: HashSet<String> = known.snapshots.iter().map(u64::to_string).collect();
         for name in directories.iter().filter(|name| !wanted.contains(*name)) {
-            disk::discard(&paths.snapshots().join(name), &trash)?;
+            trash.discard(&paths.snapshots().join(name))?;
         }
         let there: HashSet<&String> = directories.iter().collect();
         found.missing_snapshots = known.snapshots.into_iter().filter(|n| !there.contains(&n.to_string())).collect();

@@ -164,7 +164,10 @@ async fn commit_begun(store: &Arc<Store>, row: &SnapshotRow, lease: &LeaseId, st
         return Err(error);
     }
     layer::start(store, &id);
-    discard_behind(store, directory);
+    if let Err(error) = discard_directory(store, row.directory).await {
+        // The commit is done; the next start removes what is left.
+        tracing::warn!("{}", strata_rpc::fault::chain(&error));
+    }
     store.catalog.layer(&id).await
 }
 
@@ -178,31 +181,15 @@ pub async fn remove(store: &Arc<Store>, key: &SnapshotKey, holder: &str) -> Resu
     Ok(true)
 }
 
-/// Removes the directory and then the row of a snapshot that is marked for removal.
+/// Moves the directory of a snapshot that is marked for removal to the trash, and then forgets its row.
 pub(crate) async fn discard(store: &Arc<Store>, row: &SnapshotRow) -> Result<()> {
-    let directory = store.paths.snapshot(row.directory);
-    let trash = store.paths.trash().join(format!("snapshot-{}-{}", row.directory, crate::lease::random_text(6)));
-    let moved = trash.clone();
-    blocking(move || match fs::rename(&directory, &moved) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("rename", directory, source)),
-        _ => Ok(()),
-    })
-    .await?;
-    store.catalog.forget_snapshot(&row.key).await?;
-    discard_behind(store, trash);
-    Ok(())
+    discard_directory(store, row.directory).await?;
+    store.catalog.forget_snapshot(&row.key).await
 }
 
-/// Removes a directory that nothing names any more, without making anybody wait.
-fn discard_behind(store: &Arc<Store>, directory: PathBuf) {
-    let busy = store.idle.busy();
-    store.drain.spawn(async move {
-        if let Err(error) = blocking(move || remove_directory(&directory)).await {
-            // The next start removes it.
-            tracing::warn!("{}", strata_rpc::fault::chain(&error));
-        }
-        drop(busy);
-    });
+async fn discard_directory(store: &Arc<Store>, number: u64) -> Result<()> {
+    let (directory, trash) = (store.paths.snapshot(number), store.trash.clone());
+    blocking(move || trash.discard(&directory)).await.map(drop)
 }
 
 /// Lists the work directories of a snapshot.

@@ -217,7 +217,7 @@ pub async fn partial_size(store: &Arc<Store>, name: &PartialName) -> Result<Opti
 pub(crate) fn recover(store: &Store) -> Result<()> {
     let own = directory(store);
     for name in disk::names(&store.paths.partials())?.iter().filter(|name| *name != store.catalog.boot_id()) {
-        disk::discard(&store.paths.partials().join(name), &store.paths.trash())?;
+        store.trash.discard(&store.paths.partials().join(name))?;
     }
     disk::make_directory(&own, Sync::Later)
 }

@@ -6,7 +6,7 @@ use rusqlite::{Transaction, params};
 use strata_types::{Digest, LayerId};
 
 use super::{Catalog, Durability, PROJECT, blobs, layers, now};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Objects that nothing referenced when they were looked at.
 #[derive(Clone, Debug, Default)]
@@ -152,31 +152,28 @@ impl Catalog {
         .await
     }
 
-    /// Marks a layer for deletion if nothing references it now. Nobody finds it afterwards.
-    pub async fn reclaim_layer(&self, id: &LayerId) -> Result<Reclaim> {
+    /// Deletes a layer's row if nothing references it now. `discard` moves its directory away in the same transaction:
+    /// of a crash between them a directory without a row is left, or a row that nothing needs without a directory, and
+    /// the next start takes away either.
+    pub(crate) async fn reclaim_layer(
+        &self,
+        id: &LayerId,
+        discard: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<Reclaim> {
         let id = id.clone();
         self.write("reclaim a layer", Durability::Relaxed, move |transaction| {
-            let changed = transaction
-                .prepare_cached(&format!(
-                    "UPDATE layers AS l SET state = 'deleting' WHERE l.id = ? AND NOT {LAYER_IN_USE}"
-                ))?
+            let size = match layers::find(transaction, &id) {
+                Err(Error::LayerNotFound { .. }) => return Ok(Reclaim::Kept),
+                found => found?.size,
+            };
+            let deleted = transaction
+                .prepare_cached(&format!("DELETE FROM layers AS l WHERE l.id = ? AND NOT {LAYER_IN_USE}"))?
                 .execute([id.as_str()])?;
-            if changed == 0 {
+            if deleted == 0 {
                 return Ok(Reclaim::Kept);
             }
-            Ok(Reclaim::Freed(layers::find(transaction, &id)?.size))
-        })
-        .await
-    }
-
-    /// Deletes the row of a layer whose directory is in the trash.
-    pub async fn forget_layer(&self, id: &LayerId) -> Result<()> {
-        let id = id.clone();
-        self.write("forget a layer", Durability::Relaxed, move |transaction| {
-            transaction
-                .prepare_cached("DELETE FROM layers WHERE id = ? AND state = 'deleting'")?
-                .execute([id.as_str()])?;
-            Ok(())
+            discard()?;
+            Ok(Reclaim::Freed(size))
         })
         .await
     }

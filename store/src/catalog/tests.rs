@@ -91,9 +91,9 @@ async fn what_a_lease_record_or_snapshot_needs_is_not_garbage() {
 
     assert_eq!(catalog.garbage(0).await.unwrap().layers, std::slice::from_ref(&by_none));
     for kept in [by_lease, by_record, by_snapshot] {
-        assert_eq!(catalog.reclaim_layer(&kept).await.unwrap(), Reclaim::Kept);
+        assert_eq!(catalog.reclaim_layer(&kept, || panic!("it is in use")).await.unwrap(), Reclaim::Kept);
     }
-    assert_eq!(catalog.reclaim_layer(&by_none).await.unwrap(), Reclaim::Freed(0));
+    assert_eq!(catalog.reclaim_layer(&by_none, || Ok(())).await.unwrap(), Reclaim::Freed(0));
     assert!(matches!(catalog.layers_usable(&[by_none]).await, Err(Error::LayerNotFound { .. })));
 }
 
