@@ -143,3 +143,49 @@ impl Fence {
         Ok(Self { _file: file })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::IFlags;
+
+    use super::*;
+
+    /// The flags of the directory of layers below `base`, and the kind of its file system.
+    fn flags(base: &str) -> (Option<IFlags>, i64) {
+        let root = tempfile::tempdir_in(base).unwrap();
+        let paths = Paths::create(&root.path().join("store")).unwrap();
+        let layers = File::open(paths.layers()).unwrap();
+        let kind = rustix::fs::fstatfs(&layers).unwrap().f_type;
+        (rustix::fs::ioctl_getflags(&layers).ok(), kind)
+    }
+
+    /// EXT4_SUPER_MAGIC: statfs(2).
+    const EXT4: i64 = 0xef53;
+
+    #[test]
+    fn layers_are_spread_over_the_groups_of_ext4_and_elsewhere_the_flag_is_no_matter() {
+        let mut is_shown = false;
+        for base in ["/var/tmp", "/tmp", "/dev/shm"] {
+            let (flags, kind) = flags(base);
+            if kind == EXT4 {
+                assert!(flags.is_some_and(|flags| flags.contains(IFlags::TOPDIR)), "{base} has {flags:?}");
+                is_shown = true;
+            } else {
+                assert!(flags.is_none_or(|flags| !flags.contains(IFlags::TOPDIR)), "{base} has {flags:?}");
+            }
+        }
+        if !is_shown {
+            eprintln!("skipped: none of the directories for tests is on ext4");
+        }
+    }
+
+    #[test]
+    fn the_flag_is_kept_by_the_next_start() {
+        let root = tempfile::tempdir_in("/var/tmp").unwrap();
+        let read = |paths: Paths| rustix::fs::ioctl_getflags(File::open(paths.layers()).unwrap()).ok();
+
+        let first = read(Paths::create(root.path()).unwrap());
+
+        assert_eq!(read(Paths::create(root.path()).unwrap()), first);
+    }
+}
