@@ -12,7 +12,9 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, chmod, chownat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, chmod, chownat, makedev, mknodat, utimensat,
+};
 use tar::EntryType;
 
 use crate::Outcome;
@@ -84,6 +86,12 @@ fn write(archive: &mut tar::Archive<Buffers>, to: &Path) -> Outcome<()> {
             EntryType::Link => {
                 fs::hard_link(to.join(entry.link_name()?.ok_or("a link leads somewhere")?), &path)?;
                 continue;
+            }
+            EntryType::Char | EntryType::Block => {
+                let is_char = header.entry_type() == EntryType::Char;
+                let kind = if is_char { FileType::CharacterDevice } else { FileType::BlockDevice };
+                let (major, minor) = (header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0));
+                mknodat(CWD, &path, kind, mode, makedev(major, minor))?;
             }
             EntryType::Regular => drop(io::copy(&mut entry, &mut File::create_new(&path)?)?),
             other => return Err(format!("{}: the floor has no {other:?}", path.display()).into()),
