@@ -2,8 +2,8 @@
 //! Several gzip members, zstd frames or xz streams in a row are one stream.
 
 use crate::error::Error;
-use std::io::{BufRead, BufReader, Cursor, Read};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Window of zstd frames: 2^27 bytes, what the zstd tool takes without being asked.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -12,6 +12,8 @@ const XZ_MEMORY: u64 = 128 << 20;
 /// LZMA_CONCATENATED of liblzma's container.h.
 const XZ_CONCATENATED: u32 = 0x08;
 const AHEAD: usize = 256 * 1024;
+/// Chunks that wait for their reader.
+const WAITING: usize = 4;
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,32 +58,57 @@ pub fn decompress_ahead(reader: impl Read + Send + 'static) -> Result<(Compressi
     if compression == Compression::None {
         return Ok((compression, Box::new(source)));
     }
-    let (sender, receiver) = sync_channel(4);
+    let (sender, receiver) = sync_channel(WAITING);
+    let (giver, returned) = sync_channel(WAITING + 2);
     std::thread::spawn(move || {
         let source = BufReader::with_capacity(128 * 1024, source);
-        let mut decoder = match decoder(compression, source) {
-            Ok(decoder) => decoder,
-            Err(error) => {
-                let _ = sender.send(Err(std::io::Error::other(error)));
-                return;
-            }
-        };
-        loop {
-            let mut chunk = Vec::with_capacity(AHEAD);
-            let result = decoder.by_ref().take(AHEAD as u64).read_to_end(&mut chunk);
-            // The end is said, not implied: a thread that died must not look like a short archive.
-            let is_end = chunk.is_empty() && result.is_ok();
-            let is_heard = (chunk.is_empty() && !is_end) || sender.send(Ok(chunk)).is_ok();
-            if let Err(error) = result {
-                let _ = sender.send(Err(error));
-                return;
-            }
-            if is_end || !is_heard {
-                return;
-            }
+        let result = decoder(compression, source).map_err(std::io::Error::other);
+        let result = result.and_then(|decoder| decode(decoder, &sender, &returned));
+        if let Err(error) = result {
+            // Nobody listens any more, or hears it here.
+            let _ = sender.send(Err(error));
         }
     });
-    Ok((compression, Box::new(Ahead { receiver, chunk: Cursor::new(Vec::new()), is_finished: false })))
+    Ok((
+        compression,
+        Box::new(Ahead { receiver, giver, chunk: vec![0; AHEAD], position: 0, filled: 0, is_finished: false }),
+    ))
+}
+
+/// A chunk, and how many of its bytes count. None of them: the end, which is said and not implied, so that a thread that
+/// died does not look like a short archive.
+type Chunk = (Vec<u8>, usize);
+
+/// Decompresses into chunks that come back to be filled again, until the end or until nobody listens.
+fn decode(
+    mut decoder: impl Read,
+    sender: &SyncSender<std::io::Result<Chunk>>,
+    returned: &Receiver<Vec<u8>>,
+) -> std::io::Result<()> {
+    loop {
+        let mut chunk = returned.try_recv().unwrap_or_else(|_| vec![0; AHEAD]);
+        let mut filled = 0;
+        let mut failed = None;
+        // In large pieces: each call of a decoder ends with a copy of its window.
+        while filled < chunk.len() {
+            match decoder.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        // What came before an error is read first.
+        let is_heard = (filled == 0 && failed.is_some()) || sender.send(Ok((chunk, filled))).is_ok();
+        match failed {
+            Some(error) => return Err(error),
+            None if filled == 0 || !is_heard => return Ok(()),
+            None => {}
+        }
+    }
 }
 
 type Sniffed<R> = std::io::Chain<Cursor<Vec<u8>>, R>;
@@ -112,27 +139,37 @@ fn decoder<'a>(compression: Compression, source: impl BufRead + 'a) -> Result<Bo
 
 /// The reading end of a thread that decompresses.
 struct Ahead {
-    receiver: Receiver<Result<Vec<u8>, std::io::Error>>,
-    chunk: Cursor<Vec<u8>>,
+    receiver: Receiver<std::io::Result<Chunk>>,
+    giver: SyncSender<Vec<u8>>,
+    chunk: Vec<u8>,
+    position: usize,
+    filled: usize,
     is_finished: bool,
 }
 
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            let count = self.chunk.read(buffer)?;
-            if count > 0 || self.is_finished || buffer.is_empty() {
-                return Ok(count);
+        while self.position == self.filled {
+            if self.is_finished || buffer.is_empty() {
+                return Ok(0);
             }
             match self.receiver.recv() {
-                Ok(Ok(chunk)) if chunk.is_empty() => self.is_finished = true,
-                Ok(Ok(chunk)) => self.chunk = Cursor::new(chunk),
+                Ok(Ok((chunk, filled))) => {
+                    // A full queue, or a thread that has ended, needs it no more.
+                    let _ = self.giver.try_send(std::mem::replace(&mut self.chunk, chunk));
+                    (self.position, self.filled) = (0, filled);
+                    self.is_finished = filled == 0;
+                }
                 Ok(Err(error)) => {
                     self.is_finished = true;
                     return Err(error);
                 }
-                Err(_) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Err(_) => return Err(ErrorKind::UnexpectedEof.into()),
             }
         }
+        let count = buffer.len().min(self.filled - self.position);
+        buffer[..count].copy_from_slice(&self.chunk[self.position..self.position + count]);
+        self.position += count;
+        Ok(count)
     }
 }
