@@ -11,6 +11,7 @@ use serde_json::Value;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-types", &[]),
     ("strata-archive", &["strata-types"]),
+    ("strata-erofs", &["strata-archive"]),
     ("strata-image", &["strata-archive", "strata-types"]),
     ("strata-dockerfile", &["strata-types"]),
     ("strata-init", &[]),
@@ -21,7 +22,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-registry", &["strata-types"]),
     (
         "strata-store",
-        &["strata-archive", "strata-image", "strata-proto", "strata-registry", "strata-rpc", "strata-types"],
+        &[
+            "strata-archive",
+            "strata-erofs",
+            "strata-image",
+            "strata-proto",
+            "strata-registry",
+            "strata-rpc",
+            "strata-types",
+        ],
     ),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
     ("strata-runtime", &["strata-init", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
@@ -37,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const LEAVES: &[&str] = &[
     "strata-types",
     "strata-archive",
+    "strata-erofs",
     "strata-image",
     "strata-dockerfile",
     "strata-init",

@@ -1,6 +1,11 @@
 //! From tar to tree, in one pass: what an archive describes appears below a directory, and nowhere else.
-//! The pass also yields diff-id and table of contents. `apply/node.rs` makes the nodes, `place.rs` finds their places.
+//! The pass also yields diff-id and table of contents. `apply/node.rs` says what the nodes are, `place.rs` finds their
+//! places; `apply/disk.rs` makes them, and `apply/listing.rs` only writes down that they would be there.
 
+mod attributes;
+mod disk;
+mod ground;
+mod listing;
 mod node;
 mod remove;
 
@@ -8,14 +13,18 @@ use crate::digest::sha256_text;
 use crate::entry::{Entries, Entry, Type};
 use crate::error::{Error, Name};
 use crate::owner;
-use crate::place::{self, Missing};
+use crate::place::{self, Walk};
 use crate::stream::Stream;
 use crate::toc::{Recorder, Toc};
 use crate::tree::{Kind, Tree, join};
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::OFlags;
+use disk::Disk;
+use ground::{Ground, Place};
+use listing::Listing;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::rc::Rc;
 
 /// Directories kept open between entries.
@@ -105,9 +114,25 @@ impl Default for Limits {
 /// On an error the tree is left half made; the caller discards it.
 pub fn apply(tar: impl Read, root: BorrowedFd<'_>, options: &ApplyOptions) -> Result<Applied, Error> {
     let limits = options.limits;
-    let mut stream = Stream::new(tar, Recorder::new(limits.max_kept)?, limits.max_bytes);
-    let mut entries = Entries::new(limits.max_entries, limits.max_metadata);
-    let mut applier = Applier { root, options, tree: Tree::default(), parents: HashMap::new() };
+    let stream = Stream::new(tar, Recorder::new(limits.max_kept)?, limits.max_bytes);
+    run(stream, &Disk { root, overlay_xattrs: options.overlay_xattrs }, options)
+}
+
+/// Reads an uncompressed tar stream as [`apply`](fn@apply) does, and makes no tree of it: the archive itself is written
+/// to `copy` as it comes, from where that stands, and the table of contents says what the tree would be and where in
+/// the archive its contents are.
+///
+/// Refused is what `apply` refuses, and what a file system of Linux would. Owners are kept as they are.
+pub fn index(tar: impl Read, copy: &File, options: &ApplyOptions) -> Result<Applied, Error> {
+    let limits = options.limits;
+    let start = { copy }.stream_position().map_err(|source| Error::Write { source })?;
+    let stream = Stream::new(tar, Recorder::new(limits.max_kept)?, limits.max_bytes).copied_to(copy);
+    run(stream, &Listing { copy, start }, options)
+}
+
+fn run<R: Read, G: Ground>(mut stream: Stream<'_, R>, ground: &G, options: &ApplyOptions) -> Result<Applied, Error> {
+    let mut entries = Entries::new(options.limits.max_entries, options.limits.max_metadata);
+    let mut applier = Applier { ground, options, tree: Tree::default(), parents: HashMap::new() };
     while let Some(entry) = entries.next(&mut stream)? {
         applier.entry(&mut stream, entry)?;
     }
@@ -134,21 +159,16 @@ impl Applied {
     }
 }
 
+/// A directory that was found by its path in the archive, and its real path.
+type Parent<D> = (Rc<D>, Vec<u8>);
+
 /// An archive on its way into a tree.
-struct Applier<'a> {
-    root: BorrowedFd<'a>,
+struct Applier<'a, G: Ground> {
+    ground: &'a G,
     options: &'a ApplyOptions,
     tree: Tree,
-    /// By the path in the archive: the directory and its real path. Emptied when something was removed.
-    parents: HashMap<Vec<u8>, (Rc<OwnedFd>, Vec<u8>)>,
-}
-
-/// A name in a directory below the root.
-struct Place {
-    directory: Rc<OwnedFd>,
-    name: Vec<u8>,
-    /// The full real path.
-    path: Vec<u8>,
+    /// By the path in the archive. Emptied when something was removed.
+    parents: HashMap<Vec<u8>, Parent<G::Directory>>,
 }
 
 /// What a name in an archive asks for.
@@ -160,8 +180,8 @@ enum Meaning<'a> {
     Nothing,
 }
 
-impl Applier<'_> {
-    fn entry<R: Read>(&mut self, stream: &mut Stream<R>, mut entry: Entry) -> Result<(), Error> {
+impl<G: Ground> Applier<'_, G> {
+    fn entry<R: Read>(&mut self, stream: &mut Stream<'_, R>, mut entry: Entry) -> Result<(), Error> {
         if let Some((uid, gid)) = self.options.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
@@ -220,7 +240,7 @@ impl Applier<'_> {
     }
 
     /// Finds the place of a node, making parents that are missing.
-    fn place(&mut self, names: &[&[u8]]) -> Result<Place, Error> {
+    fn place(&mut self, names: &[&[u8]]) -> Result<Place<G::Directory>, Error> {
         let (name, parent) = names.split_last().expect("the root is not a place");
         let (directory, path) = self.directory(parent)?;
         let path = join(&path, name);
@@ -230,14 +250,14 @@ impl Applier<'_> {
         Ok(Place { directory, name: name.to_vec(), path })
     }
 
-    fn directory(&mut self, names: &[&[u8]]) -> Result<(Rc<OwnedFd>, Vec<u8>), Error> {
+    fn directory(&mut self, names: &[&[u8]]) -> Result<Parent<G::Directory>, Error> {
         let key = names.join(&b'/');
         if let Some(known) = self.parents.get(&key) {
             return Ok(known.clone());
         }
-        let found = match place::open(self.root, &key, OFlags::PATH | OFlags::DIRECTORY) {
+        let found = match self.ground.open(&self.tree, &key) {
             Ok(directory) => (directory, key.clone()),
-            Err(_) => place::walk(self.root, names, &mut Making(self))?.expect("missing directories are made"),
+            Err(_) => place::walk(names, &mut Making(self))?.expect("missing directories are made"),
         };
         if self.parents.len() >= CACHED_DIRECTORIES {
             self.parents.clear();
@@ -248,28 +268,46 @@ impl Applier<'_> {
     }
 
     /// Finds the target of a hard link; nothing is made on the way.
-    fn target(&mut self, path: &[u8], link: &[u8]) -> Result<Place, Error> {
+    fn target(&mut self, path: &[u8], link: &[u8]) -> Result<Place<G::Directory>, Error> {
         let absent = || Error::LinkTarget { path: Name(path.to_vec()), target: Name(link.to_vec()) };
         let names = place::components(link)?;
         let (name, parent) = names.split_last().ok_or_else(absent)?;
-        let (directory, parent) = place::walk(self.root, parent, &mut Finding(self))?.ok_or_else(absent)?;
+        let (directory, parent) = place::walk(parent, &mut Finding(self))?.ok_or_else(absent)?;
         let target = Place { directory: Rc::new(directory), name: name.to_vec(), path: join(&parent, name) };
         match self.tree.get(&target.path) {
             Some(inode) if inode.kind == Kind::Whiteout => Err(absent()),
             _ => Ok(target),
         }
     }
+
+    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
+        self.options.links_below.get(path).map(Vec::as_slice)
+    }
 }
 
 /// Walks that make what is missing.
-struct Making<'a, 'b>(&'a mut Applier<'b>);
+struct Making<'a, 'b, G: Ground>(&'a mut Applier<'b, G>);
 
-impl Missing for Making<'_, '_> {
-    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
-        self.0.options.links_below.get(path).map(Vec::as_slice)
+impl<G: Ground> Walk for Making<'_, '_, G> {
+    type Directory = G::Directory;
+
+    fn open(&self, path: &[u8]) -> Result<G::Directory, Errno> {
+        self.0.ground.open(&self.0.tree, path)
     }
 
-    fn make(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, Error> {
+    fn enter(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<G::Directory, Errno> {
+        self.0.ground.enter(&self.0.tree, directory, name, path)
+    }
+
+    fn read_link(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.0.ground.read_link(&self.0.tree, (directory, name), path)
+    }
+
+    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
+        self.0.link_below(path)
+    }
+
+    fn make(&mut self, parent: &G::Directory, name: &[u8], path: &[u8]) -> Result<bool, Error> {
         self.0.make_implied_directory(parent, name, path).map(|()| true)
     }
 
@@ -279,14 +317,28 @@ impl Missing for Making<'_, '_> {
 }
 
 /// Walks that only look.
-struct Finding<'a, 'b>(&'a mut Applier<'b>);
+struct Finding<'a, 'b, G: Ground>(&'a mut Applier<'b, G>);
 
-impl Missing for Finding<'_, '_> {
-    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
-        self.0.options.links_below.get(path).map(Vec::as_slice)
+impl<G: Ground> Walk for Finding<'_, '_, G> {
+    type Directory = G::Directory;
+
+    fn open(&self, path: &[u8]) -> Result<G::Directory, Errno> {
+        self.0.ground.open(&self.0.tree, path)
     }
 
-    fn make(&mut self, _parent: &OwnedFd, _name: &[u8], _path: &[u8]) -> Result<bool, Error> {
+    fn enter(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<G::Directory, Errno> {
+        self.0.ground.enter(&self.0.tree, directory, name, path)
+    }
+
+    fn read_link(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.0.ground.read_link(&self.0.tree, (directory, name), path)
+    }
+
+    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
+        self.0.link_below(path)
+    }
+
+    fn make(&mut self, _parent: &G::Directory, _name: &[u8], _path: &[u8]) -> Result<bool, Error> {
         Ok(false)
     }
 
@@ -296,7 +348,7 @@ impl Missing for Finding<'_, '_> {
 }
 
 /// Passes over an entry that makes no node of its own; its content is kept in the table of contents.
-fn skip<R: Read>(stream: &mut Stream<R>, entry: &Entry) -> Result<(), Error> {
+fn skip<R: Read>(stream: &mut Stream<'_, R>, entry: &Entry) -> Result<(), Error> {
     if entry.size == 0 {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Tar archives in and out of directories: confined, digested in the same pass, and reproducible to the byte.
 //! Everything here is synchronous and works below a directory descriptor; nothing knows about images or the store.
-//! Start at [`apply`](fn@apply) (tar to tree), [`diff`](fn@diff) (tree to tar) and [`Toc`] (what ties them together).
+//! Start at [`apply`](fn@apply) (tar to tree), [`index`](fn@index) (the same without a tree), [`diff`](fn@diff) (tree to
+//! tar) and [`Toc`] (what ties them together).
 
 mod apply;
 mod compress;
@@ -20,11 +21,11 @@ mod tree;
 mod verify;
 mod write;
 
-pub use apply::{Applied, ApplyOptions, Limits, OverlayXattrs, Whiteouts, apply};
+pub use apply::{Applied, ApplyOptions, Limits, OverlayXattrs, Whiteouts, apply, index};
 pub use compress::{Compression, decompress, decompress_ahead};
 pub use diff::{DiffOptions, Times, diff, pack};
 pub use error::{Error, Name};
 pub use member::{Member, MemberKind, MemberWriter, members};
 pub use recipe::{Part, Recipe, decoder};
-pub use toc::{Listed, ListedKind, Toc};
+pub use toc::{Listed, ListedKind, Stored, Toc};
 pub use verify::{Damage, verify};

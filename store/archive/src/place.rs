@@ -13,7 +13,6 @@ use std::fs::File;
 pub(crate) const PATH_MAX: usize = 4096;
 /// As many as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens what is at a path that contains no symlink.
 pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -52,48 +51,56 @@ pub(crate) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Error> {
     Ok(names)
 }
 
-/// What a walk does where there is no directory yet.
-pub(crate) trait Missing {
+/// Where a walk goes, and what it does where there is no directory yet. Paths are real ones below the root.
+pub(crate) trait Walk {
+    /// A directory that was found.
+    type Directory;
+    /// Finds a directory by its path.
+    fn open(&self, path: &[u8]) -> Result<Self::Directory, Errno>;
+    /// Finds a directory in another one; `NOTDIR` or `LOOP` where something else is.
+    fn enter(&self, directory: &Self::Directory, name: &[u8], path: &[u8]) -> Result<Self::Directory, Errno>;
+    /// Reads a symlink; `INVAL` where something else is.
+    fn read_link(&self, directory: &Self::Directory, name: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno>;
     /// Where the symlinks of lower layers lead, if there is one at `path`.
     fn link_below(&self, path: &[u8]) -> Option<&[u8]>;
     /// Makes the directory; false ends the walk without a result.
-    fn make(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, Error>;
+    fn make(&mut self, parent: &Self::Directory, name: &[u8], path: &[u8]) -> Result<bool, Error>;
     /// Says whether what is there instead of a directory may be replaced by one.
     fn is_replaceable(&self, path: &[u8]) -> bool;
 }
 
+/// A directory and its real path.
+pub(crate) type Found<D> = (D, Vec<u8>);
+
 /// Walks to a directory inside the root, following symlinks; returns it and its real path.
-pub(crate) fn walk(
-    root: BorrowedFd<'_>,
-    names: &[&[u8]],
-    missing: &mut impl Missing,
-) -> Result<Option<(OwnedFd, Vec<u8>)>, Error> {
-    let flags = OFlags::PATH | DIRECTORY;
-    let at = |path: &[u8]| open(root, path, flags).map_err(|error| Error::disk("open", path, error));
+pub(crate) fn walk<W: Walk>(names: &[&[u8]], ground: &mut W) -> Result<Option<Found<W::Directory>>, Error> {
+    fn at<W: Walk>(ground: &W, path: &[u8]) -> Result<W::Directory, Error> {
+        ground.open(path).map_err(|error| Error::disk("open", path, error))
+    }
     let mut rest: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
-    let (mut here, mut directory, mut links) = (Vec::new(), at(b"")?, 0);
+    let (mut here, mut directory, mut links) = (Vec::new(), at(ground, b"")?, 0);
     while let Some(name) = rest.pop_front() {
         if name.is_empty() || name == b"." {
             continue;
         }
         if name == b".." {
             here.truncate(here.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
-            directory = at(&here)?;
+            directory = at(ground, &here)?;
             continue;
         }
         let path = join(&here, &name);
         if path.len() >= PATH_MAX {
             return Err(Error::entry(&path, "the path is too long"));
         }
-        let target = match rustix::fs::openat(&directory, name.as_slice(), flags, Mode::empty()) {
+        let target = match ground.enter(&directory, &name, &path) {
             Ok(next) => {
                 (directory, here) = (next, path);
                 continue;
             }
-            Err(Errno::NOENT) => missing.link_below(&path).map(<[u8]>::to_vec),
-            Err(Errno::NOTDIR | Errno::LOOP) => match read_link(&directory, &name) {
+            Err(Errno::NOENT) => ground.link_below(&path).map(<[u8]>::to_vec),
+            Err(Errno::NOTDIR | Errno::LOOP) => match ground.read_link(&directory, &name, &path) {
                 Ok(target) => Some(target),
-                Err(Errno::INVAL) if missing.is_replaceable(&path) => None,
+                Err(Errno::INVAL) if ground.is_replaceable(&path) => None,
                 Err(Errno::INVAL) => return Err(Error::disk("enter", &path, Errno::NOTDIR)),
                 Err(error) => return Err(Error::disk("read", &path, error)),
             },
@@ -103,11 +110,10 @@ pub(crate) fn walk(
             if leave(&mut rest) {
                 continue;
             }
-            if !missing.make(&directory, &name, &path)? {
+            if !ground.make(&directory, &name, &path)? {
                 return Ok(None);
             }
-            directory = rustix::fs::openat(&directory, name.as_slice(), flags, Mode::empty())
-                .map_err(|error| Error::disk("open", &path, error))?;
+            directory = ground.enter(&directory, &name, &path).map_err(|error| Error::disk("open", &path, error))?;
             here = path;
             continue;
         };
@@ -117,7 +123,7 @@ pub(crate) fn walk(
         }
         if target.starts_with(b"/") {
             here.clear();
-            directory = at(b"")?;
+            directory = at(ground, b"")?;
         }
         for name in target.split(|byte| *byte == b'/').rev() {
             rest.push_front(name.to_vec());

@@ -5,7 +5,8 @@ use crate::digest::Digesting;
 use crate::error::Error;
 use crate::header::{BLOCK, Block};
 use crate::toc::Recorder;
-use std::io::{ErrorKind, Read};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 
 /// Where the headers of an archive come from, block by block.
 pub(crate) trait Blocks {
@@ -19,7 +20,7 @@ pub(crate) trait Blocks {
     fn body(&mut self, size: u64) -> Result<Vec<u8>, Error>;
 }
 
-impl<R: Read> Blocks for Stream<R> {
+impl<R: Read> Blocks for Stream<'_, R> {
     fn offset(&self) -> u64 {
         Self::offset(self)
     }
@@ -34,8 +35,9 @@ impl<R: Read> Blocks for Stream<R> {
 }
 
 /// Reads an archive's bytes while digesting and recording them.
-pub(crate) struct Stream<R> {
+pub(crate) struct Stream<'a, R> {
     reader: R,
+    copy: Option<&'a File>,
     digesting: Digesting,
     position: usize,
     filled: usize,
@@ -44,9 +46,14 @@ pub(crate) struct Stream<R> {
     pub(crate) recorder: Recorder,
 }
 
-impl<R: Read> Stream<R> {
+impl<'a, R: Read> Stream<'a, R> {
     pub(crate) fn new(reader: R, recorder: Recorder, limit: u64) -> Self {
-        Self { reader, digesting: Digesting::new(), position: 0, filled: 0, read: 0, limit, recorder }
+        Self { reader, copy: None, digesting: Digesting::new(), position: 0, filled: 0, read: 0, limit, recorder }
+    }
+
+    /// Writes every byte to a file too, before it is handed out.
+    pub(crate) fn copied_to(self, copy: &'a File) -> Self {
+        Self { copy: Some(copy), ..self }
     }
 
     /// Returns how many bytes were consumed.
@@ -147,6 +154,10 @@ impl<R: Read> Stream<R> {
             return Err(Error::Limit { what: "bytes", limit: self.limit });
         }
         self.digesting.submit(self.filled);
+        if let Some(mut copy) = self.copy {
+            let chunk = &self.digesting.chunk()[..self.filled];
+            copy.write_all(chunk).map_err(|source| Error::Write { source })?;
+        }
         Ok(true)
     }
 }

@@ -12,13 +12,15 @@ use rustix::fd::BorrowedFd;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 pub(crate) use codec::{Cursor, put};
-pub use listed::{Listed, ListedKind};
+pub use listed::{Listed, ListedKind, Stored};
 
 /// Bytes of one file content, and of the metadata that precede it in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     /// Metadata bytes since the previous content.
     pub(crate) before: u64,
+    /// Where the bytes are in the archive.
+    pub(crate) offset: u64,
     /// Where the bytes are below the root.
     pub(crate) path: Vec<u8>,
     pub(crate) size: u64,
@@ -138,6 +140,8 @@ pub(crate) fn copy(literal: &mut impl Read, size: u64, out: &mut impl Write) -> 
 pub(crate) struct Recorder {
     literal: zstd::stream::Encoder<'static, Vec<u8>>,
     before: u64,
+    /// Bytes recorded, of either sort.
+    position: u64,
     pub(crate) contents: Vec<Content>,
     inlined: u64,
     max_bytes: u64,
@@ -148,20 +152,22 @@ impl Recorder {
     pub(crate) fn new(max_bytes: u64) -> Result<Self, Error> {
         let mut literal = zstd::stream::Encoder::new(Vec::new(), 1).map_err(|source| Error::Write { source })?;
         literal.include_checksum(true).map_err(|source| Error::Write { source })?;
-        Ok(Self { literal, before: 0, contents: Vec::new(), inlined: 0, max_bytes })
+        Ok(Self { literal, before: 0, position: 0, contents: Vec::new(), inlined: 0, max_bytes })
     }
 
     /// Records bytes that are not file content.
     pub(crate) fn literal(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.before += bytes.len() as u64;
+        self.position += bytes.len() as u64;
         self.literal.write_all(bytes).map_err(|source| Error::Write { source })?;
         self.check_size()
     }
 
-    /// Records the content that follows; returns its index.
+    /// Records the content that follows what was recorded so far; returns its index.
     pub(crate) fn content(&mut self, path: Vec<u8>, size: u64, blake3: [u8; 32], pieces: Vec<(u64, u64)>) -> usize {
-        let before = std::mem::take(&mut self.before);
-        self.contents.push(Content { before, path, size, blake3, inline: None, pieces });
+        let (before, offset) = (std::mem::take(&mut self.before), self.position);
+        self.position += size;
+        self.contents.push(Content { before, offset, path, size, blake3, inline: None, pieces });
         self.contents.len() - 1
     }
 

@@ -1,36 +1,38 @@
 //! Taking away what a later entry replaces. Contents that leave the tree this way move into the table of contents,
 //! since the archive's bytes must still be there when it is rebuilt.
 
-use super::{Applier, Place};
+use super::{Applier, Ground, Place};
 use crate::error::Error;
-use crate::place;
 use crate::toc::Recorder;
 use crate::tree::join;
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-impl Applier<'_> {
+impl<G: Ground> Applier<'_, G> {
     /// Removes whatever has this name.
-    pub(super) fn remove(&mut self, recorder: &mut Recorder, place: &Place) -> Result<(), Error> {
+    pub(super) fn remove(&mut self, recorder: &mut Recorder, place: &Place<G::Directory>) -> Result<(), Error> {
         // Cached parents may be symlinks or lie below what goes.
         self.parents.clear();
         self.remove_at(recorder, &place.directory, &place.name, &place.path)
     }
 
-    fn remove_at(&mut self, recorder: &mut Recorder, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), Error> {
+    fn remove_at(
+        &mut self,
+        recorder: &mut Recorder,
+        parent: &G::Directory,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<(), Error> {
         let failed = |error| Error::disk("remove", path, error);
         self.forget(recorder, path)?;
-        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        match self.ground.unlink(&self.tree, parent, name, path) {
             Err(Errno::ISDIR) => {}
             result => return result.map_err(failed),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
-        for child in place::list(&directory).map_err(failed)? {
+        let directory = self.ground.open_to_change(parent, name, path)?;
+        for child in self.ground.names(&self.tree, &directory, path).map_err(failed)? {
             self.remove_at(recorder, &directory, &child, &join(path, &child))?;
         }
-        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(failed)
+        self.ground.remove_directory(parent, name).map_err(failed)
     }
 
     /// Forgets a name that is about to go, and saves the content behind it.
@@ -46,10 +48,7 @@ impl Applier<'_> {
         }
         recorder.reserve(recorder.contents[index].size)?;
         let mut bytes = Vec::new();
-        recorder.contents[index].read(self.root, |part| {
-            bytes.extend_from_slice(part);
-            Ok(())
-        })?;
+        self.ground.read(&recorder.contents[index], &mut |part| bytes.extend_from_slice(part))?;
         recorder.contents[index].inline = Some(bytes);
         Ok(())
     }

@@ -53,7 +53,8 @@ fn decode_index(cursor: &mut Cursor<'_>, literal: Vec<u8>) -> Result<Toc, &'stat
     let digest = cursor.array()?;
     let tar_size = cursor.number()?;
     let is_truncated_to_seconds = cursor.byte()? != 0;
-    let contents = (0..cursor.count()?).map(|_| content(cursor)).collect::<Result<Vec<_>, _>>()?;
+    let mut position = 0;
+    let contents = (0..cursor.count()?).map(|_| content(cursor, &mut position)).collect::<Result<Vec<_>, _>>()?;
     let tree = tree(cursor, contents.len())?;
     if !cursor.0.is_empty() {
         return Err("something follows its end");
@@ -77,8 +78,11 @@ fn put_content(out: &mut Vec<u8>, content: &Content) {
     }
 }
 
-fn content(cursor: &mut Cursor<'_>) -> Result<Content, &'static str> {
+/// Reads a content that comes after `position` bytes of the archive.
+fn content(cursor: &mut Cursor<'_>, position: &mut u64) -> Result<Content, &'static str> {
     let (before, path, size, blake3) = (cursor.number()?, cursor.bytes()?, cursor.number()?, cursor.array()?);
+    let offset = position.checked_add(before).ok_or("sizes do not add up")?;
+    *position = offset.checked_add(size).ok_or("sizes do not add up")?;
     let inline = match cursor.byte()? {
         0 => None,
         _ => Some(cursor.bytes()?),
@@ -87,7 +91,7 @@ fn content(cursor: &mut Cursor<'_>) -> Result<Content, &'static str> {
         return Err("a kept content has another size");
     }
     let pieces = (0..cursor.count()?).map(|_| Ok((cursor.number()?, cursor.number()?)));
-    Ok(Content { before, path, size, blake3, inline, pieces: pieces.collect::<Result<_, &'static str>>()? })
+    Ok(Content { before, offset, path, size, blake3, inline, pieces: pieces.collect::<Result<_, &'static str>>()? })
 }
 
 fn put_tree(out: &mut Vec<u8>, tree: &Tree) {

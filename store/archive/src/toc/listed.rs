@@ -2,6 +2,7 @@
 
 use super::Toc;
 use crate::tree::{Inode, Kind, Xattrs};
+use std::collections::BTreeMap;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +48,28 @@ pub struct Listed<'a> {
     pub blake3: Option<[u8; 32]>,
     /// Digest over the extended attributes, if there are any.
     pub attributes: Option<[u8; 32]>,
+    /// The extended attributes by name, sorted.
+    pub xattrs: &'a BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The bytes of a file, unless there are none.
+    pub stored: Option<Stored<'a>>,
     /// First name of the same file, when this is a further one.
     pub hard_link: Option<&'a [u8]>,
     /// A directory that is there only because something below it is named.
     pub is_implied: bool,
     /// A directory that hides what lower layers have in it.
     pub is_opaque: bool,
+}
+
+/// Where in its archive the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// Bytes of the archive before them.
+    pub offset: u64,
+    /// How many there are.
+    pub size: u64,
+    /// Offset in the file and length of each piece of a sparse one, in the order in which they are stored; empty: the
+    /// file is one piece.
+    pub pieces: &'a [(u64, u64)],
 }
 
 impl Toc {
@@ -81,6 +98,12 @@ impl Toc {
             target: &inode.link,
             blake3: content.filter(|content| content.pieces.is_empty()).map(|content| content.blake3),
             attributes: attributes(&inode.xattrs),
+            xattrs: &inode.xattrs,
+            stored: content.map(|content| Stored {
+                offset: content.offset,
+                size: content.size,
+                pieces: &content.pieces,
+            }),
             hard_link,
             is_implied: inode.is_implied,
             is_opaque: inode.is_opaque,
