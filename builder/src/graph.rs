@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use strata_dockerfile::{Dockerfile, Flag, Instruction, Kind, Span};
+use strata_types::Platform;
 
 use crate::error::Error;
 use crate::scope::Globals;
@@ -26,6 +27,8 @@ pub struct Graph {
     pub target: usize,
     /// Stages that are needed, by index: where each starts.
     pub stages: BTreeMap<usize, Origin>,
+    /// Platforms of stages whose FROM names one.
+    pub platforms: BTreeMap<usize, Platform>,
     /// Number of each step: (stage, 0) is its FROM, (stage, n + 1) its instruction n.
     pub steps: BTreeMap<(usize, usize), u32>,
 }
@@ -37,15 +40,15 @@ impl Graph {
             "" => file.stages.len() - 1,
             name => find_target(file, name)?,
         };
-        let mut stages = BTreeMap::new();
+        let (mut stages, mut platforms) = (BTreeMap::new(), BTreeMap::new());
         let mut pending = vec![target];
         while let Some(index) = pending.pop() {
             if stages.contains_key(&index) {
                 continue;
             }
             let stage = &file.stages[index];
-            if let Some(platform) = &stage.platform {
-                return Err(unsupported(file, platform.span, "FROM --platform is not available yet"));
+            if let Some(flag) = &stage.platform {
+                platforms.extend(platform(file, flag, globals)?.map(|platform| (index, platform)));
             }
             let base = globals.expand(file, &stage.base)?;
             if base.is_empty() {
@@ -64,8 +67,17 @@ impl Graph {
             stages.insert(index, origin);
         }
         let steps = number(file, &stages);
-        Ok(Self { target, stages, steps })
+        Ok(Self { target, stages, platforms, steps })
     }
+}
+
+/// The platform that a FROM names; none where its variables expand to nothing.
+fn platform(file: &Dockerfile, flag: &Flag<String>, globals: &Globals) -> Result<Option<Platform>, Error> {
+    let text = globals.expand_text(file, &flag.value, flag.value_span)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Platform::parse(&text).map(Some).map_err(|problem| mistake(file, flag.value_span, &problem.to_string()))
 }
 
 fn number(file: &Dockerfile, stages: &BTreeMap<usize, Origin>) -> BTreeMap<(usize, usize), u32> {
@@ -211,8 +223,6 @@ fn check_from(file: &Dockerfile, instruction: &Instruction, from: &Flag<String>)
 
 #[cfg(test)]
 mod tests {
-    use strata_types::Platform;
-
     use super::*;
 
     fn plan(text: &str, target: &str) -> Result<Graph, Error> {
@@ -239,12 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_is_for_the_platform_that_its_from_names() {
+        let text = "FROM --platform=$BUILDPLATFORM a AS b\nFROM --platform=$NOTHING c AS d\n\
+                    FROM --platform=linux/arm/v6 e\nCOPY --from=b / /\nCOPY --from=d / /\n";
+
+        let graph = plan(text, "").expect("nothing is wrong with it");
+
+        let arm = Platform::parse("linux/arm/v6").expect("a platform");
+        assert_eq!(graph.platforms, BTreeMap::from([(0, Platform::host()), (2, arm)]));
+        let error = plan("FROM --platform=a/b/c/d x\n", "").expect_err("it has four parts");
+        assert_eq!(error.diagnostic().map(|at| (at.line, at.column)), Some((1, 17)));
+    }
+
+    #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
         for (text, line, column) in [
             ("FROM a\nRUN --mount=type=cache,target=/x true\n", 2, 5),
             ("FROM a\nHEALTHCHECK NONE\n", 2, 1),
             ("FROM a\nCOPY --link a b\n", 2, 6),
-            ("FROM --platform=linux/arm64 a\n", 1, 6),
         ] {
             let error = plan(text, "").expect_err(text);
             let diagnostic = error.diagnostic().expect(text);

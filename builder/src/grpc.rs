@@ -107,7 +107,7 @@ impl Service {
             .map_err(|diagnostic| Error::Dockerfile(Box::new(diagnostic)))?;
         let ignore = IgnoreFile::parse(&request.ignore_file)
             .map_err(|problem| Error::Invalid { field: "ignore_file", problem: problem.to_string() })?;
-        let platform = Platform::host();
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let globals = Globals::new(&file, request.build_args.clone(), &platform)?;
         let graph = Graph::plan(&file, &request.target, &globals)?;
         let store = self.peers.store().await?;
@@ -300,7 +300,18 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,
+        platform: start.platform.map(platform).transpose()?,
     })
+}
+
+fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Error> {
+    let strata_proto::types::v1::Platform { os, architecture, variant } = message;
+    let invalid = |problem: String| Error::Invalid { field: "platform", problem };
+    if [&os, &architecture, &variant].iter().any(|part| part.contains('/')) {
+        return Err(invalid("its parts contain a \"/\"".to_owned()));
+    }
+    let slash = if variant.is_empty() { "" } else { "/" };
+    Platform::parse(&format!("{os}/{architecture}{slash}{variant}")).map_err(|problem| invalid(problem.to_string()))
 }
 
 fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Error> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use strata_dockerfile::expand::{self, ExpandError};
-use strata_dockerfile::{ArgDeclaration, Dockerfile, Word};
+use strata_dockerfile::{ArgDeclaration, Dockerfile, Span, Word};
 use strata_types::{ContainerConfig, Platform};
 
 use crate::error::Error;
@@ -32,15 +32,15 @@ fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|proxy| *proxy == name || proxy.to_lowercase() == name)
 }
 
-fn platform_args(platform: &Platform) -> BTreeMap<String, String> {
-    let text = platform.to_string();
-    let variant = platform.variant.clone().unwrap_or_default();
+/// What is built for, and what builds.
+fn platform_args(target: &Platform) -> BTreeMap<String, String> {
     let mut args = BTreeMap::new();
-    for prefix in ["TARGET", "BUILD"] {
-        args.insert(format!("{prefix}PLATFORM"), text.clone());
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        args.insert(format!("{prefix}PLATFORM"), platform.to_string());
         args.insert(format!("{prefix}OS"), platform.os.clone());
         args.insert(format!("{prefix}ARCH"), platform.architecture.clone());
-        args.insert(format!("{prefix}VARIANT"), variant.clone());
+        args.insert(format!("{prefix}VARIANT"), variant);
     }
     args
 }
@@ -71,8 +71,13 @@ impl Globals {
 
     /// Expands a word of a FROM.
     pub fn expand(&self, file: &Dockerfile, word: &Word) -> Result<String, Error> {
-        expand::expand(&word.value, self.escape, &|name| self.values.get(name).cloned())
-            .map_err(|problem| mistake(file, word, &problem))
+        self.expand_text(file, &word.value, word.span)
+    }
+
+    /// Expands the value of a flag of a FROM.
+    pub fn expand_text(&self, file: &Dockerfile, text: &str, span: Span) -> Result<String, Error> {
+        expand::expand(text, self.escape, &|name| self.values.get(name).cloned())
+            .map_err(|problem| Error::Dockerfile(Box::new(file.diagnostic(span, problem.to_string()))))
     }
 
     /// Build arguments that are proxies: they reach RUN without a declaration.

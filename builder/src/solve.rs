@@ -15,11 +15,14 @@ use crate::context::Blake3;
 use crate::error::Error;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
-use crate::peers::{Credentials, Network, Runtime, Store};
+use crate::peers::{Credentials, Lookup, Network, Runtime, Store};
 use crate::progress::{Event, Progress, Running, StepState};
 use crate::scope::{Globals, Scope};
 use crate::session::Session;
 use crate::step;
+
+/// What helps where an image is for another platform.
+const OTHER_PLATFORM: &str = "`--platform` of ctl build, or of this FROM, chooses the platform";
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -50,6 +53,8 @@ pub struct Request {
     pub pull: Pull,
     /// The client can be asked for credentials.
     pub has_credentials: bool,
+    /// The platform to build for. `None`: this machine's, and images that stages start from as they are.
+    pub platform: Option<Platform>,
 }
 
 /// When a build pulls the images that it starts or copies from.
@@ -103,8 +108,8 @@ pub struct Build {
     pub progress: Progress,
     /// Steps that work at once.
     pub slots: Semaphore,
-    /// Images that this build has pulled, by name: each once, so that all its stages mean the same.
-    pub pulls: Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
+    /// Images that this build has pulled, by name and platform: each once, so that all its stages mean the same.
+    pub pulls: Mutex<BTreeMap<(String, Option<Platform>), Arc<OnceCell<()>>>>,
     /// Steps found in the cache.
     pub cached: AtomicU32,
     /// Number for the keys of snapshots.
@@ -237,14 +242,15 @@ impl Build {
         others: &BTreeMap<usize, watch::Receiver<Option<Arc<Draft>>>>,
     ) -> Result<Draft, Error> {
         match &self.graph.stages[&index] {
-            Origin::Scratch => Ok(Draft::scratch(&self.platform)),
+            Origin::Scratch => Ok(Draft::scratch(self.graph.platforms.get(&index).unwrap_or(&self.platform))),
             Origin::Stage(earlier) => Ok(wait_for(others, *earlier).await?.derive()),
             Origin::Image(name) => {
                 let stage = &self.file.stages[index];
                 let step = self.graph.steps[&(index, 0)];
                 let shown = graph::step_name(&self.file, index, 0, &format!("FROM {name}"));
                 let running = self.progress.running(step, &shown, stage.line as u32);
-                let draft = self.image(name, stage.base.span, &running).await;
+                let platform = self.graph.platforms.get(&index).or(self.request.platform.as_ref());
+                let draft = self.image(name, platform, stage.base.span, &running).await;
                 match draft {
                     Ok((draft, state)) => {
                         if !draft.config.config.on_build.is_empty() {
@@ -268,36 +274,61 @@ impl Build {
 
     /// An image as a place to start from or to copy from: of the store, which pulls it first where that is asked for.
     /// Tells whether it was there, or was pulled by this build, as the state of a step.
-    pub async fn image(&self, name: &str, span: Span, running: &Running) -> Result<(Draft, StepState), Error> {
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        span: Span,
+        running: &Running,
+    ) -> Result<(Draft, StepState), Error> {
         let reference = Reference::parse(name)
             .map_err(|problem| self.mistake(span, format!("{name:?} is not an image reference: {problem}")))?;
         if self.request.pull == Pull::Always {
-            self.pull(&reference, span, running).await?;
+            self.pull(&reference, platform, span, running).await?;
         }
-        if let Some(base) = self.store.image(name, &self.lease).await? {
-            let is_pulled = self.request.pull == Pull::Always;
-            return Ok((Draft::image(base), if is_pulled { StepState::Done } else { StepState::Cached }));
-        }
-        if self.request.pull == Pull::Missing {
-            self.pull(&reference, span, running).await?;
-            if let Some(base) = self.store.image(name, &self.lease).await? {
-                return Ok((Draft::image(base), StepState::Done));
+        let mut found = self.store.image(name, platform, &self.lease).await?;
+        let is_pulled = match (&found, self.request.pull) {
+            (Lookup::Found(_), pull) => pull == Pull::Always,
+            (_, Pull::Missing) => {
+                let pulled = self.pull(&reference, platform, span, running).await;
+                if let (Err(Error::BaseImage { .. }), Lookup::OtherPlatform(problem)) = (&pulled, &found) {
+                    // What is here says more than that a registry has nothing else.
+                    return Err(self.no_base(name, span, problem.clone(), OTHER_PLATFORM));
+                }
+                pulled?;
+                found = self.store.image(name, platform, &self.lease).await?;
+                true
+            }
+            (_, Pull::Always | Pull::Never) => false,
+        };
+        match found {
+            Lookup::Found(base) => {
+                Ok((Draft::image(base), if is_pulled { StepState::Done } else { StepState::Cached }))
+            }
+            Lookup::OtherPlatform(problem) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
+            Lookup::Absent => {
+                let hint = "`ctl images` lists what is there; `ctl pull` fetches an image from its registry";
+                Err(self.no_base(name, span, format!("image {name} is not in the store"), hint))
             }
         }
-        let hint = "`ctl images` lists what is there; `ctl pull` fetches an image from its registry";
-        Err(self.no_base(name, span, format!("image {name} is not in the store"), hint))
     }
 
     /// Has the store pull an image, once per build.
-    async fn pull(&self, reference: &Reference, span: Span, running: &Running) -> Result<(), Error> {
-        let once = self.pulls.lock().await.entry(reference.to_string()).or_default().clone();
+    async fn pull(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        span: Span,
+        running: &Running,
+    ) -> Result<(), Error> {
+        let once = self.pulls.lock().await.entry((reference.to_string(), platform.cloned())).or_default().clone();
         let pulled = once.get_or_try_init(|| async {
             running.begin("").await;
             let credentials = match self.request.has_credentials {
                 true => self.session.credentials(reference.domain()).await?,
                 false => Credentials::default(),
             };
-            let mut pulling = self.store.pull(&reference.to_string(), credentials, &self.lease).await?;
+            let mut pulling = self.store.pull(&reference.to_string(), platform, credentials, &self.lease).await?;
             while let Some(line) = pulling.next().await? {
                 let (step, chunk) = (running.step(), format!("{line}\n").into());
                 self.progress.tell(Event::Output { step, is_stderr: false, chunk }).await;

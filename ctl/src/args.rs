@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use explore::Explore;
 pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
-pub use run::Run;
+pub use run::{Create, Run};
 
 /// Builds images layer by layer and runs containers from them.
 #[derive(Debug, Parser)]
@@ -37,9 +37,14 @@ pub enum Command {
     /// Manage contexts: where the services are
     #[command(subcommand)]
     Context(Context),
+    /// Create a container
+    #[command(override_usage = "ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
+    Create(Box<Create>),
     /// Run a command in a running container
     #[command(override_usage = "ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(Exec),
+    /// Write the file system of a container as a tar
+    Export(Export),
     /// Show the history of an image
     History(History),
     /// Look into images
@@ -149,6 +154,9 @@ pub struct Build {
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "missing",
         default_missing_value = "always")]
     pub pull: PullWhen,
+    /// Platform to build for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub platform: Option<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     pub progress: ProgressMode,
@@ -242,6 +250,16 @@ impl Exec {
     pub fn command(&self) -> &[String] {
         self.words.get(1..).unwrap_or_default()
     }
+}
+
+/// `ctl export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file to write [default: standard output]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// The container
+    pub container: String,
 }
 
 /// Formats of lists.

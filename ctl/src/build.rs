@@ -52,6 +52,7 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
         },
         labels: input::labels(&args.label)?,
         has_credentials: true,
+        platform: args.platform.as_deref().map(input::platform).transpose()?,
         pull: match args.pull {
             PullWhen::Always => pb::BuildPull::Always.into(),
             PullWhen::Missing => pb::BuildPull::Missing.into(),

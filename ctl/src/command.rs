@@ -3,6 +3,7 @@
 pub mod context;
 pub mod exec;
 pub mod explore;
+pub mod export;
 pub mod history;
 pub mod images;
 pub mod import;

@@ -41,6 +41,9 @@ fn variable(text: &str, place: &str) -> Result<Option<String>> {
 
 /// "os/architecture[/variant]".
 pub fn platform(text: &str) -> Result<strata_proto::types::v1::Platform> {
+    if text.contains(',') {
+        return Err(Error::usage("--platform: several platforms at once are not available yet"));
+    }
     let platform = strata_types::Platform::parse(text).map_err(|error| Error::usage(format!("--platform: {error}")))?;
     let (os, architecture, variant) = (platform.os, platform.architecture, platform.variant.unwrap_or_default());
     Ok(strata_proto::types::v1::Platform { os, architecture, variant })

@@ -8,6 +8,7 @@ mod error;
 mod explore;
 mod input;
 mod platform;
+mod receiving;
 mod registries;
 mod render;
 mod sending;
@@ -86,6 +87,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Context(command) => command::context::run(command, cli.context.as_deref()),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
         Command::Build(args) => build::run(&open()?, args).await,
+        Command::Create(args) => command::run::create(&open()?, args).await,
+        Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,
         Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,

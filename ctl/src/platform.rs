@@ -58,6 +58,11 @@ impl Platform {
         Ok(store::layer_service_client::LayerServiceClient::new(self.channel("store").await?))
     }
 
+    /// The snapshots of the store.
+    pub async fn snapshots(&self) -> Result<store::snapshot_service_client::SnapshotServiceClient<Channel>> {
+        Ok(store::snapshot_service_client::SnapshotServiceClient::new(self.channel("store").await?))
+    }
+
     /// Archives of images.
     pub async fn archives(&self) -> Result<store::archive_service_client::ArchiveServiceClient<Channel>> {
         Ok(store::archive_service_client::ArchiveServiceClient::new(self.channel("store").await?))

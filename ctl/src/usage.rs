@@ -19,7 +19,7 @@ pub fn explain(mistake: Mistake, words: impl Iterator<Item = OsString>) -> Error
         ErrorKind::InvalidValue => invalid_value(&mistake).hint(help),
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             let missing = match command.as_str() {
-                "ctl run" => "an image".to_owned(),
+                "ctl run" | "ctl create" => "an image".to_owned(),
                 "ctl exec" => "a container and a command".to_owned(),
                 _ => strings(&mistake, ContextKind::InvalidArg).join(", ").replace("...", ""),
             };
@@ -107,10 +107,10 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
     if absent.is_some_and(|(_, flags)| flags.split(' ').any(|flag| flag == name)) {
         let error = Error::usage(format!("the flag {name} of `{command}` is not available yet"));
         return match (command, name) {
-            ("ctl run", "-p" | "--publish" | "-P" | "--publish-all") => {
+            ("ctl run" | "ctl create", "-p" | "--publish" | "-P" | "--publish-all") => {
                 error.hint("with `--network host` the ports of the container are those of the host")
             }
-            ("ctl run", "--mount") => error.hint("`-v HOST:CONTAINER[:ro]` mounts a path of the host"),
+            ("ctl run" | "ctl create", "--mount") => error.hint("`-v HOST:CONTAINER[:ro]` mounts a path of the host"),
             _ => error,
         };
     }
@@ -163,10 +163,8 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("context rm", ""),
     ("context update", ""),
     ("cp", "`ctl run -v HOST:CONTAINER` shares files"),
-    ("create", "`ctl run -d` creates and starts"),
     ("diff", ""),
     ("events", ""),
-    ("export", ""),
     ("image build", ""),
     ("image history", ""),
     ("image import", ""),
@@ -201,15 +199,28 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("volume", "`ctl run -v HOST:CONTAINER` mounts a path of the host"),
 ];
 
+/// Docker's flags of `run` that are not there; `create` has the same.
+const ABSENT_IN_RUN: &str = "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
+     --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
+     --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
+     --device-write-iops --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
+     --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip \
+     --ip6 --ipc --isolation --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
+     --memory-reservation --memory-swap --memory-swappiness --mount --network-alias --no-healthcheck \
+     --oom-kill-disable --oom-score-adj --pid -p --publish -P --publish-all --restart \
+     --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs \
+     --ulimit --userns --uts --volume-driver --volumes-from";
+
 /// Docker's flags that are not there, by command.
 const ABSENT_FLAGS: &[(&str, &str)] = &[
     (
         "build",
         "--add-host --allow --annotation --attest --build-context --builder --cache-from --cache-to --cgroup-parent \
          --check --compress --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --force-rm --isolation \
-         --load -m --memory --memory-swap --metadata-file --no-cache-filter -o --output --platform --provenance --push \
+         --load -m --memory --memory-swap --metadata-file --no-cache-filter -o --output --provenance --push \
          --rm --sbom --secret --security-opt --shm-size --squash --ssh --ulimit",
     ),
+    ("create", ABSENT_IN_RUN),
     ("exec", "--detach-keys"),
     ("history", "-H --human --platform"),
     ("images", "-a --all -f --filter"),
@@ -220,19 +231,7 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
     ("ps", "-f --filter -n --last -l --latest -s --size"),
     ("rm", "-l --link -v --volumes"),
     ("rmi", "--no-prune --platform"),
-    (
-        "run",
-        "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
-         --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
-         --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
-         --device-write-iops --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
-         --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip \
-         --ip6 --ipc --isolation --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
-         --memory-reservation --memory-swap --memory-swappiness --mount --network-alias --no-healthcheck \
-         --oom-kill-disable --oom-score-adj --pid --platform -p --publish -P --publish-all --restart \
-         --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs \
-         --ulimit --userns --uts --volume-driver --volumes-from",
-    ),
+    ("run", ABSENT_IN_RUN),
     ("start", "--checkpoint --checkpoint-dir --detach-keys"),
     ("system prune", "--filter --volumes"),
     ("version", "-f"),
@@ -265,6 +264,9 @@ mod tests {
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
             ("ctl run -p 80:80 x", "the flag -p of `ctl run` is not available yet", "--network host"),
             ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),
+            ("ctl create --tmpfs /x y", "the flag --tmpfs of `ctl create` is not available yet", "ctl create --help"),
+            ("ctl create", "`ctl create` needs an image", "usage: ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]"),
+            ("ctl create -d x", "unknown flag: -d", "ctl create --help"),
             ("ctl run --rmm x", "unknown flag: --rmm", "did you mean --rm?"),
             ("ctl build --push .", "the flag --push of `ctl build` is not available yet", "ctl build --help"),
             ("ctl build . x", "`ctl build` takes no further argument: \"x\"", "usage: ctl build"),
@@ -314,7 +316,8 @@ mod tests {
     #[test]
     fn words_after_the_image_are_the_containers() {
         let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
-            Ok(crate::args::Command::Run(run)) => run,
+            Ok(crate::args::Command::Run(run)) => run.container,
+            Ok(crate::args::Command::Create(create)) => *create,
             other => panic!("{line}: {other:?}"),
         };
 
@@ -324,5 +327,7 @@ mod tests {
         assert_eq!(run.command(), ["--rm", "-it", "--", "--help", "-v"]);
         assert!(run.rm && !run.interactive && run.volume.is_empty());
         assert_eq!(parse("ctl run -h box --net host -e A=1 -e B=2 app").env, ["A=1", "B=2"]);
+        let created = parse("ctl create -it --rm app -d --rm");
+        assert!(created.tty && created.rm && created.command() == ["-d", "--rm"]);
     }
 }

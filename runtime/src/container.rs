@@ -50,6 +50,8 @@ pub struct View {
     pub record: Record,
     /// Path of its log. Empty: none is kept.
     pub log_path: String,
+    /// Key of its snapshot.
+    pub snapshot_key: String,
 }
 
 impl fmt::Debug for Container {

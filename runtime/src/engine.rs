@@ -96,7 +96,8 @@ impl Engine {
         let record = container.record();
         let has_log = !record.spec.has_no_log;
         let log_path = if has_log { self.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() };
-        View { record, log_path }
+        let snapshot_key = snapshot_key(&record).to_string();
+        View { record, log_path, snapshot_key }
     }
 
     /// Where a container's log is.
@@ -156,7 +157,8 @@ impl Engine {
                     Durability::Unsynced => Volatile::Yes,
                     Durability::Synced => Volatile::No,
                 };
-                let prepared = self.store.prepare(&own_key(&record.id), image, volatile).await?;
+                let prepared =
+                    self.store.prepare(&own_key(&record.id), image, record.spec.platform.as_ref(), volatile).await?;
                 (prepared.image_id, prepared.config)
             }
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),

@@ -103,6 +103,12 @@ pub enum Error {
         /// As asked for.
         image: String,
     },
+    /// The store has the image, but not for the platform.
+    #[error("{problem}")]
+    PlatformNotFound {
+        /// The store's words: which image, what was asked for, what there is.
+        problem: String,
+    },
     /// The store cannot be reached.
     #[error("cannot reach the store at {endpoint}: {problem}")]
     StoreUnavailable {
@@ -238,7 +244,10 @@ impl strata_rpc::Fault for Error {
     fn code(&self) -> Code {
         match self {
             Self::Argument { .. } | Self::NoCommand | Self::Ambiguous { .. } => Code::InvalidArgument,
-            Self::NotFound { .. } | Self::ImageNotFound { .. } | Self::SourceNotFound { .. } => Code::NotFound,
+            Self::NotFound { .. }
+            | Self::ImageNotFound { .. }
+            | Self::PlatformNotFound { .. }
+            | Self::SourceNotFound { .. } => Code::NotFound,
             Self::NameTaken { .. } | Self::IdTaken { .. } => Code::AlreadyExists,
             Self::NotRunning { .. }
             | Self::Running { .. }
@@ -271,6 +280,7 @@ impl strata_rpc::Fault for Error {
             Self::NotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
             Self::Running { .. } => "FAULT_RUNNING",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
+            Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
             Self::Start { .. } | Self::User { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",

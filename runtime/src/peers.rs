@@ -19,7 +19,7 @@ use strata_rpc::{
     serve::BuildError,
     spawn::{self, OnDemand},
 };
-use strata_types::{ImageConfig, LayerId, Mount, SnapshotKey};
+use strata_types::{ImageConfig, LayerId, Mount, Platform, SnapshotKey};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
@@ -176,13 +176,24 @@ impl Store for StorePeer {
         &'a self,
         key: &'a SnapshotKey,
         image: &'a str,
+        platform: Option<&'a Platform>,
         volatile: Volatile,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             const ATTEMPT: &str = "prepare a snapshot";
             let volatile = volatile == Volatile::Yes;
-            let request =
-                PrepareSnapshotRequest { key: key.to_string(), image: image.into(), volatile, ..Default::default() };
+            let platform = platform.cloned().map(|Platform { os, architecture, variant }| wire::Platform {
+                os,
+                architecture,
+                variant: variant.unwrap_or_default(),
+            });
+            let request = PrepareSnapshotRequest {
+                key: key.to_string(),
+                image: image.into(),
+                volatile,
+                platform,
+                ..Default::default()
+            };
             let answer = self.call(ATTEMPT, |channel| {
                 let request = request.clone();
                 async move { Self::snapshots(channel).prepare_snapshot(request).await }
@@ -190,6 +201,9 @@ impl Store for StorePeer {
             let response = answer.await.map_err(|error| match error {
                 Error::StoreRefused { reason, .. } if reason == "FAULT_IMAGE_NOT_FOUND" => {
                     Error::ImageNotFound { image: image.to_owned() }
+                }
+                Error::StoreRefused { reason, message, .. } if reason == "FAULT_PLATFORM_NOT_FOUND" => {
+                    Error::PlatformNotFound { problem: message }
                 }
                 error => error,
             })?;

@@ -290,6 +290,7 @@ pub mod tests {
             stop_signal: String::new(),
             is_volatile: false,
             has_no_log: false,
+            platform: None,
         }
     }
 

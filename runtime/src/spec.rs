@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use strata_types::SnapshotKey;
+use strata_types::{Platform, SnapshotKey};
 
 /// Everything that is decided when a container is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Spec {
     pub is_volatile: bool,
     /// No log is kept.
     pub has_no_log: bool,
+    /// Platform that the image must be for. Absent: what suits this machine best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
 }
 
 /// Where a root file system comes from.

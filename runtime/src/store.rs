@@ -1,17 +1,18 @@
 //! What the runtime asks of its node's store. `peers` answers over gRPC, the tests from memory.
 
 use futures_util::future::BoxFuture;
-use strata_types::{ContainerConfig, LayerId, Mount, SnapshotKey};
+use strata_types::{ContainerConfig, LayerId, Mount, Platform, SnapshotKey};
 
 use crate::error::Error;
 
 /// The store of this node.
 pub trait Store: Send + Sync + 'static {
-    /// Prepares a snapshot of an image.
+    /// Prepares a snapshot of an image, for this platform or as suits this machine.
     fn prepare<'a>(
         &'a self,
         key: &'a SnapshotKey,
         image: &'a str,
+        platform: Option<&'a Platform>,
         volatile: Volatile,
     ) -> BoxFuture<'a, Result<Prepared, Error>>;
 

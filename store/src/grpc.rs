@@ -15,6 +15,7 @@ mod system;
 
 use std::sync::Arc;
 
+use strata_image::Platforms;
 use strata_proto::store::v1::{
     archive_service_server::ArchiveServiceServer, blob_service_server::BlobServiceServer,
     cache_service_server::CacheServiceServer, content_service_server::ContentServiceServer,
@@ -22,7 +23,8 @@ use strata_proto::store::v1::{
     lease_service_server::LeaseServiceServer, registry_service_server::RegistryServiceServer,
     snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
 };
-use strata_types::LeaseId;
+use strata_proto::types::v1::Platform as PlatformMessage;
+use strata_types::{LeaseId, Platform};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -81,6 +83,21 @@ pub(crate) fn lease_id(text: &str) -> Result<LeaseId> {
 /// A lease that may be left out.
 pub(crate) fn optional_lease(text: &str) -> Result<Option<LeaseId>> {
     if text.is_empty() { Ok(None) } else { lease_id(text).map(Some) }
+}
+
+/// A platform in the field `field`.
+pub(crate) fn platform(field: &'static str, message: PlatformMessage) -> Result<Platform> {
+    let PlatformMessage { os, architecture, variant } = message;
+    if [&os, &architecture, &variant].iter().any(|part| part.contains('/')) {
+        return Err(Error::invalid(field, "its parts contain a \"/\""));
+    }
+    let slash = if variant.is_empty() { "" } else { "/" };
+    Platform::parse(&format!("{os}/{architecture}{slash}{variant}")).map_err(Error::field(field))
+}
+
+/// The platform that is asked for, or what is best for this machine.
+pub(crate) fn platforms(field: &'static str, message: Option<PlatformMessage>) -> Result<Platforms> {
+    message.map_or(Ok(Platforms::Host), |message| platform(field, message).map(Platforms::Only))
 }
 
 /// A digest in the field `field`.

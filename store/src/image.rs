@@ -10,7 +10,7 @@ mod wanted;
 
 use std::sync::Arc;
 
-use strata_image::{Document, Limits, Platforms};
+use strata_image::{Document, Error as ImageError, Limits, Platforms};
 use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, Reference, media_type};
 
 use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Removed, millis};
@@ -155,6 +155,9 @@ pub async fn get_on(
         Err(Error::ImageNotUnpacked { target, reference }) => match unpack(store, &target, platforms).await {
             Ok(_) => store.catalog.image(wanted, lease).await,
             Err(error) if error.is_missing_blob() => Err(Error::ImageNotUnpacked { target, reference }),
+            Err(Error::Image(ImageError::NoPlatform { wanted, available, .. })) => {
+                Err(ImageError::NoPlatform { what: reference, wanted, available }.into())
+            }
             Err(error) => Err(error),
         },
         found => found,

@@ -4,6 +4,7 @@
 //! A commit renames the writable directory to a layer. Rows lead: a directory without a row is removed at the next
 //! start, a row without a directory gets one.
 
+mod export;
 mod stub;
 
 use std::fs;
@@ -19,6 +20,7 @@ use crate::layer::{self, chain::Chain};
 use crate::tree::View;
 use crate::{Error, Result, Store};
 
+pub use export::{Export, export};
 pub use stub::Stub;
 
 /// Longest name of a holder.

@@ -142,7 +142,7 @@ async fn faults_have_their_code_and_reason() {
     let (_service, channel) = Service::start().await;
 
     let no_lease = put(&channel, "none", b"x").await.unwrap_err();
-    let request = proto::GetImageRequest { reference: "nothing".into(), lease_id: String::new() };
+    let request = proto::GetImageRequest { reference: "nothing".into(), ..Default::default() };
     let no_image = ImageServiceClient::new(channel.clone()).get_image(request).await.unwrap_err();
     let lying = import(&channel, "a:1", &archive(3)[..2000]).await.unwrap_err();
 
@@ -198,7 +198,7 @@ async fn a_kill_at_any_moment_loses_no_acknowledged_image_and_damages_none() {
     }
 
     for name in &acknowledged {
-        let request = proto::GetImageRequest { reference: name.clone(), lease_id: String::new() };
+        let request = proto::GetImageRequest { reference: name.clone(), ..Default::default() };
         ImageServiceClient::new(channel.clone()).get_image(request).await.expect(name);
     }
     assert!(!acknowledged.is_empty(), "no round got as far as an acknowledged image");

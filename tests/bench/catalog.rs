@@ -67,7 +67,7 @@ async fn fill(house: &House) -> Outcome<()> {
     let mut leases = LeaseServiceClient::new(channel.clone());
     let mut held = leases.hold_lease(HoldLeaseRequest { holder: "bench".into(), grace }).await?.into_inner();
     let lease = held.message().await?.and_then(|message| message.lease).ok_or("a lease")?.id;
-    let reference = GetImageRequest { reference: "guest".into(), lease_id: lease.clone() };
+    let reference = GetImageRequest { reference: "guest".into(), lease_id: lease.clone(), ..Default::default() };
     let guest = ImageServiceClient::new(channel.clone()).get_image(reference).await?.into_inner().image;
     let layers: Vec<ImageLayer> = guest.ok_or("the guest's image")?.layers;
     let layer_ids: Vec<String> = layers.into_iter().map(|layer| layer.layer_id).collect();

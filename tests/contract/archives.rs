@@ -85,7 +85,7 @@ async fn equal_images_are_saved_to_equal_bytes_and_loaded_as_themselves(node: &N
     let ids: Vec<&str> = loaded.iter().map(|image| image.image_id.as_str()).collect();
     assert_eq!(ids, [&one.id, &two.id]);
     assert_eq!(loaded[0].names, ["docker.io/library/one:1"]);
-    let request = GetImageRequest { reference: "two:1".into(), lease_id: String::new() };
+    let request = GetImageRequest { reference: "two:1".into(), ..Default::default() };
     let found = ImageServiceClient::new(node.channel("store")).get_image(request).await.unwrap().into_inner();
     let found = found.image.unwrap();
     assert_eq!((found.id, found.layers[0].diff_id.clone()), (two.id, two.layers[0].diff_id.clone()));

@@ -170,7 +170,7 @@ async fn a_context_is_asked_for_once_and_becomes_an_image(node: &Node) {
     assert_eq!(second.names, ["docker.io/library/made:latest"]);
     assert!(second.cached_steps > 0 && second.cached_steps <= second.steps, "{second:?}");
     let mut images = ImageServiceClient::new(node.channel("store"));
-    let request = GetImageRequest { reference: "made".into(), lease_id: String::new() };
+    let request = GetImageRequest { reference: "made".into(), ..Default::default() };
     let image = images.get_image(request).await.unwrap().into_inner().image.unwrap();
     assert_eq!((image.id, image.layers.len()), (first.image_id, 2));
     let layers: Vec<String> = image.layers.into_iter().map(|layer| layer.layer_id).collect();

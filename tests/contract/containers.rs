@@ -9,6 +9,7 @@ use strata_proto::runtime::v1::{
     WatchEventsRequest, container_service_client::ContainerServiceClient, container_spec::Root, exit_status::Kind,
     mount_spec,
 };
+use strata_proto::types::v1::Platform;
 use strata_tests::Tar;
 use tonic::{Code, Status, transport::Channel};
 
@@ -288,6 +289,10 @@ async fn malformed_specs_name_the_field(node: &Node) {
         ("spec.limits.memory_bytes", ContainerSpec { limits: limits(Some(4096)), ..good() }),
         ("spec.cap_add", ContainerSpec { cap_add: vec!["FLY".into()], ..good() }),
         ("spec.cap_drop", ContainerSpec { cap_drop: vec!["".into()], ..good() }),
+        (
+            "spec.platform",
+            ContainerSpec { platform: Some(Platform { os: "a/b".into(), ..Default::default() }), ..good() },
+        ),
         ("spec.stop_signal", ContainerSpec { stop_signal: "LOUD".into(), ..good() }),
         ("spec.mounts[0].target", ContainerSpec { mounts: vec![tmpfs("relative")], ..good() }),
         ("spec.mounts[0].target", ContainerSpec { mounts: vec![tmpfs("/../x")], ..good() }),

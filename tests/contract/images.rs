@@ -47,7 +47,7 @@ pub fn tar(words: &str) -> Vec<u8> {
 }
 
 async fn get(node: &Node, reference: &str) -> Result<Image, Status> {
-    let request = GetImageRequest { reference: reference.to_owned(), lease_id: String::new() };
+    let request = GetImageRequest { reference: reference.to_owned(), ..Default::default() };
     let mut client = ImageServiceClient::new(node.channel("store"));
     Ok(client.get_image(request).await?.into_inner().image.unwrap())
 }

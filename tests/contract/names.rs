@@ -61,7 +61,7 @@ async fn what_no_image_can_be_called_is_refused(node: &Node) {
 
     for name in hostile() {
         let reference = || name.clone();
-        let get = GetImageRequest { reference: reference(), lease_id: String::new() };
+        let get = GetImageRequest { reference: reference(), ..Default::default() };
         is_refused("GetImage", &name, images.get_image(get).await);
         let list = ListImagesRequest { reference: reference(), ..Default::default() };
         is_refused("ListImages", &name, images.list_images(list).await);
@@ -147,7 +147,7 @@ async fn what_no_lease_or_snapshot_can_be_called_is_refused(node: &Node) {
         let text = || name.clone();
         let delete = DeleteLeaseRequest { lease_id: text(), allow_missing: true };
         is_refused("DeleteLease", &name, leases.delete_lease(delete).await);
-        let get = GetImageRequest { reference: "good".into(), lease_id: text() };
+        let get = GetImageRequest { reference: "good".into(), lease_id: text(), ..Default::default() };
         is_refused("GetImage", &name, images.get_image(get).await);
         let prepare = PrepareSnapshotRequest { key: text(), ..Default::default() };
         is_refused("PrepareSnapshot", &name, snapshots.prepare_snapshot(prepare).await);

@@ -85,7 +85,7 @@ async fn remove(node: &Node, reference: &str) {
 }
 
 async fn get(node: &Node, reference: &str) -> Result<String, Status> {
-    let request = GetImageRequest { reference: reference.into(), lease_id: String::new() };
+    let request = GetImageRequest { reference: reference.into(), ..Default::default() };
     let mut client = ImageServiceClient::new(node.channel("store"));
     Ok(client.get_image(request).await?.into_inner().image.unwrap().id)
 }

@@ -1,7 +1,7 @@
 //! Snapshots: prepared, held by one, committed or removed.
 
 use strata_proto::store::v1::{
-    AcquireSnapshotRequest, CommitSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
+    AcquireSnapshotRequest, CommitSnapshotRequest, ExportSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
     PrepareSnapshotResponse, ReleaseSnapshotRequest, RemoveSnapshotRequest, Snapshot, SnapshotState,
     snapshot_service_client::SnapshotServiceClient,
 };
@@ -15,7 +15,8 @@ use crate::{
 };
 
 over_both!(STORE; a_snapshot_is_held_by_one_at_a_time, preparing_again_is_the_same_or_refused,
-    what_was_written_becomes_a_layer, a_snapshot_of_a_lease_dies_with_it, snapshots_are_listed_in_pages,
+    what_was_written_becomes_a_layer, a_snapshot_of_a_lease_dies_with_it, a_snapshot_is_exported_while_it_is_held,
+    snapshots_are_listed_in_pages,
     malformed_requests_name_the_field);
 
 fn client(node: &Node) -> SnapshotServiceClient<Channel> {
@@ -119,6 +120,39 @@ async fn a_snapshot_of_a_lease_dies_with_it(node: &Node) {
     eventually("the snapshot is gone", async || list(node).await.is_empty()).await;
 }
 
+/// The archive of a snapshot.
+async fn export(node: &Node, key: &str) -> Result<Vec<u8>, Status> {
+    let mut stream = client(node).export_snapshot(ExportSnapshotRequest { key: key.into() }).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(message) = stream.message().await? {
+        assert!((1..=262_144).contains(&message.chunk.len()));
+        bytes.extend_from_slice(&message.chunk);
+    }
+    Ok(bytes)
+}
+
+async fn a_snapshot_is_exported_while_it_is_held(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    prepare(node, of_image("k", "base")).await.unwrap();
+    let mut client = client(node);
+    let before = export(node, "k").await.unwrap();
+    let mount = client.acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
+    std::fs::write(std::path::Path::new(&mount.upper_path).join("new"), "written").unwrap();
+
+    let held = export(node, "k").await.unwrap();
+
+    let names = |bytes: &[u8]| -> Vec<String> {
+        let mut archive = ::tar::Archive::new(bytes);
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+    };
+    let (before, held) = (names(&before), names(&held));
+    assert!(!before.contains(&"new".to_owned()) && held.contains(&"new".to_owned()), "{before:?} {held:?}");
+    assert_eq!(held.len(), before.len() + 1);
+    assert_eq!(list(node).await[0].state(), SnapshotState::Held);
+    refused(export(node, "l").await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND").resource("snapshot", "l");
+    malformed(export(node, "a/b").await, "key");
+}
+
 async fn snapshots_are_listed_in_pages(node: &Node) {
     import(node.channel("store"), "base", tar("one")).await.unwrap();
     for key in ["e", "c", "a", "d", "b"] {
@@ -148,6 +182,8 @@ async fn malformed_requests_name_the_field(node: &Node) {
     }
     let both = PrepareSnapshotRequest { layer_ids: vec![image.layers[0].layer_id.clone()], ..of_image("k", "base") };
     malformed(prepare(node, both).await, "layer_ids");
+    let platform = Some(strata_proto::types::v1::Platform { os: "a/b".into(), ..Default::default() });
+    malformed(prepare(node, PrepareSnapshotRequest { platform, ..of_image("k", "base") }).await, "platform");
     let lease = PrepareSnapshotRequest { lease_id: "A".into(), ..of_image("k", "base") };
     malformed(prepare(node, lease).await, "lease_id");
     prepare(node, of_image("k", "base")).await.unwrap();

@@ -5,7 +5,7 @@ mod pull;
 
 use bytes::Bytes;
 use strata_proto::store::v1 as pb;
-use strata_types::ImageConfig;
+use strata_types::{ImageConfig, Platform};
 use tonic::transport::Channel;
 
 pub use pull::Credentials;
@@ -40,6 +40,17 @@ pub struct BaseImage {
     pub layers: Vec<String>,
     /// Their diff-ids.
     pub diff_ids: Vec<String>,
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// An image.
+    Found(BaseImage),
+    /// An image for other platforms than the one asked for: what the store says of it.
+    OtherPlatform(String),
+    /// Nothing.
+    Absent,
 }
 
 /// What a step made in an earlier build.
@@ -124,6 +135,12 @@ pub struct Listed {
     pub digest: String,
 }
 
+/// A platform as the wire has it.
+fn platform_message(platform: &Platform) -> strata_proto::types::v1::Platform {
+    let Platform { os, architecture, variant } = platform.clone();
+    strata_proto::types::v1::Platform { os, architecture, variant: variant.unwrap_or_default() }
+}
+
 impl Store {
     /// Speaks to the store over `channel`.
     pub fn new(channel: Channel) -> Self {
@@ -149,22 +166,27 @@ impl Store {
         Ok(())
     }
 
-    /// Finds an image and holds it. `None`: there is none of this name.
-    pub async fn image(&self, reference: &str, lease: &str) -> Result<Option<BaseImage>, Error> {
-        let request = pb::GetImageRequest { reference: reference.to_owned(), lease_id: lease.to_owned() };
+    /// Finds an image, for this platform or as suits the store's machine, and holds it.
+    pub async fn image(&self, reference: &str, platform: Option<&Platform>, lease: &str) -> Result<Lookup, Error> {
+        let request = pb::GetImageRequest {
+            reference: reference.to_owned(),
+            lease_id: lease.to_owned(),
+            platform: platform.map(platform_message),
+        };
         let mut client = pb::image_service_client::ImageServiceClient::new(self.channel.clone());
         let response = match client.get_image(request).await {
             Ok(response) => response.into_inner(),
-            Err(status) if strata_rpc::fault::reason_of(&status).as_deref() == Some("FAULT_IMAGE_NOT_FOUND") => {
-                return Ok(None);
-            }
-            Err(status) => return Err(Error::peer("store", "find an image", status)),
+            Err(status) => match strata_rpc::fault::reason_of(&status).as_deref() {
+                Some("FAULT_IMAGE_NOT_FOUND") => return Ok(Lookup::Absent),
+                Some("FAULT_PLATFORM_NOT_FOUND") => return Ok(Lookup::OtherPlatform(status.message().to_owned())),
+                _ => return Err(Error::peer("store", "find an image", status)),
+            },
         };
         let image = response.image.ok_or(Error::Answer { peer: "store", what: "an image" })?;
         let config = serde_json::from_slice(&image.config_json)
             .map_err(|source| Error::ImageConfig { image: reference.to_owned(), source })?;
         let (layers, diff_ids) = image.layers.into_iter().map(|layer| (layer.layer_id, layer.diff_id)).unzip();
-        Ok(Some(BaseImage { config, layers, diff_ids }))
+        Ok(Lookup::Found(BaseImage { config, layers, diff_ids }))
     }
 
     /// Makes an image of layers, and names it. Returns its id and names.
@@ -317,6 +339,7 @@ impl Store {
             layer_ids: layers.to_vec(),
             lease_id: lease.to_owned(),
             volatile: true,
+            platform: None,
         };
         let mut client = pb::snapshot_service_client::SnapshotServiceClient::new(self.channel.clone());
         client.prepare_snapshot(request).await.map_err(|status| Error::peer("store", "prepare a snapshot", status))?;

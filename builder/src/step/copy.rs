@@ -336,7 +336,9 @@ async fn from_tree(
 ) -> Result<(Found, Blake3), Error> {
     let layers = match graph::copy_origin(&build.file, instruction, work.index) {
         Some(Origin::Stage(index)) => wait_for(&work.others, index).await?.layers.clone(),
-        Some(Origin::Image(name)) => build.image(&name, instruction.span, running).await?.0.layers,
+        Some(Origin::Image(name)) => {
+            build.image(&name, build.request.platform.as_ref(), instruction.span, running).await?.0.layers
+        }
         Some(Origin::Scratch) | None => Vec::new(),
     };
     let mut matches = Vec::new();

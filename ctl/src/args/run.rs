@@ -1,4 +1,4 @@
-//! Flags of `ctl run`. The words from the image on are kept whole, so that flags after it reach the container.
+//! Flags of `ctl run` and `ctl create`. The words from the image on are kept whole, so that flags after it reach the container.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,22 @@ use super::{Network, PullWhen};
 /// `ctl run`
 #[derive(Debug, Args)]
 pub struct Run {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub detach: bool,
+    #[command(flatten)]
+    pub container: Create,
+}
+
+/// `ctl create`: what a container shall be.
+#[derive(Debug, Args)]
+pub struct Create {
     /// Keep standard input open
     #[arg(short, long)]
     pub interactive: bool,
     /// Give the process a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Run in the background and print the container's id
-    #[arg(short, long)]
-    pub detach: bool,
     /// Remove the container when it has stopped
     #[arg(long)]
     pub rm: bool,
@@ -78,6 +85,9 @@ pub struct Run {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
     pub pull: PullWhen,
+    /// Platform that the image must be for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub platform: Option<String>,
     /// Do not show the pull
     #[arg(short, long)]
     pub quiet: bool,
@@ -86,7 +96,7 @@ pub struct Run {
     words: Vec<String>,
 }
 
-impl Run {
+impl Create {
     /// The image.
     pub fn image(&self) -> &str {
         // clap requires one word at least.

@@ -112,7 +112,7 @@ pub async fn list(platform: &Platform, reference: &str) -> Result<Vec<pb::Image>
 
 /// An image with its config and layers.
 pub async fn get(platform: &Platform, reference: &str) -> Result<pb::Image> {
-    let request = pb::GetImageRequest { reference: reference.to_owned(), lease_id: String::new() };
+    let request = pb::GetImageRequest { reference: reference.to_owned(), ..Default::default() };
     let reply = platform.images().await?.get_image(request).await?.into_inner();
     reply.image.ok_or_else(|| super::incomplete("an image"))
 }

@@ -7,15 +7,15 @@ use crate::args::{Pull, PullWhen};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::registries::{self, Registries};
-use crate::render;
 use crate::render::transfer::{To, Transfer};
+use crate::{input, render};
 
 /// Pulls an image, or all tags of a repository.
 pub async fn run(platform: &Platform, args: &Pull) -> Result<u8> {
     let reference = registries::reference(&args.image)?;
     // The platform may come from the environment: the flag for all of them counts.
     let platform_text = args.platform.as_deref().filter(|_| !args.all_platforms);
-    let wish = Wish { platform: platform_text.map(platform_of).transpose()?, all: args.all_platforms };
+    let wish = Wish { platform: platform_text.map(input::platform).transpose()?, all: args.all_platforms };
     if !args.all_tags {
         if names_no_tag(&args.image) && !args.quiet {
             render::line("Using default tag: latest")?;
@@ -100,12 +100,12 @@ fn told(reference: &Reference, pulled: &pb::PullCompleted) -> Result<()> {
 
 /// For `ctl run`: pulls what the policy says before the container is made. The output of the container stays alone on
 /// standard output.
-pub async fn before_run(platform: &Platform, image: &str, when: PullWhen, quiet: bool) -> Result<()> {
+pub async fn before_run(platform: &Platform, image: &str, wish: &Wish, when: PullWhen, quiet: bool) -> Result<()> {
     let reference = registries::reference(image)?;
     if when == PullWhen::Missing && !quiet {
         render::note(format!("Unable to find image '{}' locally", reference.familiar()));
     }
-    let pulled = pull(platform, &reference, &Wish::default(), Transfer::new(To::Stderr, quiet)).await?;
+    let pulled = pull(platform, &reference, wish, Transfer::new(To::Stderr, quiet)).await?;
     if !quiet {
         if let Some(target) = &pulled.target {
             render::note(format!("Digest: {}", target.digest));
@@ -131,16 +131,6 @@ async fn tags(platform: &Platform, reference: &Reference) -> Result<Vec<String>>
 /// A reference to a repository: neither tag nor digest is written.
 pub fn names_no_tag(text: &str) -> bool {
     !text.contains('@') && !text.rsplit('/').next().unwrap_or_default().contains(':')
-}
-
-/// "linux/arm64/v8" as a message.
-pub fn platform_of(text: &str) -> Result<strata_proto::types::v1::Platform> {
-    let platform = strata_types::Platform::parse(text).map_err(|error| Error::usage(error.to_string()))?;
-    Ok(strata_proto::types::v1::Platform {
-        os: platform.os,
-        architecture: platform.architecture,
-        variant: platform.variant.unwrap_or_default(),
-    })
 }
 
 #[cfg(test)]

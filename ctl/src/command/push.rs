@@ -4,12 +4,12 @@ use strata_proto::store::v1 as pb;
 use strata_types::Reference;
 
 use crate::args::{Push, PushCompression};
-use crate::command::pull::{names_no_tag, platform_of};
+use crate::command::pull::names_no_tag;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::registries::{self, Registries};
-use crate::render;
 use crate::render::transfer::{To, Transfer};
+use crate::{input, render};
 
 /// Pushes an image, or all tags of a repository that the store has.
 pub async fn run(platform: &Platform, args: &Push) -> Result<u8> {
@@ -41,7 +41,7 @@ pub async fn run(platform: &Platform, args: &Push) -> Result<u8> {
 async fn push(platform: &Platform, reference: &Reference, args: &Push) -> Result<()> {
     let request = pb::PushImageRequest {
         reference: reference.to_string(),
-        platform: args.platform.as_deref().map(platform_of).transpose()?,
+        platform: args.platform.as_deref().map(input::platform).transpose()?,
         compression: match args.compression {
             None => pb::LayerCompression::Unspecified.into(),
             Some(PushCompression::Gzip) => pb::LayerCompression::Gzip.into(),

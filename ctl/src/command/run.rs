@@ -1,4 +1,4 @@
-//! `ctl run`: create, attach and start in one go; or create and start, and leave.
+//! `ctl run`: create, attach and start in one go; or create and start, and leave. `ctl create` creates, and leaves.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use strata_types::ContainerId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Network, PullWhen, Run};
-use crate::command::pull;
+use crate::args::{Create, Network, PullWhen, Run};
+use crate::command::pull::{self, Wish};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::{Containers, Platform};
@@ -20,15 +20,16 @@ use crate::terminal;
 
 /// Runs a container.
 pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
+    let Run { detach, container: args } = args;
     let spec = spec(args)?;
-    if !args.detach {
+    if !detach {
         streams::check_terminal(args.interactive, args.tty)?;
     }
     if args.pull == PullWhen::Always {
-        interruptible(pull::before_run(platform, args.image(), args.pull, args.quiet)).await?;
+        interruptible(fetch(platform, args)).await?;
     }
     let mut containers = platform.containers().await?;
-    let signals = if args.detach { None } else { Some(Signals::register()?) };
+    let signals = if *detach { None } else { Some(Signals::register()?) };
     // Chosen here: whose answer is lost knows its container all the same.
     let id = new_id()?;
     let result = create_and_start(platform, &mut containers, &id, spec, args, signals).await;
@@ -51,25 +52,56 @@ async fn interruptible(pull: impl Future<Output = Result<()>>) -> Result<()> {
     }
 }
 
+/// Creates a container, and prints its id.
+pub async fn create(platform: &Platform, args: &Create) -> Result<u8> {
+    let spec = spec(args)?;
+    if args.pull == PullWhen::Always {
+        fetch(platform, args).await?;
+    }
+    let mut containers = platform.containers().await?;
+    let id = new_id()?;
+    make(platform, &mut containers, &id, spec, args).await?;
+    render::line(id)?;
+    Ok(0)
+}
+
+/// Pulls the image.
+async fn fetch(platform: &Platform, args: &Create) -> Result<()> {
+    let wish = Wish { platform: args.platform.as_deref().map(input::platform).transpose()?, all: false };
+    pull::before_run(platform, args.image(), &wish, args.pull, args.quiet).await
+}
+
 /// Makes the container; pulls its image first where it is missing and may be pulled.
-async fn create(
+async fn make(
     platform: &Platform,
     containers: &mut Containers,
-    request: pb::CreateContainerRequest,
-    args: &Run,
-) -> Result<pb::CreateContainerResponse> {
-    match containers.all.create_container(request.clone()).await {
-        Ok(reply) => return Ok(reply.into_inner()),
-        Err(status) if args.pull == PullWhen::Missing => {
+    id: &str,
+    spec: pb::ContainerSpec,
+    args: &Create,
+) -> Result<()> {
+    let request = pb::CreateContainerRequest { id: id.to_owned(), spec: Some(spec) };
+    let reply = match containers.all.create_container(request.clone()).await {
+        Ok(reply) => reply,
+        Err(status) => {
             let error = Error::from(status);
-            if error.reason != "FAULT_IMAGE_NOT_FOUND" {
+            let is_missing = ["FAULT_IMAGE_NOT_FOUND", "FAULT_PLATFORM_NOT_FOUND"].contains(&error.reason.as_str());
+            if args.pull != PullWhen::Missing || !is_missing {
                 return Err(error);
             }
+            interruptible(fetch(platform, args)).await.map_err(|pull| match error.reason.as_str() {
+                // What is here says more than that a registry has nothing else.
+                "FAULT_PLATFORM_NOT_FOUND" if !pull.message.is_empty() => {
+                    error.hint(format!("nor can it be pulled: {}", pull.message))
+                }
+                _ => pull,
+            })?;
+            containers.all.create_container(request).await?
         }
-        Err(status) => return Err(status.into()),
+    };
+    for warning in &reply.into_inner().warnings {
+        render::note(format!("warning: {warning}"));
     }
-    interruptible(pull::before_run(platform, args.image(), args.pull, args.quiet)).await?;
-    Ok(containers.all.create_container(request).await?.into_inner())
+    Ok(())
 }
 
 async fn create_and_start(
@@ -77,14 +109,10 @@ async fn create_and_start(
     containers: &mut Containers,
     id: &str,
     spec: pb::ContainerSpec,
-    args: &Run,
+    args: &Create,
     signals: Option<Signals>,
 ) -> Result<u8> {
-    let request = pb::CreateContainerRequest { id: id.to_owned(), spec: Some(spec) };
-    let reply = create(platform, containers, request, args).await?;
-    for warning in &reply.warnings {
-        render::note(format!("warning: {warning}"));
-    }
+    make(platform, containers, id, spec, args).await?;
     match signals {
         None => start(containers, id).await,
         Some(signals) => {
@@ -144,7 +172,7 @@ pub async fn attach(containers: &mut Containers, id: String, wires: Wires, signa
     streams::converse(events, read, sender, wrap, wires, signals).await
 }
 
-fn spec(args: &Run) -> Result<pb::ContainerSpec> {
+fn spec(args: &Create) -> Result<pb::ContainerSpec> {
     let pids = match args.pids_limit {
         None | Some(0 | -1) => None,
         Some(limit) => Some(u64::try_from(limit).map_err(|_| Error::usage(format!("invalid --pids-limit {limit}")))?),
@@ -185,5 +213,6 @@ fn spec(args: &Run) -> Result<pb::ContainerSpec> {
         stop_signal: String::new(),
         is_volatile: args.rm,
         has_no_log: false,
+        platform: args.platform.as_deref().map(input::platform).transpose()?,
     })
 }

@@ -1,7 +1,7 @@
 //! `ctl save`
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,11 @@ use strata_archive::{ApplyOptions, Whiteouts};
 use strata_proto::store::v1 as pb;
 use strata_rpc::chunks::{self, ChunkReader};
 use strata_rpc::fault;
-use tonic::Status;
 
 use crate::args::{ArchiveCompression, ArchiveFormat, Save};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::{input, render, terminal};
+use crate::{input, receiving, terminal};
 
 /// Asks for the archive and writes it.
 pub async fn run(platform: &Platform, args: &Save) -> Result<u8> {
@@ -69,8 +68,8 @@ impl Target {
     /// Writes the archive. What failed leaves nothing, but on standard output.
     fn write(self, mut archive: ChunkReader) -> Result<()> {
         match self {
-            Self::Output => copy(&mut archive, &mut io::stdout().lock(), render::unwritable),
-            Self::File(path) => write_file(&mut archive, &path),
+            Self::Output => receiving::output(&mut archive),
+            Self::File(path) => receiving::file(&mut archive, &path),
             Self::Directory(path) => write_directory(archive, &path),
         }
     }
@@ -78,45 +77,6 @@ impl Target {
 
 fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"/")
-}
-
-/// Copies to the end; tells a failure of the store from one of this side.
-fn copy(archive: &mut ChunkReader, out: &mut dyn Write, unwritable: impl Fn(io::Error) -> Error) -> Result<()> {
-    let mut piece = vec![0; 256 * 1024];
-    loop {
-        match archive.read(&mut piece).map_err(of_the_store)? {
-            0 => return out.flush().map_err(unwritable),
-            count => out.write_all(&piece[..count]).map_err(&unwritable)?,
-        }
-    }
-}
-
-/// The status that ended the stream.
-fn of_the_store(error: io::Error) -> Error {
-    match error.downcast::<Status>() {
-        Ok(status) => status.into(),
-        Err(error) => Error::new(format!("the archive was cut off: {error}")),
-    }
-}
-
-/// Writes beside the file, and renames when it is whole. What is no regular file, a pipe for example, is written to.
-fn write_file(archive: &mut ChunkReader, path: &Path) -> Result<()> {
-    let failed = |error: io::Error| Error::new(format!("cannot write {}: {error}", path.display()));
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return copy(archive, &mut File::options().write(true).open(path).map_err(failed)?, failed);
-    }
-    // A link leads to the file that is meant.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut name = target.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = target.with_file_name(name);
-    let mut file = File::create_new(&partial).map_err(failed)?;
-    let written = copy(archive, &mut file, failed).and_then(|()| fs::rename(&partial, &target).map_err(failed));
-    if written.is_err() {
-        // Why it is given up matters more than what this says.
-        let _ = fs::remove_file(&partial);
-    }
-    written
 }
 
 /// Unpacks the archive into a directory, which must be absent or empty.
@@ -134,7 +94,7 @@ fn write_directory(archive: ChunkReader, path: &Path) -> Result<()> {
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let options = ApplyOptions { whiteouts: Whiteouts::Literal, owner: Some(owner), ..ApplyOptions::default() };
     let applied = strata_archive::apply(archive, root.as_fd(), &options).map(drop).map_err(|error| match error {
-        strata_archive::Error::Read { source } => of_the_store(source),
+        strata_archive::Error::Read { source } => receiving::of_the_store(source),
         error => Error::new(format!("cannot save to {}: {}", path.display(), fault::chain(&error))),
     });
     if applied.is_err() {

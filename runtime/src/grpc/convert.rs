@@ -2,7 +2,7 @@
 
 use prost_types::Timestamp as WireTimestamp;
 use strata_proto::runtime::v1 as wire;
-use strata_types::{ContainerId, ContainerName, SnapshotKey};
+use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
 use crate::{
     container::View,
@@ -64,6 +64,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         stop_signal: spec.stop_signal,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
+        platform: spec.platform.map(platform).transpose()?,
     };
     Ok((name, domain))
 }
@@ -77,6 +78,16 @@ fn root(root: Option<wire::container_spec::Root>) -> Result<Root, Error> {
         }
         _ => Err(Error::argument("spec.root", "an image or a snapshot key is needed")),
     }
+}
+
+fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Error> {
+    let strata_proto::types::v1::Platform { os, architecture, variant } = message;
+    if [&os, &architecture, &variant].iter().any(|part| part.contains('/')) {
+        return Err(Error::argument("spec.platform", "its parts contain a \"/\""));
+    }
+    let slash = if variant.is_empty() { "" } else { "/" };
+    let parsed = Platform::parse(&format!("{os}/{architecture}{slash}{variant}"));
+    parsed.map_err(|invalid| Error::invalid("spec.platform", invalid))
 }
 
 fn network(number: i32) -> Result<Network, Error> {
@@ -214,7 +225,7 @@ pub fn size(size: Option<wire::TerminalSize>) -> Result<Option<TerminalSize>, Er
 
 /// A container as the wire shows it.
 pub fn container(view: View) -> wire::Container {
-    let View { record, log_path } = view;
+    let View { record, log_path, snapshot_key } = view;
     let (state, pid) = match &record.state {
         State::Creating | State::Created => (wire::ContainerState::Created, 0),
         State::Running(running) => (wire::ContainerState::Running, running.init.pid),
@@ -241,6 +252,7 @@ pub fn container(view: View) -> wire::Container {
             stop_signal: process.stop_signal,
         }),
         log_path,
+        snapshot_key,
     }
 }
 
@@ -279,6 +291,11 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         stop_signal: spec.stop_signal,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
+        platform: spec.platform.map(|Platform { os, architecture, variant }| strata_proto::types::v1::Platform {
+            os,
+            architecture,
+            variant: variant.unwrap_or_default(),
+        }),
     }
 }
 

@@ -47,6 +47,7 @@ impl Store for Directories {
         &'a self,
         key: &'a SnapshotKey,
         image: &'a str,
+        _platform: Option<&'a strata_types::Platform>,
         _volatile: Volatile,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {

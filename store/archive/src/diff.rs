@@ -74,12 +74,21 @@ struct Packer<'a, W> {
 /// A directory's path, and a name in it.
 type Pending = (Vec<u8>, Vec<u8>);
 
-/// A node of the tree on disk.
-struct Node {
-    stat: Stat,
-    path: Vec<u8>,
-    inode: Inode,
-    file: Option<File>,
+/// A node of the tree on disk, its extended attributes as they are there.
+pub(crate) struct Node {
+    pub(crate) stat: Stat,
+    pub(crate) path: Vec<u8>,
+    pub(crate) inode: Inode,
+    pub(crate) file: Option<File>,
+}
+
+impl Node {
+    /// With the attributes that an archive of a layer has.
+    fn archived(mut self) -> Result<Self, Error> {
+        let found = std::mem::take(&mut self.inode.xattrs);
+        (self.inode.xattrs, self.inode.is_opaque) = archived_xattrs(found, &self.path)?;
+        Ok(self)
+    }
 }
 
 impl<W: Write> Packer<'_, W> {
@@ -87,11 +96,7 @@ impl<W: Write> Packer<'_, W> {
     fn tree(&mut self) -> Result<(), Error> {
         let root = place::open(self.root, b"", OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(|error| Error::disk("open", b"", error))?;
-        let stat = rustix::fs::fstat(&root).map_err(|error| Error::disk("read", b"", error))?;
-        let mut top = Node { stat, path: Vec::new(), inode: inode(&stat, b"")?, file: None };
-        let mut xattrs = read_xattrs(&root, b"")?;
-        (top.inode.uid, top.inode.gid) = owner::take(&mut xattrs, (top.inode.uid, top.inode.gid));
-        (top.inode.xattrs, top.inode.is_opaque) = archived_xattrs(xattrs, b"")?;
+        let top = self::root(&root)?.archived()?;
         if self.options.root || top.inode.is_opaque {
             self.directory(top)?;
         }
@@ -108,6 +113,7 @@ impl<W: Write> Packer<'_, W> {
                 return Err(Error::Unarchivable { path: Name(path), reason: "its path is too long".into() });
             }
             let Some(node) = node(&parent.1, &name, path)? else { continue };
+            let node = node.archived()?;
             if node.inode.kind == Kind::Directory {
                 let path = node.path.clone();
                 self.directory(node)?;
@@ -217,8 +223,17 @@ impl<W: Write> Packer<'_, W> {
     }
 }
 
+/// Reads the root of a tree.
+pub(crate) fn root(opened: &OwnedFd) -> Result<Node, Error> {
+    let stat = rustix::fs::fstat(opened).map_err(|error| Error::disk("read", b"", error))?;
+    let mut inode = inode(&stat, b"")?;
+    inode.xattrs = read_xattrs(opened, b"")?;
+    (inode.uid, inode.gid) = owner::take(&mut inode.xattrs, (inode.uid, inode.gid));
+    Ok(Node { stat, path: Vec::new(), inode, file: None })
+}
+
 /// Reads a node; none if it has no place in an archive (a socket).
-fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Option<Node>, Error> {
+pub(crate) fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Option<Node>, Error> {
     let failed = |error| Error::disk("read", &path, error);
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
@@ -248,7 +263,7 @@ fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Option<Node>, Er
         Kind::Char | Kind::Block | Kind::Fifo => xattrs = unopenable_xattrs(parent, name, &path)?,
     }
     (inode.uid, inode.gid) = owner::take(&mut xattrs, (inode.uid, inode.gid));
-    (inode.xattrs, inode.is_opaque) = archived_xattrs(xattrs, &path)?;
+    inode.xattrs = xattrs;
     Ok(Some(Node { stat, path, inode, file }))
 }
 

@@ -9,6 +9,7 @@ mod diff;
 mod digest;
 mod entry;
 mod error;
+mod export;
 mod header;
 mod member;
 pub mod owner;
@@ -25,6 +26,7 @@ pub use apply::{Applied, ApplyOptions, Limits, OverlayXattrs, Whiteouts, apply, 
 pub use compress::{Compression, decompress, decompress_ahead};
 pub use diff::{DiffOptions, Times, diff, pack};
 pub use error::{Error, Name};
+pub use export::{Exported, export};
 pub use member::{Member, MemberKind, MemberWriter, members};
 pub use recipe::{Part, Recipe, decoder};
 pub use toc::{Listed, ListedKind, Stored, Toc};

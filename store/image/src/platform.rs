@@ -3,7 +3,7 @@
 
 use strata_types::Platform;
 
-use crate::Entry;
+use crate::{Entry, Error, Result};
 
 /// Which images of an index are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,17 @@ impl Platforms {
             Self::All => None,
             Self::Host => Some((host(), host_preferences())),
             Self::Only(platform) => Some((platform.clone(), preferences(platform))),
+        }
+    }
+
+    /// Refuses a single image whose platform was not asked for; where none was asked for, any will do.
+    pub fn check(&self, what: &str, platform: &Platform) -> Result<()> {
+        match self {
+            Self::Only(wanted) if rank(platform, &preferences(wanted)).is_none() => {
+                let available = vec![platform.clone()];
+                Err(Error::NoPlatform { what: what.to_owned(), wanted: wanted.clone(), available })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -145,7 +145,9 @@ fn find(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<(ImageRow, Loc
     let (Located::Name(_, target) | Located::Document(target)) = &located else {
         let Located::Image(id) = &located else { unreachable!("the other two were matched above") };
         let row = by_id(transaction, &id.to_string())?;
-        return Ok((row.ok_or_else(|| Error::ImageNotFound { reference: wanted.text.clone() })?, located));
+        let row = row.ok_or_else(|| Error::ImageNotFound { reference: wanted.text.clone() })?;
+        wanted.platforms.check(&wanted.text, &row.platform)?;
+        return Ok((row, located));
     };
     let mut rows = reached(transaction, target)?;
     let platforms: Vec<&Platform> = rows.iter().map(|row| &row.platform).collect();

@@ -38,10 +38,7 @@ impl From<Loaded> for LoadedImage {
 
 /// The platform of a request, or all.
 fn platforms(field: &'static str, platform: Option<Platform>) -> Result<Platforms> {
-    let Some(Platform { os, architecture, variant }) = platform else { return Ok(Platforms::All) };
-    let text =
-        if variant.is_empty() { format!("{os}/{architecture}") } else { format!("{os}/{architecture}/{variant}") };
-    strata_types::Platform::parse(&text).map(Platforms::Only).map_err(Error::field(field))
+    platform.map_or(Ok(Platforms::All), |one| super::platform(field, one).map(Platforms::Only))
 }
 
 fn what(request: SaveImagesRequest) -> Result<Save> {

@@ -62,7 +62,8 @@ fn archive(error: &Archive) -> (Code, Reason) {
         | Archive::Header { .. }
         | Archive::Entry { .. }
         | Archive::LinkTarget { .. }
-        | Archive::Limit { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
+        | Archive::Limit { .. }
+        | Archive::Recipe { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
         Archive::Unarchivable { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
         Archive::Damaged { .. } | Archive::Toc { .. } => (Code::DataLoss, Reason::Corrupt),
         Archive::Write { .. } | Archive::Disk { .. } => (Code::Internal, Reason::Internal),

@@ -136,9 +136,10 @@ impl ImageService for Service {
     }
 
     async fn get_image(&self, request: Request<GetImageRequest>) -> Result<Response<GetImageResponse>, Status> {
-        let GetImageRequest { reference, lease_id } = request.into_inner();
+        let GetImageRequest { reference, lease_id, platform } = request.into_inner();
         let lease = optional_lease(&lease_id).map_err(status)?;
-        let image = image::get(&self.store, &reference, lease).await.map_err(status)?;
+        let platforms = super::platforms("platform", platform).map_err(status)?;
+        let image = image::get_on(&self.store, &reference, platforms, lease).await.map_err(status)?;
         let image = self.whole(image).await.map_err(status)?;
         Ok(Response::new(GetImageResponse { image: Some(image) }))
     }

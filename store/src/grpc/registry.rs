@@ -12,11 +12,10 @@ use strata_proto::store::v1::{
     push_image_response, registry_service_server::RegistryService,
 };
 use strata_proto::types::v1::{
-    Descriptor as DescriptorMessage, Platform as PlatformMessage, RegistryCredentials, RegistryPassword,
-    registry_credentials::Proof,
+    Descriptor as DescriptorMessage, RegistryCredentials, RegistryPassword, registry_credentials::Proof,
 };
 use strata_registry::{Credentials, Host, Secret};
-use strata_types::{Descriptor, Platform, Reference};
+use strata_types::{Descriptor, Reference};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -56,15 +55,6 @@ fn identity(messages: Vec<RegistryCredentials>) -> Result<Identity> {
         return Err(Error::invalid("credentials", format!("there are more than {MOST_CREDENTIALS}")));
     }
     Ok(Identity::new(messages.into_iter().map(credentials).collect::<Result<_>>()?))
-}
-
-fn platform(message: PlatformMessage) -> Result<Platform> {
-    let PlatformMessage { os, architecture, variant } = message;
-    if os.contains('/') || architecture.contains('/') {
-        return Err(Error::invalid("platform", "its parts contain a \"/\""));
-    }
-    let slash = if variant.is_empty() { "" } else { "/" };
-    Platform::parse(&format!("{os}/{architecture}{slash}{variant}")).map_err(Error::field("platform"))
 }
 
 fn message(descriptor: &Descriptor) -> DescriptorMessage {
@@ -120,7 +110,7 @@ fn pull(request: PullImageRequest) -> Result<Pull> {
     let platforms = match (request.platform, request.all_platforms) {
         (None, true) => Platforms::All,
         (None, false) => Platforms::Host,
-        (Some(one), false) => Platforms::Only(platform(one)?),
+        (Some(one), false) => Platforms::Only(super::platform("platform", one)?),
         (Some(_), true) => return Err(Error::invalid("platform", "it cannot be set together with all_platforms")),
     };
     Ok(Pull {
@@ -144,7 +134,7 @@ fn push(request: PushImageRequest) -> Result<Push> {
     }
     Ok(Push {
         reference: image::tag_name("reference", &request.reference)?,
-        platform: request.platform.map(platform).transpose()?,
+        platform: request.platform.map(|one| super::platform("platform", one)).transpose()?,
         compression,
         force: request.force_compression,
         identity: identity(request.credentials)?,

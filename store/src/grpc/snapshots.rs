@@ -1,8 +1,11 @@
 //! `SnapshotService`.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use strata_proto::store::v1 as proto;
 use strata_proto::types::v1::Mount;
 use strata_types::SnapshotKey;
@@ -11,11 +14,13 @@ use tonic::{Request, Response, Status};
 use super::layers::{layer_ids, to_proto};
 use super::{Service, lease_id, optional_lease, page, status};
 use crate::catalog::{SnapshotRow, SnapshotState};
-use crate::snapshot::{self, Keep, Stub};
+use crate::snapshot::{self, Export, Keep, Stub};
 use crate::{Error, Result, image};
 
 /// Most mount stubs in one commit.
 const MOST_STUBS: usize = 4096;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<proto::ExportSnapshotResponse, Status>> + Send>>;
 
 impl Service {
     async fn prepare_one(&self, request: proto::PrepareSnapshotRequest) -> Result<proto::PrepareSnapshotResponse> {
@@ -24,6 +29,9 @@ impl Service {
         let layers = layer_ids("layer_ids", &request.layer_ids)?;
         let keep = if request.volatile { Keep::Volatile } else { Keep::Durable };
         if request.image.is_empty() {
+            if request.platform.is_some() {
+                return Err(Error::invalid("platform", "layers are for any"));
+            }
             let row = snapshot::prepare(&self.store, key, layers, None, lease, keep).await?;
             let (snapshot, image_config_json) = (Some(describe(&row)), Bytes::new());
             return Ok(proto::PrepareSnapshotResponse { snapshot, image_config_json });
@@ -31,7 +39,8 @@ impl Service {
         if !layers.is_empty() {
             return Err(Error::invalid("layer_ids", "an image has its own"));
         }
-        let image = image::get(&self.store, &request.image, lease.clone()).await?;
+        let platforms = super::platforms("platform", request.platform)?;
+        let image = image::get_on(&self.store, &request.image, platforms, lease.clone()).await?;
         let config = image::config_json(&self.store, &image.row).await?;
         let id = Some(image.row.id);
         let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease, keep).await?;
@@ -113,6 +122,17 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         Ok(Response::new(proto::RemoveSnapshotResponse {}))
     }
 
+    type ExportSnapshotStream = Chunks;
+
+    async fn export_snapshot(
+        &self,
+        request: Request<proto::ExportSnapshotRequest>,
+    ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
+        let key = key(&request.into_inner().key).map_err(status)?;
+        let export = snapshot::export(&self.store, &key).await.map_err(status)?;
+        Ok(Response::new(chunks(export)))
+    }
+
     async fn list_snapshots(
         &self,
         request: Request<proto::ListSnapshotsRequest>,
@@ -124,6 +144,21 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         let snapshots = rows.iter().map(describe).collect();
         Ok(Response::new(proto::ListSnapshotsResponse { snapshots, next_page_token }))
     }
+}
+
+/// The archive as chunks, written on a thread of its own.
+fn chunks(export: Export) -> Chunks {
+    let runtime = tokio::runtime::Handle::current();
+    let chunks = strata_rpc::chunks::from_write(move |out| {
+        let written = export.write(out);
+        let written = written.and_then(|()| runtime.block_on(export.end()));
+        written.map_err(io::Error::other)
+    });
+    let failed = |error: io::Error| match error.downcast::<Error>() {
+        Ok(error) => status(error),
+        Err(source) => status(Error::io("write", "an archive", source)),
+    };
+    chunks.map(move |chunk| chunk.map(|chunk| proto::ExportSnapshotResponse { chunk }).map_err(failed)).boxed()
 }
 
 fn key(text: &str) -> Result<SnapshotKey> {

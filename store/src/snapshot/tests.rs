@@ -115,3 +115,71 @@ async fn mount_stubs_are_not_part_of_the_layer() {
     let names: Vec<_> = fs::read_dir(bench.store.paths.layer(&layer.id)).unwrap().flatten().collect();
     assert_eq!(names.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["kept"]);
 }
+
+fn exported(export: &Export) -> Vec<String> {
+    let mut bytes = Vec::new();
+    export.write(&mut bytes).unwrap();
+    let root = tempfile::tempdir_in("/var/tmp").unwrap();
+    let target = fs::File::open(root.path()).unwrap();
+    strata_archive::apply(
+        bytes.as_slice(),
+        std::os::fd::AsFd::as_fd(&target),
+        &strata_archive::ApplyOptions::default(),
+    )
+    .unwrap();
+    let mut names: Vec<_> = walk(root.path()).into_iter().map(|path| path.display().to_string()).collect();
+    names.sort();
+    names
+}
+
+fn walk(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(entry.path());
+            }
+            found.push(entry.path().strip_prefix(root).unwrap().to_path_buf());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_shows_what_is_there_and_not_what_was_removed() {
+    let bench = Bench::new().await;
+    let base = bench.base_layer().await;
+    prepared(&bench, "box", std::slice::from_ref(&base)).await;
+    let before = exported(&export(&bench.store, &key("box")).await.unwrap());
+    let (_, mount) = acquire(&bench.store, &key("box"), "test", Keep::Volatile).await.unwrap();
+    let view = View::open_writable(&mount.lowers, &mount.upper, &mount.work).unwrap();
+    let root = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view.root())));
+    fs::write(root.join("usr/lib/new"), "new").unwrap();
+    fs::remove_file(root.join("usr/lib/old")).unwrap();
+
+    let mounted = exported(&export(&bench.store, &key("box")).await.unwrap());
+
+    assert!(before.contains(&"usr/lib/old".to_owned()) && !before.contains(&"usr/lib/new".to_owned()), "{before:?}");
+    assert!(!mounted.contains(&"usr/lib/old".to_owned()) && mounted.contains(&"usr/lib/new".to_owned()), "{mounted:?}");
+    drop(view);
+    release(&bench.store, &key("box"), "test").await.unwrap();
+    assert_eq!(exported(&export(&bench.store, &key("box")).await.unwrap()), mounted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_what_was_removed_meanwhile_fails_at_its_end() {
+    let bench = Bench::new().await;
+    prepared(&bench, "box", &[]).await;
+    let kept = export(&bench.store, &key("box")).await.unwrap();
+    kept.write(io::sink()).unwrap();
+    kept.end().await.unwrap();
+    let lost = export(&bench.store, &key("box")).await.unwrap();
+    assert!(remove(&bench.store, &key("box"), "").await.unwrap());
+
+    lost.write(io::sink()).unwrap();
+
+    assert!(matches!(lost.end().await, Err(Error::SnapshotNotFound { .. })));
+    assert!(matches!(export(&bench.store, &key("box")).await, Err(Error::SnapshotNotFound { .. })));
+}

@@ -3,6 +3,8 @@
 use strata_proto::store::v1 as pb;
 use strata_proto::types::v1::RegistryCredentials;
 
+use strata_types::Platform;
+
 use super::Store;
 use crate::error::Error;
 
@@ -22,11 +24,17 @@ impl Credentials {
 pub struct Pulling(tonic::Streaming<pb::PullImageResponse>);
 
 impl Store {
-    /// Starts to pull an image, which the lease will hold.
-    pub async fn pull(&self, reference: &str, credentials: Credentials, lease: &str) -> Result<Pulling, Error> {
+    /// Starts to pull an image, for this platform or as suits the store's machine, which the lease will hold.
+    pub async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&Platform>,
+        credentials: Credentials,
+        lease: &str,
+    ) -> Result<Pulling, Error> {
         let request = pb::PullImageRequest {
             reference: reference.to_owned(),
-            platform: None,
+            platform: platform.map(super::platform_message),
             all_platforms: false,
             credentials: credentials.0,
             lease_id: lease.to_owned(),

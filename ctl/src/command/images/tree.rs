@@ -68,7 +68,7 @@ async fn load(platform: &Platform, mut listed: Vec<pb::Image>) -> Result<Vec<Who
     let client = platform.images().await?;
     let get = |image: pb::Image| {
         let mut client = client.clone();
-        async move { client.get_image(pb::GetImageRequest { reference: image.id, lease_id: String::new() }).await }
+        async move { client.get_image(pb::GetImageRequest { reference: image.id, ..Default::default() }).await }
     };
     let mut replies = futures_util::stream::iter(listed).map(get).buffered(AT_ONCE);
     let mut images = Vec::new();

@@ -50,6 +50,7 @@ impl Store for Fake {
         &'a self,
         key: &'a SnapshotKey,
         image: &'a str,
+        _platform: Option<&'a strata_types::Platform>,
         _volatile: Volatile,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {

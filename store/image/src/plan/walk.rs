@@ -82,7 +82,7 @@ impl<'a> Walk<'a> {
             Taken::Missing(digest) => return Err(missing(digest)),
             Taken::Attached => found.attached.push(document.descriptor),
             Taken::Image(image) => {
-                check_platform(&what, &image.platform, platforms)?;
+                platforms.check(&what, &image.platform)?;
                 found.images.push(*image);
             }
         }
@@ -311,17 +311,6 @@ impl<'a> Walk<'a> {
 fn is_attestation(entry: &Entry) -> bool {
     let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
     entry.is_attestation() || entry.platform.as_ref().is_some_and(is_unknown)
-}
-
-/// A single image is checked only where a platform was asked for.
-fn check_platform(what: &str, platform: &Platform, wanted: &Platforms) -> Result<()> {
-    match wanted {
-        Platforms::Only(wanted) if platform::rank(platform, &platform::preferences(wanted)).is_none() => {
-            let available = vec![platform.clone()];
-            Err(Error::NoPlatform { what: what.to_owned(), wanted: wanted.clone(), available })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Checks that the layers of a manifest are those of its config, as far as that shows without inflating them.
