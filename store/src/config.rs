@@ -4,6 +4,26 @@ use std::time::Duration;
 
 use strata_registry::Registries;
 
+/// The `[blobs]` table.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blobs {
+    /// What becomes of compressed layers when they are unpacked.
+    pub keep: Keep,
+}
+
+/// Which compressed layers are kept beside their trees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// All: push, save and the registry need nobody else.
+    #[default]
+    Always,
+    /// Those that no registry is known to have, and those that were pushed to ours. The others are let go once they are
+    /// unpacked and on disk, and fetched again by digest when they are needed.
+    WithoutSource,
+}
+
 /// Settings; every one has a default.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +34,8 @@ pub struct Config {
     pub garbage_delay_seconds: u64,
     /// Seconds that a blob which came in part waits to be continued.
     pub partial_seconds: u64,
+    /// What is kept of blobs.
+    pub blobs: Blobs,
     /// The registry that this store serves, if any.
     pub registry: crate::serve::config::Settings,
     /// Registries. Unset: those of strata.toml, which builder and ctl read too.
@@ -26,6 +48,7 @@ impl Default for Config {
             garbage_grace_seconds: 60,
             garbage_delay_seconds: 5,
             partial_seconds: 24 * 3600,
+            blobs: Blobs::default(),
             registry: crate::serve::config::Settings::default(),
             registries: None,
         }

@@ -8,7 +8,8 @@ use strata_image::{Document, Limits};
 use strata_types::{Descriptor, Digest, LeaseId};
 
 use crate::catalog::{ChildKind, DocumentRow, Durability, NewDocument};
-use crate::{Error, Result, Store, blob};
+use crate::config::Keep;
+use crate::{Error, Result, Store, blob, remote};
 
 /// Parses and stores a document that was announced as `media_type` (empty: it must say itself what it is). Refuses what
 /// could be read in two ways. What it refers to need not be here; see [`missing`].
@@ -75,12 +76,18 @@ pub async fn missing(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> 
             match store.catalog.blob(&child_digest).await {
                 Ok(_) if matches!(child.kind, ChildKind::Index | ChildKind::Manifest) => left.push(child_digest),
                 Ok(_) => {}
+                // It is where it came from, because that is enough.
+                Err(Error::BlobNotFound { .. }) if is_let_go(store, &child_digest).await? => {}
                 Err(Error::BlobNotFound { .. }) => missing.push(child.descriptor),
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(missing)
+}
+
+async fn is_let_go(store: &Store, digest: &Digest) -> Result<bool> {
+    Ok(store.config.blobs.keep != Keep::Always && remote::elsewhere(store, digest).await?.is_some())
 }
 
 #[cfg(test)]

@@ -79,6 +79,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A compressed layer is not here, and where it came from does not give it again.
+    #[error("layer blob {digest} is not kept here, and cannot be fetched again from {repository}")]
+    BlobGone {
+        /// The digest.
+        digest: Digest,
+        /// The repository that it came from or went to, with its registry.
+        repository: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// Bytes do not have the digest that they should have.
     #[error("the bytes have digest {actual}, not {expected}")]
     DigestMismatch {

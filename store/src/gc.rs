@@ -8,6 +8,7 @@ use strata_rpc::{Drain, fault::chain};
 use tokio::sync::{Mutex, Notify};
 
 use crate::catalog::{Pruned, Reclaim, blocking};
+use crate::config::Keep;
 use crate::{Result, Store};
 
 /// Wakes the collector, and keeps two collections apart.
@@ -109,10 +110,30 @@ pub async fn collect(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)>
             freed += bytes;
         }
     }
+    let (room, is_blob_left) = let_blobs_go(store, grace).await?;
+    freed += room;
     freed += store.sweep_contents().await?;
     let this = Arc::clone(store);
     freed += blocking(move || crate::blob::sweep_partials(&this, this.config.partial_time())).await?;
-    Ok((freed, garbage_now.is_young_left))
+    Ok((freed, garbage_now.is_young_left || is_blob_left))
+}
+
+/// Lets go of the blobs of layers that need not be kept; returns the bytes freed, and whether some were too young.
+async fn let_blobs_go(store: &Arc<Store>, grace: Duration) -> Result<(u64, bool)> {
+    if store.config.blobs.keep == Keep::Always {
+        return Ok((0, false));
+    }
+    let (blobs, is_young_left) = store.catalog.blobs_elsewhere(millis(grace)).await?;
+    let mut freed = 0;
+    for digest in &blobs {
+        let (path, trash) = (store.paths.blob(digest), store.trash.clone());
+        let _guard = store.placing.write().await;
+        if let Reclaim::Freed(bytes) = store.catalog.let_blob_go(digest, move || trash.discard(&path).map(drop)).await?
+        {
+            freed += bytes;
+        }
+    }
+    Ok((freed, is_young_left))
 }
 
 fn millis(time: Duration) -> i64 {

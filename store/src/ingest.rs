@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blob::{self, Partial, PartialName};
 use crate::catalog::{BlobRow, Durability, LayerRow};
-use crate::{Error, Result, Store, layer};
+use crate::config::Keep;
+use crate::{Error, Result, Store, layer, remote};
 use flow::Flow;
 pub(crate) use locks::Ingests;
 use locks::Key;
@@ -192,7 +193,7 @@ impl Work {
         let layer = self.held_layer(&diff_id).await?;
         let is_kept = self.held_blob().await?.is_some();
         let row = match layer {
-            Some(row) if is_kept || !is_compressed => {
+            Some(row) if is_kept || !is_compressed || self.is_let_go(&diff_id).await? => {
                 self.report(Step::Exists);
                 return Ok(row);
             }
@@ -205,6 +206,15 @@ impl Work {
         };
         self.report(Step::Done);
         Ok(row)
+    }
+
+    /// The blob is not to be kept: it was this tree once, and a registry has it.
+    async fn is_let_go(&self, diff_id: &Digest) -> Result<bool> {
+        if self.store.config.blobs.keep == Keep::Always {
+            return Ok(false);
+        }
+        let form = remote::elsewhere(&self.store, &self.order.blob.digest).await?;
+        Ok(form.is_some_and(|form| form.diff_id == *diff_id))
     }
 
     fn is_compressed(&self) -> bool {

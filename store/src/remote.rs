@@ -1,6 +1,7 @@
 //! Registries as the store uses them: images that come from there and go there. The protocol is strata-registry's;
 //! here is what becomes of it in the store. Credentials come with each request and end with it.
 
+mod again;
 mod documents;
 mod outgoing;
 mod pull;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{Error, Result, Store};
 
+pub(crate) use again::{Elsewhere, again, elsewhere};
 pub(crate) use pull::Source;
 pub use pull::{Pull, Pulled, pull};
 pub use push::{Push, Pushed, push};

@@ -58,6 +58,19 @@ pub(super) const BLOB_IN_USE: &str =
     OR EXISTS (SELECT 1 FROM repository_blobs p WHERE p.project = b.project AND p.digest = b.digest)
     OR EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = b.project AND r.kind = 'blob' AND r.object = b.digest))";
 
+/// True for the blob of a layer that may be had again: it is unpacked, on disk with its table of contents, and a registry
+/// has it. What was pushed to our own registry stays as it was pushed.
+const BLOB_IS_ELSEWHERE: &str =
+    "(EXISTS (SELECT 1 FROM layer_blobs f JOIN layers l ON l.project = f.project AND l.diff_id = f.diff_id
+             WHERE f.project = b.project AND f.digest = b.digest AND f.source <> ''
+             AND l.state = 'ready' AND l.toc IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM lease_refs r WHERE r.project = b.project AND r.kind = 'blob' AND r.object = b.digest)
+    AND NOT EXISTS (SELECT 1 FROM repository_blobs p WHERE p.project = b.project AND p.digest = b.digest)
+    AND NOT EXISTS (SELECT 1 FROM document_children c WHERE c.project = b.project AND c.child = b.digest
+                    AND (c.kind <> 'layer' OR EXISTS (SELECT 1 FROM repository_documents d
+                         WHERE d.project = c.project AND d.digest = c.document)))
+    AND NOT EXISTS (SELECT 1 FROM layers l WHERE l.toc = b.digest))";
+
 /// True for a document that nothing needs: no name, image, repository or lease leads to it, it is about none that is
 /// needed, and it is not younger than `?2`.
 pub(super) const DOCUMENT_NOT_IN_USE: &str = "digest NOT IN (
@@ -152,6 +165,39 @@ impl Catalog {
         .await
     }
 
+    /// Finds the blobs of unpacked layers that registries have, older than `grace` milliseconds; says whether younger
+    /// ones are left.
+    pub async fn blobs_elsewhere(&self, grace: i64) -> Result<(Vec<Digest>, bool)> {
+        self.read("look for blobs that registries have", move |transaction| {
+            let youngest = now().saturating_sub(grace);
+            let mut statement = transaction.prepare_cached(&format!(
+                "SELECT DISTINCT b.digest, b.created FROM layer_blobs s
+                 JOIN blobs b ON b.project = s.project AND b.digest = s.digest
+                 WHERE s.source <> '' AND {BLOB_IS_ELSEWHERE}"
+            ))?;
+            let (mut found, mut is_young_left) = (Vec::new(), false);
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                match row.get::<_, i64>(1)? <= youngest {
+                    true => found.push(blobs::digest(row.get(0)?)?),
+                    false => is_young_left = true,
+                }
+            }
+            Ok((found, is_young_left))
+        })
+        .await
+    }
+
+    /// Deletes the row of a layer's blob if it can be had again now; `discard` takes its file away as for
+    /// [`Catalog::reclaim_blob`]. What is known of it stays, and says where it is.
+    pub(crate) async fn let_blob_go(
+        &self,
+        digest: &Digest,
+        discard: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<Reclaim> {
+        self.delete_blob("let go of a blob", digest, BLOB_IS_ELSEWHERE, discard).await
+    }
+
     /// Deletes a layer's row if nothing references it now. `discard` moves its directory away in the same transaction:
     /// of a crash between them a directory without a row is left, or a row that nothing needs without a directory, and
     /// the next start takes away either.
@@ -178,25 +224,31 @@ impl Catalog {
         .await
     }
 
-    /// Deletes a blob's row if nothing references it now. `unlink` then takes the file away before anybody can store
+    /// Deletes a blob's row if nothing references it now. `discard` then takes the file away before anybody can store
     /// the same bytes again.
     pub(crate) async fn reclaim_blob(
         &self,
         digest: &Digest,
-        unlink: impl FnOnce() -> Result<()> + Send + 'static,
+        discard: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<Reclaim> {
+        self.delete_blob("reclaim a blob", digest, &format!("NOT {BLOB_IN_USE}"), discard).await
+    }
+
+    async fn delete_blob(
+        &self,
+        attempt: &'static str,
+        digest: &Digest,
+        condition: &str,
+        discard: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<Reclaim> {
         let digest = *digest;
-        self.write("reclaim a blob", Durability::Full, move |transaction| {
+        let sql = format!("DELETE FROM blobs AS b WHERE b.project = ? AND b.digest = ? AND {condition}");
+        self.write(attempt, Durability::Full, move |transaction| {
             let Some(blob) = blobs::find(transaction, &digest)? else { return Ok(Reclaim::Kept) };
-            let deleted = transaction
-                .prepare_cached(&format!(
-                    "DELETE FROM blobs AS b WHERE b.project = ? AND b.digest = ? AND NOT {BLOB_IN_USE}"
-                ))?
-                .execute(params![PROJECT, digest.to_string()])?;
-            if deleted == 0 {
+            if transaction.prepare_cached(&sql)?.execute(params![PROJECT, digest.to_string()])? == 0 {
                 return Ok(Reclaim::Kept);
             }
-            unlink()?;
+            discard()?;
             Ok(Reclaim::Freed(blob.size))
         })
         .await

@@ -20,6 +20,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::BlobDamaged { .. } | Error::LayerDamaged { .. } | Error::Document { .. } => {
             (Code::DataLoss, Reason::Corrupt)
         }
+        Error::BlobGone { source, .. } => classify(source),
         Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
         Error::DiffIdMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
         Error::Interrupted => (Code::Unavailable, Reason::Interrupted),
@@ -130,7 +131,11 @@ impl Fault for Error {
     }
 
     fn metadata(&self) -> Vec<(String, String)> {
-        let Self::Registry(error) = self else { return Vec::new() };
+        let error = match self {
+            Self::Registry(error) => error,
+            Self::BlobGone { source, .. } => return source.metadata(),
+            _ => return Vec::new(),
+        };
         let subject = error.subject();
         let item = match &subject.item {
             Item::Registry => String::new(),
@@ -154,7 +159,7 @@ impl Fault for Error {
 
     fn resource(&self) -> Option<(String, String)> {
         let (kind, name) = match self {
-            Self::BlobNotFound { digest } => ("blob", digest.to_string()),
+            Self::BlobNotFound { digest } | Self::BlobGone { digest, .. } => ("blob", digest.to_string()),
             Self::ImageNotFound { reference }
             | Self::ImageNotUnpacked { reference, .. }
             | Self::ImageIncomplete { reference, .. }

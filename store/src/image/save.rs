@@ -62,6 +62,7 @@ pub async fn save(store: &Arc<Store>, what: Save) -> Result<Saved> {
         Ok::<_, Error>((plan, source))
     })
     .await?;
+    source.bring(&plan, &session.lease().id).await?;
     Ok(Saved { plan, source, format, session })
 }
 

@@ -6,12 +6,17 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use strata_archive::Toc;
-use strata_image::{Blob, BlobSource};
-use strata_types::Digest;
+use strata_image::{Blob, BlobKind, BlobSource, Plan};
+use strata_types::{Digest, LeaseId};
 use tokio::runtime::Handle;
 
+use crate::remote::{self, Identity};
 use crate::{Error, Result, Store, blob, layer};
+
+/// Blobs that are fetched again at a time.
+const AT_ONCE: usize = 4;
 
 /// A store as a source, for a thread that may block. Whoever reads holds a lease on what it reads.
 #[derive(Debug)]
@@ -33,14 +38,30 @@ impl Source {
         Self { store: Arc::clone(store), runtime: Handle::current() }
     }
 
+    /// Brings the layers of a plan here that are only where they came from, held by the lease.
+    pub async fn bring(&self, plan: &Plan, lease: &LeaseId) -> Result<()> {
+        let layers = plan.blobs().iter().filter(|planned| planned.kind == BlobKind::Layer);
+        let digests: Vec<Digest> = layers.map(|planned| planned.descriptor.digest).collect();
+        let brought = stream::iter(digests).map(|digest| async move {
+            if remote::elsewhere(&self.store, &digest).await?.is_some() {
+                remote::again(&self.store, &digest, lease, &Identity::default()).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        brought.buffer_unordered(AT_ONCE).try_collect().await
+    }
+
     async fn size_of(&self, digest: &Digest) -> Result<Option<u64>> {
         match self.store.catalog.blob(digest).await {
             Ok(row) => return Ok(Some(row.size)),
             Err(Error::BlobNotFound { .. }) => {}
             Err(error) => return Err(error),
         }
-        let layer = self.store.catalog.layer_by_diff_id(digest).await?;
-        Ok(layer.filter(|layer| layer.toc.is_some()).map(|layer| layer.tar_size))
+        if let Some(layer) = self.store.catalog.layer_by_diff_id(digest).await?.filter(|layer| layer.toc.is_some()) {
+            return Ok(Some(layer.tar_size));
+        }
+        // Whoever wants its bytes brings it here first: see [`Source::bring`].
+        Ok(remote::elsewhere(&self.store, digest).await?.map(|form| form.descriptor.size))
     }
 
     async fn place(&self, digest: &Digest) -> Result<Option<Place>> {

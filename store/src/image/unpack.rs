@@ -3,22 +3,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use strata_image::{Limits, Plan, Platforms, Root};
-use strata_types::{Descriptor, Digest};
+use strata_types::Digest;
 
 use super::adopt::{Adoption, adopt};
 use super::source::Source;
 use crate::catalog::{ImageRow, blocking};
-use crate::ingest::{self, Fetch, Order, Prefix, silent};
+use crate::ingest::{self, Order, silent};
 use crate::lease::{GRACE, Session};
+use crate::remote::{Elsewhere, Identity};
 use crate::{Error, Result, Store};
 
 /// Layers that are asked for at a time.
 const AT_ONCE: usize = 16;
 
-/// Unpacks the image of a document that suits the platforms best. What is missing of it is an error; nothing is fetched.
+/// Unpacks the image of a document that suits the platforms best. What is missing of it is an
+/// error, unless it was here and a registry has it.
 pub async fn unpack(store: &Arc<Store>, target: &Digest, platforms: Platforms) -> Result<ImageRow> {
     let session = Session::begin(store, "unpack", GRACE).await?;
     let lease = session.lease().id.clone();
@@ -34,7 +35,8 @@ pub async fn unpack(store: &Arc<Store>, target: &Digest, platforms: Platforms) -
     let layers: Vec<_> =
         image.layers.iter().map(|layer| layer.descriptor.clone()).zip(image.diff_ids.clone()).collect();
     let unpacked = stream::iter(layers).map(|(blob, diff_id)| {
-        let order = Order { fetch: Arc::new(Nowhere), lease: lease.clone(), report: silent(), blob };
+        let fetch = Arc::new(Elsewhere::new(store, &Identity::default()));
+        let order = Order { fetch, lease: lease.clone(), report: silent(), blob };
         async move { ingest::layer(store, order, diff_id).await }
     });
     let unpacked: Result<Vec<_>> = unpacked.buffer_unordered(AT_ONCE).try_collect().await;
@@ -44,14 +46,4 @@ pub async fn unpack(store: &Arc<Store>, target: &Digest, platforms: Platforms) -
     let row = adopt(store, adoption).await?.pop();
     session.end().await?;
     row.ok_or(Error::DocumentNotFound { reference: target.to_string() })
-}
-
-/// A source that has nothing: all that is unpacked is here.
-struct Nowhere;
-
-impl Fetch for Nowhere {
-    fn fetch(&self, blob: &Descriptor, _: Prefix) -> BoxStream<'static, Result<Bytes>> {
-        let missing = Error::BlobNotFound { digest: blob.digest };
-        stream::once(async move { Err(missing) }).boxed()
-    }
 }

@@ -11,11 +11,11 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use strata_registry::BlobSource;
-use strata_types::{Descriptor, Digest};
+use strata_types::{Descriptor, Digest, LeaseId};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::{Event, Events, Stage};
-use crate::{Error, Store};
+use super::{Event, Events, Identity, Stage};
+use crate::{Error, Result, Store, blob};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 256 * 1024;
@@ -29,6 +29,8 @@ pub(crate) struct Outgoing {
     blob: Descriptor,
     /// What events call it, and where they go.
     told: Option<(Digest, Events)>,
+    /// Who fetches it where it is not here, and for whom.
+    again: Option<(LeaseId, Identity)>,
     /// Why it could not be read.
     failure: Mutex<Option<Error>>,
 }
@@ -36,7 +38,22 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// A blob that should be here.
     pub(crate) fn of_blob(store: &Arc<Store>, blob: &Descriptor, told: Option<(Digest, Events)>) -> Self {
-        Self { store: Arc::clone(store), blob: blob.clone(), told, failure: Mutex::default() }
+        Self { store: Arc::clone(store), blob: blob.clone(), told, again: None, failure: Mutex::default() }
+    }
+
+    /// If it is not here, it is fetched from where it came from, for this lease, by whoever this is.
+    pub(crate) fn or_from_elsewhere(self, lease: &LeaseId, identity: &Identity) -> Self {
+        Self { again: Some((lease.clone(), identity.clone())), ..self }
+    }
+
+    async fn file(&self) -> Result<std::fs::File> {
+        match (blob::open(&self.store, &self.blob.digest).await, &self.again) {
+            (Err(Error::BlobNotFound { digest }), Some((lease, identity))) => {
+                super::again(&self.store, &digest, lease, identity).await?;
+                Ok(blob::open(&self.store, &digest).await?.0)
+            }
+            (opened, _) => Ok(opened?.0),
+        }
     }
 
     /// What went wrong with the blob itself is the cause, not what became of the request.
@@ -46,9 +63,8 @@ impl Outgoing {
     }
 
     async fn read(&self, offset: u64) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
-        let found = crate::blob::open(&self.store, &self.blob.digest).await;
-        let file = match found {
-            Ok((file, _)) => file,
+        let file = match self.file().await {
+            Ok(file) => file,
             Err(error) => {
                 *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 return Err(io::ErrorKind::NotFound.into());

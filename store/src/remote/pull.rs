@@ -277,7 +277,7 @@ async fn layer(store: &Arc<Store>, order: Order, diff_id: Digest, sources: usize
 }
 
 /// May the bytes that came be to blame, which are kept for the next try?
-fn is_suspect(error: &Error) -> bool {
+pub(super) fn is_suspect(error: &Error) -> bool {
     match error {
         Error::Registry(error) => error.kind() == Kind::Corrupt,
         Error::Archive { .. } | Error::DigestMismatch { .. } => true,

@@ -74,6 +74,7 @@ async fn run(store: &Arc<Store>, push: Push, lease: &LeaseId, events: &Events) -
         repository,
         path: push.reference.path().to_owned(),
         lease: lease.clone(),
+        identity: push.identity.clone(),
         compression: push.compression.or(setting.map(super::compression)).unwrap_or(Compression::Gzip),
         force: push.force,
         events: events.clone(),
@@ -91,6 +92,7 @@ struct Work {
     repository: Repository,
     path: String,
     lease: LeaseId,
+    identity: Identity,
     compression: Compression,
     force: bool,
     events: Events,
@@ -162,7 +164,8 @@ impl Work {
     }
 
     async fn has(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.store.catalog.hold_blob(digest, &self.lease).await?.is_some())
+        let is_here = self.store.catalog.hold_blob(digest, &self.lease).await?.is_some();
+        Ok(is_here || super::elsewhere(&self.store, digest).await?.is_some())
     }
 
     /// Diff-ids of the layers of a manifest by their digests; none for what is no image.
@@ -279,7 +282,7 @@ impl Work {
     async fn send(&self, here: &Descriptor, sent: &Descriptor, diff_id: Option<Digest>) -> Result<Descriptor> {
         let neighbour = self.neighbour(&sent.digest).await?;
         let told = (here.digest, self.events.clone());
-        let outgoing = Outgoing::of_blob(&self.store, sent, Some(told));
+        let outgoing = Outgoing::of_blob(&self.store, sent, Some(told)).or_from_elsewhere(&self.lease, &self.identity);
         let pushed = self.repository.push_blob(sent, &outgoing, neighbour.as_deref()).await;
         let stage = match pushed.map_err(|error| outgoing.explain(error))? {
             Way::Present => Stage::Exists,

@@ -17,9 +17,11 @@ use super::name::{Name, Repository};
 use super::range::{self, Wanted};
 use super::route::Query;
 use super::uploads::Upload;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, refused};
 use super::{Fault, Registry, answer, text};
-use crate::catalog::{HeldBlob, blocking};
+use crate::catalog::{BlobRow, HeldBlob, blocking};
+use crate::lease::{GRACE, Session};
+use crate::remote::{self, Identity};
 use crate::{Error, blob};
 
 /// Bytes that are read at a time.
@@ -44,13 +46,16 @@ pub(super) async fn find_stored(
     digest: &Digest,
 ) -> Result<Option<HeldBlob>, Fault> {
     let (catalog, within) = (&registry.store.catalog, repository.store_name());
-    let row = match catalog.blob(digest).await {
-        Err(Error::BlobNotFound { .. }) => return Ok(None),
-        other => other?,
+    let size = match catalog.blob(digest).await {
+        Err(Error::BlobNotFound { .. }) => match remote::elsewhere(&registry.store, digest).await? {
+            Some(form) => form.descriptor.size,
+            None => return Ok(None),
+        },
+        other => other?.size,
     };
     let is_there =
         catalog.is_blob_of_repository(within, digest).await? || catalog.is_in_repository(within, digest).await?;
-    Ok(is_there.then_some(HeldBlob { digest: *digest, size: row.size }))
+    Ok(is_there.then_some(HeldBlob { digest: *digest, size }))
 }
 
 /// GET and HEAD.
@@ -66,21 +71,26 @@ pub(super) async fn get(
         Some(held) => held,
         None => match through(registry, method, repository, name).await?.ok_or_else(unknown)? {
             Through::Here(held) => held,
-            Through::There(held) => {
-                let length = held.size.to_string();
-                let fields = [("content-length", length.as_str()), ("docker-content-digest", name.as_str())];
-                return Ok(answer(StatusCode::OK, &fields));
-            }
+            Through::There(held) => return Ok(described(&held, name)),
         },
     };
-    let (mut file, row) = match blob::open(&registry.store, &held.digest).await {
+    let opened = match blob::open(&registry.store, &held.digest).await {
+        Err(Error::BlobNotFound { .. }) if remote::elsewhere(&registry.store, &held.digest).await?.is_some() => {
+            if method == Method::HEAD {
+                return Ok(described(&held, name));
+            }
+            again(registry, &held.digest).await
+        }
+        opened => opened,
+    };
+    let (mut file, row) = match opened {
         Ok(opened) => opened,
         // Whoever has the bytes may push them again, which replaces the file.
         Err(error @ (Error::BlobNotFound { .. } | Error::BlobDamaged { .. })) => {
             tracing::warn!("the registry cannot serve a blob: {}", chain(&error));
             return Err(unknown());
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(error)),
     };
     let etag = format!("\"{name}\"");
     let mut response = Response::new(Body::empty());
@@ -120,6 +130,24 @@ pub(super) async fn get(
         *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
     }
     Ok(response)
+}
+
+/// Says of a blob that is elsewhere what a HEAD asks.
+fn described(held: &HeldBlob, name: &Name) -> Response<Body> {
+    let length = held.size.to_string();
+    answer(StatusCode::OK, &[("content-length", length.as_str()), ("docker-content-digest", name.as_str())])
+}
+
+/// Opens a blob that is fetched again from where it came from: what anybody gets there.
+async fn again(registry: &Registry, digest: &Digest) -> Result<(std::fs::File, BlobRow), Error> {
+    let session = Session::begin(&registry.store, "a pull from the registry", GRACE).await?;
+    let brought = remote::again(&registry.store, digest, &session.lease().id, &Identity::default()).await;
+    let opened = match brought {
+        Ok(_) => blob::open(&registry.store, digest).await,
+        Err(error) => Err(error),
+    };
+    session.end().await?;
+    opened
 }
 
 /// A blob of another registry for which ours answers.

@@ -130,9 +130,10 @@ impl<'a> Upstream<'a> {
     }
 }
 
-fn refused(error: Error) -> Fault {
+pub(super) fn refused(error: Error) -> Fault {
     match error {
         Error::Registry(error) => Fault::Upstream(Box::new(error)),
+        Error::BlobGone { source, .. } => refused(*source),
         error => Fault::Store(error),
     }
 }
