@@ -21,6 +21,7 @@ use strata_types::{LayerId, LeaseId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::{LayerRow, blocking};
+use crate::trash::Trash;
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
 pub use archive::archive;
@@ -28,8 +29,8 @@ use chain::{Chain, Chains, Link, Shape};
 pub(crate) use describe::start;
 pub use describe::{describe, resume, table_of_contents};
 
-/// The kernel stacks at most 500 directories; a chain may need a second one for some of its layers.
-const LONGEST_CHAIN: usize = 250;
+/// The kernel stacks at most so many directories: fs/overlayfs/params.h, OVL_MAX_STACK.
+const MOST_LOWERS: usize = 500;
 
 /// What the store remembers of layers while it runs.
 #[derive(Debug)]
@@ -41,19 +42,21 @@ pub struct Layers {
     /// Layers whose archive is being computed, or could not be.
     describing: Mutex<HashMap<LayerId, watch::Receiver<describe::Progress>>>,
     permits: Arc<Semaphore>,
+    /// Chains are made flat one at a time.
+    flattening: Semaphore,
 }
 
 impl Layers {
     /// Opens what belongs to the layers of a store.
-    pub fn open(paths: &Paths, boot_id: &str) -> Result<Self> {
-        let chains = Chains::open(paths.root(), &paths.layers(), boot_id)
-            .map_err(|source| Error::io("open chains below", paths.root(), source))?;
+    pub fn open(paths: &Paths, boot_id: &str, trash: &Trash) -> Result<Self> {
+        let chains = Chains::open(paths.root(), &paths.layers(), boot_id, trash.clone())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             chains,
             hashes: Hashes::default(),
             describing: Mutex::default(),
             permits: Arc::new(Semaphore::new(cores)),
+            flattening: Semaphore::new(1),
         })
     }
 }
@@ -160,9 +163,47 @@ pub async fn write_tree(
 
 /// Assembles the chain of usable layers, bottom first.
 pub async fn chain(store: &Arc<Store>, ids: &[LayerId]) -> Result<Arc<Chain>> {
-    if ids.len() > LONGEST_CHAIN {
-        return Err(Error::invalid("layer_ids", format!("{} layers, more than {LONGEST_CHAIN}", ids.len())));
+    if ids.len() > MOST_LOWERS {
+        return Err(too_long(ids, ids.len()));
     }
+    let chain = assemble(store, ids).await?;
+    if chain.lowers.len() > MOST_LOWERS {
+        return Err(too_long(ids, chain.lowers.len()));
+    }
+    flatten_behind(store, ids, &chain);
+    Ok(chain)
+}
+
+fn too_long(ids: &[LayerId], directories: usize) -> Error {
+    let count = ids.len();
+    Error::invalid(
+        "layer_ids",
+        format!("{count} layers make {directories} directories, and the kernel stacks at most {MOST_LOWERS}"),
+    )
+}
+
+/// Makes a long chain flat, without making anybody wait.
+fn flatten_behind(store: &Arc<Store>, ids: &[LayerId], chain: &Chain) {
+    let names: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+    if !store.layers.chains.begin_flat(&names, chain) {
+        return;
+    }
+    let (store, busy) = (Arc::clone(store), store.idle.busy());
+    let drain = store.drain.clone();
+    drain.clone().spawn(async move {
+        // It is never closed.
+        let _turn = store.layers.flattening.acquire().await;
+        let this = Arc::clone(&store);
+        let flat = blocking(move || this.layers.chains.flatten(&names, &|| !drain.is_draining())).await;
+        if let Err(error) = flat {
+            // The stack goes on to be what it was.
+            tracing::warn!("cannot make a long chain of layers flat: {}", strata_rpc::fault::chain(&error));
+        }
+        drop(busy);
+    });
+}
+
+async fn assemble(store: &Arc<Store>, ids: &[LayerId]) -> Result<Arc<Chain>> {
     let rows = store.catalog.layers_usable(ids).await?;
     let names: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
     if let Some(known) = store.layers.chains.known(&names) {

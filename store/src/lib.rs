@@ -84,11 +84,12 @@ impl Store {
         let paths = Paths::create(root)?;
         let fence = Fence::take(root)?;
         let catalog = Catalog::open(&paths.catalog(), boot_id)?;
+        let trash = trash::Trash::new(paths.trash());
         let contents = content::Contents::open(root, &paths.layers())?;
-        let layers = layer::Layers::open(&paths, boot_id)?;
+        let layers = layer::Layers::open(&paths, boot_id, &trash)?;
         let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
-            trash: trash::Trash::new(paths.trash()),
+            trash,
             paths,
             catalog,
             config,
@@ -121,8 +122,7 @@ impl Store {
                     tracing::warn!("cannot take layer {layer} out of the index of contents: {}", chain(&error));
                 }
             }
-            let swept = store.layers.chains.sweep(is_there);
-            swept.map_err(|source| Error::io("sweep chains below", store.paths.root(), source))
+            store.layers.chains.sweep(is_there)
         })
         .await
     }

@@ -4,8 +4,10 @@
 //! without an entry) has made-up attributes, and hides a symbolic link below it. Both are repaired here, for one
 //! chain at a time: attributes from below go into a small lower of directories just above the layer; where a link is
 //! in the way, the layer is unpacked once more, following it. A property test says that the outcome is what applying
-//! the archives one after the other gives. Repairs live below `chains/`, can always be made again, and are dropped
-//! when one of their layers is.
+//! the archives one after the other gives. What is long becomes one directory behind: `flat`. Both live below `chains/`,
+//! can always be made again, and are dropped when one of their layers is.
+
+mod flat;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -21,7 +23,14 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strata_archive::{ApplyOptions, Toc};
 
+use crate::trash::Trash;
 use crate::tree::{self, Metadata, View};
+
+/// A chain of more directories is made flat.
+pub const FLAT_ABOVE: usize = 30;
+
+/// What the name of an unfinished directory begins with.
+const UNFINISHED: &str = "new-";
 
 /// How often a layer is unpacked again because the last attempt met further links.
 const ATTEMPTS: usize = 16;
@@ -83,7 +92,7 @@ pub struct Link {
 }
 
 /// An assembled chain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// Directories to stack, topmost first.
     pub lowers: Vec<PathBuf>,
@@ -97,7 +106,10 @@ pub struct Chains {
     directory: PathBuf,
     layers: PathBuf,
     empty: PathBuf,
+    trash: Trash,
     known: Mutex<HashMap<Vec<String>, Arc<Chain>>>,
+    /// Chains that are being made flat, or cannot be.
+    flattening: Mutex<Vec<Vec<String>>>,
     next: AtomicU64,
 }
 
@@ -105,18 +117,23 @@ pub struct Chains {
 pub type LoadToc<'a> = &'a dyn Fn(&str) -> Result<Toc, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Chains {
-    /// Opens the chains below `root`; `layers` is the directory of layers. Repairs of another boot are dropped.
-    pub fn open(root: &Path, layers: &Path, boot_id: &str) -> io::Result<Self> {
+    /// Opens the chains below `root`; `layers` is the directory of layers. What another boot has made is dropped, since
+    /// nothing of it was synced, and what was not finished.
+    pub fn open(root: &Path, layers: &Path, boot_id: &str, trash: Trash) -> crate::Result<Self> {
         let directory = root.join("chains");
+        let failed = |attempt, source| crate::Error::io(attempt, &directory, source);
         let mark = directory.join("boot");
         if fs::read_to_string(&mark).is_ok_and(|found| found != boot_id) {
-            fs::remove_dir_all(&directory)?;
+            trash.discard(&directory)?;
         }
         let empty = directory.join("empty");
-        fs::create_dir_all(&empty)?;
-        fs::write(&mark, boot_id)?;
-        let (known, next) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { directory, layers: layers.to_path_buf(), empty, known, next })
+        fs::create_dir_all(&empty).map_err(|source| failed("make", source))?;
+        fs::write(&mark, boot_id).map_err(|source| failed("write in", source))?;
+        for name in crate::disk::names(&directory)?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+            trash.discard(&directory.join(name))?;
+        }
+        let (known, flattening, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Ok(Self { directory, layers: layers.to_path_buf(), empty, trash, known, flattening, next })
     }
 
     /// Returns an empty directory, for views.
@@ -147,7 +164,8 @@ impl Chains {
             }
         }
         for index in start..links.len() {
-            chain = Arc::new(self.extend(&chain, &ids[..=index], &links[index].shape, load)?);
+            let stacked = self.extend(&chain, &ids[..=index], &links[index].shape, load)?;
+            chain = Arc::new(self.if_flat(&ids[..=index]).map_or_else(|| stacked.clone(), |flat| stacked.flat(flat)));
             let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
             if known.len() >= REMEMBERED {
                 known.clear();
@@ -158,13 +176,84 @@ impl Chains {
     }
 
     /// Drops what was made for chains with layers that are gone.
-    pub fn sweep(&self, exists: impl Fn(&str) -> bool) -> io::Result<()> {
+    pub fn sweep(&self, exists: impl Fn(&str) -> bool) -> crate::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
         known.retain(|ids, _| ids.iter().all(|id| exists(id)));
-        for entry in fs::read_dir(&self.directory)?.flatten() {
-            let Ok(ids) = fs::read_to_string(entry.path().join("layers")) else { continue };
+        for name in crate::disk::names(&self.directory)?.iter().filter(|name| !name.starts_with(UNFINISHED)) {
+            let path = self.directory.join(name);
+            let Ok(ids) = fs::read_to_string(path.join("layers")) else { continue };
             if !ids.lines().all(&exists) {
-                fs::remove_dir_all(entry.path())?;
+                self.trash.discard(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether a chain should be made flat now: it is long, and no beginning of it is on its way or cannot be.
+    /// [`Chains::flatten`] follows.
+    pub fn begin_flat(&self, ids: &[String], chain: &Chain) -> bool {
+        if chain.lowers.len() <= FLAT_ABOVE {
+            return false;
+        }
+        let mut flattening = self.flattening.lock().unwrap_or_else(|poison| poison.into_inner());
+        let is_under_way = flattening.iter().any(|other| ids.starts_with(other));
+        if !is_under_way {
+            flattening.push(ids.to_vec());
+        }
+        !is_under_way
+    }
+
+    /// Makes an assembled chain flat, and what is known of longer ones. `goes_on` says now and then whether it shall;
+    /// what was made until then is thrown away. Says whether it is flat. One that fails is not tried again.
+    pub fn flatten(&self, ids: &[String], goes_on: &dyn Fn() -> bool) -> Result<bool> {
+        let Some(chain) = self.known(ids).filter(|chain| chain.lowers.len() > 1) else { return Ok(false) };
+        let made = self.flat_path(ids);
+        let mut end = flat::End::Whole;
+        if self.if_flat(ids).is_none() {
+            self.make(&made, |new| {
+                let (target, root) = (new.join("flat"), chain.root.as_deref().unwrap_or(&chain.lowers[0]));
+                let failed = |source| tree::Error::io("write in", new, source);
+                fs::create_dir(&target).map_err(failed)?;
+                end = flat::Merge::new(goes_on).run(&chain.lowers, root, &target)?;
+                if matches!(end, flat::End::GivenUp) {
+                    // Not under its name, so that nobody takes it for whole.
+                    return Err(tree::Error::io("merge layers in", new, io::ErrorKind::Interrupted).into());
+                }
+                fs::write(new.join("layers"), ids.join("\n")).map_err(failed)?;
+                Ok(())
+            })
+            .or_else(|error| if matches!(end, flat::End::GivenUp) { Ok(()) } else { Err(error) })?;
+        }
+        if matches!(end, flat::End::Whole) {
+            self.use_flat(ids, &chain.lowers, &made.join("flat"))?;
+        }
+        self.flattening.lock().unwrap_or_else(|poison| poison.into_inner()).retain(|other| other != ids);
+        Ok(matches!(end, flat::End::Whole))
+    }
+
+    /// Where a flat chain is.
+    fn flat_path(&self, ids: &[String]) -> PathBuf {
+        self.directory.join(format!("{}-flat", key(ids)))
+    }
+
+    /// The flat form of a long chain, if there is one.
+    fn if_flat(&self, ids: &[String]) -> Option<PathBuf> {
+        let path = self.flat_path(ids);
+        path.join("layers").exists().then(|| path.join("flat"))
+    }
+
+    /// Lets all chains that begin with this one stand on its flat form.
+    fn use_flat(&self, ids: &[String], stacked: &[PathBuf], flat: &Path) -> Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
+        // A layer that went meanwhile was swept before this had its name.
+        if !ids.iter().all(|id| self.layers.join(id).is_dir()) {
+            let discarded = self.trash.discard(&self.flat_path(ids));
+            return discarded.map(drop).map_err(|_| tree::Error::io("discard", flat, Errno::IO).into());
+        }
+        for (_, chain) in known.iter_mut().filter(|(other, _)| other.starts_with(ids)) {
+            if let Some(own) = chain.lowers.strip_suffix(stacked) {
+                let lowers = own.iter().cloned().chain([flat.to_path_buf()]).collect();
+                *chain = Arc::new(Chain { lowers, root: chain.root.clone() });
             }
         }
         Ok(())
@@ -193,8 +282,7 @@ impl Chains {
         layer: &Path,
         load: LoadToc<'_>,
     ) -> Result<Vec<PathBuf>> {
-        let key = blake3::hash(ids.join("\n").as_bytes()).to_hex();
-        let made = self.directory.join(&key[..16]);
+        let made = self.directory.join(key(ids));
         if !made.join("layers").exists() {
             let view = View::open(&below.lowers, &self.empty)?;
             let found = survey(&view, &shape.implied)?;
@@ -218,19 +306,19 @@ impl Chains {
 
     /// Makes a directory of repairs visible only when it is whole.
     fn make(&self, made: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let name = format!("new-{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{UNFINISHED}{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
         let new = self.directory.join(name);
-        let failed = |source| tree::Error::io("make", &new, source);
+        let failed = |source: io::Error| tree::Error::io("make", &new, source);
         fs::create_dir(&new).map_err(failed)?;
         let filled = fill(&new).and_then(|()| match fs::rename(&new, made) {
             Ok(()) => Ok(()),
             // Somebody else has made the same, or an earlier process died before it named the layers.
-            Err(_) if made.is_dir() => Ok(fs::remove_dir_all(&new).map_err(failed)?),
+            Err(_) if made.is_dir() => self.trash.discard(&new).map(drop).map_err(|_| failed(Errno::IO.into()).into()),
             Err(source) => Err(failed(source).into()),
         });
         if filled.is_err() {
-            // What failed is said; a leftover is swept with the directory at the next boot.
-            let _ = fs::remove_dir_all(&new);
+            // What failed is said; a leftover goes at the next start.
+            let _ = self.trash.discard(&new);
         }
         filled
     }
@@ -282,6 +370,18 @@ impl Chains {
         }
         Err(tree::Error::io("follow the links below", layer, Errno::LOOP).into())
     }
+}
+
+impl Chain {
+    /// The same chain in one directory.
+    fn flat(&self, flat: PathBuf) -> Self {
+        Self { lowers: vec![flat], root: self.root.clone() }
+    }
+}
+
+/// The name of what is made for a chain.
+fn key(ids: &[String]) -> String {
+    blake3::hash(ids.join("\n").as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// What stands below the implied directories of a layer.

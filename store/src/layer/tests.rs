@@ -151,3 +151,71 @@ fn a_shape_is_read_back_as_it_was_written() {
     assert_eq!(Shape::decode(&[]), None);
     assert_eq!(Shape::decode(b"\x00unfinished"), None);
 }
+
+/// Layers of one file each, `file-0` at the bottom.
+async fn layers(bench: &Bench, count: usize) -> Vec<LayerId> {
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let tree = bench.base.path().join(format!("tree-{number}"));
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join(format!("file-{number}")), number.to_string()).unwrap();
+        ids.push(bench.ingest(&tree).await.unwrap().id);
+    }
+    ids
+}
+
+/// Waits until nothing is done in the background.
+async fn rest(store: &Arc<Store>) {
+    while store.idle.count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_becomes_one_directory_behind_and_its_image_stays_what_it_was() {
+    let bench = Bench::new().await;
+    let ids = layers(&bench, chain::FLAT_ABOVE + 1).await;
+    let image = crate::fixture::create(&bench.store, &bench.lease, &ids, &["long:1"]).await.unwrap();
+    let config = crate::image::config_json(&bench.store, &image.row).await.unwrap();
+
+    assert_eq!(chain(&bench.store, &ids[1..]).await.unwrap().lowers.len(), chain::FLAT_ABOVE, "30 are no long chain");
+    rest(&bench.store).await;
+    assert_eq!(chain(&bench.store, &ids[1..]).await.unwrap().lowers.len(), chain::FLAT_ABOVE);
+    chain(&bench.store, &ids).await.unwrap();
+    rest(&bench.store).await;
+
+    let key = strata_types::SnapshotKey::parse("container").unwrap();
+    let keep = crate::snapshot::Keep::Volatile;
+    crate::snapshot::prepare(&bench.store, key.clone(), ids.clone(), Some(image.row.id), None, keep).await.unwrap();
+    let (row, mount) = crate::snapshot::acquire(&bench.store, &key, "me", keep).await.unwrap();
+    let [flat] = &mount.lowers[..] else { panic!("the mount has {:?}", mount.lowers) };
+    for number in 0..ids.len() {
+        assert_eq!(fs::read_to_string(flat.join(format!("file-{number}"))).unwrap(), number.to_string());
+    }
+    assert_eq!(row.layer_ids, ids);
+    let again = crate::image::get(&bench.store, "long:1", None).await.unwrap();
+    assert_eq!(again.row.layers, ids);
+    assert_eq!(crate::image::config_json(&bench.store, &again.row).await.unwrap(), config);
+    let tops = crate::layer::view(&bench.store, &ids).await.unwrap();
+    tops.lookup(Path::new("file-0"), OFlags::RDONLY).unwrap();
+
+    crate::snapshot::release(&bench.store, &key, "me").await.unwrap();
+    crate::snapshot::remove(&bench.store, &key, "").await.unwrap();
+    bench.store.catalog.delete_lease(&bench.lease).await.unwrap();
+    crate::image::remove(&bench.store, "long:1", true).await.unwrap();
+    crate::gc::collect(&bench.store, std::time::Duration::ZERO).await.unwrap();
+    assert!(!flat.exists(), "it goes with its layers");
+    assert_eq!(bench.layers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_layers_than_the_kernel_stacks_are_refused_by_number() {
+    let bench = Bench::new().await;
+    let id = bench.base_layer().await;
+
+    let refused = chain(&bench.store, &vec![id; MOST_LOWERS + 1]).await.unwrap_err();
+
+    assert!(
+        matches!(&refused, Error::Invalid { field: "layer_ids", problem } if problem.contains("501") && problem.contains("500"))
+    );
+}
