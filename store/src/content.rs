@@ -4,6 +4,8 @@
 //! its own database says. Both can be lost without loss: staged contents are sent again, the index is made again from
 //! tables of contents. So nothing here is synced, and staged contents do not outlive the process.
 
+mod hold;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,6 +19,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
 use rustix::fs::{AtFlags, CWD};
+
+pub use hold::missing;
 
 /// Schema of the index; another version is dropped, since it can be made again.
 const VERSION: i64 = 1;
@@ -271,6 +275,13 @@ impl Contents {
     pub fn forget(&self, layer: &str) -> Result<()> {
         lock(&self.index).execute("DELETE FROM content WHERE layer = ?1", [layer])?;
         Ok(())
+    }
+
+    /// Says whether the index knows any content.
+    pub fn is_indexed(&self) -> Result<bool> {
+        let index = lock(&self.index);
+        let mut statement = index.prepare_cached("SELECT 1 FROM content LIMIT 1")?;
+        Ok(statement.exists([])?)
     }
 
     /// Lists the layers that the index knows.

@@ -110,6 +110,15 @@ pub enum Error {
     /// The service stops, or nobody waits for the work any more.
     #[error("the work was given up before its end; what has come is kept for the next try")]
     Interrupted,
+    /// Another store sends what was not asked for, or what makes no sense.
+    #[error("the other store does not send what it should: {problem}")]
+    Transfer {
+        /// What is wrong.
+        problem: String,
+    },
+    /// An image would be sent to where it is.
+    #[error("source and target of the transfer are the same store")]
+    SameStore,
     /// Somebody else sends the same blob.
     #[error("{name} is being written by another request; try again when that is over")]
     PartialBusy {

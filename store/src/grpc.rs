@@ -12,6 +12,7 @@ mod leases;
 mod registry;
 mod snapshots;
 mod system;
+mod transfers;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use strata_proto::store::v1::{
     image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
     lease_service_server::LeaseServiceServer, registry_service_server::RegistryServiceServer,
     snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
+    transfer_service_server::TransferServiceServer,
 };
 use strata_proto::types::v1::Platform as PlatformMessage;
 use strata_types::{LeaseId, Platform};
@@ -30,7 +32,7 @@ use tonic::service::Routes;
 
 use crate::{Error, Result, Store};
 
-/// Most services of a store: archives, blobs, cache, images, leases, system.
+/// All services of a store.
 #[derive(Clone, Debug)]
 pub struct Service {
     store: Arc<Store>,
@@ -50,7 +52,8 @@ pub fn routes(store: Arc<Store>) -> Routes {
         .add_service(LeaseServiceServer::new(service.clone()))
         .add_service(RegistryServiceServer::new(service.clone()))
         .add_service(SnapshotServiceServer::new(service.clone()))
-        .add_service(SystemServiceServer::new(service));
+        .add_service(SystemServiceServer::new(service.clone()))
+        .add_service(TransferServiceServer::new(service));
     routes.routes()
 }
 

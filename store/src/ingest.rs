@@ -23,8 +23,7 @@ use crate::catalog::{BlobRow, Durability, LayerRow};
 use crate::config::Keep;
 use crate::{Error, Result, Store, layer, remote};
 use flow::Flow;
-pub(crate) use locks::Ingests;
-use locks::Key;
+pub(crate) use locks::{Ingests, Key};
 
 /// What is there of a blob that is to be continued.
 #[derive(Clone, Debug, Default)]

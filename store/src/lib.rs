@@ -22,6 +22,7 @@ mod recovery;
 pub mod remote;
 pub mod serve;
 pub mod snapshot;
+pub mod transfer;
 pub mod trash;
 pub mod tree;
 pub mod verify;
@@ -48,6 +49,8 @@ pub struct Store {
     pub catalog: Catalog,
     /// Settings.
     pub config: Config,
+    /// A text that tells this store from others, another one each time it is opened.
+    pub(crate) instance: String,
     /// Contents of build contexts and layers.
     pub contents: content::Contents,
     /// Chains and descriptions of layers.
@@ -93,6 +96,7 @@ impl Store {
             paths,
             catalog,
             config,
+            instance: lease::random_text(20),
             contents,
             layers,
             remotes,

@@ -2,7 +2,7 @@
 //! here is what becomes of it in the store. Credentials come with each request and end with it.
 
 mod again;
-mod documents;
+pub(crate) mod documents;
 mod outgoing;
 mod pull;
 mod push;
@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::{Error, Result, Store};
 
 pub(crate) use again::{Elsewhere, again, elsewhere};
-pub(crate) use pull::Source;
 pub use pull::{Pull, Pulled, pull};
+pub(crate) use pull::{Source, reporter};
 pub use push::{Push, Pushed, push};
 
 /// Events that may wait: half of them are room for what must not be missed, a few for each layer of the largest image.

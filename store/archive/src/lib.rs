@@ -28,6 +28,6 @@ pub use diff::{DiffOptions, Times, diff, pack};
 pub use error::{Error, Name};
 pub use export::{Exported, export};
 pub use member::{Member, MemberKind, MemberWriter, members};
-pub use recipe::{Part, Recipe, decoder};
+pub use recipe::{Part, Recipe, decoder, encoder};
 pub use toc::{Listed, ListedKind, Stored, Toc};
 pub use verify::{Damage, verify};

@@ -10,6 +10,8 @@ use std::io::{BufReader, Read, Write};
 const MAGIC: &[u8] = b"STRARCP1";
 /// The metadata of archives are much alike; they are compressed once and sent over a slow wire.
 const LEVEL: i32 = 9;
+/// Contents are compressed for one reader: fast, and small enough for a network of a gigabit.
+const CONTENTS_LEVEL: i32 = 3;
 /// Window of a recipe's frames: 2^24 bytes. A larger one is somebody else's idea.
 const WINDOW_LOG: u32 = 24;
 /// An index that unpacks to more than this is refused: more than a million contents.
@@ -33,6 +35,13 @@ pub struct Recipe {
     literal: Vec<u8>,
     parts: Vec<Part>,
     tar_size: u64,
+}
+
+impl Part {
+    /// A content of so many bytes that follows so many bytes of metadata.
+    pub fn new(before: u64, size: u64, blake3: [u8; 32]) -> Self {
+        Self { before, size, blake3 }
+    }
 }
 
 impl Toc {
@@ -144,6 +153,11 @@ impl Recipe {
         copy(&mut literal, self.tar_size - written, &mut &mut *out)?;
         Ok(out.flush().map_err(|source| Error::Write { source })?)
     }
+}
+
+/// A stream of zstd for another store; finished with [`zstd::stream::Encoder::finish`].
+pub fn encoder<W: Write>(out: W) -> std::io::Result<zstd::stream::Encoder<'static, W>> {
+    zstd::stream::Encoder::new(out, CONTENTS_LEVEL)
 }
 
 /// A stream of zstd from another store, with bounded memory.

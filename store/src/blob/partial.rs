@@ -44,8 +44,9 @@ impl PartialName {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(Arc<Mutex<HashSet<String>>>);
 
+/// The right to work on one of them.
 #[derive(Debug)]
-struct Claim {
+pub(crate) struct Claim {
     claims: Claims,
     name: String,
 }
@@ -173,6 +174,12 @@ impl Partial {
 
 fn failed_before() -> Error {
     Error::invalid("chunk", "the upload has failed before; begin it again")
+}
+
+/// Takes a file among the partial blobs for something else that comes in pieces. It goes as they do.
+pub(crate) fn claim(store: &Store, name: String) -> Result<(Claim, PathBuf)> {
+    let path = directory(store).join(&name);
+    Ok((store.partials.take(name)?, path))
 }
 
 fn directory(store: &Store) -> PathBuf {

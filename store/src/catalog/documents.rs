@@ -364,6 +364,30 @@ impl Catalog {
         .await
     }
 
+    /// Writes down where a compressed layer can be fetched that another store vouches for: what it inflates to is not
+    /// checked here, so who fetches it has to. What is known of it already stays.
+    pub async fn note_layer_blob(&self, blob: &Descriptor, diff_id: &Digest, source: &str) -> Result<()> {
+        let (blob, diff_id, source) = (blob.clone(), *diff_id, source.to_owned());
+        self.write("note a compressed layer", Durability::Relaxed, move |transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO layer_blobs (project, digest, diff_id, media_type, size, source, created)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    PROJECT,
+                    blob.digest.to_string(),
+                    diff_id.to_string(),
+                    blob.media_type,
+                    blob.size,
+                    source,
+                    now()
+                ])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// What a compressed layer inflates to, if that was checked once.
     pub async fn diff_id_of_blob(&self, digest: &Digest) -> Result<Option<Digest>> {
         let digest = digest.to_string();

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use strata_proto::store::v1 as proto;
-use strata_types::{LayerId, LeaseId};
+use strata_types::LeaseId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Service, check_chunk, lease_id, status};
 use crate::catalog::blocking;
-use crate::content::Incoming;
+use crate::content::{self, Incoming};
 use crate::{Error, Result, Store};
 
 /// Most contents in one question.
@@ -29,29 +29,7 @@ impl Service {
             return Err(Error::invalid("blake3", format!("more than {MOST_ASKED}")));
         }
         let wanted: Vec<blake3::Hash> = request.blake3.iter().map(hash).collect::<Result<_>>()?;
-        self.store.catalog.check_lease(&lease).await?;
-        let (store, name, asked) = (Arc::clone(&self.store), lease.as_str().to_owned(), wanted.clone());
-        let mut found = blocking(move || store.contents.missing(&name, &asked)).await?;
-        let layers: Vec<LayerId> = found.layers.iter().filter_map(|id| LayerId::parse(id.as_str()).ok()).collect();
-        if let Err(error) = self.hold_found(&layers, &lease).await {
-            let Error::LayerNotFound { id } = error else { return Err(error) };
-            // It went since the index was asked: what it held is missing, which the next question would say too.
-            tracing::debug!(layer = id.as_str(), "index names a layer that is gone");
-            let (store, name) = (Arc::clone(&self.store), lease.as_str().to_owned());
-            found = blocking(move || {
-                store.contents.forget(id.as_str())?;
-                store.contents.missing(&name, &wanted)
-            })
-            .await?;
-        }
-        Ok(found.missing)
-    }
-
-    async fn hold_found(&self, layers: &[LayerId], lease: &LeaseId) -> Result<()> {
-        if layers.is_empty() {
-            return Ok(());
-        }
-        self.store.catalog.hold_layers(layers, lease).await.map(drop)
+        content::missing(&self.store, &lease, wanted).await
     }
 
     async fn put_all(&self, mut messages: Streaming<proto::PutContentsRequest>) -> Result<u64> {

@@ -24,6 +24,8 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::DigestMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
         Error::DiffIdMismatch { .. } => (Code::DataLoss, Reason::DigestMismatch),
         Error::Interrupted => (Code::Unavailable, Reason::Interrupted),
+        Error::Transfer { .. } => (Code::InvalidArgument, Reason::TransferInvalid),
+        Error::SameStore => (Code::FailedPrecondition, Reason::SameStore),
         Error::PartialBusy { .. } => (Code::Aborted, Reason::Busy),
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
         Error::ImageNotFound { .. }
@@ -63,8 +65,8 @@ fn archive(error: &Archive) -> (Code, Reason) {
         | Archive::Header { .. }
         | Archive::Entry { .. }
         | Archive::LinkTarget { .. }
-        | Archive::Limit { .. }
-        | Archive::Recipe { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
+        | Archive::Limit { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
+        Archive::Recipe { .. } => (Code::InvalidArgument, Reason::TransferInvalid),
         Archive::Unarchivable { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
         Archive::Damaged { .. } | Archive::Toc { .. } => (Code::DataLoss, Reason::Corrupt),
         Archive::Write { .. } | Archive::Disk { .. } => (Code::Internal, Reason::Internal),

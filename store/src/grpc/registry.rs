@@ -57,7 +57,7 @@ fn identity(messages: Vec<RegistryCredentials>) -> Result<Identity> {
     Ok(Identity::new(messages.into_iter().map(credentials).collect::<Result<_>>()?))
 }
 
-fn message(descriptor: &Descriptor) -> DescriptorMessage {
+pub(super) fn message(descriptor: &Descriptor) -> DescriptorMessage {
     DescriptorMessage {
         media_type: descriptor.media_type.clone(),
         digest: descriptor.digest.to_string(),
@@ -65,7 +65,7 @@ fn message(descriptor: &Descriptor) -> DescriptorMessage {
     }
 }
 
-fn progress(event: &Event) -> Option<TransferProgress> {
+pub(super) fn progress(event: &Event) -> Option<TransferProgress> {
     let Event::Transfer { digest, stage, offset, size } = event else { return None };
     let state = match stage {
         Stage::Waiting => TransferState::Waiting,

@@ -8,8 +8,10 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, Se
 
 /// Something that one request at a time works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Blob(Digest),
+    /// Contents of a layer that come from another store.
+    Contents(Digest),
     Layer(Digest),
 }
 
@@ -30,7 +32,7 @@ impl Default for Ingests {
 
 impl Ingests {
     /// Waits for the turn at a key; it ends with the guard.
-    pub(super) async fn turn(&self, key: Key) -> OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self, key: Key) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             match turns.get(&key).and_then(Weak::upgrade) {

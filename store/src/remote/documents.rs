@@ -1,6 +1,7 @@
-//! The documents of an image at its registry, as a plan reads them: one after the other, and only those it needs.
+//! The documents of an image where it comes from, a registry or another store, as a plan reads them: one after the other,
+//! and only those it needs.
 //!
-//! A plan is synchronous: it runs on a thread of its own, and waits there for the registry. Layers are taken to be where
+//! A plan is synchronous: it runs on a thread of its own, and waits there for the origin. Layers are taken to be where
 //! their manifest says they are; whether they are shows when they are fetched.
 
 use std::collections::HashMap;
@@ -8,13 +9,53 @@ use std::io::{self, Cursor};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use strata_image::{Blob, BlobSource, Kind, Limits, Plan, Platforms, Root};
+use futures_util::future::BoxFuture;
+use strata_image::{Blob, BlobKind, BlobSource, Image, Kind, Limits, Plan, Platforms, Root};
 use strata_registry::{Progress, Repository, Target};
-use strata_types::{Descriptor, Digest, Reference, media_type};
+use strata_types::{Descriptor, Digest, LeaseId, media_type};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Result, Store, blob};
+use crate::catalog::Durability;
+use crate::{Error, Result, Store, blob, document};
+
+/// Where images come from.
+pub(crate) trait Origin: Send + Sync + 'static {
+    /// A manifest, an index or a config, whose size was compared with a limit. None: it is not there.
+    fn document<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Option<Bytes>>>;
+
+    /// Says whether a document was made where it comes from, and is known to nobody else by its digest.
+    fn is_own(&self, _digest: &Digest) -> bool {
+        false
+    }
+}
+
+impl Origin for Repository {
+    fn document<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async move {
+            let media_type = descriptor.media_type.as_str();
+            let fetched = match media_type::is_index(media_type) || media_type::is_manifest(media_type) {
+                true => self.manifest(&Target::Digest(descriptor.digest)).await.map(|document| document.bytes),
+                false => fetch_blob(self, descriptor).await,
+            };
+            match fetched {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == strata_registry::Kind::NotFound => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+}
+
+/// Reads a small blob whole.
+async fn fetch_blob(repository: &Repository, descriptor: &Descriptor) -> strata_registry::Result<Bytes> {
+    let mut reader = repository.blob(descriptor, Progress::new());
+    let mut bytes = Vec::new();
+    while let Some(more) = reader.next().await? {
+        bytes.extend_from_slice(&more);
+    }
+    Ok(bytes.into())
+}
 
 /// A plan, and the bytes of the documents that it was made from.
 #[derive(Debug)]
@@ -28,15 +69,13 @@ pub(crate) struct Planned {
 /// Plans what an image needs, beginning with the manifest or index that its reference names.
 pub(crate) async fn plan(
     store: &Arc<Store>,
-    repository: &Repository,
-    reference: &Reference,
-    root: &strata_registry::Document,
+    origin: Arc<dyn Origin>,
+    root: Root,
+    bytes: Bytes,
     platforms: Platforms,
 ) -> Result<Planned> {
-    let descriptor = Descriptor::new(&*root.media_type, root.digest, root.bytes.len() as u64);
-    let documents = Documents::new(store.clone(), repository.clone());
-    documents.keep(&descriptor, root.bytes.clone());
-    let root = Root::new(descriptor, vec![reference.clone()]);
+    let documents = Documents::new(store.clone(), origin);
+    documents.keep(&root.descriptor, bytes);
     // Whoever no longer waits for the plan ends it.
     let stop = documents.stop.clone().drop_guard();
     let planning = tokio::task::spawn_blocking(move || {
@@ -48,10 +87,74 @@ pub(crate) async fn plan(
     planned
 }
 
+impl Planned {
+    /// All images of the plan.
+    pub(crate) fn images(&self) -> Vec<Image> {
+        self.plan.roots().iter().flat_map(|root| root.images.clone()).collect()
+    }
+
+    /// Stores indexes, manifests and configs, what they refer to before them.
+    pub(crate) async fn keep(
+        &self,
+        store: &Arc<Store>,
+        origin: &dyn Origin,
+        target: &Descriptor,
+        lease: &LeaseId,
+    ) -> Result<()> {
+        let mut is_root_kept = false;
+        for blob in self.plan.blobs().iter().rev() {
+            let digest = &blob.descriptor.digest;
+            match (blob.kind, self.documents.get(digest)) {
+                (BlobKind::Index | BlobKind::Manifest, _) => {
+                    self.keep_document(store, origin, &blob.descriptor, lease).await?;
+                    is_root_kept |= *digest == target.digest;
+                }
+                (BlobKind::Config, Some(bytes)) => {
+                    blob::put(store, bytes.to_vec(), lease, Durability::Relaxed).await?;
+                }
+                // Fetched with the layers.
+                (BlobKind::Config | BlobKind::Layer, _) => {}
+            }
+        }
+        if !is_root_kept {
+            // Of an index one image was chosen: the index is kept as it is, and says what else there would be.
+            self.keep_document(store, origin, target, lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_document(
+        &self,
+        store: &Arc<Store>,
+        origin: &dyn Origin,
+        descriptor: &Descriptor,
+        lease: &LeaseId,
+    ) -> Result<()> {
+        let Descriptor { media_type, digest, .. } = descriptor;
+        let bytes = self.documents.get(digest).ok_or(Error::BlobNotFound { digest: *digest })?.to_vec();
+        match origin.is_own(digest) {
+            true => document::put_own(store, bytes, media_type, lease).await?,
+            false => document::put(store, bytes, media_type, lease, Durability::Relaxed).await?,
+        };
+        Ok(())
+    }
+}
+
+/// The image of several whose layers are unpacked: of all platforms the one for this machine.
+pub(crate) fn unpacked<'i>(platforms: &Platforms, images: &'i [Image]) -> Option<&'i Image> {
+    match platforms {
+        Platforms::All => {
+            let platforms: Vec<_> = images.iter().map(|image| &image.platform).collect();
+            Platforms::Host.best(&platforms).map(|best| &images[best])
+        }
+        Platforms::Host | Platforms::Only(_) => images.first(),
+    }
+}
+
 /// A source of documents.
 struct Documents {
     store: Arc<Store>,
-    repository: Repository,
+    origin: Arc<dyn Origin>,
     limits: Limits,
     runtime: Handle,
     stop: CancellationToken,
@@ -64,15 +167,15 @@ struct State {
     known: HashMap<Digest, Descriptor>,
     /// Their bytes.
     read: HashMap<Digest, Bytes>,
-    /// Why the registry was of no use, with all that its error says.
+    /// Why the origin was of no use, with all that its error says.
     failure: Option<Error>,
 }
 
 impl Documents {
-    fn new(store: Arc<Store>, repository: Repository) -> Self {
+    fn new(store: Arc<Store>, origin: Arc<dyn Origin>) -> Self {
         Self {
             store,
-            repository,
+            origin,
             limits: Limits::default(),
             runtime: Handle::current(),
             stop: CancellationToken::new(),
@@ -109,38 +212,15 @@ impl Documents {
         state.read.insert(descriptor.digest, bytes);
     }
 
-    /// Reads a document, from the store if it is there. None: the registry does not have it.
+    /// Reads a document, from the store if it is there. None: the origin does not have it.
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Option<Bytes>> {
-        if let Ok(bytes) = blob::read(&self.store, &descriptor.digest).await {
-            return Ok(Some(bytes.into()));
-        }
-        let is_document =
-            media_type::is_index(&descriptor.media_type) || media_type::is_manifest(&descriptor.media_type);
-        let fetched = match is_document {
-            true => {
-                let target = Target::Digest(descriptor.digest);
-                self.repository.manifest(&target).await.map(|document| document.bytes)
-            }
-            false => self.fetch_blob(descriptor).await,
-        };
-        match fetched {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == strata_registry::Kind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+        match blob::read(&self.store, &descriptor.digest).await {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(_) => self.origin.document(descriptor).await,
         }
     }
 
-    /// Reads a small blob whole. The plan has compared its size with a limit.
-    async fn fetch_blob(&self, descriptor: &Descriptor) -> strata_registry::Result<Bytes> {
-        let mut reader = self.repository.blob(descriptor, Progress::new());
-        let mut bytes = Vec::new();
-        while let Some(more) = reader.next().await? {
-            bytes.extend_from_slice(&more);
-        }
-        Ok(bytes.into())
-    }
-
-    /// The plan with its documents; or why there is none, in the words of the registry if it was that.
+    /// The plan with its documents; or why there is none, in the words of the origin if it was that.
     fn end(self, plan: strata_image::Result<Plan>) -> Result<Planned> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (plan, state.failure) {
@@ -176,7 +256,7 @@ impl BlobSource for Documents {
                     Ok(bytes) => bytes,
                     Err(error) => {
                         self.state().failure = Some(error);
-                        return Err(io::Error::other("the registry was of no use"));
+                        return Err(io::Error::other("the origin was of no use"));
                     }
                 }
             }

@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::try_join_all, stream, stream::BoxStream};
-use strata_image::{BlobKind, Image as PlannedImage, Platforms};
+use strata_image::{Image as PlannedImage, Platforms};
 use strata_registry::{Host, Kind, Progress, Repository};
 use strata_types::{Descriptor, Digest, LeaseId, Reference};
 
 use super::documents::{self, Planned};
 use super::{Event, Events, Identity, Stage, target};
 use crate::blob::{Partial, PartialName};
-use crate::catalog::Durability;
 use crate::image::{Adoption, Image, adopt};
 use crate::ingest::{self, Fetch, Order, Prefix, Report, Step};
 use crate::lease::{LONGEST_GRACE, Session};
-use crate::{Error, Result, Store, blob, document, image};
+use crate::{Error, Result, Store, document, image};
 
 /// Progress of a layer is told no more often.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,9 +59,12 @@ pub async fn pull(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pul
     let session = Session::begin(store, "a pull", LONGEST_GRACE).await?;
     let lease = session.lease().id.clone();
     let root = repository.manifest(&target(&pull.reference)).await?;
-    let planned = documents::plan(store, &repository, &pull.reference, &root, pull.platforms.clone()).await?;
+    let target = Descriptor::new(&*root.media_type, root.digest, root.bytes.len() as u64);
+    let named = strata_image::Root::new(target.clone(), vec![pull.reference.clone()]);
+    let origin = Arc::new(repository.clone());
+    let planned = documents::plan(store, origin, named, root.bytes, pull.platforms.clone()).await?;
     let work = Work { store, pull: &pull, repository, lease, events };
-    let pulled = work.carry_out(root, planned).await?;
+    let pulled = work.carry_out(target, planned).await?;
     // Only now: what a pull brought that fails, or is stopped, is of use to the next one.
     session.end().await?;
     Ok(pulled)
@@ -115,60 +117,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn carry_out(&self, root: strata_registry::Document, planned: Planned) -> Result<Pulled> {
-        let target = Descriptor::new(&*root.media_type, root.digest, root.bytes.len() as u64);
-        let images: Vec<PlannedImage> = planned.plan.roots().iter().flat_map(|root| root.images.clone()).collect();
-        let unpacked = self.unpacked(&images);
+    async fn carry_out(&self, target: Descriptor, planned: Planned) -> Result<Pulled> {
+        let images = planned.images();
+        let unpacked = documents::unpacked(&self.pull.platforms, &images);
         let mut layers: Vec<Descriptor> =
             images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.clone()).collect();
         let mut seen = BTreeSet::new();
         layers.retain(|layer| seen.insert(layer.digest));
         self.events.tell(Event::Resolved { target: target.clone(), layers }).await;
 
-        self.keep_documents(&target, &planned).await?;
+        planned.keep(self.store, &self.repository, &target, &self.lease).await?;
         self.fetch(&planned, unpacked).await?;
         let image = self.name(&target, &planned, unpacked).await?;
         let name = self.pull.reference.digest().is_none().then(|| self.pull.reference.clone());
         Ok(Pulled { target, name, was_current: false, image })
-    }
-
-    /// The image whose layers are unpacked: of all platforms the one for this machine.
-    fn unpacked<'i>(&self, images: &'i [PlannedImage]) -> Option<&'i PlannedImage> {
-        match (&self.pull.platforms, images) {
-            (Platforms::All, _) => {
-                let platforms: Vec<_> = images.iter().map(|image| &image.platform).collect();
-                Platforms::Host.best(&platforms).map(|best| &images[best])
-            }
-            (_, images) => images.first(),
-        }
-    }
-
-    /// Stores indexes, manifests and configs, what they refer to before them.
-    async fn keep_documents(&self, target: &Descriptor, planned: &Planned) -> Result<()> {
-        let documents = &planned.documents;
-        let missing = |digest: &Digest| Error::BlobNotFound { digest: *digest };
-        let mut is_root_kept = false;
-        for blob in planned.plan.blobs().iter().rev() {
-            let Descriptor { media_type, digest, .. } = &blob.descriptor;
-            match (blob.kind, documents.get(digest)) {
-                (BlobKind::Index | BlobKind::Manifest, bytes) => {
-                    let bytes = bytes.ok_or_else(|| missing(digest))?.to_vec();
-                    document::put(self.store, bytes, media_type, &self.lease, Durability::Relaxed).await?;
-                    is_root_kept |= *digest == target.digest;
-                }
-                (BlobKind::Config, Some(bytes)) => {
-                    blob::put(self.store, bytes.to_vec(), &self.lease, Durability::Relaxed).await?;
-                }
-                // Fetched with the layers.
-                (BlobKind::Config | BlobKind::Layer, _) => {}
-            }
-        }
-        if !is_root_kept {
-            // Of an index one image was chosen: the index is kept as it is, and says what else there would be.
-            let bytes = documents.get(&target.digest).ok_or_else(|| missing(&target.digest))?.to_vec();
-            document::put(self.store, bytes, &target.media_type, &self.lease, Durability::Relaxed).await?;
-        }
-        Ok(())
     }
 
     /// Fetches what is no document, side by side: layers that are unpacked, and other blobs as they are.
@@ -286,7 +248,7 @@ pub(super) fn is_suspect(error: &Error) -> bool {
 }
 
 /// Tells of the steps of blobs: of bytes now and then, of all else each time.
-fn reporter(events: Events) -> Report {
+pub(crate) fn reporter(events: Events) -> Report {
     let told: Mutex<HashMap<Digest, Instant>> = Mutex::default();
     Arc::new(move |digest, step| {
         let (stage, offset, size) = match step {

@@ -4,13 +4,13 @@ use crate::tar::{Header, Scratch, Tar};
 use rustix::fd::AsFd;
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use strata_archive::{Applied, Error, Recipe, decoder};
+use strata_archive::{Applied, Error, Recipe, decoder, encoder};
 
 const MOST: u64 = 1 << 30;
 
 /// What a store sends: a recipe, and contents of some places, compressed.
 pub fn sent(scratch: &Scratch, applied: &Applied, is_wanted: impl Fn(usize) -> bool) -> (Vec<u8>, Vec<u8>) {
-    let mut contents = zstd::stream::Encoder::new(Vec::new(), 3).expect("zstd");
+    let mut contents = encoder(Vec::new()).expect("zstd");
     applied.toc.write_contents(scratch.root().as_fd(), is_wanted, &mut contents).expect("contents");
     (applied.toc.recipe().expect("recipe").encode(), contents.finish().expect("zstd"))
 }
