@@ -1,6 +1,7 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
 mod archive;
+mod copy;
 mod explore;
 mod registry;
 mod run;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
+pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
@@ -290,6 +292,8 @@ pub struct History {
 /// `ctl image`
 #[derive(Debug, Subcommand)]
 pub enum Image {
+    /// Copy an image to the store of another context, file by file: what is there does not move
+    Cp(ImageCopy),
     /// Show what each layer of an image added, changed and removed, and what the image wastes
     Explore(Explore),
 }

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub mod context;
+pub mod copy;
 pub mod exec;
 pub mod explore;
 pub mod export;

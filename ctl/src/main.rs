@@ -91,6 +91,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,
+        Command::Image(args::Image::Cp(args)) => command::copy::run(cli.context.as_deref(), args).await,
         Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,
         Command::Images(args) => command::images::run(&open()?, args).await,
         Command::Import(args) => command::import::run(&open()?, args).await,

@@ -79,6 +79,11 @@ impl Platform {
         Ok(client.max_decoding_message_size(16 << 20))
     }
 
+    /// Images on their way to and from other stores.
+    pub async fn transfers(&self) -> Result<store::transfer_service_client::TransferServiceClient<Channel>> {
+        Ok(store::transfer_service_client::TransferServiceClient::new(self.channel("store").await?))
+    }
+
     /// Builds.
     pub async fn builds(&self) -> Result<builder::build_service_client::BuildServiceClient<Channel>> {
         let client = builder::build_service_client::BuildServiceClient::new(self.channel("builder").await?);

@@ -1,9 +1,9 @@
-//! Pulls and pushes: a line per layer that is redrawn on a terminal, or a line per change where there is none.
+//! Pulls, pushes and copies: a line per layer that is redrawn on a terminal, or a line per change where there is none.
 
 use std::collections::HashMap;
 use std::io::Write;
 
-use strata_proto::store::v1::{TransferProgress, TransferState};
+use strata_proto::store::v1::{ReceiveSpared, TransferProgress, TransferState};
 
 use super::size;
 use crate::terminal;
@@ -42,6 +42,8 @@ struct Line {
     state: TransferState,
     size: u64,
     is_over: bool,
+    /// What of it did not have to move.
+    spared: String,
 }
 
 impl Transfer {
@@ -96,6 +98,27 @@ impl Transfer {
         self.changed(progress, text);
     }
 
+    /// A layer of a copy came further.
+    pub fn copied(&mut self, progress: &TransferProgress) {
+        let text = match progress.state() {
+            TransferState::Unspecified => return,
+            TransferState::Waiting => "Waiting",
+            TransferState::Compressing => "Compressing",
+            TransferState::Moving => "Copying",
+            TransferState::Unpacking => "Extracting",
+            TransferState::Exists | TransferState::Mounted => "Already exists",
+            TransferState::Done => "Copied",
+        };
+        self.changed(progress, text);
+    }
+
+    /// Files of a layer are at the target of a copy.
+    pub fn spared(&mut self, spared: &ReceiveSpared) {
+        let all = spared.spared_bytes.saturating_add(spared.missing_bytes);
+        let at = self.line(&spared.digest);
+        self.lines[at].spared = format!(", {} of {} were there", size::human(spared.spared_bytes), size::human(all));
+    }
+
     fn line(&mut self, digest: &str) -> usize {
         if let Some(at) = self.index.get(digest) {
             return *at;
@@ -104,7 +127,7 @@ impl Transfer {
         // What a service calls a digest may be anything.
         let id: String = hex.chars().filter(char::is_ascii_alphanumeric).take(SHORT).collect();
         let state = TransferState::Unspecified;
-        self.lines.push(Line { id, text: "Waiting".to_owned(), state, size: 0, is_over: false });
+        self.lines.push(Line { id, text: "Waiting".to_owned(), state, size: 0, is_over: false, spared: String::new() });
         self.index.insert(digest.to_owned(), self.lines.len() - 1);
         self.lines.len() - 1
     }
@@ -123,12 +146,13 @@ impl Transfer {
         let is_moving = matches!(line.state, TransferState::Moving | TransferState::Compressing);
         line.text = match is_live && is_moving {
             true => format!("{text} {}", bar(progress.offset_bytes, line.size)),
+            false if line.is_over => format!("{text}{}", line.spared),
             false => text.to_owned(),
         };
         if is_live {
             self.draw();
         } else if is_new {
-            let said = format!("{}: {text}", line.id);
+            let said = format!("{}: {}", line.id, line.text);
             self.print(&said);
         }
     }
