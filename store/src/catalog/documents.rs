@@ -348,7 +348,9 @@ impl Catalog {
                 .prepare_cached(
                     "INSERT INTO layer_blobs (project, digest, diff_id, media_type, size, source, created)
                      VALUES (?, ?, ?, ?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET source = excluded.source WHERE excluded.source <> ''",
+                     ON CONFLICT DO UPDATE SET
+                       source = CASE excluded.source WHEN '' THEN source ELSE excluded.source END,
+                       diff_id = CASE diff_id WHEN digest THEN excluded.diff_id ELSE diff_id END",
                 )?
                 .execute(params![
                     PROJECT,
@@ -364,10 +366,10 @@ impl Catalog {
         .await
     }
 
-    /// Writes down where a compressed layer can be fetched that another store vouches for: what it inflates to is not
-    /// checked here, so who fetches it has to. What is known of it already stays.
-    pub async fn note_layer_blob(&self, blob: &Descriptor, diff_id: &Digest, source: &str) -> Result<()> {
-        let (blob, diff_id, source) = (blob.clone(), *diff_id, source.to_owned());
+    /// Writes down where a compressed layer can be fetched, as another store says. What it inflates to was not checked
+    /// here: until it is, its own digest stands there, which no archive has. What is known of it already stays.
+    pub async fn note_layer_blob(&self, blob: &Descriptor, source: &str) -> Result<()> {
+        let (blob, source) = (blob.clone(), source.to_owned());
         self.write("note a compressed layer", Durability::Relaxed, move |transaction| {
             transaction
                 .prepare_cached(
@@ -377,7 +379,7 @@ impl Catalog {
                 .execute(params![
                     PROJECT,
                     blob.digest.to_string(),
-                    diff_id.to_string(),
+                    blob.digest.to_string(),
                     blob.media_type,
                     blob.size,
                     source,

@@ -73,7 +73,7 @@ impl Layers {
             (false, false) => self.make(blob, diff_id, &known).await?,
         }
         if is_compressed && !known.source.is_empty() {
-            self.store.catalog.note_layer_blob(blob, diff_id, &known.source).await?;
+            self.store.catalog.note_layer_blob(blob, &known.source).await?;
         }
         Ok(())
     }

@@ -180,8 +180,9 @@ impl Sending {
     async fn layer(&self, reply: &Reply<'_>, diff_id: &Digest, digest: &Digest) -> Result<()> {
         let is_unpacked = self.unpacked(diff_id).await?.is_some();
         let is_blob_here = self.store.catalog.hold_blob(digest, &self.lease).await?.is_some();
-        // A form of another layer says nothing about this one.
-        let form = self.store.catalog.form(digest).await?.filter(|form| form.diff_id == *diff_id);
+        // A form of another layer says nothing about this one; of what form it is may not be known yet.
+        let is_its_own = |form: &crate::catalog::Form| form.diff_id == *diff_id || form.diff_id == *digest;
+        let form = self.store.catalog.form(digest).await?.filter(is_its_own);
         let source = form.map(|form| form.source).unwrap_or_default();
         let is_absent = !is_unpacked && !is_blob_here && source.is_empty();
         reply.head(Head { is_absent, source, is_blob_here, is_unpacked, ..Head::default() }).await
