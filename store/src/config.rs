@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use strata_registry::Registries;
 
+use crate::layer::Backend;
+
 /// The `[blobs]` table.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub partial_seconds: u64,
     /// What is kept of blobs.
     pub blobs: Blobs,
+    /// How layers that come as archives are kept: "dirs" or "erofs".
+    pub layer_backend: Backend,
     /// The registry that this store serves, if any.
     pub registry: crate::serve::config::Settings,
     /// Registries. Unset: those of strata.toml, which builder and ctl read too.
@@ -49,6 +53,7 @@ impl Default for Config {
             garbage_delay_seconds: 5,
             partial_seconds: 24 * 3600,
             blobs: Blobs::default(),
+            layer_backend: Backend::default(),
             registry: crate::serve::config::Settings::default(),
             registries: None,
         }

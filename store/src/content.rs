@@ -15,10 +15,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
 use rustix::fs::{AtFlags, CWD};
+
+use crate::layer::Images;
 
 pub use hold::missing;
 
@@ -91,7 +93,7 @@ pub struct Missing {
 #[derive(Debug)]
 pub struct Contents {
     root: PathBuf,
-    layers: PathBuf,
+    layers: Arc<Images>,
     index: Mutex<Connection>,
     state: Mutex<State>,
     next: AtomicU64,
@@ -104,8 +106,8 @@ struct State {
 }
 
 impl Contents {
-    /// Opens the contents below `root`; `layers` is the directory of layers.
-    pub fn open(root: &Path, layers: &Path) -> Result<Self> {
+    /// Opens the contents below `root`, and in layers.
+    pub fn open(root: &Path, layers: Arc<Images>) -> Result<Self> {
         let directory = root.join("contents");
         discard(root, &directory)?;
         for first in 0..=255u8 {
@@ -114,7 +116,7 @@ impl Contents {
         }
         Ok(Self {
             root: directory,
-            layers: layers.to_path_buf(),
+            layers,
             index: Mutex::new(open_index(&root.join("contents.db"))?),
             state: Mutex::default(),
             next: AtomicU64::new(0),
@@ -148,7 +150,7 @@ impl Contents {
                 let there = match is_there.get(layer) {
                     Some(there) => *there,
                     None => {
-                        let there = self.layers.join(layer).is_dir();
+                        let there = self.layers.has(layer);
                         is_there.insert(layer.to_owned(), there);
                         there
                     }
@@ -231,7 +233,8 @@ impl Contents {
         let mut best = None;
         while let Some(row) = rows.next()? {
             let (layer, path, size): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let directory = self.layers.join(&layer);
+            // One that is gone, or cannot be mounted, holds nothing for anybody.
+            let Ok(directory) = self.layers.tree(&layer) else { continue };
             let is_preferred = preferred == Some(directory.as_path());
             let path = directory.join(OsStr::from_bytes(&path));
             let is_whole = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size as u64);

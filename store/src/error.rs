@@ -244,6 +244,21 @@ pub enum Error {
         /// The cause.
         source: strata_archive::Error,
     },
+    /// A layer's image cannot be written or used.
+    #[error("cannot use the layer image {}", path.display())]
+    LayerImage {
+        /// The image.
+        path: PathBuf,
+        /// The cause.
+        source: strata_erofs::Error,
+    },
+    /// This host cannot use images as layers, which the configuration asks for.
+    #[error("layer_backend = \"erofs\" does not work here; set it to \"dirs\"")]
+    NoImages {
+        /// What did not work.
+        #[source]
+        reason: Box<Error>,
+    },
     /// A registry was of no use.
     #[error(transparent)]
     Registry(#[from] strata_registry::Error),

@@ -5,6 +5,7 @@
 //! layers were made, on as many threads as there are cores; [`describe`](fn@describe) waits for it.
 
 mod archive;
+mod backend;
 pub mod chain;
 mod describe;
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
-use strata_archive::{Applied, ApplyOptions, Toc};
+use strata_archive::{Applied, Toc};
 use strata_types::{LayerId, LeaseId};
 use tokio::sync::{Semaphore, watch};
 
@@ -25,6 +26,8 @@ use crate::trash::Trash;
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
 pub use archive::archive;
+pub use backend::{Backend, Images};
+pub(crate) use backend::{verify, write_archive};
 use chain::{Chain, Chains, Link, Shape};
 pub(crate) use describe::start;
 pub use describe::{describe, resume, table_of_contents};
@@ -59,6 +62,11 @@ impl Layers {
             flattening: Semaphore::new(1),
         })
     }
+
+    /// Returns where the tree of a layer is to be seen; see [`Images::tree`].
+    pub(crate) fn tree(&self, id: &LayerId) -> Result<PathBuf> {
+        self.chains.images().tree(id.as_str())
+    }
 }
 
 /// Unpacks an archive, compressed or not, into a new layer held by the lease.
@@ -89,18 +97,15 @@ async fn unpack(
     reader: impl Read + Send + 'static,
     lease: &LeaseId,
 ) -> Result<LayerRow> {
-    let directory = store.paths.layer(id);
-    let applied = blocking(move || apply(&directory, reader)).await?;
+    let (path, backend) = (store.paths.layer(id), store.config.layer_backend);
+    let applied = blocking(move || apply(backend, &path, reader)).await?;
     adopt(store, id, applied, lease).await
 }
 
-/// Unpacks an archive, compressed or not, into a new directory, on a thread that may block.
-pub(crate) fn apply(directory: &Path, reader: impl Read + Send + 'static) -> Result<Applied> {
-    make_directory(directory)?;
-    let root = open_directory(directory)?;
+/// Unpacks an archive, compressed or not, under a new name, on a thread that may block.
+pub(crate) fn apply(backend: Backend, path: &Path, reader: impl Read + Send + 'static) -> Result<Applied> {
     let (_, tar) = strata_archive::decompress_ahead(reader).map_err(|source| Error::Archive { source })?;
-    let applied = strata_archive::apply(tar, root.as_fd(), &ApplyOptions::default());
-    match applied.map_err(|source| Error::Archive { source })? {
+    match backend.apply(path, tar)? {
         // Even an archive of nothing has its end marks; no bytes at all are a lost one.
         applied if applied.tar_size == 0 => {
             Err(Error::Archive { source: strata_archive::Error::Truncated { offset: 0 } })
@@ -139,11 +144,14 @@ pub async fn write_tree(
         work: store.paths.ingest().join(format!("tree-{}", id.as_str())),
         empty: store.layers.chains.empty().to_path_buf(),
         working_directory: settings.working_directory,
-        previous: settings.previous.map(|id| store.paths.layer(&id)),
+        previous: None,
         modified: settings.modified,
     };
     let this = Arc::clone(store);
     let written = blocking(move || {
+        // It only saves work; without it the layer is the same.
+        let previous = settings.previous.and_then(|id| this.layers.tree(&id).ok());
+        let plan = tree::Plan { previous, ..plan };
         make_directory(&plan.upper)?;
         take_root(&chain, &plan.upper)?;
         make_directory(&plan.work)?;
@@ -261,6 +269,7 @@ impl From<chain::Error> for Error {
     fn from(error: chain::Error) -> Self {
         match error {
             chain::Error::Tree(source) => Self::Tree(source),
+            chain::Error::Image(source) => *source,
             chain::Error::Unpack { ref layer, .. } | chain::Error::Toc { ref layer, .. } => match LayerId::parse(layer)
             {
                 Ok(id) => Self::LayerDamaged { id, problem: strata_rpc::fault::chain(&error) },

@@ -88,8 +88,9 @@ impl Store {
         let fence = Fence::take(root)?;
         let catalog = Catalog::open(&paths.catalog(), boot_id)?;
         let trash = trash::Trash::new(paths.trash());
-        let contents = content::Contents::open(root, &paths.layers())?;
+        config.layer_backend.check(&paths)?;
         let layers = layer::Layers::open(&paths, boot_id, &trash)?;
+        let contents = content::Contents::open(root, Arc::clone(layers.chains.images()))?;
         let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
             trash,
@@ -126,7 +127,9 @@ impl Store {
                     tracing::warn!("cannot take layer {layer} out of the index of contents: {}", chain(&error));
                 }
             }
-            store.layers.chains.sweep(is_there)
+            let swept = store.layers.chains.sweep(is_there);
+            store.layers.chains.images().sweep(is_there);
+            swept
         })
         .await
     }

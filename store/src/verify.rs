@@ -7,7 +7,7 @@ use strata_types::{Digest, Manifest};
 use tokio::sync::mpsc;
 
 use crate::catalog::{ImageRow, LayerRow, LayerState, blocking};
-use crate::{Error, Result, Store, blob};
+use crate::{Error, Result, Store, blob, layer};
 
 /// Rows read at a time.
 const PAGE: usize = 256;
@@ -150,12 +150,10 @@ impl Verifier {
                 return Ok(vec![(String::new(), format!("its table of contents cannot be used: {cause}"))]);
             }
         };
+        let (store, id) = (Arc::clone(&self.store), row.id.clone());
         blocking(move || {
-            let directory = crate::layer::open_directory(&path)?;
             let toc = Toc::decode(&bytes).map_err(|source| Error::Archive { source })?;
-            let damage = strata_archive::verify(&toc, std::os::fd::AsFd::as_fd(&directory));
-            let damage = damage.map_err(|source| Error::Archive { source })?;
-            Ok(damage.into_iter().map(|damage| (damage.path.to_string(), damage.reason)).collect())
+            layer::verify(&path, &store.layers.tree(&id)?, &toc)
         })
         .await
     }

@@ -5,7 +5,7 @@ use super::*;
 fn contents() -> (tempfile::TempDir, Contents) {
     let base = tempfile::tempdir().unwrap();
     fs::create_dir(base.path().join("layers")).unwrap();
-    let contents = Contents::open(base.path(), &base.path().join("layers")).unwrap();
+    let contents = Contents::open(base.path(), Images::new(&base.path().join("layers")).into()).unwrap();
     (base, contents)
 }
 
@@ -60,7 +60,7 @@ fn staged_contents_do_not_outlive_the_process() {
     let hash = contents.put("lease", b"one").unwrap();
     drop(contents);
 
-    let again = Contents::open(base.path(), &base.path().join("layers")).unwrap();
+    let again = Contents::open(base.path(), Images::new(&base.path().join("layers")).into()).unwrap();
 
     assert_eq!(again.missing("lease", &[hash]).unwrap().missing, [0]);
 }

@@ -47,6 +47,11 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::Image(error) => image(error),
         Error::StreamEnded { source } => (source.code(), Reason::InvalidArgument),
         Error::Archive { source } => archive(source),
+        Error::LayerImage { source: strata_erofs::Error::TooLarge { .. }, .. } => {
+            (Code::InvalidArgument, Reason::ArchiveInvalid)
+        }
+        Error::LayerImage { .. } => (Code::Internal, Reason::Internal),
+        Error::NoImages { .. } => (Code::FailedPrecondition, Reason::Internal),
         Error::Tree(error) => in_tree(error),
         Error::Content(content::Error::DigestMismatch { .. }) => (Code::DataLoss, Reason::DigestMismatch),
         Error::Content(content::Error::Io { .. } | content::Error::Index { .. })

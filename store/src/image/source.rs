@@ -2,7 +2,6 @@
 //! uncompressed layers, which are kept as trees, made again from those.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub struct Source {
 /// Where the bytes of a blob are.
 enum Place {
     File(PathBuf, u64),
-    /// Directory and table of contents of a layer.
+    /// Path and table of contents of a layer.
     Tree(PathBuf, Vec<u8>, u64),
 }
 
@@ -96,10 +95,8 @@ impl BlobSource for Source {
     }
 }
 
-/// Writes the tar of the layer in this directory by its encoded table of contents.
-fn rebuild(directory: &Path, toc: &[u8], out: &mut impl Write) -> io::Result<()> {
-    let failed = |source| io::Error::other(Error::Archive { source });
-    let toc = Toc::decode(toc).map_err(failed)?;
-    let root = layer::open_directory(directory).map_err(io::Error::other)?;
-    toc.rebuild(root.as_fd(), out).map_err(failed)
+/// Writes the tar of the layer at this path by its encoded table of contents.
+fn rebuild(layer: &Path, toc: &[u8], out: &mut impl Write) -> io::Result<()> {
+    let toc = Toc::decode(toc).map_err(|source| io::Error::other(Error::Archive { source }))?;
+    layer::write_archive(layer, &toc, out).map_err(io::Error::other)
 }

@@ -56,8 +56,8 @@ impl Flow<'_> {
         };
         let mut keeper = partial.map(|partial| Stage::start(move |pieces| keep(partial, pieces)));
         let mut unpacker = layer.map(|id| {
-            let directory = store.paths.layer(id);
-            Stage::start(move |pieces| layer::apply(&directory, ChunkReader::from(pieces)))
+            let (path, backend) = (store.paths.layer(id), store.config.layer_backend);
+            Stage::start(move |pieces| layer::apply(backend, &path, ChunkReader::from(pieces)))
         });
         let fed = self.feed(prefix, &mut keeper, &mut unpacker).await;
         // Both threads end here, whatever happened: nobody writes to a file or directory that is given up.

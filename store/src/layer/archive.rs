@@ -2,7 +2,6 @@
 //! contents, compressed where that is wanted. Equal layers give equal bytes.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -114,8 +113,7 @@ fn write_tar(store: &Store, diff_id: &Digest, from: &From, toc: Option<&[u8]>, o
     match (from, toc) {
         (From::Tree(layer), Some(toc)) => {
             let toc = Toc::decode(toc).map_err(|source| Error::Archive { source })?;
-            let root = super::open_directory(&store.paths.layer(&layer.id))?;
-            toc.rebuild(root.as_fd(), &mut hashed).map_err(|source| Error::Archive { source })?;
+            super::write_archive(&store.paths.layer(&layer.id), &toc, &mut hashed)?;
         }
         (From::Tree(layer), None) => {
             let problem = "it has no table of contents".to_owned();

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strata_archive::{ApplyOptions, Toc};
 
+use super::Images;
 use crate::trash::Trash;
 use crate::tree::{self, Metadata, View};
 
@@ -44,6 +45,9 @@ pub enum Error {
     /// A view of the layers below failed.
     #[error(transparent)]
     Tree(#[from] tree::Error),
+    /// The image of a layer cannot be mounted.
+    #[error(transparent)]
+    Image(#[from] Box<crate::Error>),
     /// A layer could not be unpacked again.
     #[error("cannot unpack layer {layer} for its chain")]
     Unpack {
@@ -104,8 +108,8 @@ pub struct Chain {
 #[derive(Debug)]
 pub struct Chains {
     directory: PathBuf,
-    layers: PathBuf,
     empty: PathBuf,
+    images: Arc<Images>,
     trash: Trash,
     known: Mutex<HashMap<Vec<String>, Arc<Chain>>>,
     /// Chains that are being made flat, or cannot be.
@@ -133,7 +137,13 @@ impl Chains {
             trash.discard(&directory.join(name))?;
         }
         let (known, flattening, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Ok(Self { directory, layers: layers.to_path_buf(), empty, trash, known, flattening, next })
+        let images = Arc::new(Images::new(layers));
+        Ok(Self { directory, empty, images, trash, known, flattening, next })
+    }
+
+    /// Returns the images among the layers.
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
     }
 
     /// Returns an empty directory, for views.
@@ -192,7 +202,8 @@ impl Chains {
     /// Says whether a chain should be made flat now: it is long, and no beginning of it is on its way or cannot be.
     /// [`Chains::flatten`] follows.
     pub fn begin_flat(&self, ids: &[String], chain: &Chain) -> bool {
-        if chain.lowers.len() <= FLAT_ABOVE {
+        // What is in an image cannot be linked to, and would have to be copied.
+        if chain.lowers.len() <= FLAT_ABOVE || ids.iter().any(|id| self.images.is_image(id)) {
             return false;
         }
         let mut flattening = self.flattening.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -246,7 +257,7 @@ impl Chains {
     fn use_flat(&self, ids: &[String], stacked: &[PathBuf], flat: &Path) -> Result<()> {
         let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
         // A layer that went meanwhile was swept before this had its name.
-        if !ids.iter().all(|id| self.layers.join(id).is_dir()) {
+        if !ids.iter().all(|id| self.images.has(id)) {
             let discarded = self.trash.discard(&self.flat_path(ids));
             return discarded.map(drop).map_err(|_| tree::Error::io("discard", flat, Errno::IO).into());
         }
@@ -263,7 +274,7 @@ impl Chains {
     fn extend(&self, below: &Chain, ids: &[String], shape: &Shape, load: LoadToc<'_>) -> Result<Chain> {
         let nothing = Chain::default();
         let below = if shape.is_root_opaque { &nothing } else { below };
-        let layer = self.layers.join(ids.last().expect("a chain that is extended has a layer"));
+        let layer = self.images.tree(ids.last().expect("a chain that is extended has a layer")).map_err(Box::new)?;
         let mut own = vec![layer.clone()];
         if !shape.implied.is_empty() && !below.lowers.is_empty() {
             own = self.repair(below, ids, shape, &layer, load)?;

@@ -13,8 +13,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
         let base = tempfile::tempdir_in("/var/tmp").unwrap();
-        let store = Store::open(base.path(), Config::default(), Idle::default(), Drain::default()).await.unwrap();
+        let store = Store::open(base.path(), config, Idle::default(), Drain::default()).await.unwrap();
         let lease = LeaseId::parse("lease").unwrap();
         store.catalog.create_lease(&lease, "test", None).await.unwrap();
         Self { base, store, lease }

@@ -162,11 +162,9 @@ impl Sending {
     async fn tar(&self, reply: &Reply<'_>, diff_id: &Digest, offset: u64) -> Result<()> {
         let Some(layer) = self.unpacked(diff_id).await? else { return reply.absent().await };
         let toc = layer::table_of_contents(&self.store, &layer.id).await?;
-        let directory = self.store.paths.layer(&layer.id);
+        let path = self.store.paths.layer(&layer.id);
         let chunks = strata_rpc::chunks::from_write(move |out| {
-            let root = layer::open_directory(&directory).map_err(std::io::Error::other)?;
-            let failed = |source| std::io::Error::other(Error::Archive { source });
-            toc.rebuild(root.as_fd(), After { out, skipped: offset }).map_err(failed)
+            layer::write_archive(&path, &toc, &mut After { out, skipped: offset }).map_err(std::io::Error::other)
         });
         reply.chunks(chunks).await
     }
@@ -202,9 +200,10 @@ impl Sending {
     async fn contents(&self, reply: &Reply<'_>, diff_id: &Digest, wanted: Bytes) -> Result<()> {
         let Some(layer) = self.unpacked(diff_id).await? else { return reply.absent().await };
         let toc = layer::table_of_contents(&self.store, &layer.id).await?;
-        let directory = self.store.paths.layer(&layer.id);
+        let store = Arc::clone(&self.store);
         let chunks = strata_rpc::chunks::from_write(move |out| {
-            let root = layer::open_directory(&directory).map_err(std::io::Error::other)?;
+            let tree = store.layers.tree(&layer.id).map_err(std::io::Error::other)?;
+            let root = layer::open_directory(&tree).map_err(std::io::Error::other)?;
             let mut packed = strata_archive::encoder(out)?;
             write_contents(&toc, root.as_fd(), &wanted, &mut packed).map_err(std::io::Error::other)?;
             packed.finish().map(drop)

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
+use crate::layer::Images;
 
 struct Bench {
     base: tempfile::TempDir,
@@ -22,7 +23,7 @@ impl Bench {
         fs::write(root.join("usr/lib/file"), "base").unwrap();
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         fs::File::open(root.join("tmp")).unwrap().set_modified(UNIX_EPOCH).unwrap();
-        let contents = Contents::open(base.path(), &base.path().join("layers")).unwrap();
+        let contents = Contents::open(base.path(), Images::new(&base.path().join("layers")).into()).unwrap();
         Self { base, contents }
     }
 

@@ -1,0 +1,212 @@
+//! How layers are kept: as directories, or as EROFS images. A layer's name below the layer root is a directory or a
+//! file, which says by itself what it is: layers of both forms are used side by side, whichever new ones get. What
+//! builds make are always directories.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::process::{Resource, Rlimit};
+use sha2::{Digest as _, Sha256};
+use strata_archive::{Applied, ApplyOptions, Toc};
+use strata_types::Digest;
+
+use super::{make_directory, open_directory};
+use crate::tree::View;
+use crate::{Error, Paths, Result};
+
+/// How layers that come as archives are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// As directories. Everywhere.
+    #[default]
+    Dirs,
+    /// As images that the kernel mounts. For root, from Linux 6.15 on.
+    Erofs,
+}
+
+impl Backend {
+    /// Makes sure that this host can use layers of this form.
+    pub fn check(self, paths: &Paths) -> Result<()> {
+        match self {
+            Self::Dirs => Ok(()),
+            Self::Erofs => try_image(paths).map_err(|reason| Error::NoImages { reason: reason.into() }),
+        }
+    }
+
+    /// Unpacks an archive that is not compressed under a new name.
+    pub(super) fn apply(self, target: &Path, tar: impl Read) -> Result<Applied> {
+        let options = ApplyOptions::default();
+        match self {
+            Self::Dirs => {
+                make_directory(target)?;
+                let root = open_directory(target)?;
+                let applied = strata_archive::apply(tar, root.as_fd(), &options);
+                applied.map_err(|source| Error::Archive { source })
+            }
+            Self::Erofs => {
+                let image = File::options().read(true).write(true).create_new(true).open(target);
+                let image = image.map_err(|source| Error::io("make", target, source))?;
+                strata_erofs::write(tar, &image, &options).map_err(|error| Error::image(target, error))
+            }
+        }
+    }
+}
+
+/// Uses a small image in every way in which images are used.
+fn try_image(paths: &Paths) -> Result<(), Error> {
+    if strata_archive::owner::is_restricted() {
+        let problem =
+            io::Error::other("only root of the first user namespace may mount them, and this service is rootless");
+        return Err(Error::io("mount images below", paths.root(), problem));
+    }
+    let directory = paths.ingest().join(crate::lease::random_text(16));
+    let empty = directory.join("empty");
+    fs::create_dir_all(&empty).map_err(|source| Error::io("make", &empty, source))?;
+    let tried = (|| {
+        Backend::Erofs.apply(&directory.join("image"), &[0; 1024][..])?;
+        let images = Images::new(&directory);
+        let tree = images.tree("image")?;
+        View::open(&[tree], &empty)?;
+        Ok(())
+    })();
+    // What is left goes at the next start.
+    let _ = fs::remove_dir_all(&directory);
+    tried
+}
+
+/// The images of a store that are mounted, each once, attached nowhere: a mount is the descriptor that holds it, and
+/// whoever stacks it holds it too. It stays until its layer is gone, so that all containers share its page cache.
+#[derive(Debug)]
+pub struct Images {
+    layers: PathBuf,
+    mounted: Mutex<HashMap<String, OwnedFd>>,
+}
+
+impl Images {
+    /// Knows the images in the directory of layers.
+    pub fn new(layers: &Path) -> Self {
+        Self { layers: layers.to_path_buf(), mounted: Mutex::default() }
+    }
+
+    /// Returns where the tree of a layer is to be seen by any process with the rights of this one: its directory, or
+    /// the descriptor that holds its mount. Good for as long as the layer is there and this process lives.
+    pub fn tree(&self, layer: &str) -> Result<PathBuf> {
+        let path = self.layers.join(layer);
+        if !is_image(&path)? {
+            return Ok(path);
+        }
+        let mut mounted = self.mounted.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(mount) = mounted.get(layer) {
+            return Ok(seen(mount));
+        }
+        let image = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
+        let mount = match strata_erofs::mount(&image) {
+            Err(strata_erofs::Error::Mount { ref source, .. }) if is_out_of_descriptors(source) && raise_limit() => {
+                strata_erofs::mount(&image)
+            }
+            mount => mount,
+        };
+        let mount = mount.map_err(|error| Error::image(&path, error))?;
+        let tree = seen(&mount);
+        mounted.insert(layer.to_owned(), mount);
+        Ok(tree)
+    }
+
+    /// Says whether a layer is an image.
+    pub fn is_image(&self, layer: &str) -> bool {
+        is_image(&self.layers.join(layer)).unwrap_or(false)
+    }
+
+    /// Says whether there is such a layer.
+    pub fn has(&self, layer: &str) -> bool {
+        crate::disk::exists(&self.layers.join(layer))
+    }
+
+    /// Lets go of the mounts of layers that are gone.
+    pub fn sweep(&self, exists: impl Fn(&str) -> bool) {
+        let mut mounted = self.mounted.lock().unwrap_or_else(|poison| poison.into_inner());
+        mounted.retain(|layer, _| exists(layer));
+    }
+}
+
+/// The dot makes the path one of a directory, which is opened without following a link.
+fn seen(mount: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}/.", std::process::id(), mount.as_raw_fd()))
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+}
+
+/// Every image takes a descriptor, of which a service is given few, but may take more.
+fn raise_limit() -> bool {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current != limit.maximum
+        && rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok()
+}
+
+/// Says which form the layer at this path has.
+fn is_image(path: &Path) -> Result<bool> {
+    let found = fs::symlink_metadata(path).map_err(|source| Error::io("look at", path, source))?;
+    Ok(found.is_file())
+}
+
+/// Writes the exact archive that a layer was unpacked from, by its table of contents; what is not as it was ends in an
+/// error.
+pub(crate) fn write_archive(layer: &Path, toc: &Toc, out: &mut impl Write) -> Result<()> {
+    if !is_image(layer)? {
+        let root = open_directory(layer)?;
+        return toc.rebuild(root.as_fd(), out).map_err(|source| Error::Archive { source });
+    }
+    let failed = |source| Error::io("read", layer, source);
+    let image = File::open(layer).map_err(failed)?;
+    let mut tar = strata_erofs::archive(image, toc.tar_size()).map_err(|error| Error::image(layer, error))?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 256 * 1024];
+    loop {
+        let count = tar.read(&mut piece).map_err(failed)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&piece[..count]);
+        let written = out.write_all(&piece[..count]);
+        written.map_err(|source| Error::Archive { source: strata_archive::Error::Write { source } })?;
+    }
+    if Digest::from_sha256_bytes(hasher.finalize().into()).to_string() != toc.diff_id() {
+        let (path, reason) = (strata_archive::Name(Vec::new()), "the archive in its image differs");
+        return Err(Error::Archive { source: strata_archive::Error::Damaged { path, reason } });
+    }
+    Ok(())
+}
+
+/// Says what differs in a layer from its table of contents: where, and what.
+pub(crate) fn verify(layer: &Path, tree: &Path, toc: &Toc) -> Result<Vec<(String, String)>> {
+    let root = open_directory(tree)?;
+    let damage = strata_archive::verify(toc, root.as_fd()).map_err(|source| Error::Archive { source })?;
+    let mut found: Vec<_> = damage.into_iter().map(|damage| (damage.path.to_string(), damage.reason)).collect();
+    if is_image(layer)?
+        && let Err(error) = write_archive(layer, toc, &mut io::sink())
+    {
+        // The tree is not all of it: what an archive says besides is in the image alone.
+        found.push((String::new(), strata_rpc::fault::chain(&error)));
+    }
+    Ok(found)
+}
+
+impl Error {
+    /// An image that cannot be written or used.
+    fn image(path: &Path, error: strata_erofs::Error) -> Self {
+        match error {
+            strata_erofs::Error::Archive(source) => Self::Archive { source },
+            source => Self::LayerImage { path: path.to_path_buf(), source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
