@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
 use rustix::fs::{AtFlags, CWD};
@@ -97,6 +97,9 @@ pub struct Contents {
     index: Mutex<Connection>,
     state: Mutex<State>,
     next: AtomicU64,
+    /// Layers that are still being recorded, and the wait for their end.
+    recording: Mutex<usize>,
+    recorded: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +123,27 @@ impl Contents {
             index: Mutex::new(open_index(&root.join("contents.db"))?),
             state: Mutex::default(),
             next: AtomicU64::new(0),
+            recording: Mutex::default(),
+            recorded: Condvar::new(),
         })
+    }
+
+    /// Says that a layer is about to be recorded: until [`Contents::end_record`], whoever asks for contents waits.
+    pub(crate) fn begin_record(&self) {
+        *lock(&self.recording) += 1;
+    }
+
+    /// Ends what [`Contents::begin_record`] began.
+    pub(crate) fn end_record(&self) {
+        *lock(&self.recording) -= 1;
+        self.recorded.notify_all();
+    }
+
+    /// The index, when nothing is missing in it that was announced.
+    fn index(&self) -> MutexGuard<'_, Connection> {
+        let recording = lock(&self.recording);
+        drop(self.recorded.wait_while(recording, |recording| *recording > 0));
+        lock(&self.index)
     }
 
     /// Says which contents are missing; the others are held by the lease from now on.
@@ -133,7 +156,7 @@ impl Contents {
         let mut state = lock(&self.state);
         let State { staged, held } = &mut *state;
         let held = held.entry(lease.to_owned()).or_default();
-        let mut index = lock(&self.index);
+        let mut index = self.index();
         // One snapshot for all questions: each would otherwise lock the database for itself.
         let index = index.transaction()?;
         let mut statement = index.prepare_cached("SELECT layer FROM content WHERE blake3 = ?1")?;
@@ -227,7 +250,7 @@ impl Contents {
     }
 
     fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Result<Option<PathBuf>> {
-        let index = lock(&self.index);
+        let index = self.index();
         let mut statement = index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 LIMIT 64")?;
         let mut rows = statement.query([hash.as_bytes().as_slice()])?;
         let mut best = None;
@@ -276,20 +299,20 @@ impl Contents {
 
     /// Forgets a layer that is removed.
     pub fn forget(&self, layer: &str) -> Result<()> {
-        lock(&self.index).execute("DELETE FROM content WHERE layer = ?1", [layer])?;
+        self.index().execute("DELETE FROM content WHERE layer = ?1", [layer])?;
         Ok(())
     }
 
     /// Says whether the index knows any content.
     pub fn is_indexed(&self) -> Result<bool> {
-        let index = lock(&self.index);
+        let index = self.index();
         let mut statement = index.prepare_cached("SELECT 1 FROM content LIMIT 1")?;
         Ok(statement.exists([])?)
     }
 
     /// Lists the layers that the index knows.
     pub fn recorded_layers(&self) -> Result<BTreeSet<String>> {
-        let index = lock(&self.index);
+        let index = self.index();
         let mut statement = index.prepare("SELECT DISTINCT layer FROM content")?;
         let layers = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         Ok(layers)

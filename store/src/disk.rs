@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags};
@@ -113,12 +112,6 @@ pub fn make_directory(path: &Path, sync: Sync) -> Result<()> {
 pub fn sync_directory(path: &Path) -> Result<()> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(|source| Error::io("sync directory", path, source))
-}
-
-/// Makes everything written so far to the file system of `path` durable.
-pub fn sync_file_system(path: &Path) -> Result<()> {
-    let directory = File::open(path).map_err(|source| Error::io("open", path, source))?;
-    rustix::fs::syncfs(directory.as_fd()).map_err(|source| Error::io("sync the file system of", path, source))
 }
 
 /// Deletes a file, or a directory with all below it; that it is gone already is no error.

@@ -15,7 +15,7 @@ use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, 
 
 use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Removed, millis};
 use crate::disk::{self, Sync};
-use crate::{Error, Result, Store, blob, catalog, layer};
+use crate::{Error, Result, Store, blob, layer};
 
 pub use adopt::{Adoption, adopt};
 pub use import::{Import, import};
@@ -100,8 +100,7 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
     let documents = vec![NewDocument::made_here(&document)];
     place(store, manifest, document.bytes, is_unsynced).await?;
     if is_unsynced {
-        let root = store.paths.root().to_path_buf();
-        catalog::blocking(move || disk::sync_file_system(&root)).await?;
+        store.flusher.sync().await?;
     }
     let lease = Some(parts.lease);
     let new = NewImage { image: row, blobs: sizes, documents, target: manifest, lease };

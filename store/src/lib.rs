@@ -11,6 +11,7 @@ pub mod document;
 pub mod error;
 #[cfg(test)]
 mod fixture;
+pub mod flush;
 pub mod gc;
 pub mod grpc;
 pub mod image;
@@ -57,6 +58,8 @@ pub struct Store {
     pub layers: layer::Layers,
     /// The way to registries.
     pub remotes: remote::Remotes,
+    /// The way of what is written to the disk.
+    pub flusher: Arc<flush::Flusher>,
     /// What was deleted, and is unlinked behind.
     pub trash: trash::Trash,
     /// Wakes the garbage collection.
@@ -93,6 +96,7 @@ impl Store {
         let contents = content::Contents::open(root, Arc::clone(layers.chains.images()))?;
         let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
+            flusher: flush::Flusher::open(root)?,
             trash,
             paths,
             catalog,

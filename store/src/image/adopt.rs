@@ -6,8 +6,8 @@ use std::sync::Arc;
 use strata_types::{Digest, ImageConfig, LeaseId, Reference};
 
 use super::made_at;
-use crate::catalog::{ImageRow, LayerRow, LayerState, NewImage, blocking};
-use crate::{Error, Result, Store, blob, disk};
+use crate::catalog::{ImageRow, LayerRow, LayerState, NewImage};
+use crate::{Error, Result, Store, blob};
 
 /// Images that came together.
 #[derive(Clone, Debug)]
@@ -38,8 +38,7 @@ pub async fn adopt(store: &Arc<Store>, adoption: Adoption) -> Result<Vec<ImageRo
         is_unsynced = is_unsynced || matches!(store.catalog.blob(digest).await, Ok(row) if !row.is_durable);
     }
     if is_unsynced {
-        let root = store.paths.root().to_path_buf();
-        blocking(move || disk::sync_file_system(&root)).await?;
+        store.flusher.sync().await?;
         store.catalog.mark_blobs_synced(&blobs).await?;
     }
     let mut made = Vec::with_capacity(rows.len());

@@ -102,6 +102,7 @@ impl Flow<'_> {
                 }
                 hand(keeper, &piece, false).await?;
                 hand(unpacker, &piece, keeper.is_some()).await?;
+                self.work.store.flusher.came(piece.len() as u64);
                 self.work.report(Step::Fetching { bytes: done, of: size });
             }
         }

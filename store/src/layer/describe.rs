@@ -110,15 +110,33 @@ pub(super) async fn record(store: &Arc<Store>, id: &LayerId, diff_id: Digest, ap
         crate::blob::place(store, bytes, digest, Sync::Later).await?;
         store.catalog.describe_layer(id, &diff_id, (&digest, length), size, tar_size).await?;
     }
-    let (this, id) = (Arc::clone(store), id.clone());
-    let recorded = blocking(move || {
-        let contents = toc.contents().map(|(path, size, blake3)| (blake3::Hash::from_bytes(blake3), path, size));
-        this.contents.record(id.as_str(), contents)
-    })
-    .await;
-    if let Err(error) = recorded {
-        // The index can be made again; the layer is as good without.
-        tracing::warn!("cannot index the contents of a layer: {}", strata_rpc::fault::chain(&error));
-    }
+    index(store, id.clone(), toc);
     Ok(())
+}
+
+/// Puts what a layer holds into the index of contents, behind: nobody who waits for the layer needs it.
+fn index(store: &Arc<Store>, id: LayerId, toc: Toc) {
+    store.contents.begin_record();
+    let (recording, busy) = (Recording(Arc::clone(store)), store.idle.busy());
+    store.drain.spawn(async move {
+        let recorded = blocking(move || {
+            let contents = toc.contents().map(|(path, size, blake3)| (blake3::Hash::from_bytes(blake3), path, size));
+            recording.0.contents.record(id.as_str(), contents)
+        })
+        .await;
+        if let Err(error) = recorded {
+            // The index can be made again; the layer is as good without.
+            tracing::warn!("cannot index the contents of a layer: {}", strata_rpc::fault::chain(&error));
+        }
+        drop(busy);
+    });
+}
+
+/// Ends a recording, however it ended.
+struct Recording(Arc<Store>);
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.0.contents.end_record();
+    }
 }

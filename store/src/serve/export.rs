@@ -9,9 +9,9 @@ use strata_types::Digest;
 
 use super::name::Repository;
 use super::{Fault, Registry};
-use crate::catalog::{DocumentRow, blocking};
+use crate::catalog::DocumentRow;
 use crate::lease::{GRACE, Session};
-use crate::{Error, disk, image};
+use crate::{Error, image};
 
 /// The form in which others get a document that a name of this repository leads to.
 pub(super) async fn portable(
@@ -58,7 +58,6 @@ async fn sync(registry: &Registry, document: &Digest) -> Result<(), Error> {
     let store = &registry.store;
     let children = store.catalog.document_children(document).await?;
     let all: Vec<Digest> = std::iter::once(*document).chain(children.iter().map(|c| c.descriptor.digest)).collect();
-    let root = store.paths.root().to_path_buf();
-    blocking(move || disk::sync_file_system(&root)).await?;
+    store.flusher.sync().await?;
     store.catalog.mark_blobs_synced(&all).await
 }
