@@ -57,6 +57,12 @@ struct Extensions {
     pax: Option<Vec<pax::Record>>,
 }
 
+impl Extensions {
+    fn is_pending(&self) -> bool {
+        self.long_name.is_some() || self.long_link.is_some() || self.pax.is_some()
+    }
+}
+
 /// What PAX records say about an entry.
 #[derive(Default)]
 struct Overrides {
@@ -102,6 +108,7 @@ impl Entries {
             let bad = |reason| Error::Header { offset, reason };
             let Some(block) = self.block(stream, &extensions)? else { return Ok(None) };
             let format = header::check(&block).map_err(bad)?;
+            header::check_numbers(&block, format).map_err(bad)?;
             let size = header::number(&block[header::SIZE]).map_err(bad)?;
             let size = u64::try_from(size).map_err(|_| bad("the size is negative"))?;
             match block[header::TYPE] {
@@ -113,6 +120,9 @@ impl Entries {
                 }
                 b'g' => check_global(&self.metadata(stream, size)?).map_err(bad)?,
                 b'V' => {
+                    if extensions.is_pending() {
+                        return Err(bad("a long name or record stands in front of a volume's label"));
+                    }
                     self.metadata(stream, size)?;
                 }
                 _ => {
@@ -126,7 +136,7 @@ impl Entries {
     /// Reads a header block; none at the end of the archive.
     fn block(&mut self, stream: &mut impl Blocks, pending: &Extensions) -> Result<Option<Block>, Error> {
         let offset = stream.offset();
-        let is_pending = pending.long_name.is_some() || pending.long_link.is_some() || pending.pax.is_some();
+        let is_pending = pending.is_pending();
         let block = stream.block()?.filter(|block| *block != [0; BLOCK] || is_pending);
         let Some(block) = block else {
             if is_pending {
@@ -152,10 +162,11 @@ impl Entries {
     }
 
     fn long(&self, stream: &mut impl Blocks, size: u64, offset: u64) -> Result<Vec<u8>, Error> {
-        let body = self.metadata(stream, size)?;
-        let name = header::text(&body);
+        // With its padding: some readers take the whole blocks for the name.
+        let body = self.metadata(stream, size.next_multiple_of(BLOCK as u64))?;
+        let name = header::text(&body[..usize::try_from(size).unwrap_or(body.len()).min(body.len())]);
         if body[name.len()..].iter().any(|byte| *byte != 0) {
-            return Err(Error::Header { offset, reason: "a long name contains a NUL" });
+            return Err(Error::Header { offset, reason: "a long name contains a NUL, or goes on behind its end" });
         }
         Ok(name.to_vec())
     }
@@ -179,7 +190,14 @@ fn check_global(body: &[u8]) -> Result<(), &'static str> {
 
 fn overrides(records: Vec<pax::Record>) -> Result<Overrides, &'static str> {
     let mut found = Overrides::default();
+    let mut seen = [false; 3];
     for (key, value) in records {
+        // Of two records some readers take the first; one without a value is zero to some, and none to others.
+        if let Some(index) = [&b"path"[..], b"linkpath", b"size"].iter().position(|known| *known == key) {
+            if std::mem::replace(&mut seen[index], true) || value.is_empty() {
+                return Err("a PAX record of a name or size is repeated, or empty");
+            }
+        }
         if let Some(name) = key.strip_prefix(XATTR) {
             found.xattrs.insert(name.to_vec(), value);
             continue;
@@ -219,6 +237,7 @@ fn entry(
 ) -> Result<Entry, Error> {
     let bad = |reason| Error::Header { offset, reason };
     let number = |field: std::ops::Range<usize>| header::number(&block[field]).map_err(bad);
+    header::check_prefix(block, format).map_err(bad)?;
     let pax = overrides(extensions.pax.unwrap_or_default()).map_err(bad)?;
     if (pax.path.is_some() && extensions.long_name.is_some()) || (pax.link.is_some() && extensions.long_link.is_some())
     {
@@ -231,6 +250,13 @@ fn entry(
         None => number(field)?.try_into().ok().filter(|id| *id != u32::MAX).ok_or(bad(reason)),
     };
     let (kind, is_gnu_sparse) = kind(block[header::TYPE], &path, pax.size.unwrap_or(size)).map_err(bad)?;
+    // Some readers find content behind such an entry, and others the next one.
+    if kind != Type::Regular && pax.size.unwrap_or(size) != 0 {
+        return Err(bad("an entry that has no content has a size"));
+    }
+    if matches!(kind, Type::Link | Type::Symlink) && link.is_empty() {
+        return Err(bad("a link has no target"));
+    }
     let mut entry = Entry {
         kind,
         link,
@@ -242,7 +268,8 @@ fn entry(
             None => Time { seconds: number(header::MTIME)?, nanoseconds: 0 },
         },
         device: match kind {
-            Type::Char | Type::Block if format != Format::V7 => {
+            _ if format == Format::V7 => (0, 0),
+            Type::Char | Type::Block => {
                 let part = |field| number(field)?.try_into().map_err(|_| bad("a device number is out of range"));
                 (part(header::MAJOR)?, part(header::MINOR)?)
             }

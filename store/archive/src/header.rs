@@ -52,6 +52,29 @@ pub(crate) fn check(block: &Block) -> Result<Format, &'static str> {
     })
 }
 
+/// Refuses malformed numbers, of extensions too: other readers end the archive there, and say nothing.
+pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), &'static str> {
+    let devices = if format == Format::V7 { &[][..] } else { &[MAJOR, MINOR][..] };
+    let fields = [MODE, UID, GID, MTIME].into_iter().chain(devices.iter().cloned());
+    fields.map(|field| number(&block[field]).map(drop)).collect()
+}
+
+/// Refuses what some readers take for the beginning of the name, and others for nothing, or for times.
+pub(crate) fn check_prefix(block: &Block, format: Format) -> Result<(), &'static str> {
+    let has_prefix = block[PREFIX.start] != 0;
+    match format {
+        Format::Ustar if has_prefix && &block[MAGIC] != b"ustar\x0000" => {
+            Err("a prefix stands in a header of no version")
+        }
+        Format::V7 if has_prefix => Err("a prefix stands in a header of the oldest form"),
+        Format::Gnu => {
+            let times = [&block[345..357], &block[357..369]];
+            times.iter().try_for_each(|field| number(field).map(drop)).map_err(|_| "a GNU header has malformed times")
+        }
+        Format::Ustar | Format::V7 => Ok(()),
+    }
+}
+
 /// Returns the bytes of a text field up to its NUL.
 pub(crate) fn text(field: &[u8]) -> &[u8] {
     &field[..field.iter().position(|byte| *byte == 0).unwrap_or(field.len())]

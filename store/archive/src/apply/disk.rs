@@ -184,17 +184,16 @@ impl Ground for Disk<'_> {
         if (found.st_uid, found.st_gid) != (inode.uid, inode.gid) {
             owner::set_at(directory.as_fd(), name, inode.uid, inode.gid).map_err(failed("set the owner of"))?;
         }
-        if inode.kind != Kind::Symlink && found.st_mode & 0o7777 != inode.mode {
-            // Just made under a name that was free, and seen not to be a symlink.
-            rustix::fs::chmodat(directory, name, Mode::from_raw_mode(inode.mode), AtFlags::empty())
-                .map_err(failed("set the mode of"))?;
-        }
-        if !inode.xattrs.is_empty() {
-            let node =
-                rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(failed("open"))?;
-            // The descriptor's own link leads to the node itself, even to a symlink.
+        let has_other_mode = inode.kind != Kind::Symlink && found.st_mode & 0o7777 != inode.mode;
+        if has_other_mode || !inode.xattrs.is_empty() {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let node = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed("open"))?;
+            // The descriptor's own link leads to the node itself, even to a symlink that somebody put in its place:
+            // chmod(2) by name would follow that.
             let link = format!("/proc/self/fd/{}", node.as_raw_fd());
+            if has_other_mode {
+                rustix::fs::chmod(&*link, Mode::from_raw_mode(inode.mode)).map_err(failed("set the mode of"))?;
+            }
             inode.xattrs = std::mem::take(&mut inode.xattrs)
                 .into_iter()
                 .filter_map(|(name, value)| {

@@ -4,10 +4,12 @@
 mod breakouts;
 mod compressed;
 mod damage;
+mod judges;
 mod listed;
 mod malformed;
 mod metadata;
 mod properties;
+mod races;
 mod recipes;
 mod tar;
 mod whiteouts;

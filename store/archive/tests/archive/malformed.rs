@@ -102,23 +102,52 @@ fn the_pax_size_counts_and_nested_entries_stay_content() {
     assert!(scratch.path("after").exists());
 }
 
+/// Row 80: GNU tar looks for content behind a directory with a size, Go does not, and POSIX lets hard links have some.
 #[test]
-fn sizes_of_entries_without_content_are_ignored() {
-    let scratch = Scratch::new();
-    let entry = |name: &str, flag, link: &str| Header {
-        name: name.into(),
-        flag,
-        link: link.into(),
-        size: 4096,
-        mode: 0o755,
-        ..Header::default()
+fn sizes_of_entries_without_content_are_refused() {
+    for flag in *b"123456" {
+        let scratch = Scratch::new();
+        let header =
+            Header { name: "x".into(), flag, link: "y".into(), size: 512, device: (1, 3), ..Header::default() };
+        let tar = Tar::new().file("y", "").header(&header).body(&[0; 512]).file("after", "");
+
+        let refused = scratch.apply(&tar.end()).expect_err("two readers read two archives");
+
+        assert!(matches!(refused, Error::Header { .. }), "{refused}");
+    }
+}
+
+/// Row 80: what readers take for different names, or different ends of them.
+#[test]
+fn names_and_sizes_that_readers_read_differently_are_refused() {
+    let with = |magic: &[u8], prefix: &[u8]| {
+        let mut block = Header { name: "x".into(), ..Header::default() }.block();
+        block[257..257 + magic.len()].copy_from_slice(magic);
+        block[345..345 + prefix.len()].copy_from_slice(prefix);
+        crate::tar::seal(&mut block);
+        Tar::new().raw(&block).end()
     };
-    let tar = Tar::new().header(&entry("d", b'5', "")).file("d/x", "1");
-    let tar = tar.header(&entry("l", b'1', "d/x")).header(&entry("s", b'2', "d")).file("after", "");
-
-    scratch.apply(&tar.end()).expect("apply");
-
-    assert!(scratch.path("after").exists());
+    let pax = |records: &[(&str, &[u8])]| Tar::new().pax(records).file("x", "").end();
+    let mut long = Tar::new().extension(b'L', b"name").file("x", "");
+    long.0[512 + 4] = b'!';
+    let cases = [
+        ("a prefix of the oldest form", with(&[0; 8], b"prefix")),
+        ("a prefix of no version", with(b"ustar\0\0\0", b"prefix")),
+        ("times that are a name", with(b"ustar  \0", b"prefix")),
+        ("two paths", pax(&[("path", b"a"), ("path", b"b")])),
+        ("no size", pax(&[("size", b"")])),
+        ("no path", pax(&[("path", b"")])),
+        ("a long name that goes on", long.end()),
+        ("a link to nothing", Tar::new().symlink("", "x").end()),
+    ];
+    for (what, tar) in cases {
+        assert!(Scratch::new().apply(&tar).is_err(), "{what}");
+    }
+    // What is only unusual is read.
+    let times = with(b"ustar  \0", b"14524770007\x0014524770007\0");
+    for tar in [times, with(b"ustar\0\0\0", b""), with(&[0; 8], b""), pax(&[("comment", b""), ("comment", b"x")])] {
+        Scratch::new().apply(&tar).expect("every reader reads the same");
+    }
 }
 
 #[test]
