@@ -60,7 +60,7 @@ impl Fetch for Source {
 }
 
 fn gzip(tar: &[u8]) -> Vec<u8> {
-    let mut compressor = strata_image::Compressor::new(Vec::new(), strata_image::Codec::Gzip(1), None).unwrap();
+    let mut compressor = strata_image::Compressor::new(Vec::new(), strata_image::Codec::Gzip(1), None);
     compressor.write_all(tar).unwrap();
     compressor.finish().unwrap().0
 }
@@ -178,7 +178,7 @@ async fn two_forms_of_one_layer_are_one_tree_and_two_blobs() {
     let other = {
         let mut tar = Vec::new();
         strata_archive::decompress(&case.bytes[..]).unwrap().1.read_to_end(&mut tar).unwrap();
-        let mut compressor = strata_image::Compressor::new(Vec::new(), strata_image::Codec::Zstd(3), None).unwrap();
+        let mut compressor = strata_image::Compressor::new(Vec::new(), strata_image::Codec::Zstd(3), None);
         compressor.write_all(&tar).unwrap();
         compressor.finish().unwrap().0
     };

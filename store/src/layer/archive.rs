@@ -13,8 +13,8 @@ use crate::catalog::{Durability, LayerRow, blocking};
 use crate::disk::{Sync, Temporary};
 use crate::{Error, Result, Store, blob};
 
-/// The level of gzip: what other clients use.
-const GZIP_LEVEL: u32 = 6;
+/// The level of gzip: the fastest, a twentieth larger than what streams of zlib make at their usual level.
+const GZIP_LEVEL: i32 = 1;
 /// The level of zstd.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -80,7 +80,7 @@ async fn make(
             other => {
                 let codec = if other == Compression::Zstd { Codec::Zstd(ZSTD_LEVEL) } else { Codec::Gzip(GZIP_LEVEL) };
                 let failed = |source| Error::io("compress a layer in", this.paths.ingest(), source);
-                let mut compressor = Compressor::new(&mut out, codec, None).map_err(failed)?;
+                let mut compressor = Compressor::new(&mut out, codec, None);
                 write_tar(&this, &expected, &from, toc.as_deref(), &mut compressor)?;
                 compressor.finish().map_err(failed)?;
             }

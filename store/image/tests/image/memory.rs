@@ -130,7 +130,7 @@ pub fn manifest(config: &Descriptor, layers: &[Layer]) -> Value {
 }
 
 pub fn compress(bytes: &[u8], codec: Codec) -> Vec<u8> {
-    let mut compressor = Compressor::new(vec![], codec, NonZeroUsize::new(1)).unwrap();
+    let mut compressor = Compressor::new(vec![], codec, NonZeroUsize::new(1));
     compressor.write_all(bytes).unwrap();
     compressor.finish().unwrap().0
 }

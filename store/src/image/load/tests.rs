@@ -33,7 +33,7 @@ impl Layout {
         let layer = match codec {
             None => self.blob(media_type::OCI_LAYER, tar),
             Some(codec) => {
-                let mut compressor = Compressor::new(Vec::new(), codec, None).unwrap();
+                let mut compressor = Compressor::new(Vec::new(), codec, None);
                 std::io::Write::write_all(&mut compressor, &tar).unwrap();
                 self.blob(media_type::OCI_LAYER_GZIP, compressor.finish().unwrap().0)
             }
