@@ -100,7 +100,7 @@ impl Content {
             return Err(damaged("its size differs"));
         }
         let mut hash = blake3::Hasher::new();
-        let mut buffer = vec![0; 256 * 1024];
+        let mut buffer = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX).min(256 * 1024)];
         let whole = [(0, self.size)];
         for (offset, length) in if self.pieces.is_empty() { &whole[..] } else { &self.pieces } {
             if *offset > 0 {

@@ -40,9 +40,11 @@ pub struct Compressor<W> {
     out: W,
     codec: Codec,
     block: Vec<u8>,
+    /// Blocks and results that were used: memory that is given back and taken again costs as much as compressing.
+    spare: Vec<Done>,
     workers: Workers,
     /// Blocks being compressed, in order.
-    pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    pending: VecDeque<Receiver<io::Result<Done>>>,
     max_pending: usize,
     hasher: Sha256,
     size: u64,
@@ -52,8 +54,17 @@ pub struct Compressor<W> {
 /// One block to compress.
 struct Job {
     codec: Codec,
+    block: Done,
+    reply: SyncSender<io::Result<Done>>,
+}
+
+/// A block, and what it became.
+#[derive(Default)]
+struct Done {
     input: Vec<u8>,
-    reply: SyncSender<io::Result<Vec<u8>>>,
+    /// Room for the result, not all of it used.
+    output: Vec<u8>,
+    size: usize,
 }
 
 impl Codec {
@@ -76,6 +87,7 @@ impl<W: Write> Compressor<W> {
             out,
             codec,
             block: Vec::with_capacity(codec.block()),
+            spare: Vec::new(),
             workers: Workers::new(threads),
             pending: VecDeque::new(),
             max_pending: threads + 1,
@@ -104,9 +116,11 @@ impl<W: Write> Compressor<W> {
         while self.pending.len() >= self.max_pending {
             self.collect()?;
         }
-        let input = std::mem::replace(&mut self.block, Vec::with_capacity(self.codec.block()));
+        let mut block = self.spare.pop().unwrap_or_default();
+        std::mem::swap(&mut self.block, &mut block.input);
+        self.block.clear();
         let (reply, receiver) = sync_channel(1);
-        self.workers.submit(Job { codec: self.codec, input, reply })?;
+        self.workers.submit(Job { codec: self.codec, block, reply })?;
         self.pending.push_back(receiver);
         self.blocks += 1;
         Ok(())
@@ -115,10 +129,12 @@ impl<W: Write> Compressor<W> {
     /// Writes the oldest block out.
     fn collect(&mut self) -> io::Result<()> {
         let Some(receiver) = self.pending.pop_front() else { return Ok(()) };
-        let bytes = receiver.recv().map_err(|_| io::Error::other("a compressing thread died"))??;
-        self.out.write_all(&bytes)?;
-        self.hasher.update(&bytes);
+        let done = receiver.recv().map_err(|_| io::Error::other("a compressing thread died"))??;
+        let bytes = &done.output[..done.size];
+        self.out.write_all(bytes)?;
+        self.hasher.update(bytes);
         self.size += bytes.len() as u64;
+        self.spare.push(done);
         Ok(())
     }
 }
@@ -151,12 +167,14 @@ impl Workers {
         let receiver = Arc::new(Mutex::new(receiver));
         let work = |receiver: Arc<Mutex<Receiver<Job>>>| {
             move || {
+                let mut deflater = None;
                 loop {
                     // The lock is held while waiting, not while working.
                     let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
+                    let Ok(Job { codec, mut block, reply }) = job else { return };
+                    let compressed = compress(codec, &mut block, &mut deflater);
                     // Nobody listens any more when the stream was given up.
-                    let _ = job.reply.send(compress(&job));
+                    let _ = reply.send(compressed.map(|()| block));
                 }
             }
         };
@@ -179,21 +197,34 @@ impl Drop for Workers {
     }
 }
 
-fn compress(job: &Job) -> io::Result<Vec<u8>> {
-    match job.codec {
-        Codec::Gzip(level) => gzip(&job.input, level),
-        Codec::Zstd(level) => zstd::bulk::compress(&job.input, level),
+/// Compresses a block. The deflater is made for the first one, and kept.
+fn compress(codec: Codec, block: &mut Done, deflater: &mut Option<libdeflater::Compressor>) -> io::Result<()> {
+    let Done { input, output, size } = block;
+    match codec {
+        Codec::Gzip(level) => {
+            let deflater = match deflater {
+                Some(deflater) => deflater,
+                None => deflater.insert(libdeflater::Compressor::new(level_of(level)?)),
+            };
+            make_room(output, deflater.gzip_compress_bound(input.len()));
+            *size = deflater.gzip_compress(input, output).map_err(io::Error::other)?;
+        }
+        Codec::Zstd(level) => {
+            make_room(output, zstd::zstd_safe::compress_bound(input.len()));
+            *size = zstd::bulk::compress_to_buffer(input, output, level)?;
+        }
     }
+    Ok(())
 }
 
-/// Makes one member, without name and time.
-fn gzip(input: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let level = CompressionLvl::new(level.clamp(1, 12)).map_err(|error| io::Error::other(format!("{error:?}")))?;
-    let mut compressor = libdeflater::Compressor::new(level);
-    let mut out = vec![0; compressor.gzip_compress_bound(input.len())];
-    let size = compressor.gzip_compress(input, &mut out).map_err(io::Error::other)?;
-    out.truncate(size);
-    Ok(out)
+fn level_of(level: i32) -> io::Result<CompressionLvl> {
+    CompressionLvl::new(level.clamp(1, 12)).map_err(|error| io::Error::other(format!("{error:?}")))
+}
+
+fn make_room(output: &mut Vec<u8>, size: usize) {
+    if output.len() < size {
+        output.resize(size, 0);
+    }
 }
 
 #[cfg(test)]
