@@ -133,7 +133,8 @@ impl Node {
         let mut text = String::new();
         // Collects at once, so that a test sees garbage go.
         if name == "store" {
-            return format!("garbage_grace_seconds = 0\ngarbage_delay_seconds = 0\n{}", strata_tests::NOBODY);
+            let layers = strata_tests::layers().unwrap_or_default();
+            return format!("{layers}garbage_grace_seconds = 0\ngarbage_delay_seconds = 0\n{}", strata_tests::NOBODY);
         }
         for service in &self.services {
             let is_needed = service.name == "store" || name == "builder";

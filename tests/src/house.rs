@@ -27,6 +27,13 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub const NOBODY: &str =
     "[registries]\nattempts = 1\n[registries.host.\"docker.io\"]\nmirrors = [\"127.0.0.1:9\"]\nmirrors_only = true\n";
 
+/// Settings of stores that keep layers otherwise than usual: STRATA_TEST_LAYERS names a backend. `tests/layers` runs
+/// tests of others a second time with it.
+pub fn layers() -> Option<String> {
+    let backend = std::env::var("STRATA_TEST_LAYERS").ok()?;
+    Some(format!("layer_backend = \"{backend}\"\n"))
+}
+
 /// State directories of the houses that live now, and the cgroups that were there before the first of them.
 struct Street {
     houses: Vec<PathBuf>,
@@ -61,6 +68,9 @@ impl House {
         street().lock().unwrap_or_else(PoisonError::into_inner).houses.push(root.clone());
         let house = Self { dir, root, variables: vec![], watches_stop: true };
         house.configure(NOBODY);
+        if let Some(settings) = layers() {
+            fs::write(house.root.join("etc/store.toml"), settings).expect("a temporary directory");
+        }
         house
     }
 

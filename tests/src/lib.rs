@@ -15,7 +15,7 @@ mod registry;
 mod steps;
 mod terminal;
 
-pub use house::{House, NOBODY};
+pub use house::{House, NOBODY, layers};
 pub use images::{Context, Tar};
 pub use leaks::{Trace, living};
 pub use process::{Output, Running, eventually};
@@ -52,6 +52,14 @@ pub fn guest() -> PathBuf {
 /// The root file system of Debian, as a tar.
 pub fn debian() -> PathBuf {
     made(target().join("images/debian-bookworm.tar"), "make base")
+}
+
+/// The test binary that cargo made of a source of ours.
+pub fn test_binary(source: &str) -> PathBuf {
+    let list = made(target().join("vm/tests"), "make test-list");
+    let list = std::fs::read_to_string(list).expect("the list is text");
+    let path = list.lines().find_map(|line| line.strip_prefix(source)?.strip_prefix(' '));
+    PathBuf::from(path.unwrap_or_else(|| panic!("no test binary of {source} in:\n{list}")))
 }
 
 /// A path that a command of the Makefile makes. Its absence fails the test: nothing is skipped in silence.

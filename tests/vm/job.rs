@@ -1,8 +1,6 @@
 //! What a guest is told to do, and how that went.
 
-use std::{fs, path::PathBuf};
-
-use crate::root::made;
+use std::path::PathBuf;
 
 /// A command for a guest.
 #[derive(Debug, Clone)]
@@ -34,9 +32,7 @@ impl Job {
 
     /// Those tests of ours whose names contain one of `filters`, from the binary that cargo made of `source`.
     pub fn tests(name: &'static str, source: &str, filters: &[&str]) -> Self {
-        let list = fs::read_to_string(made("vm/tests")).expect("the list is text");
-        let path = list.lines().find_map(|line| line.strip_prefix(source)?.strip_prefix(' '));
-        let binary = PathBuf::from(path.unwrap_or_else(|| panic!("no test binary of {source} in:\n{list}")));
+        let binary = strata_tests::test_binary(source);
         let command = format!("exec '{}' --color=never {}", binary.display(), filters.join(" "));
         Self { name, command, binary: Some(binary) }
     }

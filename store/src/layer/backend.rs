@@ -105,13 +105,10 @@ impl Images {
             return Ok(seen(mount));
         }
         let image = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
-        let mount = match strata_erofs::mount(&image) {
-            Err(strata_erofs::Error::Mount { ref source, .. }) if is_out_of_descriptors(source) && raise_limit() => {
-                strata_erofs::mount(&image)
-            }
-            mount => mount,
-        };
-        let mount = mount.map_err(|error| Error::image(&path, error))?;
+        if mounted.is_empty() {
+            raise_limit();
+        }
+        let mount = strata_erofs::mount(&image).map_err(|error| Error::image(&path, error))?;
         let tree = seen(&mount);
         mounted.insert(layer.to_owned(), mount);
         Ok(tree)
@@ -139,15 +136,11 @@ fn seen(mount: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}/.", std::process::id(), mount.as_raw_fd()))
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
-}
-
 /// Every image takes a descriptor, of which a service is given few, but may take more.
-fn raise_limit() -> bool {
+fn raise_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current != limit.maximum
-        && rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok()
+    // Should it fail, whoever finds no descriptor says so.
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Says which form the layer at this path has.
