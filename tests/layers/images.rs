@@ -38,7 +38,11 @@ fn a_store_that_cannot_use_images_says_so_when_it_starts() {
     let house = house();
     let mut command = house.command("unshare");
     command.args(["--user", "--map-root-user"]).arg(strata_tests::binaries().join("strata-store"));
-    command.arg("--root").arg(house.path("rootless")).arg("--listen").arg(format!("unix:{}", house.path("s").display()));
+    command
+        .arg("--root")
+        .arg(house.path("rootless"))
+        .arg("--listen")
+        .arg(format!("unix:{}", house.path("s").display()));
     command.arg("--config").arg(house.root().join("etc/store.toml"));
 
     let output = command.output().unwrap();
