@@ -14,6 +14,7 @@ mod formats;
 mod hosts;
 mod images;
 mod limits;
+mod misbehaviour;
 mod platforms;
 mod registries;
 mod rootless;
