@@ -5,6 +5,8 @@
 
 mod copy;
 mod entry;
+#[cfg(test)]
+mod laws;
 mod legacy;
 mod list;
 mod pattern;

@@ -1,5 +1,7 @@
 //! Claims about archives of images: what is saved is loaded as the same, byte for byte, and by its own digests.
 
+mod laws;
+
 use std::io::Cursor;
 use std::time::Duration;
 
@@ -22,7 +24,9 @@ struct Layout {
 impl Layout {
     fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> serde_json::Value {
         let entry = json!({"mediaType": media_type, "digest": blob::digest(&bytes).to_string(), "size": bytes.len()});
-        self.blobs.push(bytes);
+        if !self.blobs.contains(&bytes) {
+            self.blobs.push(bytes);
+        }
         entry
     }
 
