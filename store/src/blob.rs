@@ -15,7 +15,9 @@ use crate::catalog::{BlobRow, Durability, blocking};
 use crate::disk::{Sync, Temporary};
 use crate::{Error, Result, Store};
 
-pub(crate) use partial::{Claim, Claims, claim as claim_partial, recover as recover_partials, sweep as sweep_partials};
+pub(crate) use partial::{
+    Claim, Claims, claim as claim_partial, partial_path, recover as recover_partials, sweep as sweep_partials,
+};
 pub use partial::{Partial, PartialName, partial_size};
 
 /// Bytes between two looks at the clock of others.

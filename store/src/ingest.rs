@@ -62,6 +62,11 @@ pub enum Step {
         /// How many there will be.
         of: u64,
     },
+    /// So many bytes are in the partial blob, where they can be read.
+    Kept {
+        /// How many, those of earlier tries included.
+        bytes: u64,
+    },
     /// All bytes are here, not all are written.
     Unpacking,
     /// It was here before.

@@ -108,6 +108,11 @@ impl Events {
 }
 
 impl Identity {
+    /// Credentials from these sources, the first that knows a host.
+    pub(crate) fn of(sources: Vec<Arc<dyn CredentialSource>>) -> Self {
+        Self(sources)
+    }
+
     /// These credentials, each for its host alone.
     pub fn new(given: Vec<(Host, Credentials)>) -> Self {
         let source = |(host, credentials)| Arc::new(Given { host, credentials }) as Arc<dyn CredentialSource>;

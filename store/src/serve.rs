@@ -38,6 +38,7 @@ use listen::{Certificates, Connection, Door};
 use name::Repository;
 use route::{Query, Route};
 use uploads::Uploads;
+use upstream::{Logins, Transfers};
 
 /// Header that says what the bytes of an answer are.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -53,6 +54,8 @@ pub(crate) struct Registry {
     settings: Settings,
     uploads: Uploads,
     tokens: Tokens,
+    logins: Logins,
+    transfers: Transfers,
 }
 
 /// Opens the door of the registry and serves until the store stops; returns where it listens. `address` comes before
@@ -76,6 +79,8 @@ pub async fn start(
         store: Arc::clone(store),
         uploads: Uploads::new(settings.limits()),
         tokens: Tokens::default(),
+        logins: Logins::new(&settings.upstream),
+        transfers: Transfers::default(),
         settings,
     });
     let drain = store.drain.clone();

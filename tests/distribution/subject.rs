@@ -166,6 +166,11 @@ impl Registry {
         self.directory.path().join("run/store.sock")
     }
 
+    /// What it has printed so far.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.running.stdout(), self.running.stderr())
+    }
+
     /// Sends a request.
     pub fn send(&self, request: Request) -> Answer {
         http::send(self.address, &request)

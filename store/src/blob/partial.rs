@@ -209,6 +209,11 @@ fn open_file(path: &Path) -> Result<(File, Sha256, u64)> {
     }
 }
 
+/// Where the bytes of a blob are while it comes.
+pub(crate) fn partial_path(store: &Store, digest: &Digest) -> PathBuf {
+    directory(store).join(PartialName::Blob(*digest).file_name())
+}
+
 /// How many bytes there are of a blob; none if none has come, or somebody has finished it.
 pub async fn partial_size(store: &Arc<Store>, name: &PartialName) -> Result<Option<u64>> {
     let path = directory(store).join(name.file_name());

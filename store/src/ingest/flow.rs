@@ -54,7 +54,10 @@ impl Flow<'_> {
             }
             _ => None,
         };
-        let mut keeper = partial.map(|partial| Stage::start(move |pieces| keep(partial, pieces)));
+        let mut keeper = partial.map(|partial| {
+            let (report, digest) = (self.work.order.report.clone(), self.work.order.blob.digest);
+            Stage::start(move |pieces| keep(partial, pieces, |bytes| report(&digest, Step::Kept { bytes })))
+        });
         let mut unpacker = layer.map(|id| {
             let (path, backend) = (store.paths.layer(id), store.config.layer_backend);
             Stage::start(move |pieces| layer::apply(backend, &path, ChunkReader::from(pieces)))
@@ -195,12 +198,14 @@ async fn end<T: Send + 'static>(stage: Option<Stage<T>>, is_whole: bool) -> Resu
     }
 }
 
-fn keep(mut partial: Partial, mut pieces: mpsc::Receiver<io::Result<Bytes>>) -> Result<Partial> {
+fn keep(mut partial: Partial, mut pieces: mpsc::Receiver<io::Result<Bytes>>, kept: impl Fn(u64)) -> Result<Partial> {
+    kept(partial.offset());
     while let Some(Ok(piece)) = pieces.blocking_recv() {
         if piece.is_empty() {
             return Ok(partial);
         }
         partial.write(&piece)?;
+        kept(partial.offset());
     }
     Err(Error::Interrupted)
 }

@@ -253,6 +253,7 @@ pub(crate) fn reporter(events: Events) -> Report {
     Arc::new(move |digest, step| {
         let (stage, offset, size) = match step {
             Step::Waiting => (Stage::Waiting, 0, 0),
+            Step::Kept { .. } => return,
             Step::Fetching { bytes, of } => {
                 let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();

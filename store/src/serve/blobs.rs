@@ -1,6 +1,8 @@
 //! Blobs: looked for in a repository, served whole or in part, pushed, mounted and deleted.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -17,7 +19,7 @@ use super::name::{Name, Repository};
 use super::range::{self, Wanted};
 use super::route::Query;
 use super::uploads::Upload;
-use super::upstream::{Upstream, refused};
+use super::upstream::{Coming, Upstream, refused};
 use super::{Fault, Registry, answer, text};
 use crate::catalog::{BlobRow, HeldBlob, blocking};
 use crate::lease::{GRACE, Session};
@@ -67,30 +69,33 @@ pub(super) async fn get(
     name: &Name,
 ) -> Result<Response<Body>, Fault> {
     let unknown = || Fault::BlobUnknown { digest: name.to_string() };
-    let held = match find(registry, repository, name).await? {
-        Some(held) => held,
+    let (size, content) = match find(registry, repository, name).await? {
+        Some(held) => {
+            let opened = match blob::open(&registry.store, &held.digest).await {
+                Err(Error::BlobNotFound { .. })
+                    if remote::elsewhere(&registry.store, &held.digest).await?.is_some() =>
+                {
+                    if method == Method::HEAD {
+                        return Ok(described(&held, name));
+                    }
+                    again(registry, &held.digest).await
+                }
+                opened => opened,
+            };
+            match opened {
+                Ok((file, row)) => (row.size, Content::Stored(file, registry.store.paths.blob(&held.digest))),
+                // Whoever has the bytes may push them again, which replaces the file.
+                Err(error @ (Error::BlobNotFound { .. } | Error::BlobDamaged { .. })) => {
+                    tracing::warn!("the registry cannot serve a blob: {}", chain(&error));
+                    return Err(unknown());
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
         None => match through(registry, method, repository, name).await?.ok_or_else(unknown)? {
-            Through::Here(held) => held,
+            Through::Coming(coming) => (coming.size(), Content::Coming(coming)),
             Through::There(held) => return Ok(described(&held, name)),
         },
-    };
-    let opened = match blob::open(&registry.store, &held.digest).await {
-        Err(Error::BlobNotFound { .. }) if remote::elsewhere(&registry.store, &held.digest).await?.is_some() => {
-            if method == Method::HEAD {
-                return Ok(described(&held, name));
-            }
-            again(registry, &held.digest).await
-        }
-        opened => opened,
-    };
-    let (mut file, row) = match opened {
-        Ok(opened) => opened,
-        // Whoever has the bytes may push them again, which replaces the file.
-        Err(error @ (Error::BlobNotFound { .. } | Error::BlobDamaged { .. })) => {
-            tracing::warn!("the registry cannot serve a blob: {}", chain(&error));
-            return Err(unknown());
-        }
-        Err(error) => return Err(refused(error)),
     };
     let etag = format!("\"{name}\"");
     let mut response = Response::new(Body::empty());
@@ -108,26 +113,21 @@ pub(super) async fn get(
     // A part of something else is of no use to a client that has the beginning of this.
     let is_same = text(headers, header::IF_RANGE).is_none_or(|known| known == etag);
     let wanted = text(headers, header::RANGE).filter(|_| is_same && method == Method::GET);
-    let (start, length) = match range::wanted(wanted, row.size) {
-        Wanted::Whole => (0, row.size),
-        Wanted::Beyond => return Err(Fault::RangeInvalid { size: row.size }),
+    let (start, length) = match range::wanted(wanted, size) {
+        Wanted::Whole => (0, size),
+        Wanted::Beyond => return Err(Fault::RangeInvalid { size }),
         Wanted::Part { start, end } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {start}-{end}/{}", row.size));
+            set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {start}-{end}/{size}"));
             (start, end - start + 1)
         }
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if method == Method::GET && length > 0 {
-        let path = registry.store.paths.blob(&held.digest);
-        let file = blocking(move || {
-            file.seek(SeekFrom::Start(start)).map_err(|source| Error::io("read", path, source))?;
-            Ok::<_, Error>(file)
-        })
-        .await?;
-        let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(PIECE);
-        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
+        *response.body_mut() = match content {
+            Content::Stored(file, path) => stored_bytes(file, path, start, length).await?,
+            Content::Coming(coming) => Body::from_stream(coming.bytes(start, start + length)),
+        };
     }
     Ok(response)
 }
@@ -150,10 +150,29 @@ async fn again(registry: &Registry, digest: &Digest) -> Result<(std::fs::File, B
     opened
 }
 
+/// Where the bytes of an answer are.
+enum Content {
+    /// In this file.
+    Stored(File, PathBuf),
+    /// On their way.
+    Coming(Coming),
+}
+
+async fn stored_bytes(mut file: File, path: PathBuf, start: u64, length: u64) -> Result<Body, Fault> {
+    let file = blocking(move || {
+        file.seek(SeekFrom::Start(start)).map_err(|source| Error::io("read", path, source))?;
+        Ok::<_, Error>(file)
+    })
+    .await?;
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(PIECE);
+    Ok(Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE)))
+}
+
 /// A blob of another registry for which ours answers.
 enum Through {
-    /// It was fetched.
-    Here(HeldBlob),
+    /// It comes.
+    Coming(Coming),
     /// Only its size was asked for.
     There(HeldBlob),
 }
@@ -169,13 +188,22 @@ async fn through(
     if method == Method::HEAD {
         return Ok(Some(Through::There(known)));
     }
-    Ok(upstream.blob(&digest).await?.map(|_| Through::Here(known)))
+    match upstream.blob(&digest).await? {
+        Some(coming) => Ok(coming.begun().await?.map(Through::Coming)),
+        None => Ok(None),
+    }
 }
 
 /// Brings a blob here that the repository has elsewhere; says whether it is here now.
 pub(super) async fn bring(registry: &Registry, repository: &Repository, digest: &Digest) -> Result<bool, Fault> {
     let Some(upstream) = Upstream::of(registry, repository)? else { return Ok(false) };
-    Ok(upstream.known_blob(digest).await?.is_some() && upstream.blob(digest).await?.is_some())
+    if upstream.known_blob(digest).await?.is_none() {
+        return Ok(false);
+    }
+    match upstream.blob(digest).await? {
+        Some(coming) => Ok(coming.here().await?.is_some()),
+        None => Ok(false),
+    }
 }
 
 fn set(fields: &mut HeaderMap, name: impl header::IntoHeaderName, value: &str) {

@@ -16,6 +16,12 @@
 //! permissions = ["pull", "push"]
 //! repositories = ["team/*"]        # default: all
 //!
+//! [[registry.upstream]]            # who we are at a registry with `pull_through`; what it gives, all who may pull here get
+//! host = "docker.io"
+//! docker_config = "/etc/strata/hub.json"    # Docker's config.json, with its credential helpers; or
+//! # username = "me"
+//! # password_file = "/etc/strata/hub-password"
+//!
 //! [[registry.client]]              # holders of client certificates, by common name; none listed: all may do all
 //! common_name = "node-7"
 //! permissions = ["pull"]
@@ -25,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use strata_registry::Host;
 
 /// Settings of the registry; every one has a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,6 +47,8 @@ pub struct Settings {
     pub token: Vec<Token>,
     /// Holders of client certificates. Where none is listed, every holder may pull and push, as over gRPC.
     pub client: Vec<Client>,
+    /// Credentials for registries that ours answers for, one entry per host.
+    pub upstream: Vec<Upstream>,
     /// Further names by which clients on this machine may call a registry without TLS, besides "localhost".
     pub hosts: Vec<String>,
     /// Bytes of the largest blob that is taken.
@@ -64,6 +73,7 @@ impl Default for Settings {
             tls: None,
             token: Vec::new(),
             client: Vec::new(),
+            upstream: Vec::new(),
             hosts: Vec::new(),
             max_blob_bytes: 256 << 30,
             max_uploads: 1000,
@@ -127,6 +137,53 @@ pub struct Client {
     pub repositories: Vec<String>,
 }
 
+/// Where the credentials for a registry are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Entry")]
+pub struct Upstream {
+    /// The registry.
+    pub host: Host,
+    /// Where they are.
+    pub credentials: Place,
+}
+
+/// A place for credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Docker's config.json, or the programs that it names.
+    DockerConfig(PathBuf),
+    /// A file whose first line is the password.
+    PasswordFile {
+        /// The user.
+        username: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// An [`Upstream`] as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    host: Host,
+    docker_config: Option<PathBuf>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+}
+
+impl TryFrom<Entry> for Upstream {
+    type Error = &'static str;
+
+    fn try_from(entry: Entry) -> Result<Self, Self::Error> {
+        let credentials = match (entry.docker_config, entry.username, entry.password_file) {
+            (Some(path), None, None) => Place::DockerConfig(path),
+            (None, Some(username), Some(path)) => Place::PasswordFile { username, path },
+            _ => return Err("registry.upstream needs docker_config, or username and password_file"),
+        };
+        Ok(Self { host: entry.host, credentials })
+    }
+}
+
 /// What a caller may do: VIEW and PUSH of the store's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,6 +215,35 @@ impl Settings {
             blob_bytes: self.max_blob_bytes,
             uploads: self.max_uploads,
             upload_idle: Duration::from_secs(self.upload_idle_seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn credentials_are_pointed_at_in_one_way() {
+        let parse = |mut entry: serde_json::Value| {
+            entry["host"] = "docker.io".into();
+            serde_json::from_value::<Upstream>(entry)
+        };
+
+        let config = parse(json!({"docker_config": "/a"})).unwrap().credentials;
+        assert_eq!(config, Place::DockerConfig("/a".into()));
+        let file = parse(json!({"username": "me", "password_file": "/b"})).unwrap().credentials;
+        assert_eq!(file, Place::PasswordFile { username: "me".to_owned(), path: "/b".into() });
+        for wrong in [
+            json!({}),
+            json!({"username": "me"}),
+            json!({"password_file": "/b"}),
+            json!({"docker_config": "/a", "username": "me"}),
+            json!({"username": "me", "password": "x"}),
+        ] {
+            assert!(parse(wrong.clone()).is_err(), "{wrong}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Why a request is refused: the status, and the code of the distribution specification, chosen in one place.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -61,14 +63,22 @@ pub(super) enum Fault {
     /// The client's stream broke off.
     BodyLost { problem: String },
     /// The registry that this one asks refuses, or cannot be reached.
-    Upstream(Box<strata_registry::Error>),
+    Upstream(Arc<Error>),
     /// The store failed.
-    Store(Error),
+    Store(Arc<Error>),
 }
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self::Store(error)
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// What kind of refusal another registry's is.
+fn kind(error: &Error) -> Kind {
+    match error {
+        Error::Registry(error) => error.kind(),
+        _ => Kind::Local,
     }
 }
 
@@ -96,7 +106,7 @@ impl Fault {
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Denied { .. } => StatusCode::FORBIDDEN,
             Self::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
-            Self::Upstream(error) => match error.kind() {
+            Self::Upstream(error) => match kind(error) {
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Unauthorized | Kind::Denied => StatusCode::FORBIDDEN,
                 Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -130,7 +140,7 @@ impl Fault {
             Self::Unauthorized { .. } => "UNAUTHORIZED",
             Self::Denied { .. } => "DENIED",
             Self::TooManyUploads => "TOOMANYREQUESTS",
-            Self::Upstream(error) => match error.kind() {
+            Self::Upstream(error) => match kind(error) {
                 Kind::NotFound => "MANIFEST_UNKNOWN",
                 Kind::Unauthorized | Kind::Denied => "DENIED",
                 Kind::RateLimited => "TOOMANYREQUESTS",
@@ -222,7 +232,7 @@ pub(super) fn progress(written: u64) -> String {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response<Body> {
         if let Self::Store(error) = &self {
-            tracing::error!("the registry cannot answer: {}", chain(error));
+            tracing::error!("the registry cannot answer: {}", chain(error.as_ref()));
         }
         if let Self::Upstream(error) = &self {
             tracing::warn!("the registry cannot pull through: {}", chain(error.as_ref()));

@@ -3,7 +3,11 @@
 //! asked for each time; while the registry cannot be reached, the last answer counts.
 //!
 //! Only registries that are listed by name are asked: a caller must not choose where this machine connects to. They are
-//! asked without credentials; whoever may pull here sees what anybody sees there.
+//! asked without credentials, or with those that the configuration points at (`logins`): whoever may pull here sees what
+//! these see there. Blobs are read by clients while they come (`transfers`).
+
+mod logins;
+mod transfers;
 
 use std::sync::Arc;
 
@@ -12,14 +16,16 @@ use strata_types::{Digest, Reference as ImageName};
 
 use super::name::{Repository, Tag};
 use super::{Fault, Registry};
-use crate::catalog::{BlobRow, DocumentRow, Durability, HeldBlob};
-use crate::ingest::{self, Order, silent};
+use crate::catalog::{DocumentRow, Durability, HeldBlob};
 use crate::lease::{GRACE, Session};
-use crate::remote::{Identity, Source};
 use crate::{Error, Store, document};
+pub(super) use logins::Logins;
+use transfers::Wanted;
+pub(super) use transfers::{Coming, Transfers};
 
 /// The repository of another registry for which ours answers.
 pub(super) struct Upstream<'a> {
+    registry: &'a Registry,
     store: &'a Arc<Store>,
     within: &'a str,
     there: strata_registry::Repository,
@@ -35,8 +41,8 @@ impl<'a> Upstream<'a> {
         if !listed.is_some_and(|settings| settings.pull_through) {
             return Ok(None);
         }
-        let there = store.remotes.repository(&reference, &Identity::default())?;
-        Ok(Some(Self { store, within, there }))
+        let there = registry.logins.client(store)?.repository(&reference).map_err(Error::from)?;
+        Ok(Some(Self { registry, store, within, there }))
     }
 
     /// What a tag points at there; none if there is no such tag.
@@ -63,7 +69,7 @@ impl<'a> Upstream<'a> {
                     None => None,
                 };
                 // The last answer is better than none.
-                known.map(Some).ok_or(Fault::Upstream(Box::new(error)))
+                known.map(Some).ok_or_else(|| self.refused(error.into()))
             }
             Err(error) => Err(error.into()),
         }
@@ -74,7 +80,7 @@ impl<'a> Upstream<'a> {
         match self.fetch(Target::Digest(*digest)).await {
             Ok(row) => Ok(Some(row)),
             Err(Error::Registry(error)) if error.kind() == Kind::NotFound => Ok(None),
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(self.refused(error)),
         }
     }
 
@@ -114,26 +120,27 @@ impl<'a> Upstream<'a> {
         Ok(found.map(|descriptor| HeldBlob { digest: *digest, size: descriptor.size }))
     }
 
-    /// Brings such a blob here.
-    pub async fn blob(&self, digest: &Digest) -> Result<Option<BlobRow>, Fault> {
+    /// Begins to fetch such a blob.
+    pub async fn blob(&self, digest: &Digest) -> Result<Option<Coming>, Fault> {
         let Some(blob) = self.store.catalog.described_child(digest).await? else { return Ok(None) };
-        let session = Session::begin(self.store, "a pull through the registry", GRACE).await?;
-        let fetch = Arc::new(Source { repository: self.there.clone(), name: self.within.to_owned() });
-        let order = Order { fetch, lease: session.lease().id.clone(), report: silent(), blob };
-        let brought = ingest::blob(self.store, order).await;
-        session.end().await?;
-        match brought {
-            Ok(row) => Ok(Some(row)),
-            Err(Error::Registry(error)) if error.kind() == Kind::NotFound => Ok(None),
-            Err(error) => Err(refused(error)),
+        let (store, there, name) = (Arc::clone(self.store), self.there.clone(), self.within.to_owned());
+        Ok(Some(self.registry.transfers.join(Wanted { store, there, name, blob })))
+    }
+
+    /// Why there is no answer. Credentials that were refused are read again for the next request.
+    fn refused(&self, error: Error) -> Fault {
+        if matches!(&error, Error::Registry(refusal) if refusal.kind() == Kind::Unauthorized) {
+            self.registry.logins.renew();
         }
+        refused(error)
     }
 }
 
+/// Why there is no answer.
 pub(super) fn refused(error: Error) -> Fault {
     match error {
-        Error::Registry(error) => Fault::Upstream(Box::new(error)),
         Error::BlobGone { source, .. } => refused(*source),
-        error => Fault::Store(error),
+        Error::Registry(_) => Fault::Upstream(Arc::new(error)),
+        error => error.into(),
     }
 }
