@@ -1,18 +1,14 @@
-//! Archives of images as sources of blobs: OCI layouts and docker-archives, as a tar file or stream, compressed as a
-//! whole or not, or as a directory. What is inside is listed and checked; no name inside ever becomes a path outside.
+//! Archives of images as sources of blobs: OCI layouts and docker-archives, as a tar stream, compressed as a whole or
+//! not. What is inside is listed and checked; no name inside ever becomes a path.
 
 mod docker;
 mod files;
 pub(crate) mod layout;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-use strata_archive::Compression;
 use strata_types::Digest;
 
 use crate::spool::spool;
@@ -48,36 +44,6 @@ enum Place {
 }
 
 impl Archive {
-    /// Opens an archive by path: a directory, a file, or anything that can be read, such as a named pipe.
-    ///
-    /// `spool` is a directory for what cannot be read in place: streams and compressed archives.
-    pub fn open(path: &Path, spool: &Path, limits: &Limits) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::open(path, flags, Mode::empty()).map_err(|source| Error::io("open", path.display(), source))?;
-        Self::from_file(File::from(file), spool, limits)
-    }
-
-    /// As [`Archive::open`], of an open file: standard input, for example. A regular file is read from its start.
-    pub fn from_file(file: File, spool: &Path, limits: &Limits) -> Result<Self> {
-        let failed = |source| Error::io("read", "the archive", source);
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_dir() {
-            return Self::new(Files::directory(file.into()), limits);
-        }
-        if !metadata.is_file() {
-            return Self::from_stream(file, spool, limits);
-        }
-        let mut start = [0; 6];
-        let count = read_at(&file, &mut start, 0).map_err(failed)?;
-        if Compression::detect(&start[..count]) == Compression::None {
-            return Self::new(Files::tar(file, limits)?, limits);
-        }
-        // Whoever opened it may have read from it.
-        let whole = Part::whole(file, metadata.len());
-        Self::from_stream(whole.reader(), spool, limits)
-    }
-
     /// Opens an archive that is read once, front to back. Memory stays small; the disk takes all of it.
     pub fn from_stream(stream: impl Read, spool_directory: &Path, limits: &Limits) -> Result<Self> {
         let (_, mut plain) = strata_archive::decompress(stream)?;
@@ -136,18 +102,4 @@ impl BlobSource for Archive {
             _ => Ok(self.part(digest)?.map(|part| Blob { size: part.size(), reader: Box::new(part.reader()) })),
         }
     }
-}
-
-/// Reads at an offset until the buffer is full or the file ends.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

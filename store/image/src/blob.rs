@@ -1,4 +1,4 @@
-//! Where blobs come from and where they go, by digest; and the reader that lets no wrong byte pass unnoticed.
+//! Where blobs come from, by digest; and the reader that lets no wrong byte pass unnoticed.
 
 use std::io::{self, Read};
 
@@ -29,14 +29,16 @@ pub trait BlobSource {
     fn open(&self, digest: &Digest) -> io::Result<Option<Blob<'_>>>;
 }
 
-/// Something that takes blobs.
-pub trait BlobSink {
-    /// Says whether the blob is there already; it is then not read again.
-    fn has(&mut self, blob: &Descriptor) -> io::Result<bool>;
-
-    /// Takes a blob. It may become visible only after `bytes` has returned `Ok(0)`: until then digest and size are not
-    /// known to be right. An error of `bytes` must be passed on.
-    fn put(&mut self, blob: &Descriptor, bytes: &mut dyn Read) -> io::Result<()>;
+/// Opens a blob that a plan has found.
+pub(crate) fn open<'a>(
+    source: &'a dyn BlobSource,
+    descriptor: &Descriptor,
+) -> Result<Checked<Box<dyn Read + Send + 'a>>> {
+    let digest = descriptor.digest;
+    let failed = |source| Error::Source { digest, source };
+    let blob = source.open(&digest).map_err(|error| Error::unwrap_io(error, failed))?;
+    let missing = || Error::BlobMissing { digest, needed_by: "the image".into() };
+    Ok(Checked::new(blob.ok_or_else(missing)?.reader, descriptor.clone()))
 }
 
 /// A reader that gives exactly the bytes of a descriptor: where size or digest differ, its end is an error that
@@ -54,11 +56,6 @@ impl<R: Read> Checked<R> {
     pub fn new(reader: R, expected: Descriptor) -> Self {
         let left = expected.size;
         Self { reader, expected, hasher: Sha256::new(), left, is_verified: false }
-    }
-
-    /// Says whether everything was read and was right.
-    pub fn is_verified(&self) -> bool {
-        self.is_verified
     }
 
     fn size_mismatch(&self, actual: u64) -> io::Error {
@@ -131,7 +128,7 @@ mod tests {
         let mut read = Vec::new();
         let mut checked = Checked::new(bytes, descriptor);
         let result = checked.read_to_end(&mut read);
-        assert_eq!(result.is_ok(), checked.is_verified());
+        assert_eq!(result.is_ok(), checked.is_verified);
         match result {
             Ok(_) => Ok(read),
             Err(error) => Err(Error::unwrap_io(error, |source| Error::io("read", "x", source))),

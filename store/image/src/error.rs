@@ -135,14 +135,6 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// A sink of blobs failed.
-    #[error("cannot store blob {digest}")]
-    Sink {
-        /// The blob.
-        digest: Digest,
-        /// The cause.
-        source: io::Error,
-    },
 }
 
 impl Error {

@@ -4,16 +4,14 @@
 //! every reader of either form finds what it knows, and no layer is stored twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::Write;
 
 use serde::Serialize;
 use strata_archive::MemberWriter;
 use strata_types::{Descriptor, Digest, Index, IndexEntry, Reference};
 
 use crate::archive::layout::{IMAGE_NAME, REF_NAME, blob_path};
-use crate::transfer::open;
+use crate::blob::open;
 use crate::{BlobSource, Error, Format, Image, Plan, PlannedRoot, Result};
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -45,35 +43,6 @@ pub fn tar<W: Write>(plan: &Plan, source: &dyn BlobSource, format: Format, out: 
         writer.file(&blob_path(&digest), size, &mut bytes).map_err(|error| of_blob(error, digest))?;
     }
     Ok(writer.finish()?)
-}
-
-/// Writes a plan as a directory, which must be absent or empty. `index.json` comes last: without it there is no layout.
-pub fn directory(plan: &Plan, source: &dyn BlobSource, format: Format, path: &Path) -> Result<()> {
-    let documents = documents(plan, format)?;
-    let failed = |attempt: &'static str| move |source: io::Error| Error::io(attempt, path.display(), source);
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mut entries = fs::read_dir(path).map_err(failed("list"))?;
-            if entries.next().is_some() {
-                return Err(failed("save to")(io::ErrorKind::DirectoryNotEmpty.into()));
-            }
-        }
-        made => made.map_err(failed("make"))?,
-    }
-    fs::create_dir_all(path.join("blobs/sha256")).map_err(failed("make directories in"))?;
-    for blob in plan.blobs() {
-        let digest = blob.descriptor.digest;
-        let mut bytes = open(source, &blob.descriptor)?;
-        let target = path.join(blob_path(&digest));
-        let mut file = File::create_new(&target).map_err(|source| Error::io("make", target.display(), source))?;
-        io::copy(&mut bytes, &mut file)
-            .map_err(|error| Error::unwrap_io(error, |source| Error::io("write", target.display(), source)))?;
-    }
-    for (name, bytes) in documents.into_iter().rev() {
-        let target = path.join(name);
-        fs::write(&target, bytes).map_err(|source| Error::io("write", target.display(), source))?;
-    }
-    Ok(())
 }
 
 /// The error of the blob that was being written, where it was not the archive's own.

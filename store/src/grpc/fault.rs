@@ -106,7 +106,7 @@ fn image(error: &Image) -> (Code, Reason) {
         Image::NoPlatform { .. } => (Code::NotFound, Reason::PlatformNotFound),
         Image::Tar { source } => archive(source),
         // What the store's own reader or writer met travels inside.
-        Image::Io { source, .. } | Image::Source { source, .. } | Image::Sink { source, .. } => {
+        Image::Io { source, .. } | Image::Source { source, .. } => {
             match source.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
                 Some(inner) => classify(inner),
                 None => (Code::Internal, Reason::Internal),

@@ -1,15 +1,12 @@
-//! The files of an archive by name, whether it is a directory or a tar. Names are looked up, never created; a link
-//! that leads out of the archive leads nowhere.
+//! The files of an archive by name. Names are looked up, never created; a link that leads out of the archive leads
+//! nowhere.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
 use strata_archive::{Compression, MemberKind, members};
 
 use crate::{Error, Limits, Result};
@@ -17,13 +14,11 @@ use crate::{Error, Limits, Result};
 /// Docker's own links are one step long.
 const MAX_LINKS: usize = 8;
 
-/// All files of an archive.
+/// All files of an archive: members of a tar by normalised name.
 #[derive(Debug)]
-pub(crate) enum Files {
-    /// A directory on the disk.
-    Directory(OwnedFd),
-    /// A tar file, its members by normalised name.
-    Tar { file: Arc<File>, members: BTreeMap<Vec<u8>, Member> },
+pub(crate) struct Files {
+    file: Arc<File>,
+    members: BTreeMap<Vec<u8>, Member>,
 }
 
 #[derive(Debug)]
@@ -56,10 +51,6 @@ pub(crate) struct PartReader {
 }
 
 impl Files {
-    pub(crate) fn directory(directory: OwnedFd) -> Self {
-        Self::Directory(directory)
-    }
-
     /// Lists an uncompressed tar. Two members of one name are refused, as readers differ about which one counts, and
     /// so are names that lead out.
     pub(crate) fn tar(file: File, limits: &Limits) -> Result<Self> {
@@ -80,7 +71,7 @@ impl Files {
                 None => {}
             }
         }
-        Ok(Self::Tar { file: Arc::new(file), members: found })
+        Ok(Self { file: Arc::new(file), members: found })
     }
 
     /// Says whether there is a file of this name.
@@ -91,10 +82,7 @@ impl Files {
     /// Finds a file; none if there is none of this name.
     pub(crate) fn part(&self, path: &str) -> Result<Option<Part>> {
         let path = normalise(path.as_bytes()).map_err(|reason| Error::member(path.as_bytes(), reason))?;
-        match self {
-            Self::Directory(directory) => open_beneath(directory, &path),
-            Self::Tar { file, members } => find(file, members, path),
-        }
+        find(&self.file, &self.members, path)
     }
 
     /// Reads a small file; none if there is none of this name.
@@ -161,35 +149,7 @@ fn follow(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     Some(parts.join(&b'/'))
 }
 
-/// Opens a file below a directory, not following what leads out of it.
-fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<Option<Part>> {
-    // A FIFO must not make us wait.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::XDEV) => return Err(Error::member(path, "its link leads out of the archive")),
-        Err(Errno::LOOP) => return Err(Error::member(path, "its link leads to a link, and so on")),
-        Err(error) => return Err(Error::io("open", strata_archive::Name(path.to_vec()), error)),
-    };
-    let metadata =
-        file.metadata().map_err(|source| Error::io("look at", strata_archive::Name(path.to_vec()), source))?;
-    if metadata.is_dir() {
-        return Ok(None);
-    }
-    if !metadata.is_file() {
-        return Err(Error::member(path, "it is a device or a pipe"));
-    }
-    Ok(Some(Part::whole(file, metadata.len())))
-}
-
 impl Part {
-    /// All of a file.
-    pub(crate) fn whole(file: File, size: u64) -> Self {
-        Self { file: Arc::new(file), offset: 0, size }
-    }
-
     /// Its length in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size

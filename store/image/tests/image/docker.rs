@@ -3,11 +3,11 @@
 use std::io::Cursor;
 
 use serde_json::{Value, json};
-use strata_image::{Archive, Codec, Error, Format, Limits, Plan, Platforms, Result, digest, transfer};
+use strata_image::{Archive, Codec, Error, Format, Limits, Plan, Platforms, Result, digest};
 use strata_types::{Digest, media_type};
 use tempfile::tempdir;
 
-use crate::memory::{Memory, compress};
+use crate::memory::{Memory, compress, transfer};
 use crate::tar::Tar;
 
 fn open(bytes: Vec<u8>) -> Result<Archive> {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 
 use serde_json::{Value, json};
-use strata_image::{Blob, BlobSink, BlobSource, Codec, Compressor, Root, digest};
+use strata_image::{Blob, BlobSource, Checked, Codec, Compressor, Error, Plan, Result, Root, digest};
 use strata_types::{Descriptor, Digest, Platform, Reference, media_type};
 
 use crate::tar::Tar;
@@ -24,21 +24,36 @@ impl BlobSource for Memory {
     }
 }
 
-impl BlobSink for Memory {
-    fn has(&mut self, blob: &Descriptor) -> io::Result<bool> {
-        Ok(self.0.contains_key(&blob.digest))
-    }
+/// What a transfer has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Blobs that were not there.
+    pub blobs: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
 
-    fn put(&mut self, blob: &Descriptor, bytes: &mut dyn Read) -> io::Result<()> {
-        let mut taken = vec![];
-        bytes.read_to_end(&mut taken)?;
-        assert_eq!((digest(&taken), taken.len() as u64), (blob.digest, blob.size), "a wrong blob came through");
-        for digest in references(&taken) {
-            assert!(self.0.contains_key(&digest), "{} came before {digest}, which it needs", blob.digest);
+/// Moves the blobs of a plan that are not there, what refers to a blob after the blob.
+pub fn transfer(plan: &Plan, source: &dyn BlobSource, memory: &mut Memory) -> Result<Moved> {
+    let mut moved = Moved::default();
+    for blob in plan.blobs().iter().rev() {
+        let Descriptor { digest, size, .. } = blob.descriptor;
+        if memory.0.contains_key(&digest) {
+            continue;
         }
-        assert!(self.0.insert(blob.digest, taken).is_none(), "{} came twice", blob.digest);
-        Ok(())
+        let failed = |error: io::Error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(source) => Error::Source { digest, source },
+        };
+        let missing = || Error::BlobMissing { digest, needed_by: "the image".into() };
+        let found = source.open(&digest).map_err(failed)?.ok_or_else(missing)?;
+        let mut taken = vec![];
+        Checked::new(found.reader, blob.descriptor.clone()).read_to_end(&mut taken).map_err(failed)?;
+        memory.put(&blob.descriptor, taken);
+        moved.blobs += 1;
+        moved.bytes += size;
     }
+    Ok(moved)
 }
 
 /// What a document refers to; nothing if it is none.
@@ -65,6 +80,14 @@ impl Read for Trickle<'_> {
 pub type Layer = (Descriptor, Digest);
 
 impl Memory {
+    fn put(&mut self, blob: &Descriptor, taken: Vec<u8>) {
+        assert_eq!((digest(&taken), taken.len() as u64), (blob.digest, blob.size), "a wrong blob came through");
+        for digest in references(&taken) {
+            assert!(self.0.contains_key(&digest), "{} came before {digest}, which it needs", blob.digest);
+        }
+        assert!(self.0.insert(blob.digest, taken).is_none(), "{} came twice", blob.digest);
+    }
+
     pub fn put_bytes(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let descriptor = Descriptor::new(media_type, digest(&bytes), bytes.len() as u64);
         self.0.insert(descriptor.digest, bytes);

@@ -1,10 +1,10 @@
 //! Plans: what they take from documents, and what they refuse before anything is moved.
 
 use serde_json::{Value, json};
-use strata_image::{BlobKind, Codec, Error, Limits, Plan, Platforms, digest, transfer};
+use strata_image::{BlobKind, Codec, Error, Limits, Plan, Platforms, digest};
 use strata_types::{Descriptor, Platform, media_type};
 
-use crate::memory::{Memory, config, manifest, root};
+use crate::memory::{Memory, config, manifest, root, transfer};
 
 fn plan(memory: &Memory, descriptor: &Descriptor, platforms: &Platforms) -> Result<Plan, Error> {
     Plan::new(memory, &[root(descriptor, &["a:1"])], platforms, &Limits::default())

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use proptest::prelude::*;
-use strata_image::{Archive, Codec, Document, Format, Limits, Plan, Platforms, Root, save, transfer};
+use strata_image::{Archive, Codec, Document, Format, Limits, Plan, Platforms, Root, save};
 use strata_types::Descriptor;
 use tempfile::tempdir;
 
-use crate::memory::{Layer, Memory, compress, root};
+use crate::memory::{Layer, Memory, compress, root, transfer};
 
 const PLATFORMS: [&str; 5] = ["linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7", "linux/386"];
 const NAMES: [&str; 5] = ["a:1", "a:2", "b:1", "example.org:5000/x/y:latest", "c/d:1"];

@@ -46,6 +46,11 @@ async fn guarded(model: Arc<Model>, realm: String, good: Arc<Mutex<String>>) -> 
     .await
 }
 
+/// As [`guarded`], by this token server; the token that it takes is always the same.
+async fn guarded_by(tokens: &Server, model: Arc<Model>, good: &str) -> Server {
+    guarded(model, format!("http://{}/token", tokens.host()), Arc::new(Mutex::new(good.to_owned()))).await
+}
+
 #[tokio::test]
 async fn basic_is_sent_when_it_is_asked_for_and_only_then() {
     let bytes = sample(100);
@@ -85,12 +90,7 @@ async fn a_refused_login_says_what_to_do_and_shows_no_secret() {
 async fn one_token_serves_until_it_expires() {
     let bytes = sample(100);
     let tokens = token_server(300).await;
-    let server = guarded(
-        Model::with_blobs(&[&bytes]),
-        format!("http://{}/token", tokens.host()),
-        Arc::new(Mutex::new("t1".into())),
-    )
-    .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[&bytes]), "t1").await;
     let repository = repository(&server.host(), "", password_at(&server.host()));
 
     for _ in 0..3 {
@@ -164,9 +164,7 @@ async fn a_token_that_expires_in_the_middle_of_an_upload_is_replaced() {
 #[tokio::test]
 async fn a_token_that_never_suffices_ends_in_an_error() {
     let tokens = token_server(300).await;
-    let server =
-        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("no".into())))
-            .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[]), "no").await;
     let repository = repository(&server.host(), "", anonymous());
 
     let error = repository.manifest(&Target::Tag("latest".into())).await.unwrap_err();
@@ -180,12 +178,7 @@ async fn a_token_that_never_suffices_ends_in_an_error() {
 async fn an_identity_token_is_posted_to_the_token_server_alone() {
     let bytes = sample(100);
     let tokens = token_server(300).await;
-    let server = guarded(
-        Model::with_blobs(&[&bytes]),
-        format!("http://{}/token", tokens.host()),
-        Arc::new(Mutex::new("t1".into())),
-    )
-    .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[&bytes]), "t1").await;
     let given = Given {
         host: Host::parse(&server.host()).unwrap(),
         credentials: Credentials::IdentityToken(Secret::new("refresh&canary")),
@@ -245,9 +238,7 @@ async fn a_redirect_of_the_token_server_is_not_followed() {
     let elsewhere = token_server(300).await;
     let target = format!("http://{}/token", elsewhere.host());
     let tokens = Server::start(move |_| Reply::new(307).header("Location", &target)).await;
-    let server =
-        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
-            .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[]), "t1").await;
     let repository = repository(&server.host(), "", password_at(&server.host()));
 
     repository.manifest(&Target::Tag("latest".into())).await.unwrap_err();
@@ -279,9 +270,7 @@ async fn a_challenge_from_another_host_gets_no_credentials() {
 #[tokio::test]
 async fn a_helper_that_fails_is_an_error_and_not_anonymous_access() {
     let tokens = token_server(300).await;
-    let server =
-        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
-            .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[]), "t1").await;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), r#"{"credsStore":"surely-not-installed"}"#).unwrap();
     let repository = repository(&server.host(), "", Arc::new(Keychain::new(dir.path().join("config.json"))));
@@ -300,9 +289,7 @@ async fn a_login_is_tried_and_keeps_a_refresh_token_where_there_is_one() {
         _ => Reply::new(401).body(r#"{"details":"incorrect username or password"}"#),
     })
     .await;
-    let server =
-        guarded(Model::with_blobs(&[]), format!("http://{}/token", tokens.host()), Arc::new(Mutex::new("t1".into())))
-            .await;
+    let server = guarded_by(&tokens, Model::with_blobs(&[]), "t1").await;
     let client = Client::new(settings(""), anonymous()).unwrap();
     let host = Host::parse(&server.host()).unwrap();
     let password = |text: &str| Credentials::Password { username: "me".into(), password: Secret::new(text) };
