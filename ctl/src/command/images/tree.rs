@@ -20,6 +20,9 @@ const AT_ONCE: usize = 16;
 /// Names of other images in one line.
 const SHOWN_NAMES: usize = 3;
 
+/// Characters of an instruction in one line.
+const INSTRUCTION: usize = 45;
+
 /// An image with the layers that it is made of.
 #[derive(Clone, Debug, Default)]
 struct Whole {
@@ -51,19 +54,26 @@ pub async fn run(platform: &Platform, reference: Option<&str>, format: Format, n
         None => None,
     };
     let listed = super::list(platform, "").await?;
-    let images = load(platform, listed).await?;
+    let longest = if format == Format::Table && !no_trunc { INSTRUCTION } else { usize::MAX };
+    let images = load(platform, listed, longest).await?;
     let is_wanted = |image: &Whole| wanted.as_ref().is_none_or(|some| some.iter().any(|one| one.id == image.id));
     let sharing = Sharing::of(&images);
     let chosen: Vec<usize> = (0..images.len()).filter(|index| is_wanted(&images[*index])).collect();
     match format {
         Format::Json => render::line(sharing.json(&chosen))?,
-        Format::Table => render::text(&sharing.text(&chosen, no_trunc))?,
+        Format::Table => {
+            for index in &chosen {
+                render::text(&sharing.image_text(*index, no_trunc))?;
+            }
+            render::text(&sharing.summary())?;
+        }
     }
     Ok(0)
 }
 
-/// Asks for the layers of each image. One that has gone meanwhile is left out.
-async fn load(platform: &Platform, mut listed: Vec<pb::Image>) -> Result<Vec<Whole>> {
+/// Asks for the layers of each image, and keeps no more of an instruction than is shown. An image that has gone meanwhile
+/// is left out.
+async fn load(platform: &Platform, mut listed: Vec<pb::Image>, longest: usize) -> Result<Vec<Whole>> {
     listed.sort_by(|left, right| (left.names.is_empty(), &left.names).cmp(&(right.names.is_empty(), &right.names)));
     let client = platform.images().await?;
     let get = |image: pb::Image| {
@@ -74,7 +84,7 @@ async fn load(platform: &Platform, mut listed: Vec<pb::Image>) -> Result<Vec<Who
     let mut images = Vec::new();
     while let Some(reply) = replies.next().await {
         match reply {
-            Ok(reply) => images.extend(reply.into_inner().image.map(whole)),
+            Ok(reply) => images.extend(reply.into_inner().image.map(|image| whole(image, longest))),
             Err(status) => {
                 let error = crate::error::Error::from(status);
                 if error.reason != "FAULT_IMAGE_NOT_FOUND" {
@@ -86,14 +96,14 @@ async fn load(platform: &Platform, mut listed: Vec<pb::Image>) -> Result<Vec<Who
     Ok(images)
 }
 
-fn whole(image: pb::Image) -> Whole {
+fn whole(image: pb::Image, longest: usize) -> Whole {
     // An image whose config cannot be read has its layers all the same.
     let config: ImageConfig = serde_json::from_slice(&image.config_json).unwrap_or_default();
     let origins = history::origins(&config, image.layers.len());
     let part = |(layer, origin): (pb::ImageLayer, _)| Part {
         diff_id: layer.diff_id,
         bytes: layer.size_bytes,
-        instruction: Layer { diff_id: String::new(), origin }.instruction(),
+        instruction: table::cut(&Layer { diff_id: String::new(), origin }.instruction(), longest),
     };
     let names = image.names.iter().map(|full| name::familiar(full)).collect();
     Whole { id: image.id, names, layers: image.layers.into_iter().zip(origins).map(part).collect() }
@@ -122,10 +132,12 @@ impl<'a> Sharing<'a> {
         Self { images, layers }
     }
 
-    /// Other images with a layer.
-    fn others(&self, diff_id: &str, image: usize) -> Vec<usize> {
-        let all = self.layers.get(diff_id).map(|(_, images)| images).into_iter().flatten();
-        all.copied().filter(|other| *other != image).collect()
+    /// The first few other images with a layer, and how many there are: a base may be below thousands.
+    fn others(&self, diff_id: &str, image: usize) -> (Vec<&str>, usize) {
+        let Some((_, images)) = self.layers.get(diff_id) else { return (Vec::new(), 0) };
+        let others = images.iter().filter(|other| **other != image).take(SHOWN_NAMES);
+        let count = images.len() - usize::from(images.contains(&image));
+        (others.map(|other| self.images[*other].title()).collect(), count)
     }
 
     /// Bytes of the layers that only this image has.
@@ -140,25 +152,22 @@ impl<'a> Sharing<'a> {
         self.layers.values().map(|(bytes, _)| bytes).sum()
     }
 
-    fn text(&self, chosen: &[usize], no_trunc: bool) -> String {
-        let mut text = String::new();
-        for index in chosen {
-            self.image_text(*index, no_trunc, &mut text);
-        }
+    /// What all images have together.
+    fn summary(&self) -> String {
         let together: u64 = self.images.iter().map(Whole::bytes).sum();
         let counted =
             |count: usize, noun: &str| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
-        text.push_str(&format!(
+        format!(
             "{}, {}: {} on disk, {} without sharing\n",
             counted(self.images.len(), "image"),
             counted(self.layers.len(), "layer"),
             size::human(self.on_disk()),
             size::human(together),
-        ));
-        text
+        )
     }
 
-    fn image_text(&self, index: usize, no_trunc: bool, text: &mut String) {
+    fn image_text(&self, index: usize, no_trunc: bool) -> String {
+        let mut text = String::new();
         let image = &self.images[index];
         let id = |full: &str| if no_trunc { full.to_owned() } else { table::short_id(full).to_owned() };
         let names = if image.names.is_empty() { "<none>".to_owned() } else { image.names.join(", ") };
@@ -166,19 +175,19 @@ impl<'a> Sharing<'a> {
         text.push_str(&format!("{names}  {}  {bytes}, {unique} its own\n", id(&image.id)));
         for (position, layer) in image.layers.iter().enumerate() {
             let branch = if position + 1 == image.layers.len() { "└─" } else { "├─" };
-            let others = self.others(&layer.diff_id, index);
-            let shown: Vec<&str> = others.iter().take(SHOWN_NAMES).map(|other| self.images[*other].title()).collect();
-            let more = others.len() - shown.len();
+            let (shown, count) = self.others(&layer.diff_id, index);
+            let more = count - shown.len();
             let shared = match (shown.is_empty(), more) {
                 (true, _) => String::new(),
                 (false, 0) => format!("  [also in {}]", shown.join(", ")),
                 (false, more) => format!("  [also in {} and {more} more]", shown.join(", ")),
             };
-            let by = if no_trunc { layer.instruction.clone() } else { table::cut(&layer.instruction, 45) };
+            let by = if no_trunc { layer.instruction.clone() } else { table::cut(&layer.instruction, INSTRUCTION) };
             let (id, bytes) = (id(&layer.diff_id), size::human(layer.bytes));
             text.push_str(&format!("{branch} {id}  {bytes:>7}  {by}{shared}\n"));
         }
         text.push('\n');
+        text
     }
 
     /// One document: what each image has, and of each layer which images have it. Layers of images that were not
@@ -196,7 +205,8 @@ impl<'a> Sharing<'a> {
                 })).collect::<Vec<_>>(),
             })
         };
-        let is_chosen = |images: &BTreeSet<usize>| chosen.iter().any(|index| images.contains(index));
+        let all_chosen: BTreeSet<usize> = chosen.iter().copied().collect();
+        let is_chosen = |images: &BTreeSet<usize>| images.iter().any(|index| all_chosen.contains(index));
         let layers =
             self.layers.iter().filter(|(_, (_, images))| is_chosen(images)).map(|(diff_id, (bytes, images))| {
                 let ids: Vec<&str> = images.iter().map(|index| self.images[*index].id.as_str()).collect();
@@ -244,7 +254,7 @@ mod tests {
         assert_eq!((0..3).map(|index| sharing.unique(index)).collect::<Vec<_>>(), [0, 3, 0]);
         assert_eq!(sharing.on_disk(), 123);
         assert_eq!(
-            sharing.text(&[0, 1, 2], false),
+            (0..3).map(|index| sharing.image_text(index, false)).collect::<String>() + &sharing.summary(),
             "\
 base:1  1  100B, 0B its own
 └─ b     100B  RUN b  [also in app:1, 3]
@@ -268,9 +278,24 @@ app:1, app:latest  2  143B, 3B its own
     fn a_layer_of_many_images_names_a_few() {
         let images: Vec<Whole> = ('a'..='f').map(|name| image(&name.to_string(), &[], &[("b", 1)])).collect();
 
-        let text = Sharing::of(&images).text(&[0], false);
+        let text = Sharing::of(&images).image_text(0, false);
 
         assert!(text.contains("[also in b, c, d and 2 more]"), "{text}");
+    }
+
+    #[test]
+    fn of_thousands_that_share_a_base_each_is_told_with_little_work() {
+        let images: Vec<Whole> =
+            (0..10_000).map(|number| image(&number.to_string(), &[], &[("base", 100), ("more", 1)])).collect();
+        let sharing = Sharing::of(&images);
+
+        // As many steps for each as there are others would be 200 million; what is looked at is what is shown.
+        let (shown, count) = sharing.others("sha256:base", 5000);
+        assert_eq!((shown.as_slice(), count), (&["0", "1", "2"][..], 9_999));
+        let lines: usize = (0..images.len()).map(|index| sharing.image_text(index, false).lines().count()).sum();
+
+        assert_eq!(lines, 40_000);
+        assert_eq!(sharing.summary(), "10000 images, 2 layers: 101B on disk, 1.01MB without sharing\n");
     }
 
     #[test]
