@@ -16,6 +16,7 @@ mod images;
 mod limits;
 mod misbehaviour;
 mod platforms;
+mod prompts;
 mod registries;
 mod rootless;
 mod run;
