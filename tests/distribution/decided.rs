@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use strata_tests::eventually;
 
 use crate::{
-    content::{BYTES, EMPTY, MANIFEST, artifact, begin, bytes, push_blob, put_manifest, sha256, with_digest},
+    content::{
+        BYTES, EMPTY, INDEX, Image, MANIFEST, artifact, begin, bytes, index, push_blob, put_manifest, sha256,
+        with_digest,
+    },
     http::Request,
     subject::{Registry, over_ours},
 };
@@ -19,6 +22,7 @@ over_ours!(
     a_blob_that_no_manifest_names_is_let_go,
     requests_that_are_no_http_harm_nobody,
     a_cached_answer_is_confirmed,
+    what_is_sparse_is_taken_where_the_configuration_says_so,
 );
 
 /// Files of uploads under way.
@@ -49,6 +53,24 @@ fn a_manifest_of_more_than_four_mebibytes_is_refused(registry: &Registry) {
     registry.send(request.chunked(&pieces)).fails_with(413, "SIZE_INVALID");
 
     registry.get("/v2/app/manifests/large").expect(404);
+}
+
+fn what_is_sparse_is_taken_where_the_configuration_says_so(closed: &Registry) {
+    let open = Registry::configured("[registry]\naccept_sparse = true\n");
+    let (here, there) = (Image::new("here"), Image::new("there"));
+    let both = index(&[&here.manifest, &there.manifest]);
+    for registry in [closed, &open] {
+        here.push(registry, "app", "here");
+    }
+
+    put_manifest(closed, "app", "both", INDEX, &both).fails_with(404, "MANIFEST_BLOB_UNKNOWN");
+    put_manifest(&open, "app", "both", INDEX, &both).expect(201);
+    put_manifest(&open, "app", "there", MANIFEST, &there.manifest).expect(201);
+
+    assert_eq!(open.get("/v2/app/manifests/both").expect(200).body, both);
+    assert_eq!(open.get(format!("/v2/app/manifests/{}", here.digest())).expect(200).body, here.manifest);
+    open.get(format!("/v2/app/blobs/{}", sha256(&there.layer))).fails_with(404, "BLOB_UNKNOWN");
+    open.stop();
 }
 
 fn a_blob_that_is_too_large_is_refused_and_leaves_nothing(_: &Registry) {

@@ -59,6 +59,9 @@ pub struct Settings {
     pub upload_idle_seconds: u64,
     /// Seconds after which a pushed blob that no manifest has named is let go.
     pub unused_blob_seconds: u64,
+    /// Takes manifests and indexes though not all that they name is in their repository: for mirrors that have some
+    /// platforms only. What is missing is missed by whoever asks for it.
+    pub accept_sparse: bool,
     /// Days after which a pushed manifest is let go that no tag leads to, nor anything that a tag leads to; 0: never.
     pub untagged_days: u64,
     /// Connections at a time.
@@ -79,6 +82,7 @@ impl Default for Settings {
             max_uploads: 1000,
             upload_idle_seconds: 3600,
             unused_blob_seconds: 86_400,
+            accept_sparse: false,
             untagged_days: 30,
             max_connections: 1024,
         }

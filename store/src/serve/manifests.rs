@@ -297,7 +297,7 @@ fn names_in(json: &Value) -> Result<Vec<Name>, Fault> {
 }
 
 /// Refuses a document whose content is not in the repository, or has another size there. Layers that are fetched
-/// elsewhere need not be.
+/// elsewhere need not be; nothing need where the configuration says so.
 async fn check_content(registry: &Registry, repository: &Repository, document: &Document) -> Result<(), Fault> {
     let entries: Vec<_> = match &document.kind {
         Kind::Manifest(manifest) => std::iter::once(&manifest.config).chain(&manifest.layers).collect(),
@@ -310,6 +310,7 @@ async fn check_content(registry: &Registry, repository: &Repository, document: &
         let digest = &entry.descriptor.digest;
         match blobs::find_stored(registry, repository, digest).await? {
             // What a pull through it says is there need not have been fetched.
+            None if registry.settings.accept_sparse => {}
             None if blobs::bring(registry, repository, digest).await? => {}
             None => missing.push(name.to_string()),
             Some(held) if held.size != entry.descriptor.size => {
