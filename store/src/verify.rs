@@ -6,7 +6,7 @@ use strata_archive::Toc;
 use strata_types::{Digest, Manifest};
 use tokio::sync::mpsc;
 
-use crate::catalog::{ImageRow, LayerRow, LayerState, blocking};
+use crate::catalog::{BlobRow, ImageRow, LayerRow, LayerState, blocking};
 use crate::{Error, Result, Store, blob, layer};
 
 /// Rows read at a time.
@@ -85,17 +85,28 @@ impl Verifier {
                 if self.is_over() {
                     return Ok(());
                 }
-                let path = self.store.paths.blob(&row.digest);
-                let problem = blocking(move || blob::check(path, row.digest, row.size)).await?;
-                // A blob that was collected meanwhile is not damaged.
-                if let Some(problem) = problem
-                    && self.store.catalog.blob(&row.digest).await.is_ok()
+                if self.problem_of(&row).await?.is_some()
+                    && let Some(problem) = self.settled_problem_of(&row).await?
                 {
                     self.report("blob", row.digest, "", problem).await;
                 }
                 self.summary.blobs += 1;
                 self.summary.bytes += row.size;
             }
+        }
+    }
+
+    async fn problem_of(&self, row: &BlobRow) -> Result<Option<String>> {
+        let (path, digest, size) = (self.store.paths.blob(&row.digest), row.digest, row.size);
+        blocking(move || blob::check(path, digest, size)).await
+    }
+
+    /// The problem of a blob while no blob comes or goes: one that was collected meanwhile has none.
+    async fn settled_problem_of(&self, row: &BlobRow) -> Result<Option<String>> {
+        let _settled = self.store.placing.read().await;
+        match self.store.catalog.blob(&row.digest).await {
+            Ok(_) => self.problem_of(row).await,
+            Err(_) => Ok(None),
         }
     }
 
