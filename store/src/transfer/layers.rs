@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -24,6 +25,9 @@ use crate::{Error, Result, Store, content};
 
 /// A layer of so many bytes comes as a whole: to ask takes longer.
 const SMALL: u64 = 64 << 10;
+/// How often and after which pause contents are asked for that somebody else has open.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Contents that are looked up at a time.
 const ASKED: usize = 4096;
 
@@ -135,16 +139,27 @@ impl Layers {
         Ok(Some(recipe))
     }
 
+    /// What has come of a layer before. The thread of a transfer that was cut off may hold it for a moment.
+    async fn pack(&self, diff_id: &Digest) -> Result<Pack> {
+        let mut tries = 0;
+        loop {
+            let (store, id) = (Arc::clone(&self.store), *diff_id);
+            match blocking(move || Pack::open(&store, &id)).await {
+                Err(Error::PartialBusy { .. }) if tries < BUSY_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Looks which contents are here.
     async fn sort(&self, diff_id: &Digest, recipe: Arc<Recipe>) -> Result<Sorted> {
-        let (store, id, parts) = (Arc::clone(&self.store), *diff_id, Arc::clone(&recipe));
-        let (pack, first) = blocking(move || {
-            let mut seen = HashSet::new();
-            let is_first = |(_, part): &(usize, &Part)| part.size > 0 && seen.insert(part.blake3);
-            let first: Vec<usize> = parts.parts().iter().enumerate().filter(is_first).map(|(place, _)| place).collect();
-            Ok::<_, Error>((Pack::open(&store, &id)?, first))
-        })
-        .await?;
+        let pack = self.pack(diff_id).await?;
+        let mut seen = HashSet::new();
+        let is_first = |(_, part): &(usize, &Part)| part.size > 0 && seen.insert(part.blake3);
+        let first: Vec<usize> = recipe.parts().iter().enumerate().filter(is_first).map(|(place, _)| place).collect();
         let mut sorted =
             Sorted { recipe, own: HashSet::new(), pack, missing: Vec::new(), spared_bytes: 0, missing_bytes: 0 };
         for places in first.chunks(ASKED) {
