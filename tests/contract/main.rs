@@ -21,4 +21,5 @@ mod registries;
 mod services;
 mod snapshots;
 mod streams;
+mod transfers;
 mod trees;

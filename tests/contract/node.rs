@@ -98,6 +98,12 @@ impl Node {
         node
     }
 
+    /// A node of its own with the same services, reached in the same way.
+    pub fn another(&self) -> Self {
+        let names: Vec<&'static str> = self.names().collect();
+        Self::start(self.transport, &names)
+    }
+
     /// Starts one more service and waits until it serves.
     pub fn start_service(&mut self, name: &'static str) {
         let listen = match self.transport {

@@ -22,3 +22,4 @@ mod rootless;
 mod run;
 mod services;
 mod terminals;
+mod transfers;
