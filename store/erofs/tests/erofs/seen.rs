@@ -134,8 +134,11 @@ fn line(directory: &OwnedFd, name: impl AsRef<std::ffi::OsStr>, has_time: bool) 
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     let kind = FileType::from_raw_mode(stat.st_mode);
     let is_mark = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-    let mut line =
-        format!("{:o} {}:{} names {} device {:x}", stat.st_mode, stat.st_uid, stat.st_gid, stat.st_nlink, stat.st_rdev);
+    let mut line = format!("{:o} names {} device {:x}", stat.st_mode, stat.st_nlink, stat.st_rdev);
+    // A mark is nobody's: on a disk it has the time and, below a set-gid directory, the group of its making.
+    if !is_mark {
+        line += &format!(" of {}:{}", stat.st_uid, stat.st_gid);
+    }
     if has_time && !is_mark {
         line += &format!(" at {}.{}", stat.st_mtime, stat.st_mtime_nsec);
     }
