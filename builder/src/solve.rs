@@ -57,6 +57,9 @@ pub struct Request {
     pub platform: Option<Platform>,
 }
 
+/// Pulls of a build, each made once: by name and platform.
+pub type Pulls = BTreeMap<(String, Option<Platform>), Arc<OnceCell<()>>>;
+
 /// When a build pulls the images that it starts or copies from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pull {
@@ -109,7 +112,7 @@ pub struct Build {
     /// Steps that work at once.
     pub slots: Semaphore,
     /// Images that this build has pulled, by name and platform: each once, so that all its stages mean the same.
-    pub pulls: Mutex<BTreeMap<(String, Option<Platform>), Arc<OnceCell<()>>>>,
+    pub pulls: Mutex<Pulls>,
     /// Steps found in the cache.
     pub cached: AtomicU32,
     /// Number for the keys of snapshots.
@@ -303,7 +306,7 @@ impl Build {
         };
         match found {
             Lookup::Found(base) => {
-                Ok((Draft::image(base), if is_pulled { StepState::Done } else { StepState::Cached }))
+                Ok((Draft::image(*base), if is_pulled { StepState::Done } else { StepState::Cached }))
             }
             Lookup::OtherPlatform(problem) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
             Lookup::Absent => {

@@ -229,7 +229,7 @@ impl<'a, R: FnMut(Duration) -> ControlFlow<()>> Sweep<'a, R> {
             Ok(()) | Err(Errno::NOENT) => self.unlinked += 1,
             Err(source) => return self.fail(source),
         }
-        if self.unlinked % BATCH == 0 {
+        if self.unlinked.is_multiple_of(BATCH) {
             self.is_stopped = (self.rest)(self.since.elapsed()).is_break();
             self.since = Instant::now();
         }

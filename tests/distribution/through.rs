@@ -227,7 +227,7 @@ impl Client {
         self
     }
 
-    fn to_the_end(mut self) -> Vec<u8> {
+    fn rest(mut self) -> Vec<u8> {
         while self.more() {}
         self.body
     }
@@ -261,7 +261,7 @@ fn clients_read_a_blob_while_it_comes_and_it_comes_once(_: &Registry) {
     *gate.0.lock().unwrap() = true;
     gate.1.notify_all();
     for client in [first, second] {
-        assert!(client.to_the_end() == layer);
+        assert!(client.rest() == layer);
     }
     let starts: Vec<_> =
         there.asked().iter().filter(|asked| asked.part == Some(Part::Layer)).map(Asked::from).collect();
@@ -282,7 +282,7 @@ fn nobody_gets_the_whole_of_a_blob_that_is_wrong(_: &Registry) {
     let ours = through(&there, "");
     ours.get("/v2/hub.example/team/app/manifests/1").expect(200);
 
-    let got = Client::ask(&ours, &digest(&layer)).to_the_end();
+    let got = Client::ask(&ours, &digest(&layer)).rest();
 
     assert!(got.len() < layer.len() && layer.starts_with(&got), "{} of {}", got.len(), layer.len());
     ours.stop();

@@ -167,7 +167,8 @@ fn errors_of_a_server_are_tried_again_and_quoted_at_the_end() {
 #[test]
 fn other_bytes_and_other_lengths_are_refused_by_digest() {
     let expected = digest(&layer());
-    let lies: [(&str, fn(Answer) -> Answer); 4] = [
+    type Lie = fn(Answer) -> Answer;
+    let lies: [(&str, Lie); 4] = [
         ("instead of", |mut answer| {
             let at = answer.body.len() / 2;
             answer.body[at] ^= 1;
@@ -340,7 +341,8 @@ fn memory(house: &House) -> (u64, u64) {
 /// Row 74 of the security research, and its like: documents of any length, told and not told.
 #[test]
 fn documents_of_a_hundred_megabytes_are_refused_in_bounded_memory() {
-    let floods: [(&str, fn(&Asked, Answer) -> Answer); 5] = [
+    type Flood = fn(&Asked, Answer) -> Answer;
+    let floods: [(&str, Flood); 5] = [
         ("bytes for a document", |asked, answer| match asked.part {
             Some(Part::Manifest) => answer.body(vec![b' '; 100 << 20]),
             _ => answer,

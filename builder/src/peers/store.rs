@@ -46,7 +46,7 @@ pub struct BaseImage {
 #[derive(Debug, Clone)]
 pub enum Lookup {
     /// An image.
-    Found(BaseImage),
+    Found(Box<BaseImage>),
     /// An image for other platforms than the one asked for: what the store says of it.
     OtherPlatform(String),
     /// Nothing.
@@ -186,7 +186,7 @@ impl Store {
         let config = serde_json::from_slice(&image.config_json)
             .map_err(|source| Error::ImageConfig { image: reference.to_owned(), source })?;
         let (layers, diff_ids) = image.layers.into_iter().map(|layer| (layer.layer_id, layer.diff_id)).unzip();
-        Ok(Lookup::Found(BaseImage { config, layers, diff_ids }))
+        Ok(Lookup::Found(Box::new(BaseImage { config, layers, diff_ids })))
     }
 
     /// Makes an image of layers, and names it. Returns its id and names.

@@ -193,10 +193,10 @@ fn overrides(records: Vec<pax::Record>) -> Result<Overrides, &'static str> {
     let mut seen = [false; 3];
     for (key, value) in records {
         // Of two records some readers take the first; one without a value is zero to some, and none to others.
-        if let Some(index) = [&b"path"[..], b"linkpath", b"size"].iter().position(|known| *known == key) {
-            if std::mem::replace(&mut seen[index], true) || value.is_empty() {
-                return Err("a PAX record of a name or size is repeated, or empty");
-            }
+        if let Some(index) = [&b"path"[..], b"linkpath", b"size"].iter().position(|known| *known == key)
+            && (std::mem::replace(&mut seen[index], true) || value.is_empty())
+        {
+            return Err("a PAX record of a name or size is repeated, or empty");
         }
         if let Some(name) = key.strip_prefix(XATTR) {
             found.xattrs.insert(name.to_vec(), value);

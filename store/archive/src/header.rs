@@ -55,8 +55,8 @@ pub(crate) fn check(block: &Block) -> Result<Format, &'static str> {
 /// Refuses malformed numbers, of extensions too: other readers end the archive there, and say nothing.
 pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), &'static str> {
     let devices = if format == Format::V7 { &[][..] } else { &[MAJOR, MINOR][..] };
-    let fields = [MODE, UID, GID, MTIME].into_iter().chain(devices.iter().cloned());
-    fields.map(|field| number(&block[field]).map(drop)).collect()
+    let mut fields = [MODE, UID, GID, MTIME].into_iter().chain(devices.iter().cloned());
+    fields.try_for_each(|field| number(&block[field]).map(drop))
 }
 
 /// Refuses what some readers take for the beginning of the name, and others for nothing, or for times.

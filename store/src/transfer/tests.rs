@@ -28,9 +28,11 @@ struct Pair {
     _directories: [TempDir; 2],
 }
 
+type Sent = (u32, &'static str, usize);
+
 /// What passed on the way from one store to the other.
 #[derive(Clone, Debug, Default)]
-struct Wire(Arc<Mutex<Vec<(u32, &'static str, usize)>>>);
+struct Wire(Arc<Mutex<Vec<Sent>>>);
 
 impl Wire {
     fn note(&self, answer: &Answer) {
@@ -62,12 +64,12 @@ async fn copy(
     pair: &Pair,
     reference: &str,
     what: Receive,
-    mut wire: impl FnMut(Answer) -> Option<Vec<Answer>> + Send,
+    wire: impl FnMut(Answer) -> Option<Vec<Answer>> + Send,
 ) -> Result<Received> {
     let (asking, questions) = mpsc::channel(4);
     let (answering, answers) = mpsc::channel(1);
     let peer = Arc::new(Peer::new(asking));
-    let answers = ReceiverStream::new(answers).map(move |answer| wire(answer));
+    let answers = ReceiverStream::new(answers).map(wire);
     let answers = answers.take_while(|passed| std::future::ready(passed.is_some()));
     let answers = answers.flat_map(|passed| futures_util::stream::iter(passed.unwrap_or_default().into_iter().map(Ok)));
     let (events, _happened) = Events::channel();

@@ -24,7 +24,7 @@ impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, kind, link, content } = self;
         let content = content.as_ref().map(|(size, digest)| format!("{size} {digest:.6}")).unwrap_or_default();
-        write!(f, "{kind} {} {} {content}", path.escape_ascii().to_string(), link.escape_ascii().to_string())
+        write!(f, "{kind} {} {} {content}", path.escape_ascii(), link.escape_ascii())
     }
 }
 

@@ -68,7 +68,7 @@ impl<'a> Merge<'a> {
                     continue;
                 }
                 self.names += 1;
-                if self.names % BATCH == 0 && !(self.goes_on)() {
+                if self.names.is_multiple_of(BATCH) && !(self.goes_on)() {
                     return Ok(false);
                 }
                 let found =

@@ -470,7 +470,7 @@ fn a_flat_chain_is_found_again_and_goes_with_its_layers_and_its_boot() {
     let load = |_: &str| -> Result<Toc, Box<dyn std::error::Error + Send + Sync>> { Err("not needed".into()) };
 
     let again = Bench::open(bench.base.path(), "boot");
-    assert_eq!(again.assemble(&bench.links, &load).unwrap().lowers, [flat.clone()]);
+    assert_eq!(again.assemble(&bench.links, &load).unwrap().lowers, std::slice::from_ref(&flat));
     again.sweep(|id| id != "l1").unwrap();
     assert!(!flat.exists());
 
