@@ -11,6 +11,7 @@ mod contents;
 mod doors;
 mod entries;
 mod faults;
+mod floods;
 mod images;
 mod leases;
 mod lives;

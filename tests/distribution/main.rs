@@ -5,6 +5,7 @@ mod clients;
 mod content;
 mod decided;
 mod discovery;
+mod floods;
 mod http;
 mod identity;
 mod management;

@@ -101,6 +101,11 @@ impl Registry {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
     /// Ours, with these lines in its configuration.
     pub fn configured(configuration: &str) -> Self {
         let directory =

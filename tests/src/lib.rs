@@ -8,6 +8,7 @@ use std::{
 };
 
 mod faulty;
+pub mod flood;
 mod house;
 mod images;
 mod leaks;

@@ -23,6 +23,9 @@ use crate::{
     paths, socket, trace,
 };
 
+/// Streams at a time of one connection. Without a number there is no limit, and each costs memory.
+pub const STREAMS: u32 = 1024;
+
 /// How long a stopping service waits for requests and tasks.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -196,6 +199,7 @@ impl Server {
             .initial_stream_window_size(endpoint::STREAM_WINDOW)
             .initial_connection_window_size(endpoint::CONNECTION_WINDOW)
             .max_frame_size(endpoint::FRAME)
+            .max_concurrent_streams(Some(STREAMS))
             .tcp_nodelay(true)
             .layer(trace::TraceLayer);
         if self.bound.is_tcp() {
