@@ -345,3 +345,31 @@ fn the_environments_proxy_reaches_the_store() {
     let asked = asked.join().unwrap();
     assert!(asked.starts_with("CONNECT registry.invalid:443"), "{asked:?}");
 }
+
+#[test]
+fn a_layer_that_a_registry_has_may_be_let_go_and_is_fetched_again_by_digest() {
+    let registry = DockerRegistry::open();
+    let maker = House::start();
+    let tar = Tar::of_guest().file("noise", 0o644, &noise(1 << 20)).write(maker.path("noise.tar"));
+    maker.ctl(&["import", tar.to_str().unwrap(), &registry.image("team/noise:1")]).ok();
+    maker.ctl(&["push", "-q", &registry.image("team/noise:1")]).ok();
+    let (house, wire) = (House::start(), registry.wire());
+    house.configure("[registries]\nattempts = 1\n");
+    fs::write(house.root().join("etc/store.toml"), "garbage_grace_seconds = 0\n[blobs]\nkeep = \"without-source\"\n")
+        .unwrap();
+    let name = wire.image("team/noise:1");
+    let archive = house.path("saved.tar");
+    let save = || house.ctl(&["save", "-o", archive.to_str().unwrap(), &name]);
+    house.ctl(&["pull", "-q", &name]).ok();
+
+    house.ctl(&["system", "prune", "-f"]).ok();
+    wire.mend();
+    house.ctl(&["pull", "-q", &name]).ok();
+    assert!(wire.carried() < 64 << 10, "{} bytes of what is unpacked came again", wire.carried());
+    save().ok();
+    assert!(wire.carried() > 1 << 20, "{} bytes: it was not let go", wire.carried());
+
+    house.ctl(&["system", "prune", "-f"]).ok();
+    wire.break_after(0);
+    save().fails().complains(&[&wire.host(), "team/noise", "sha256:"]);
+}
