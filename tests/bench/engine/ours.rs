@@ -58,7 +58,10 @@ impl Engine for Ours {
                 command.arg(context)
             }
             Task::Load(archive) => command.args(["load", "-q", "-i"]).arg(archive),
-            Task::Save(name, file) => command.args(["save", "-o"]).arg(file).arg(name),
+            Task::Save(name, file) => {
+                // Peers write layers plain, whatever is asked for.
+                command.args(["save", "--compression", "none", "-o"]).arg(file).arg(name)
+            }
             Task::RemoveImage(name) => command.args(["rmi", name]),
             Task::Pull(name) => {
                 command.args(["run", "--rm", "--pull", "always", "--network", "none", name, "/bin/true"])
