@@ -138,6 +138,9 @@ impl<G: Ground> Applier<'_, G> {
         if target.path == place.path {
             return Err(Error::entry(&place.path, "the hard link names itself"));
         }
+        if target.path.strip_prefix(&*place.path).is_some_and(|rest| rest.starts_with(b"/")) {
+            return Err(Error::entry(&place.path, "the hard link replaces the directory of its target"));
+        }
         if owner::is_restricted() && self.tree.get(&target.path).is_some_and(|inode| inode.kind.is_device()) {
             // It was not made.
             self.tree.link(place.path.clone(), &target.path);

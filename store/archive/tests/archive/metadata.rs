@@ -389,3 +389,16 @@ fn a_missing_hard_link_target_is_named() {
     let Err(Error::LinkTarget { path, target }) = result else { panic!("{result:?}") };
     assert_eq!((path.to_string(), target.to_string()), ("x".into(), "absent/file".into()));
 }
+
+#[test]
+fn a_hard_link_never_replaces_the_directory_that_its_target_is_in() {
+    let start = || Tar::new().file("dir/sub/file", "x").symlink("dir/sub", "to-sub");
+    for (target, name) in [("dir/sub/file", "dir"), ("dir/sub/file", "dir/sub"), ("to-sub/file", "dir")] {
+        let result = Scratch::new().apply(&start().link(target, name).end());
+
+        let error = result.map(|_| ()).expect_err(name).to_string();
+        assert!(error.contains("the hard link replaces the directory of its target"), "{name}: {error}");
+    }
+    let beside = start().dir("dir/subordinate", 0o755).link("dir/sub/file", "dir/subordinate").end();
+    Scratch::new().apply(&beside).expect("a directory of a similar name");
+}

@@ -244,6 +244,7 @@ fn links_to_directories_are_followed_inside_the_root() {
     refused(Tar::new().symlink("loop", "loop").file("loop/file", ""));
     refused(Tar::new().file("file", "").file("file/below", ""));
     refused(Tar::new().link("absent", "link"));
+    refused(Tar::new().file("dir/file", "").link("dir/file", "dir"));
 }
 
 /// The old GNU form: two pieces in the header.
