@@ -257,7 +257,9 @@ impl<G: Ground> Applier<'_, G> {
         }
         let found = match self.ground.open(&self.tree, &key) {
             Ok(directory) => (directory, key.clone()),
-            Err(_) => place::walk(names, &mut Making(self))?.expect("missing directories are made"),
+            Err(_) => {
+                place::walk(names, &mut Walking { applier: self, makes: true })?.expect("missing directories are made")
+            }
         };
         if self.parents.len() >= CACHED_DIRECTORIES {
             self.parents.clear();
@@ -272,78 +274,51 @@ impl<G: Ground> Applier<'_, G> {
         let absent = || Error::LinkTarget { path: Name(path.to_vec()), target: Name(link.to_vec()) };
         let names = place::components(link)?;
         let (name, parent) = names.split_last().ok_or_else(absent)?;
-        let (directory, parent) = place::walk(parent, &mut Finding(self))?.ok_or_else(absent)?;
+        let (directory, parent) =
+            place::walk(parent, &mut Walking { applier: self, makes: false })?.ok_or_else(absent)?;
         let target = Place { directory: Rc::new(directory), name: name.to_vec(), path: join(&parent, name) };
         match self.tree.get(&target.path) {
             Some(inode) if inode.kind == Kind::Whiteout => Err(absent()),
             _ => Ok(target),
         }
     }
-
-    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
-        self.options.links_below.get(path).map(Vec::as_slice)
-    }
 }
 
-/// Walks that make what is missing.
-struct Making<'a, 'b, G: Ground>(&'a mut Applier<'b, G>);
+/// A walk through what is there.
+struct Walking<'a, 'b, G: Ground> {
+    applier: &'a mut Applier<'b, G>,
+    /// Missing directories are made; otherwise nothing is changed.
+    makes: bool,
+}
 
-impl<G: Ground> Walk for Making<'_, '_, G> {
+impl<G: Ground> Walk for Walking<'_, '_, G> {
     type Directory = G::Directory;
 
     fn open(&self, path: &[u8]) -> Result<G::Directory, Errno> {
-        self.0.ground.open(&self.0.tree, path)
+        self.applier.ground.open(&self.applier.tree, path)
     }
 
     fn enter(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<G::Directory, Errno> {
-        self.0.ground.enter(&self.0.tree, directory, name, path)
+        self.applier.ground.enter(&self.applier.tree, directory, name, path)
     }
 
     fn read_link(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.0.ground.read_link(&self.0.tree, (directory, name), path)
+        self.applier.ground.read_link(&self.applier.tree, (directory, name), path)
     }
 
     fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
-        self.0.link_below(path)
+        self.applier.options.links_below.get(path).map(Vec::as_slice)
     }
 
     fn make(&mut self, parent: &G::Directory, name: &[u8], path: &[u8]) -> Result<bool, Error> {
-        self.0.make_implied_directory(parent, name, path).map(|()| true)
+        if self.makes {
+            self.applier.make_implied_directory(parent, name, path)?;
+        }
+        Ok(self.makes)
     }
 
     fn is_replaceable(&self, path: &[u8]) -> bool {
-        self.0.tree.get(path).is_some_and(|inode| inode.kind == Kind::Whiteout)
-    }
-}
-
-/// Walks that only look.
-struct Finding<'a, 'b, G: Ground>(&'a mut Applier<'b, G>);
-
-impl<G: Ground> Walk for Finding<'_, '_, G> {
-    type Directory = G::Directory;
-
-    fn open(&self, path: &[u8]) -> Result<G::Directory, Errno> {
-        self.0.ground.open(&self.0.tree, path)
-    }
-
-    fn enter(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<G::Directory, Errno> {
-        self.0.ground.enter(&self.0.tree, directory, name, path)
-    }
-
-    fn read_link(&self, directory: &G::Directory, name: &[u8], path: &[u8]) -> Result<Vec<u8>, Errno> {
-        self.0.ground.read_link(&self.0.tree, (directory, name), path)
-    }
-
-    fn link_below(&self, path: &[u8]) -> Option<&[u8]> {
-        self.0.link_below(path)
-    }
-
-    fn make(&mut self, _parent: &G::Directory, _name: &[u8], _path: &[u8]) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    fn is_replaceable(&self, _path: &[u8]) -> bool {
-        false
+        self.makes && self.applier.tree.get(path).is_some_and(|inode| inode.kind == Kind::Whiteout)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::owner;
 use crate::place;
 use crate::toc::Recorder;
 use crate::tree::{Inode, Kind, Time, Tree, Xattrs, join};
-use crate::write::{Described, Output, headers};
+use crate::write::{Output, headers_of};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -185,13 +185,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn header(&mut self, path: &[u8], inode: &Inode, linked: Option<&[u8]>) -> Result<(), Error> {
-        let name = match inode.kind {
-            Kind::Directory if path.is_empty() => b"./".to_vec(),
-            Kind::Directory => [path, b"/"].concat(),
-            _ => path.to_vec(),
-        };
-        let blocks = headers(&Described { path: &name, inode, linked })
-            .map_err(|reason| Error::Unarchivable { path: Name(path.to_vec()), reason: reason.into() })?;
+        let blocks = headers_of(path, inode, linked)?;
         self.entries += 1;
         self.output.literal(&blocks)
     }

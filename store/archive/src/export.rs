@@ -10,7 +10,7 @@ use crate::error::{Error, Name};
 use crate::header::BLOCK;
 use crate::place;
 use crate::tree::{Inode, Kind, Xattrs, join};
-use crate::write::{Described, headers};
+use crate::write::headers_of;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -137,13 +137,7 @@ impl<W: Write> Exporter<'_, W> {
     }
 
     fn header(&mut self, path: &[u8], inode: &Inode, linked: Option<&[u8]>) -> Result<(), Error> {
-        let name = match inode.kind {
-            Kind::Directory if path.is_empty() => b"./".to_vec(),
-            Kind::Directory => [path, b"/"].concat(),
-            _ => path.to_vec(),
-        };
-        let blocks = headers(&Described { path: &name, inode, linked })
-            .map_err(|reason| Error::Unarchivable { path: Name(path.to_vec()), reason: reason.into() })?;
+        let blocks = headers_of(path, inode, linked)?;
         self.exported.entries += 1;
         self.write(&blocks)
     }

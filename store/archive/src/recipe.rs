@@ -3,7 +3,7 @@
 //! digest says whether all of it was right. Nothing in a recipe is trusted, only counted.
 
 use crate::error::Error;
-use crate::toc::{Cursor, Toc, copy, put};
+use crate::toc::{Cursor, Toc, copy, pack, put, unpack};
 use rustix::fd::BorrowedFd;
 use std::io::{BufReader, Read, Write};
 
@@ -67,12 +67,7 @@ impl Toc {
         mut out: impl Write,
     ) -> Result<(), Error> {
         for (_, content) in self.contents.iter().enumerate().filter(|(place, _)| is_wanted(*place)) {
-            match &content.inline {
-                Some(bytes) => out.write_all(bytes).map_err(|source| Error::Write { source })?,
-                None => {
-                    content.read(layer_root, |bytes| out.write_all(bytes).map_err(|source| Error::Write { source }))?
-                }
-            }
+            content.write(layer_root, &mut out)?;
         }
         Ok(())
     }
@@ -100,29 +95,14 @@ impl Recipe {
         }
         // Apart from the numbers: digests cannot be compressed.
         self.parts.iter().for_each(|part| index.extend_from_slice(&part.blake3));
-        let index = zstd::bulk::compress(&index, 3).expect("compressing into memory does not fail");
-        let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&(self.literal.len() as u64).to_le_bytes());
-        out.extend_from_slice(&self.literal);
-        out.extend_from_slice(&index);
-        out
+        pack(MAGIC, &self.literal, &index)
     }
 
     /// Reads what travelled. It describes an archive of at most `max_bytes`, or is refused.
     pub fn decode(bytes: &[u8], max_bytes: u64) -> Result<Self, Error> {
-        let bad = |reason| Error::Recipe { reason };
-        let rest = bytes.strip_prefix(MAGIC).ok_or(bad("it does not start with its magic"))?;
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or(bad("it is truncated"))?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| bad("it is truncated"))?;
-        let (literal, frame) = rest.split_at_checked(length).ok_or(bad("it is truncated"))?;
-        let mut index = Vec::new();
-        decoder(frame)
-            .and_then(|decoder| decoder.take(MAX_INDEX + 1).read_to_end(&mut index))
-            .map_err(|_| bad("its index is damaged"))?;
-        if index.len() as u64 > MAX_INDEX {
-            return Err(bad("its index is too large"));
-        }
-        let recipe = decode_index(&mut Cursor(&index), literal.to_vec()).map_err(bad)?;
+        let decoded = unpack(MAGIC, bytes, MAX_INDEX);
+        let decoded = decoded.and_then(|(literal, index)| decode_index(&mut Cursor(&index), literal.to_vec()));
+        let recipe = decoded.map_err(|reason| Error::Recipe { reason })?;
         if recipe.tar_size > max_bytes {
             return Err(Error::Limit { what: "bytes", limit: max_bytes });
         }

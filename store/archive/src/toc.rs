@@ -11,7 +11,7 @@ use crate::tree::Tree;
 use rustix::fd::BorrowedFd;
 use std::io::{Read, Seek, SeekFrom, Write};
 
-pub(crate) use codec::{Cursor, put};
+pub(crate) use codec::{Cursor, pack, put, unpack};
 pub use listed::{Listed, ListedKind, Stored};
 
 /// Bytes of one file content, and of the metadata that precede it in the stream.
@@ -72,12 +72,7 @@ impl Toc {
         let mut written = 0;
         for content in &self.contents {
             written += copy(&mut literal, content.before, &mut out)?;
-            match &content.inline {
-                Some(bytes) => out.write_all(bytes).map_err(|source| Error::Write { source })?,
-                None => {
-                    content.read(layer_root, |bytes| out.write_all(bytes).map_err(|source| Error::Write { source }))?
-                }
-            }
+            content.write(layer_root, &mut out)?;
             written += content.size;
         }
         let tail = self.tar_size.checked_sub(written).ok_or(Error::Toc { reason: "sizes do not add up" })?;
@@ -87,6 +82,15 @@ impl Toc {
 }
 
 impl Content {
+    /// Writes the bytes: those kept beside the tree, or those in it, which are checked.
+    pub(crate) fn write(&self, root: BorrowedFd<'_>, out: &mut impl Write) -> Result<(), Error> {
+        let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(|source| Error::Write { source });
+        match &self.inline {
+            Some(bytes) => write(bytes),
+            None => self.read(root, write),
+        }
+    }
+
     /// Reads the bytes from the tree, and checks them.
     pub(crate) fn read(
         &self,

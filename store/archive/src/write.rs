@@ -2,7 +2,7 @@
 //! trees give equal bytes; and the output that digests and records what passes.
 
 use crate::digest::Digesting;
-use crate::error::Error;
+use crate::error::{Error, Name};
 use crate::header::{self, BLOCK, Block};
 use crate::pax;
 use crate::toc::Recorder;
@@ -81,6 +81,17 @@ pub(crate) struct Described<'a> {
     pub(crate) inode: &'a Inode,
     /// The first name of the inode, when this is a further one.
     pub(crate) linked: Option<&'a [u8]>,
+}
+
+/// Returns the header blocks of what has this path in a tree; the root is `./`.
+pub(crate) fn headers_of(path: &[u8], inode: &Inode, linked: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+    let name = match inode.kind {
+        Kind::Directory if path.is_empty() => b"./".to_vec(),
+        Kind::Directory => [path, b"/"].concat(),
+        _ => path.to_vec(),
+    };
+    headers(&Described { path: &name, inode, linked })
+        .map_err(|reason| Error::Unarchivable { path: Name(path.to_vec()), reason: reason.into() })
 }
 
 /// Returns the header blocks of an entry, PAX records first if some are needed.

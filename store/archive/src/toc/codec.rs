@@ -3,6 +3,7 @@
 
 use super::{Content, Toc};
 use crate::error::Error;
+use crate::recipe::decoder;
 use crate::tree::{Inode, Kind, Time, Tree, Xattrs};
 use std::io::Read;
 
@@ -22,31 +23,34 @@ impl Toc {
         put(&mut index, self.contents.len() as u64);
         self.contents.iter().for_each(|content| put_content(&mut index, content));
         put_tree(&mut index, &self.tree);
-        let index = zstd::bulk::compress(&index, 3).expect("compressing into memory does not fail");
-        let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&(self.literal.len() as u64).to_le_bytes());
-        out.extend_from_slice(&self.literal);
-        out.extend_from_slice(&index);
-        out
+        pack(MAGIC, &self.literal, &index)
     }
 
     /// Reads a stored form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let bad = |reason| Error::Toc { reason };
-        let rest = bytes.strip_prefix(MAGIC).ok_or(bad("it does not start with its magic"))?;
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or(bad("it is truncated"))?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| bad("it is truncated"))?;
-        let (literal, frame) = rest.split_at_checked(length).ok_or(bad("it is truncated"))?;
-        let mut index = Vec::new();
-        zstd::stream::Decoder::with_buffer(frame)
-            .and_then(|decoder| decoder.take(MAX_INDEX + 1).read_to_end(&mut index))
-            .map_err(|_| bad("its index is damaged"))?;
-        if index.len() as u64 > MAX_INDEX {
-            return Err(bad("its index is too large"));
-        }
-        let toc = decode_index(&mut Cursor(&index), literal.to_vec()).map_err(bad)?;
-        Ok(toc)
+        let decoded = unpack(MAGIC, bytes, MAX_INDEX);
+        let decoded = decoded.and_then(|(literal, index)| decode_index(&mut Cursor(&index), literal.to_vec()));
+        decoded.map_err(|reason| Error::Toc { reason })
     }
+}
+
+/// Puts metadata and an index into one form: magic, length and bytes of the metadata, and a zstd frame of the index.
+pub(crate) fn pack(magic: &[u8], literal: &[u8], index: &[u8]) -> Vec<u8> {
+    let index = zstd::bulk::compress(index, 3).expect("compressing into memory does not fail");
+    [magic, &(literal.len() as u64).to_le_bytes(), literal, &index].concat()
+}
+
+/// Reads what [`pack`] made: the metadata, and the index, of at most so many bytes.
+pub(crate) fn unpack<'a>(magic: &[u8], bytes: &'a [u8], max_index: u64) -> Result<(&'a [u8], Vec<u8>), &'static str> {
+    let rest = bytes.strip_prefix(magic).ok_or("it does not start with its magic")?;
+    let (length, rest) = rest.split_first_chunk::<8>().ok_or("it is truncated")?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| "it is truncated")?;
+    let (literal, frame) = rest.split_at_checked(length).ok_or("it is truncated")?;
+    let mut index = Vec::new();
+    decoder(frame)
+        .and_then(|decoder| decoder.take(max_index + 1).read_to_end(&mut index))
+        .map_err(|_| "its index is damaged")?;
+    if index.len() as u64 > max_index { Err("its index is too large") } else { Ok((literal, index)) }
 }
 
 fn decode_index(cursor: &mut Cursor<'_>, literal: Vec<u8>) -> Result<Toc, &'static str> {
