@@ -342,49 +342,36 @@ impl Catalog {
 
     /// Writes down what a compressed layer inflates to. `source` is the repository it came from, or nothing.
     pub async fn put_layer_blob(&self, blob: &Descriptor, diff_id: &Digest, source: &str) -> Result<()> {
-        let (blob, diff_id, source) = (blob.clone(), *diff_id, source.to_owned());
-        self.write("describe a compressed layer", Durability::Relaxed, move |transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO layer_blobs (project, digest, diff_id, media_type, size, source, created)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET
-                       source = CASE excluded.source WHEN '' THEN source ELSE excluded.source END,
-                       diff_id = CASE diff_id WHEN digest THEN excluded.diff_id ELSE diff_id END",
-                )?
-                .execute(params![
-                    PROJECT,
-                    blob.digest.to_string(),
-                    diff_id.to_string(),
-                    blob.media_type,
-                    blob.size,
-                    source,
-                    now()
-                ])?;
-            Ok(())
-        })
-        .await
+        const KNOWN: &str = "ON CONFLICT DO UPDATE SET
+               source = CASE excluded.source WHEN '' THEN source ELSE excluded.source END,
+               diff_id = CASE diff_id WHEN digest THEN excluded.diff_id ELSE diff_id END";
+        self.insert_layer_blob("describe a compressed layer", blob, diff_id, source, KNOWN).await
     }
 
     /// Writes down where a compressed layer can be fetched, as another store says. What it inflates to was not checked
     /// here: until it is, its own digest stands there, which no archive has. What is known of it already stays.
     pub async fn note_layer_blob(&self, blob: &Descriptor, source: &str) -> Result<()> {
-        let (blob, source) = (blob.clone(), source.to_owned());
-        self.write("note a compressed layer", Durability::Relaxed, move |transaction| {
+        self.insert_layer_blob("note a compressed layer", blob, &blob.digest, source, "ON CONFLICT DO NOTHING").await
+    }
+
+    /// Adds a row; `known` says what becomes of one that is there.
+    async fn insert_layer_blob(
+        &self,
+        action: &'static str,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        source: &str,
+        known: &'static str,
+    ) -> Result<()> {
+        let (blob, diff_id, source) = (blob.clone(), *diff_id, source.to_owned());
+        self.write(action, Durability::Relaxed, move |transaction| {
+            let digest = blob.digest.to_string();
             transaction
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO layer_blobs (project, digest, diff_id, media_type, size, source, created)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    PROJECT,
-                    blob.digest.to_string(),
-                    blob.digest.to_string(),
-                    blob.media_type,
-                    blob.size,
-                    source,
-                    now()
-                ])?;
+                .prepare_cached(&format!(
+                    "INSERT INTO layer_blobs (project, digest, diff_id, media_type, size, source, created)
+                     VALUES (?, ?, ?, ?, ?, ?, ?) {known}"
+                ))?
+                .execute(params![PROJECT, digest, diff_id.to_string(), blob.media_type, blob.size, source, now()])?;
             Ok(())
         })
         .await

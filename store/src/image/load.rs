@@ -14,6 +14,7 @@ use super::adopt::{Adoption, adopt};
 use crate::catalog::{Durability, ImageRow, blocking};
 use crate::ingest::{self, Fetch, Order, Prefix, Report};
 use crate::lease::{GRACE, Session};
+use crate::remote::documents::unpacked;
 use crate::{Error, Result, Store, blob, document};
 
 /// Blobs that are asked for at a time; how many are worked on is up to the ingest.
@@ -139,10 +140,9 @@ impl Load {
     }
 }
 
-/// The image of a root to unpack: the best for this host, else the first.
+/// The image of a root to unpack: the best for this host, if there is one.
 fn chosen(root: &PlannedRoot) -> Option<&strata_image::Image> {
-    let platforms: Vec<_> = root.images.iter().map(|image| &image.platform).collect();
-    Platforms::Host.best(&platforms).map(|best| &root.images[best])
+    unpacked(&Platforms::All, &root.images)
 }
 
 /// Reads a document, whose size and digest the plan has checked.

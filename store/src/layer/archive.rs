@@ -74,18 +74,20 @@ async fn make(
     let temporary = Temporary::create(store.paths.ingest().join(crate::lease::random_text(16)))?;
     let (this, expected) = (Arc::clone(store), *diff_id);
     let (temporary, digest, size) = blocking(move || {
-        let mut out = Hashed::new(temporary);
-        match compression {
-            Compression::None => write_tar(&this, &expected, &from, toc.as_deref(), &mut out)?,
-            other => {
-                let codec = if other == Compression::Zstd { Codec::Zstd(ZSTD_LEVEL) } else { Codec::Gzip(GZIP_LEVEL) };
-                let failed = |source| Error::io("compress a layer in", this.paths.ingest(), source);
-                let mut compressor = Compressor::new(&mut out, codec, None);
-                write_tar(&this, &expected, &from, toc.as_deref(), &mut compressor)?;
-                compressor.finish().map_err(failed)?;
+        let codec = match compression {
+            Compression::None => {
+                let mut out = Hashed::new(temporary);
+                write_tar(&this, &expected, &from, toc.as_deref(), &mut out)?;
+                return Ok::<_, Error>(out.finish());
             }
-        }
-        Ok::<_, Error>(out.finish())
+            Compression::Zstd => Codec::Zstd(ZSTD_LEVEL),
+            _ => Codec::Gzip(GZIP_LEVEL),
+        };
+        let mut compressor = Compressor::new(temporary, codec, None);
+        write_tar(&this, &expected, &from, toc.as_deref(), &mut compressor)?;
+        let failed = |source| Error::io("compress a layer in", this.paths.ingest(), source);
+        let (temporary, made) = compressor.finish().map_err(failed)?;
+        Ok((temporary, made.digest, made.size))
     })
     .await?;
     let media_type = match compression {
