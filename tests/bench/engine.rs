@@ -13,6 +13,7 @@ use crate::{
 
 mod bundles;
 mod containerd;
+mod daemon;
 mod docker;
 mod floor;
 mod ours;
@@ -79,9 +80,14 @@ pub(crate) trait Engine {
     /// Runs one to its successful end.
     fn finish(&self, command: Command) -> Outcome<Done>;
     /// Its services that run now, of whatever kind.
-    fn services(&self) -> Vec<i32>;
+    fn services(&self) -> Vec<i32> {
+        vec![]
+    }
+
     /// Stops and removes all of it.
-    fn close(&mut self) -> Outcome<()>;
+    fn close(&mut self) -> Outcome<()> {
+        Ok(())
+    }
 
     /// Does it run bundles, without images and logs?
     fn is_runtime(&self) -> bool {

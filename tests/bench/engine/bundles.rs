@@ -126,10 +126,6 @@ impl Engine for Bundles {
         self.room.finish(command)
     }
 
-    fn services(&self) -> Vec<i32> {
-        vec![]
-    }
-
     fn is_runtime(&self) -> bool {
         true
     }
@@ -142,9 +138,5 @@ impl Engine for Bundles {
             return Some(Err(err));
         }
         Some(self.room.finish_all(names.iter().map(|name| self.run(name)).collect()))
-    }
-
-    fn close(&mut self) -> Outcome<()> {
-        Ok(())
     }
 }

@@ -1,27 +1,17 @@
 //! containerd and `ctr`: a daemon of its own, with its state and socket in our directory; the host's is not touched.
 
 use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
-use super::{Engine, Task, first_on_path, version_of};
+use super::{Engine, Task, daemon::Daemon, first_on_path, version_of};
 use crate::{
     Outcome,
-    room::{self, Done, Room},
+    room::{Done, Room},
     work::Work,
 };
-
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(20);
 
 /// A daemon and its client for developers, which Debian has.
 pub(crate) struct Containerd {
@@ -29,7 +19,7 @@ pub(crate) struct Containerd {
     version: String,
     home: PathBuf,
     room: Room,
-    daemon: Child,
+    daemon: Daemon,
 }
 
 impl Containerd {
@@ -40,47 +30,24 @@ impl Containerd {
         let config = home.join("config.toml");
         let disabled = r#"disabled_plugins = ["io.containerd.grpc.v1.cri"]"#;
         fs::write(&config, format!("version = 2\n{disabled}\n"))?;
-        let log = File::create(home.join("log"))?;
         let mut command = Command::new(&containerd);
         command.arg("--config").arg(&config).arg("--address").arg(home.join("socket"));
         command.arg("--root").arg(home.join("root")).arg("--state").arg(home.join("state"));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).env("TMPDIR", &home);
         let version = version_of(&containerd, room)?;
-        let daemon = room.spawn(command)?;
-        let mut containerd = Self { ctr, version, home, room: room.clone(), daemon };
-        containerd.wait_until_ready()?;
-        Ok(containerd)
+        let mut daemon = Daemon::start("containerd", command, &home, room)?;
+        daemon.wait_until_ready(|| {
+            let mut question = base(&ctr, &home);
+            question.arg("version");
+            question
+        })?;
+        Ok(Self { ctr, version, home, room: room.clone(), daemon })
     }
+}
 
-    fn base(&self) -> Command {
-        let mut command = Command::new(&self.ctr);
-        command.arg("--address").arg(self.home.join("socket"));
-        command
-    }
-
-    fn wait_until_ready(&mut self) -> Outcome<()> {
-        let start = Instant::now();
-        loop {
-            let mut command = self.base();
-            command.arg("version");
-            let Err(err) = self.room.finish(command) else { return Ok(()) };
-            if self.daemon.try_wait()?.is_some() || start.elapsed() > START {
-                return Err(format!("containerd does not start: {err}").into());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn stop(&mut self) -> Outcome<()> {
-        if self.daemon.try_wait()?.is_some() {
-            return Ok(());
-        }
-        kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM)?;
-        match room::wait(&mut self.daemon, STOP)? {
-            Some(_) => Ok(()),
-            None => Err("containerd did not stop and was killed".into()),
-        }
-    }
+fn base(ctr: &Path, home: &Path) -> Command {
+    let mut command = Command::new(ctr);
+    command.arg("--address").arg(home.join("socket"));
+    command
 }
 
 impl Engine for Containerd {
@@ -93,7 +60,7 @@ impl Engine for Containerd {
     }
 
     fn command(&self, task: Task<'_>) -> Option<Command> {
-        let mut command = self.base();
+        let mut command = base(&self.ctr, &self.home);
         match task {
             Task::LoadLayout(archive) => command.args(["images", "import"]).arg(archive),
             Task::RemoveImage(name) => command.args(["images", "rm", "--sync", name]),
@@ -106,18 +73,7 @@ impl Engine for Containerd {
         self.room.finish(command)
     }
 
-    fn services(&self) -> Vec<i32> {
-        vec![]
-    }
-
     fn close(&mut self) -> Outcome<()> {
-        self.stop()
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        // close() has said what went wrong; this is for the ways that did not get there.
-        let _ = self.stop();
+        self.daemon.stop()
     }
 }

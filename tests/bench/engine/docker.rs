@@ -1,28 +1,19 @@
 //! Docker: a daemon of its own, with its state, socket and containerd in our directory; a daemon of the host is not touched.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use strata_tests::living;
 
-use super::{Cache, Engine, GUEST, IMAGE, Task, first_on_path, on_path, version_of};
+use super::{Cache, Engine, GUEST, IMAGE, Task, daemon::Daemon, first_on_path, on_path, version_of};
 use crate::{
     Outcome,
-    room::{self, Done, Room},
+    room::{Done, Room},
     work::Work,
 };
-
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(20);
 
 /// A daemon and the client that fits it.
 pub(crate) struct Docker {
@@ -30,7 +21,7 @@ pub(crate) struct Docker {
     version: String,
     home: PathBuf,
     room: Room,
-    daemon: Child,
+    daemon: Daemon,
     /// Newer clients need the buildx plugin for it; without, the classic builder does the work.
     buildkit: &'static str,
 }
@@ -43,10 +34,15 @@ impl Docker {
         let dockerd = first_on_path("dockerd")
             .map_err(|err| format!("{err}; a daemon of the host is not used: images would be left in it"))?;
         let home = work.home("docker")?;
-        let daemon = room.spawn(daemon(&dockerd, &home)?)?;
+        let mut daemon = Daemon::start("dockerd", daemon(&dockerd, &home)?, &home, room)?;
+        let buildkit = "1";
+        daemon.wait_until_ready(|| {
+            let mut question = base(&client, &home, buildkit);
+            question.arg("version");
+            question
+        })?;
         let mut docker =
-            Self { client, version: version_of(&dockerd, room)?, home, room: room.clone(), daemon, buildkit: "1" };
-        docker.wait_until_ready()?;
+            Self { client, version: version_of(&dockerd, room)?, home, room: room.clone(), daemon, buildkit };
         let mut import = docker.base();
         import.arg("import").arg(work.image()).arg(IMAGE);
         room.finish(import)?;
@@ -55,28 +51,7 @@ impl Docker {
     }
 
     fn base(&self) -> Command {
-        let mut command = Command::new(&self.client);
-        command.arg("-H").arg(address(&self.home));
-        command.env("DOCKER_CONFIG", self.home.join("config")).env("DOCKER_BUILDKIT", self.buildkit);
-        for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn wait_until_ready(&mut self) -> Outcome<()> {
-        let start = Instant::now();
-        loop {
-            let mut command = self.base();
-            command.arg("version");
-            let Err(err) = self.room.finish(command) else { return Ok(()) };
-            if self.daemon.try_wait()?.is_some() || start.elapsed() > START {
-                let log = fs::read_to_string(self.home.join("log")).unwrap_or_default();
-                let last: Vec<&str> = log.lines().rev().take(3).collect();
-                return Err(format!("dockerd does not start: {err}: {}", last.join(" | ")).into());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+        base(&self.client, &self.home, self.buildkit)
     }
 
     /// The first client that builds with BuildKit, else the first that builds at all.
@@ -99,17 +74,16 @@ impl Docker {
         }
         Err(last.unwrap_or_else(|| "no client".into()))
     }
+}
 
-    fn stop(&mut self) -> Outcome<()> {
-        if self.daemon.try_wait()?.is_some() {
-            return Ok(());
-        }
-        kill(Pid::from_raw(self.daemon.id() as i32), Signal::SIGTERM)?;
-        match room::wait(&mut self.daemon, STOP)? {
-            Some(_) => Ok(()),
-            None => Err("dockerd did not stop and was killed".into()),
-        }
+fn base(client: &Path, home: &Path, buildkit: &str) -> Command {
+    let mut command = Command::new(client);
+    command.arg("-H").arg(address(home));
+    command.env("DOCKER_CONFIG", home.join("config")).env("DOCKER_BUILDKIT", buildkit);
+    for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER"] {
+        command.env_remove(name);
     }
+    command
 }
 
 fn address(home: &Path) -> String {
@@ -117,15 +91,13 @@ fn address(home: &Path) -> String {
 }
 
 fn daemon(dockerd: &Path, home: &Path) -> Outcome<Command> {
-    let log = File::create(home.join("log"))?;
     let mut command = Command::new(dockerd);
     command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
     command.arg("--pidfile").arg(home.join("pid")).arg("--host").arg(address(home));
     command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"]);
     // A daemon.json of the host is not for this one.
     fs::write(home.join("daemon.json"), "{}")?;
-    command.arg("--config-file").arg(home.join("daemon.json")).env("TMPDIR", home);
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.arg("--config-file").arg(home.join("daemon.json"));
     Ok(command)
 }
 
@@ -177,13 +149,6 @@ impl Engine for Docker {
     }
 
     fn close(&mut self) -> Outcome<()> {
-        self.stop()
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // close() has said what went wrong; this is for the ways that did not get there.
-        let _ = self.stop();
+        self.daemon.stop()
     }
 }

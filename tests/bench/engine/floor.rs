@@ -72,10 +72,6 @@ impl Engine for Floor {
         self.room.finish(command)
     }
 
-    fn services(&self) -> Vec<i32> {
-        vec![]
-    }
-
     fn is_runtime(&self) -> bool {
         true
     }
@@ -83,9 +79,5 @@ impl Engine for Floor {
     fn together(&self, number: usize) -> Option<Outcome<Done>> {
         let commands = (0..number).map(|_| self.command(Task::Run(IMAGE, &["noop"]))).collect::<Option<Vec<_>>>()?;
         Some(self.room.finish_all(commands))
-    }
-
-    fn close(&mut self) -> Outcome<()> {
-        Ok(())
     }
 }

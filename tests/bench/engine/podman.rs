@@ -147,10 +147,6 @@ impl Engine for Podman {
         self.0.room.finish(command)
     }
 
-    fn services(&self) -> Vec<i32> {
-        vec![]
-    }
-
     fn close(&mut self) -> Outcome<()> {
         let mut command = self.base();
         command.args(["rm", "--all", "--force", "--time", "0"]);
@@ -213,10 +209,6 @@ name=$("$@" from --pull-never --network none "$image")
 
     fn finish(&self, command: Command) -> Outcome<Done> {
         self.0.room.finish(command)
-    }
-
-    fn services(&self) -> Vec<i32> {
-        vec![]
     }
 
     fn close(&mut self) -> Outcome<()> {

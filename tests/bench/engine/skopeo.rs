@@ -57,12 +57,4 @@ impl Engine for Skopeo {
     fn finish(&self, command: Command) -> Outcome<Done> {
         self.room.finish(command)
     }
-
-    fn services(&self) -> Vec<i32> {
-        vec![]
-    }
-
-    fn close(&mut self) -> Outcome<()> {
-        Ok(())
-    }
 }
