@@ -1,6 +1,7 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
 mod archive;
+mod build;
 mod copy;
 mod explore;
 mod registry;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
+pub use build::{Build, ProgressMode};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
@@ -35,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image from a Dockerfile
-    Build(Build),
+    Build(Box<Build>),
     /// Manage contexts: where the services are
     #[command(subcommand)]
     Context(Context),
@@ -106,16 +108,6 @@ pub enum Command {
     Wait(Containers),
 }
 
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProgressMode {
-    /// A live view on a terminal, plain lines elsewhere
-    #[value(alias = "tty")]
-    Auto,
-    /// Plain lines
-    Plain,
-}
-
 /// Networks of RUN steps and containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Network {
@@ -123,51 +115,6 @@ pub enum Network {
     Host,
     /// A loopback device only
     None,
-}
-
-/// `ctl build`
-#[derive(Debug, Args)]
-pub struct Build {
-    /// Directory of the build context
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-    /// Name of the image, "name[:tag]"
-    #[arg(short, long = "tag", value_name = "NAME")]
-    pub tag: Vec<String>,
-    /// The Dockerfile; "-" is standard input [default: PATH/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// Stage to build
-    #[arg(long, value_name = "STAGE")]
-    pub target: Option<String>,
-    /// Set a build argument; without a value it is taken from the environment
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    pub build_arg: Vec<String>,
-    /// Add a label to the image
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub label: Vec<String>,
-    /// Take nothing from the cache
-    #[arg(long)]
-    pub no_cache: bool,
-    /// Network of RUN steps
-    #[arg(long, value_enum, default_value = "host")]
-    pub network: Network,
-    /// Pull images that the build starts from, though they are there: "missing" and "never" by name
-    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "missing",
-        default_missing_value = "always")]
-    pub pull: PullWhen,
-    /// Platform to build for
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", env = "DOCKER_DEFAULT_PLATFORM")]
-    pub platform: Option<String>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
-    pub progress: ProgressMode,
-    /// Print the image id only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Write the image id to a file
-    #[arg(long, value_name = "FILE")]
-    pub iidfile: Option<PathBuf>,
 }
 
 /// `ctl context`
