@@ -2,4 +2,5 @@
 
 mod dependencies;
 mod protos;
+mod rows;
 mod sources;
