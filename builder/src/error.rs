@@ -127,6 +127,19 @@ impl Error {
         Some((exit_code, status.message().to_owned()))
     }
 
+    /// The same failure, shown at another place.
+    pub fn point_at(mut self, place: impl FnOnce(&Diagnostic) -> Diagnostic) -> Self {
+        match &mut self {
+            Error::Dockerfile(diagnostic) | Error::Unsupported(diagnostic) => **diagnostic = place(diagnostic),
+            Error::BaseImage { diagnostic, .. }
+            | Error::Source { diagnostic, .. }
+            | Error::Step { diagnostic, .. }
+            | Error::StepRefused { diagnostic, .. } => **diagnostic = place(diagnostic),
+            _ => {}
+        }
+        self
+    }
+
     /// Where in the Dockerfile it happened.
     pub fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {

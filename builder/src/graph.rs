@@ -1,23 +1,35 @@
-//! What must be built: the stages that the target needs, and what each of them starts from and reads.
-//! Everything that can be refused without running anything is refused here.
+//! What must be built: what every stage starts from and reads, and which stages the target needs.
+//! Everything that can be refused without running anything is refused here. ONBUILD triggers of images are known only when
+//! the image is: what they read is looked up by the same rules when it comes to that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use strata_dockerfile::{Dockerfile, Flag, Instruction, Kind, Span};
+use strata_dockerfile::{Dockerfile, Flag, Instruction, Kind, Span, Stage, Word, mount, nearest};
 use strata_types::Platform;
 
 use crate::error::Error;
 use crate::scope::Globals;
 
-/// Where a stage starts, or a COPY --from reads.
+/// Where a stage starts, or a `--from` reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Nothing.
     Scratch,
-    /// An earlier stage.
+    /// Another stage.
     Stage(usize),
     /// An image of the store.
     Image(String),
+}
+
+/// What is known of a stage before anything runs.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it starts.
+    pub base: Origin,
+    /// The platform that its FROM names.
+    pub platform: Option<Platform>,
+    /// Stages that it starts from or reads.
+    pub needs: BTreeSet<usize>,
 }
 
 /// The part of a Dockerfile that a target needs.
@@ -25,12 +37,10 @@ pub enum Origin {
 pub struct Graph {
     /// The stage to build.
     pub target: usize,
-    /// Stages that are needed, by index: where each starts.
-    pub stages: BTreeMap<usize, Origin>,
-    /// Platforms of stages whose FROM names one.
-    pub platforms: BTreeMap<usize, Platform>,
-    /// Number of each step: (stage, 0) is its FROM, (stage, n + 1) its instruction n.
-    pub steps: BTreeMap<(usize, usize), u32>,
+    /// Every stage of the file, needed or not.
+    pub plans: Vec<Plan>,
+    /// Stages that the target needs.
+    pub needed: BTreeSet<usize>,
 }
 
 impl Graph {
@@ -40,77 +50,135 @@ impl Graph {
             "" => file.stages.len() - 1,
             name => find_target(file, name)?,
         };
-        let (mut stages, mut platforms) = (BTreeMap::new(), BTreeMap::new());
+        let plans = file.stages.iter().map(|stage| plan(file, stage, globals)).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(file, &plans)?;
+        let mut needed = BTreeSet::new();
         let mut pending = vec![target];
         while let Some(index) = pending.pop() {
-            if stages.contains_key(&index) {
-                continue;
+            if needed.insert(index) {
+                pending.extend(&plans[index].needs);
+                file.stages[index].instructions.iter().try_for_each(|instruction| check(file, instruction))?;
             }
-            let stage = &file.stages[index];
-            if let Some(flag) = &stage.platform {
-                platforms.extend(platform(file, flag, globals)?.map(|platform| (index, platform)));
-            }
-            let base = globals.expand(file, &stage.base)?;
-            if base.is_empty() {
-                return Err(mistake(file, stage.base.span, "the base image is empty after expansion"));
-            }
-            let origin = origin(file, &base, index);
-            if let Origin::Stage(earlier) = origin {
-                pending.push(earlier);
-            }
-            for instruction in &stage.instructions {
-                check(file, instruction)?;
-                if let Some(Origin::Stage(earlier)) = copy_origin(file, instruction, index) {
-                    pending.push(earlier);
-                }
-            }
-            stages.insert(index, origin);
         }
-        let steps = number(file, &stages);
-        Ok(Self { target, stages, platforms, steps })
+        Ok(Self { target, plans, needed })
     }
 }
 
-/// The platform that a FROM names; none where its variables expand to nothing.
-fn platform(file: &Dockerfile, flag: &Flag<String>, globals: &Globals) -> Result<Option<Platform>, Error> {
+fn plan(file: &Dockerfile, stage: &Stage, globals: &Globals) -> Result<Plan, Error> {
+    let name = globals.expand(file, &stage.base)?;
+    if name.is_empty() {
+        return Err(mistake(file, stage.base.span, "the base image is empty after expansion"));
+    }
+    let platform = stage.platform.as_ref().map(|flag| platform(file, flag, globals)).transpose()?;
+    let base = base(file, &name, stage.index);
+    let mut needs = BTreeSet::new();
+    if let Origin::Stage(earlier) = base {
+        needs.insert(earlier);
+    }
+    for instruction in &stage.instructions {
+        for word in sources(instruction) {
+            if let Origin::Stage(other) = source(file, &word)? {
+                needs.insert(other);
+            }
+        }
+    }
+    Ok(Plan { base, platform, needs })
+}
+
+/// The platform that a FROM names.
+fn platform(file: &Dockerfile, flag: &Flag<String>, globals: &Globals) -> Result<Platform, Error> {
     let text = globals.expand_text(file, &flag.value, flag.value_span)?;
     if text.is_empty() {
-        return Ok(None);
+        return Err(mistake(file, flag.value_span, "the platform is empty after expansion"));
     }
-    Platform::parse(&text).map(Some).map_err(|problem| mistake(file, flag.value_span, &problem.to_string()))
+    Platform::parse(&text).map_err(|problem| mistake(file, flag.value_span, problem.to_string()))
 }
 
-fn number(file: &Dockerfile, stages: &BTreeMap<usize, Origin>) -> BTreeMap<(usize, usize), u32> {
-    let mut steps = BTreeMap::new();
-    for (&index, origin) in stages {
-        if matches!(origin, Origin::Image(_)) {
-            steps.insert((index, 0), steps.len() as u32 + 1);
+/// What a FROM names: of stages only earlier ones, by name only. A number there is an image.
+fn base(file: &Dockerfile, name: &str, before: usize) -> Origin {
+    if name == "scratch" {
+        return Origin::Scratch;
+    }
+    match file.stage_named(name, before) {
+        Some(stage) => Origin::Stage(stage.index),
+        None => Origin::Image(name.to_owned()),
+    }
+}
+
+/// What a `--from` or a mount's `from` names: any stage by name or number, else an image.
+pub fn source(file: &Dockerfile, word: &Word) -> Result<Origin, Error> {
+    let name = word.value.as_str();
+    if name.contains('$') {
+        // COPY --from is refused by the parser.
+        let hint = "name a stage with FROM … AS, where global ARGs expand, and mount from that";
+        let diagnostic = file.diagnostic(word.span, "variables do not expand in from").with_suggestion(hint);
+        return Err(Error::Dockerfile(Box::new(diagnostic)));
+    }
+    if let Some(stage) = file.stage(name, file.stages.len()) {
+        return Ok(Origin::Stage(stage.index));
+    }
+    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let last = file.stages.len() - 1;
+        return Err(mistake(file, word.span, format!("there is no stage {name}: the last one is {last}")));
+    }
+    Ok(match name {
+        "scratch" => Origin::Scratch,
+        name => Origin::Image(name.to_owned()),
+    })
+}
+
+/// What an instruction reads besides the build context: `--from` of COPY, `from` of mounts.
+pub fn sources(instruction: &Instruction) -> Vec<Word> {
+    let word = |flag: &Flag<String>| Word::new(flag.value.clone(), flag.value_span);
+    match &instruction.kind {
+        Kind::Copy(copy) => copy.from.iter().map(word).collect(),
+        Kind::Run(run) => {
+            let from = |flag: &Flag<String>| Some(Word::new(mount::source_of(&flag.value)?, flag.value_span));
+            run.mounts.iter().filter_map(from).collect()
         }
-        for (at, instruction) in file.stages[index].instructions.iter().enumerate() {
-            if makes_layer(&instruction.kind) {
-                steps.insert((index, at + 1), steps.len() as u32 + 1);
+        _ => Vec::new(),
+    }
+}
+
+/// Refuses stages that need themselves, directly or through others.
+fn refuse_circles(file: &Dockerfile, plans: &[Plan]) -> Result<(), Error> {
+    let mut edges: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for (index, plan) in plans.iter().enumerate() {
+        for &other in &plan.needs {
+            if leads_to(&edges, other, index) {
+                let stage = &file.stages[index];
+                let is_it = |word: &Word| source(file, word).is_ok_and(|origin| origin == Origin::Stage(other));
+                let at = stage.instructions.iter().flat_map(sources).find(is_it).map_or(stage.span, |word| word.span);
+                let (one, two) = (title(stage), title(&file.stages[other]));
+                let message = match index == other {
+                    true => format!("stage {one} needs itself"),
+                    false => format!("stages {one} and {two} need each other"),
+                };
+                return Err(mistake(file, at, message));
             }
+            edges.entry(index).or_default().insert(other);
         }
     }
-    steps
+    Ok(())
 }
 
-/// The instruction makes a layer, and so is a step.
-pub fn makes_layer(kind: &Kind) -> bool {
-    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+/// Whether following the edges from `from` one arrives at `to`.
+pub fn leads_to(edges: &BTreeMap<usize, BTreeSet<usize>>, from: usize, to: usize) -> bool {
+    let (mut seen, mut pending) = (BTreeSet::new(), vec![from]);
+    while let Some(index) = pending.pop() {
+        if index == to {
+            return true;
+        }
+        if seen.insert(index) {
+            pending.extend(edges.get(&index).into_iter().flatten());
+        }
+    }
+    false
 }
 
-/// Name of a step, for people: `[builder 2/6] RUN make`.
-pub fn step_name(file: &Dockerfile, stage: usize, at: usize, text: &str) -> String {
-    let stage = &file.stages[stage];
-    let layers = stage.instructions.iter().filter(|i| makes_layer(&i.kind)).count() + 1;
-    let number = 1 + stage.instructions.iter().take(at).filter(|i| makes_layer(&i.kind)).count();
-    let name = match &stage.name {
-        Some(name) => format!("{} ", name.value),
-        None if file.stages.len() > 1 => format!("stage-{} ", stage.index),
-        None => String::new(),
-    };
-    format!("[{name}{number}/{layers}] {text}")
+/// Name of a stage for people: its own, or its number.
+pub fn title(stage: &Stage) -> String {
+    stage.name.as_ref().map_or_else(|| stage.index.to_string(), |name| name.value.clone())
 }
 
 fn find_target(file: &Dockerfile, name: &str) -> Result<usize, Error> {
@@ -118,35 +186,20 @@ fn find_target(file: &Dockerfile, name: &str) -> Result<usize, Error> {
         return Ok(stage.index);
     }
     let known: Vec<&str> = file.stages.iter().filter_map(|s| s.name.as_ref().map(|n| n.value.as_str())).collect();
-    let known =
-        if known.is_empty() { "no stage has a name".to_owned() } else { format!("there are {}", known.join(", ")) };
-    Err(Error::Invalid { field: "target", problem: format!("{} has no stage {name:?}; {known}", file.source.name()) })
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if known.is_empty() => "no stage has a name".to_owned(),
+        None => format!("there are {}", known.join(", ")),
+    };
+    Err(Error::Invalid { field: "target", problem: format!("{} has no stage {name:?}; {hint}", file.source.name()) })
 }
 
-fn origin(file: &Dockerfile, name: &str, before: usize) -> Origin {
-    if name == "scratch" {
-        return Origin::Scratch;
-    }
-    // A FROM names stages by name only: a number there is an image.
-    let wanted = name.to_lowercase();
-    let is_named = |stage: &&strata_dockerfile::Stage| stage.name.as_ref().is_some_and(|n| n.value == wanted);
-    match file.stages[..before].iter().rev().find(is_named) {
-        Some(stage) => Origin::Stage(stage.index),
-        None => Origin::Image(name.to_owned()),
-    }
+/// The instruction makes a layer, and so is a step.
+pub fn makes_layer(kind: &Kind) -> bool {
+    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 
-/// What the `--from` of a COPY names. `None`: the context.
-pub fn copy_origin(file: &Dockerfile, instruction: &Instruction, stage: usize) -> Option<Origin> {
-    let Kind::Copy(copy) = &instruction.kind else { return None };
-    let from = copy.from.as_ref()?;
-    Some(match file.stage(&from.value, stage) {
-        Some(earlier) => Origin::Stage(earlier.index),
-        None => Origin::Image(from.value.clone()),
-    })
-}
-
-fn mistake(file: &Dockerfile, span: Span, message: &str) -> Error {
+fn mistake(file: &Dockerfile, span: Span, message: impl Into<String>) -> Error {
     Error::Dockerfile(Box::new(file.diagnostic(span, message)))
 }
 
@@ -154,12 +207,11 @@ fn unsupported(file: &Dockerfile, span: Span, message: impl Into<String>) -> Err
     Error::Unsupported(Box::new(file.diagnostic(span, message)))
 }
 
-/// Refuses what has no effect yet, and what cannot be meant.
-fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
+/// Refuses what has no effect yet.
+pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
     let refuse = |span: Span, what: &str| Err(unsupported(file, span, format!("{what} is not available yet")));
     match &instruction.kind {
         Kind::Healthcheck(_) => refuse(instruction.name_span, "HEALTHCHECK"),
-        Kind::Onbuild(_) => refuse(instruction.name_span, "ONBUILD"),
         Kind::Run(run) => {
             let span = |flags: &[Flag<String>]| flags.first().map(|flag| flag.span);
             match (span(&run.mounts), &run.security, span(&run.devices)) {
@@ -170,9 +222,6 @@ fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
             }
         }
         Kind::Copy(copy) => {
-            if let Some(from) = &copy.from {
-                check_from(file, instruction, from)?;
-            }
             let flag = |name: &'static str, flag: &Option<Flag<bool>>| flag.as_ref().map(|f| (f.span, name));
             let found = flag("COPY --link", &copy.link).or(flag("COPY --parents", &copy.parents));
             match (found, copy.exclude.first()) {
@@ -205,30 +254,18 @@ pub fn is_remote(source: &str) -> bool {
     ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
 }
 
-/// A `--from` may not name the stage itself or a later one, nor hold a variable.
-fn check_from(file: &Dockerfile, instruction: &Instruction, from: &Flag<String>) -> Result<(), Error> {
-    if from.value.contains('$') {
-        return Err(mistake(file, from.value_span, "variables do not expand in --from"));
-    }
-    let wanted = from.value.to_lowercase();
-    let here = file.stages.iter().find(|stage| stage.instructions.iter().any(|i| i.span == instruction.span));
-    let before = here.map_or(0, |stage| stage.index);
-    if file.stage(&from.value, before).is_none()
-        && file.stages.iter().any(|stage| stage.name.as_ref().is_some_and(|name| name.value == wanted))
-    {
-        return Err(mistake(file, from.value_span, "--from names a stage that comes later, or this one"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn plan(text: &str, target: &str) -> Result<Graph, Error> {
         let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
-        let globals = Globals::new(&file, BTreeMap::new(), &Platform::host())?;
+        let globals = Globals::new(&file, BTreeMap::new(), &Platform::host(), target)?;
         Graph::plan(&file, target, &globals)
+    }
+
+    fn place(error: &Error) -> Option<(usize, usize)> {
+        error.diagnostic().map(|at| (at.line, at.column))
     }
 
     #[test]
@@ -237,28 +274,72 @@ mod tests {
 
         let graph = plan(text, "").expect("nothing is wrong with it");
 
-        assert_eq!(graph.stages.keys().copied().collect::<Vec<_>>(), [0, 2]);
-        assert_eq!(graph.stages[&2], Origin::Stage(0));
+        assert_eq!(graph.needed, BTreeSet::from([0, 2]));
+        assert_eq!(graph.plans[2].base, Origin::Stage(0));
+    }
+
+    #[test]
+    fn copies_and_mounts_need_stages_wherever_they_stand() {
+        let text = "FROM a AS one\nCOPY --from=three / /\nFROM b AS two\nRUN --mount=from=one,target=/x true\n\
+                    FROM scratch AS three\nRUN --mount=from=debian,target=/x true\n";
+
+        let graph = plan(text, "two");
+
+        // Mounts are refused later than this.
+        let error = graph.expect_err("mounts are not there yet");
+        assert_eq!(place(&error), Some((4, 5)));
+        let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
+        let needs = |index: usize| {
+            let words = file.stages[index].instructions.iter().flat_map(sources);
+            words.map(|word| source(&file, &word).expect("it names something")).collect::<Vec<_>>()
+        };
+        assert_eq!(needs(0), [Origin::Stage(2)]);
+        assert_eq!(needs(1), [Origin::Stage(0)]);
+        assert_eq!(needs(2), [Origin::Image("debian".to_owned())]);
+    }
+
+    #[test]
+    fn stages_that_need_themselves_are_refused() {
+        for (text, line, column, message) in [
+            ("FROM a AS one\nCOPY --from=one / /\n", 2, 13, "stage one needs itself"),
+            ("FROM a AS one\nCOPY --from=two / /\nFROM one AS two\n", 3, 1, "stages two and one need each other"),
+            ("FROM a\nCOPY --from=1 / /\n", 2, 13, "there is no stage 1: the last one is 0"),
+            ("FROM a\nRUN --mount=from=$x,target=/y z\n", 2, 13, "variables do not expand in from"),
+        ] {
+            let error = plan(text, "").expect_err(text);
+            assert_eq!(place(&error), Some((line, column)), "{text}");
+            let shown = error.diagnostic().expect(text).message.clone();
+            assert!(shown.starts_with(message), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_target_is_named_with_the_nearest() {
+        let error = plan("FROM a AS builder\n", "biulder").expect_err("there is no such stage");
+
+        assert!(error.to_string().ends_with("did you mean \"builder\"?"), "{error}");
     }
 
     #[test]
     fn global_args_expand_in_from() {
         let graph = plan("ARG V=bookworm\nFROM debian:$V\n", "").expect("nothing is wrong with it");
 
-        assert_eq!(graph.stages[&0], Origin::Image("debian:bookworm".to_owned()));
+        assert_eq!(graph.plans[0].base, Origin::Image("debian:bookworm".to_owned()));
     }
 
     #[test]
     fn a_stage_is_for_the_platform_that_its_from_names() {
-        let text = "FROM --platform=$BUILDPLATFORM a AS b\nFROM --platform=$NOTHING c AS d\n\
-                    FROM --platform=linux/arm/v6 e\nCOPY --from=b / /\nCOPY --from=d / /\n";
+        let text = "FROM --platform=$BUILDPLATFORM a AS b\nFROM --platform=linux/arm/v6 e\n";
 
         let graph = plan(text, "").expect("nothing is wrong with it");
 
+        let platforms: Vec<_> = graph.plans.iter().map(|plan| plan.platform.clone()).collect();
         let arm = Platform::parse("linux/arm/v6").expect("a platform");
-        assert_eq!(graph.platforms, BTreeMap::from([(0, Platform::host()), (2, arm)]));
-        let error = plan("FROM --platform=a/b/c/d x\n", "").expect_err("it has four parts");
-        assert_eq!(error.diagnostic().map(|at| (at.line, at.column)), Some((1, 17)));
+        assert_eq!(platforms, [Some(Platform::host()), Some(arm)]);
+        for text in ["FROM --platform=a/b/c/d x\n", "FROM --platform=$NOTHING x\n"] {
+            let error = plan(text, "").expect_err(text);
+            assert_eq!(place(&error), Some((1, 17)), "{text}");
+        }
     }
 
     #[test]
@@ -269,8 +350,7 @@ mod tests {
             ("FROM a\nCOPY --link a b\n", 2, 6),
         ] {
             let error = plan(text, "").expect_err(text);
-            let diagnostic = error.diagnostic().expect(text);
-            assert_eq!((diagnostic.line, diagnostic.column), (line, column), "{text}");
+            assert_eq!(place(&error), Some((line, column)), "{text}");
         }
     }
 

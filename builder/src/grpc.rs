@@ -25,6 +25,8 @@ use crate::progress::{Event, Progress, StepState};
 use crate::scope::Globals;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
 use crate::solve::{self, Build, Built, Pull};
+use crate::stages::{Stages, Wanted};
+use crate::steps::Steps;
 
 /// Messages on their way to a client.
 const BACKLOG: usize = 256;
@@ -108,7 +110,7 @@ impl Service {
         let ignore = IgnoreFile::parse(&request.ignore_file)
             .map_err(|problem| Error::Invalid { field: "ignore_file", problem: problem.to_string() })?;
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let globals = Globals::new(&file, request.build_args.clone(), &platform)?;
+        let globals = Globals::new(&file, request.build_args.clone(), &platform, &request.target)?;
         let graph = Graph::plan(&file, &request.target, &globals)?;
         let store = self.peers.store().await?;
         let runtime = self.peers.runtime().await?;
@@ -117,6 +119,7 @@ impl Service {
         let (asks, asked) = mpsc::channel(8);
         let (events, told) = mpsc::channel(BACKLOG);
         let (session, contents) = Session::new(self.directories.clone(), asks);
+        let (stages, wanted) = Stages::new(file.stages.len());
         let build = Arc::new(Build {
             ignore,
             request,
@@ -131,10 +134,12 @@ impl Service {
             progress: Progress::new(events),
             slots: Semaphore::new(self.slots),
             pulls: Mutex::default(),
+            stages,
+            steps: Steps::default(),
             cached: AtomicU32::new(0),
             serial: AtomicU32::new(0),
         });
-        let result = self.drive(build, (incoming, contents), (asked, told), answers).await;
+        let result = self.drive(build, wanted, (incoming, contents), (asked, told), answers).await;
         let released = store.release(lease).await;
         let built = result?;
         released?;
@@ -151,13 +156,14 @@ impl Service {
     async fn drive(
         &self,
         build: Arc<Build>,
+        wanted: mpsc::Receiver<Wanted>,
         (incoming, contents): (Streaming<pb::BuildRequest>, mpsc::Sender<Content>),
         (asked, told): (mpsc::Receiver<Ask>, mpsc::Receiver<Event>),
         answers: &Answers,
     ) -> Result<Built, Error> {
         let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming, contents));
         let work = async {
-            let result = build.clone().run().await;
+            let result = build.clone().run(wanted).await;
             // The channels close with the build, and so forwarding ends after the last event.
             drop(build);
             result

@@ -1,6 +1,6 @@
 //! The kitchen: a Dockerfile and a context become an image.
 //!
-//! `grpc` translates; `solve` walks the stages of `graph`, `step` performs instructions, `session` speaks with the
+//! `grpc` translates; `stages` builds what `graph` found, `step` performs instructions, `session` speaks with the
 //! client and `peers` with store and runtime. The builder never mounts, forks or writes a root file system.
 
 mod config;
@@ -10,12 +10,15 @@ mod graph;
 mod grpc;
 mod image;
 mod key;
+mod origin;
 mod peers;
 mod progress;
 mod scope;
 mod session;
 mod solve;
+mod stages;
 mod step;
+mod steps;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,14 +1,19 @@
 //! Variables of a stage: ARGs and ENVs, and how words expand with them.
-//! ENV beats ARG; an ARG of a stage takes its value from the build arguments, its default, the global ARG of the name.
+//! An ARG of a stage takes its value from the build arguments, its default, the global ARG of the name.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use strata_dockerfile::expand::{self, ExpandError};
 use strata_dockerfile::{ArgDeclaration, Dockerfile, Span, Word};
 use strata_types::{ContainerConfig, Platform};
 
 use crate::error::Error;
 
+/// ARGs that say what an SBOM covers: never variables of a step.
+const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+/// The time that an image claims for everything in it, in seconds since 1970.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// ARGs that need no declaration and are in no cache key and no history.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -21,9 +26,13 @@ pub struct Globals {
     escape: char,
 }
 
-/// The variables at one point of a stage.
+/// The variables at one point of a stage: what instructions expand and RUN sees. ENV and ARG set the same variables, the
+/// later one counts; the config of the image has those of ENV alone.
 #[derive(Debug, Clone)]
 pub struct Scope {
+    /// Name and value, in the order of their first setting.
+    env: Vec<(String, String)>,
+    /// What ARG declared, in order, each name once.
     args: Vec<(String, Option<String>)>,
     escape: char,
 }
@@ -32,23 +41,31 @@ fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|proxy| *proxy == name || proxy.to_lowercase() == name)
 }
 
-/// What is built for, and what builds.
-fn platform_args(target: &Platform) -> BTreeMap<String, String> {
+/// What is built for, what builds, and which stage is the target.
+fn platform_args(target: &Platform, stage: &str) -> BTreeMap<String, String> {
     let mut args = BTreeMap::new();
     for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
         let variant = platform.variant.clone().unwrap_or_default();
         args.insert(format!("{prefix}PLATFORM"), platform.to_string());
         args.insert(format!("{prefix}OS"), platform.os.clone());
+        args.insert(format!("{prefix}OSVERSION"), String::new());
         args.insert(format!("{prefix}ARCH"), platform.architecture.clone());
         args.insert(format!("{prefix}VARIANT"), variant);
     }
+    args.insert("TARGETSTAGE".to_owned(), if stage.is_empty() { "default" } else { stage }.to_owned());
     args
 }
 
 impl Globals {
-    /// Evaluates the ARGs before the first FROM.
-    pub fn new(file: &Dockerfile, build_args: BTreeMap<String, String>, platform: &Platform) -> Result<Self, Error> {
-        let mut values = platform_args(platform);
+    /// Evaluates the ARGs before the first FROM, for a target; empty: the last stage.
+    pub fn new(
+        file: &Dockerfile,
+        build_args: BTreeMap<String, String>,
+        platform: &Platform,
+        target: &str,
+    ) -> Result<Self, Error> {
+        let last = file.stages.last().and_then(|stage| stage.name.as_ref()).map_or("", |name| name.as_str());
+        let mut values = platform_args(platform, if target.is_empty() { last } else { target });
         for (name, value) in values.iter_mut() {
             if let Some(given) = build_args.get(name) {
                 *value = given.clone();
@@ -66,7 +83,31 @@ impl Globals {
                 globals.values.insert(name, value);
             }
         }
+        globals.check_epoch(file)?;
         Ok(globals)
+    }
+
+    /// The time that the image claims for everything in it, where SOURCE_DATE_EPOCH is set.
+    pub fn epoch(&self) -> Option<Timestamp> {
+        let text = self.build_args.get(EPOCH).or_else(|| self.values.get(EPOCH))?;
+        Timestamp::from_second(text.parse().ok()?).ok()
+    }
+
+    fn check_epoch(&self, file: &Dockerfile) -> Result<(), Error> {
+        let text = self.build_args.get(EPOCH).or_else(|| self.values.get(EPOCH)).map_or("", String::as_str);
+        if text.is_empty() || self.epoch().is_some() {
+            return Ok(());
+        }
+        let problem = format!("{EPOCH} {text:?} is no number of seconds since 1970");
+        match file
+            .global_args
+            .iter()
+            .rev()
+            .find(|arg| arg.name.as_str() == EPOCH && !self.build_args.contains_key(EPOCH))
+        {
+            Some(arg) => Err(Error::Dockerfile(Box::new(file.diagnostic(arg.span, problem)))),
+            None => Err(Error::Invalid { field: "build_args", problem }),
+        }
     }
 
     /// Expands a word of a FROM.
@@ -100,9 +141,26 @@ impl Globals {
 }
 
 impl Scope {
-    /// No ARG is declared yet.
+    /// Nothing is set yet.
     pub fn new(globals: &Globals) -> Self {
-        Self { args: Vec::new(), escape: globals.escape }
+        Self { env: Vec::new(), args: Vec::new(), escape: globals.escape }
+    }
+
+    /// Takes in the environment of what a stage starts from. What a stage below declared stays.
+    pub fn start(&mut self, config: &ContainerConfig) {
+        for (name, value) in config.env.iter().filter_map(|pair| pair.split_once('=')) {
+            if self.get(name).is_none() {
+                self.set(name, value);
+            }
+        }
+    }
+
+    /// Sets a variable, as ENV does.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.env.iter_mut().find(|(other, _)| other == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.env.push((name.to_owned(), value.to_owned())),
+        }
     }
 
     /// Declares an ARG; returns "name" or "name=value", as the history shows it.
@@ -110,66 +168,149 @@ impl Scope {
         &mut self,
         file: &Dockerfile,
         globals: &Globals,
-        config: &ContainerConfig,
         declaration: &ArgDeclaration,
     ) -> Result<String, Error> {
         let name = declaration.name.value.clone();
-        let default = match &declaration.default {
-            Some(word) => Some(self.expand(file, config, word)?),
-            None => None,
+        let value = match (globals.build_args.get(&name), &declaration.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(self.expand(file, default)?),
+            (None, None) => globals.values.get(&name).cloned(),
         };
-        let shown = match &default {
-            Some(value) => format!("{name}={value}"),
-            None => name.clone(),
-        };
-        let given = globals.build_args.get(&name).cloned();
-        let value = given.or(default).or_else(|| globals.values.get(&name).cloned());
-        self.args.retain(|(other, _)| *other != name);
-        self.args.push((name, value));
+        if let Some(value) = value.as_deref().filter(|_| !NO_VARIABLES.contains(&name.as_str())) {
+            self.set(&name, value);
+        }
+        let shown = value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}"));
+        match self.args.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.args.push((name, value)),
+        }
         Ok(shown)
     }
 
-    /// ARGs with a value that no ENV hides, in order: what RUN sees, what its key and history hold.
-    pub fn visible_args(&self, config: &ContainerConfig) -> Vec<(&str, &str)> {
-        let with_value = self.args.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
-        with_value.filter(|(name, _)| config.env_get(name).is_none()).collect()
+    /// What ARG declared, in order, with the values that RUN sees: "NAME=value", as the history of a RUN shows them.
+    pub fn declared(&self) -> Vec<String> {
+        let value = |name: &str, own: &Option<String>| {
+            self.get(name).map(str::to_owned).or_else(|| own.clone()).unwrap_or_default()
+        };
+        self.args.iter().map(|(name, own)| format!("{name}={}", value(name, own))).collect()
+    }
+
+    /// The environment of a RUN: "NAME=value" each.
+    pub fn environment(&self) -> Vec<String> {
+        self.env.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// Looks a variable up.
-    pub fn get(&self, config: &ContainerConfig, name: &str) -> Option<String> {
-        if let Some(value) = config.env_get(name) {
-            return Some(value.to_owned());
-        }
-        self.args.iter().find(|(other, _)| other == name).and_then(|(_, value)| value.clone())
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.env.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// Expands a word.
-    pub fn expand(&self, file: &Dockerfile, config: &ContainerConfig, word: &Word) -> Result<String, Error> {
-        expand::expand(&word.value, self.escape, &|name| self.get(config, name))
+    pub fn expand(&self, file: &Dockerfile, word: &Word) -> Result<String, Error> {
+        expand::expand(&word.value, self.escape, &|name| self.get(name).map(str::to_owned))
             .map_err(|problem| mistake(file, word, &problem))
     }
 
     /// Expands a word that may become several: EXPOSE.
-    pub fn expand_words(&self, file: &Dockerfile, config: &ContainerConfig, word: &Word) -> Result<Vec<String>, Error> {
-        expand::expand_words(&word.value, self.escape, &|name| self.get(config, name))
+    pub fn expand_words(&self, file: &Dockerfile, word: &Word) -> Result<Vec<String>, Error> {
+        expand::expand_words(&word.value, self.escape, &|name| self.get(name).map(str::to_owned))
             .map_err(|problem| mistake(file, word, &problem))
     }
 
     /// Expands the body of a heredoc.
-    pub fn expand_document(
-        &self,
-        file: &Dockerfile,
-        config: &ContainerConfig,
-        heredoc: &strata_dockerfile::Heredoc,
-    ) -> Result<String, Error> {
+    pub fn expand_document(&self, file: &Dockerfile, heredoc: &strata_dockerfile::Heredoc) -> Result<String, Error> {
         if !heredoc.expand {
             return Ok(heredoc.text());
         }
-        expand::expand_document(&heredoc.text(), self.escape, &|name| self.get(config, name))
+        expand::expand_document(&heredoc.text(), self.escape, &|name| self.get(name).map(str::to_owned))
             .map_err(|problem| Error::Dockerfile(Box::new(file.diagnostic(heredoc.marker_span, problem.to_string()))))
     }
 }
 
 fn mistake(file: &Dockerfile, word: &Word, problem: &ExpandError) -> Error {
     Error::Dockerfile(Box::new(file.diagnostic(word.span, problem.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_dockerfile::Kind;
+
+    fn globals(text: &str, args: &[(&str, &str)]) -> (Dockerfile, Globals) {
+        let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
+        let args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let globals = Globals::new(&file, args, &Platform::host(), "").expect("nothing is wrong with it");
+        (file, globals)
+    }
+
+    /// The scope after all ARGs of the first stage, and what the history shows of them.
+    fn declared(text: &str, args: &[(&str, &str)]) -> (Scope, Vec<String>) {
+        let (file, globals) = globals(text, args);
+        let mut scope = Scope::new(&globals);
+        let mut shown = Vec::new();
+        for instruction in &file.stages[0].instructions {
+            let Kind::Arg(declarations) = &instruction.kind else { continue };
+            for declaration in declarations {
+                shown.push(scope.declare(&file, &globals, declaration).expect("it expands"));
+            }
+        }
+        (scope, shown)
+    }
+
+    #[test]
+    fn an_arg_takes_the_given_value_then_its_default_then_the_global_one() {
+        let text = "ARG a=global
+ARG b=global
+ARG c=global
+FROM x
+ARG a=own
+ARG b
+ARG c=own
+ARG d
+";
+
+        let (scope, shown) = declared(text, &[("c", "given")]);
+
+        assert_eq!(shown, ["a=own", "b=global", "c=given", "d"]);
+        assert_eq!(scope.declared(), ["a=own", "b=global", "c=given", "d="]);
+        assert_eq!(scope.environment(), ["a=own", "b=global", "c=given"]);
+    }
+
+    #[test]
+    fn names_of_one_arg_see_those_before_them() {
+        let (_, shown) = declared(
+            "FROM x
+ARG a=1 b=$a$a
+",
+            &[],
+        );
+
+        assert_eq!(shown, ["a=1", "b=11"]);
+    }
+
+    #[test]
+    fn what_an_sbom_covers_is_no_variable() {
+        let (scope, shown) = declared(
+            "FROM x
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
+",
+            &[],
+        );
+
+        assert_eq!(shown, ["BUILDKIT_SBOM_SCAN_STAGE=true"]);
+        assert!(scope.environment().is_empty());
+    }
+
+    #[test]
+    fn the_epoch_is_a_number() {
+        let (_, globals) = globals(
+            "FROM x
+",
+            &[("SOURCE_DATE_EPOCH", "1700000000")],
+        );
+        assert_eq!(globals.epoch().map(|at| at.as_second()), Some(1_700_000_000));
+
+        let file = strata_dockerfile::parse("ARG SOURCE_DATE_EPOCH=x\nFROM y\n", "Dockerfile").expect("a Dockerfile");
+        assert!(Globals::new(&file, BTreeMap::new(), &Platform::host(), "").is_err());
+    }
 }

@@ -19,6 +19,7 @@ use crate::key::Key;
 use crate::peers::CacheRecord;
 use crate::progress::{Running, StepState};
 use crate::solve::{Build, StageWork};
+use crate::steps::{self, Place};
 
 /// A step that makes a layer: what the cache knows it by.
 #[derive(Debug)]
@@ -35,15 +36,20 @@ struct Keyed {
 pub async fn perform(
     build: &Arc<Build>,
     work: &mut StageWork,
-    at: usize,
+    place: Place,
     instruction: &Instruction,
 ) -> Result<(), Error> {
     if !graph::makes_layer(&instruction.kind) {
         return meta::apply(build, work, instruction);
     }
-    let step = build.graph.steps[&(work.index, at + 1)];
-    let name = graph::step_name(&build.file, work.index, at + 1, &instruction.original);
-    let running = build.progress.running(step, &name, instruction.line as u32);
+    let step = build.steps.number(work.index, place);
+    let base = &build.graph.plans[work.index].base;
+    let name = steps::name(&build.file, base, work.index, (place, &work.triggers), &instruction.original);
+    let line = match place {
+        Place::Instruction(_) => instruction.line,
+        Place::From | Place::Trigger(_) => build.file.stages[work.index].line,
+    };
+    let running = build.progress.running(step, &name, line as u32);
     let result = match &instruction.kind {
         Kind::Run(run) => run::perform(build, work, instruction, run, &running).await,
         Kind::Workdir(word) => copy::working_directory(build, work, instruction, word, &running).await,
@@ -59,8 +65,7 @@ pub async fn perform(
 
 /// The name of a step across versions of what it reads.
 fn family(build: &Build, work: &StageWork, instruction: &Instruction) -> Blake3 {
-    let stage = &build.file.stages[work.index];
-    let place = stage.name.as_ref().map_or_else(|| stage.index.to_string(), |name| name.value.clone());
+    let place = graph::title(&build.file.stages[work.index]);
     Key::root("family")
         .part(build.request.names.first().map_or("", String::as_str))
         .part(&build.request.dockerfile_name)

@@ -136,6 +136,14 @@ pub fn parse<E: From<MountError>>(text: &str, expand: impl Fn(&str) -> Result<St
     Ok(mount)
 }
 
+/// What a mount reads: the value of its `from`, which does not expand. Other options are not looked at.
+pub fn source_of(text: &str) -> Option<String> {
+    let fields = split(text)?;
+    let from =
+        fields.iter().filter_map(|field| field.split_once('=')).rfind(|(key, _)| key.eq_ignore_ascii_case("from"));
+    from.map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
+}
+
 /// Checks the value of `--mount` before variables are known: values that hold one pass.
 pub(crate) fn check(text: &str) -> Result<(), MountError> {
     match text.contains('$') {

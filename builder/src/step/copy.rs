@@ -11,11 +11,11 @@ use strata_dockerfile::{Add, Copy, Flag, Heredoc, Instruction, Span, Word, meta}
 use super::{Keyed, family, owner, through_cache};
 use crate::context::{Blake3, Selection, select};
 use crate::error::Error;
-use crate::graph::{self, Origin};
+use crate::graph;
 use crate::key::Key;
 use crate::peers::{Entry, Placement, Tree};
 use crate::progress::Running;
-use crate::solve::{Build, StageWork, wait_for};
+use crate::solve::{Build, StageWork};
 
 /// `st_mode` of a directory.
 const S_IFDIR: u32 = 0o040_000;
@@ -91,12 +91,11 @@ pub async fn perform(
     transfer: Transfer<'_>,
     running: &Running,
 ) -> Result<(), Error> {
-    let config = &work.draft.config.config;
     let mut sources = Vec::with_capacity(transfer.sources.len());
     for word in transfer.sources {
-        sources.push((work.scope.expand(&build.file, config, word)?, word.span));
+        sources.push((work.scope.expand(&build.file, word)?, word.span));
     }
-    let destination = work.scope.expand(&build.file, config, transfer.destination)?;
+    let destination = work.scope.expand(&build.file, transfer.destination)?;
     if sources.len() + transfer.heredocs.len() > 1 && !names_directory(&destination) {
         let message = format!("{} of more than one source needs a destination that ends with /", transfer.name);
         return Err(build.mistake(transfer.destination.span, message));
@@ -104,7 +103,7 @@ pub async fn perform(
     let created_by = history(build, work, &transfer, &sources, &destination)?;
     let target = target(build, work, &transfer, &destination).await?;
     let (found, digest) = match transfer.from {
-        Some(_) => from_tree(build, work, instruction, &sources, running).await?,
+        Some(from) => from_tree(build, work, from, &sources, running).await?,
         None => from_context(build, work, &transfer, &sources).await?,
     };
     let mut target = target;
@@ -152,7 +151,7 @@ pub async fn working_directory(
     word: &Word,
     running: &Running,
 ) -> Result<(), Error> {
-    let text = work.scope.expand(&build.file, &work.draft.config.config, word)?;
+    let text = work.scope.expand(&build.file, word)?;
     if text.is_empty() {
         return Err(build.mistake(word.span, "the working directory is empty after expansion"));
     }
@@ -184,6 +183,10 @@ pub async fn working_directory(
     .await
 }
 
+fn word(flag: &Flag<String>) -> Word {
+    Word::new(flag.value.clone(), flag.value_span)
+}
+
 fn names_directory(destination: &str) -> bool {
     destination.ends_with('/')
         || matches!(destination, "." | "..")
@@ -208,19 +211,17 @@ fn absolute(working_directory: &str, path: &str) -> String {
 }
 
 async fn target(build: &Build, work: &StageWork, transfer: &Transfer<'_>, destination: &str) -> Result<Target, Error> {
-    let config = &work.draft.config.config;
-    let word = |flag: &Flag<String>| Word::new(flag.value.clone(), flag.value_span);
     let mode = match transfer.chmod {
         None => None,
         Some(flag) => {
-            let text = work.scope.expand(&build.file, config, &word(flag))?;
+            let text = work.scope.expand(&build.file, &word(flag))?;
             Some(mode(build, &text, flag)?)
         }
     };
     let owner = match transfer.chown {
         None => (0, 0),
         Some(flag) => {
-            let text = work.scope.expand(&build.file, config, &word(flag))?;
+            let text = work.scope.expand(&build.file, &word(flag))?;
             owner::resolve(build, work, &text, flag.value_span).await?
         }
     };
@@ -251,12 +252,10 @@ fn history(
     sources: &[(String, Span)],
     destination: &str,
 ) -> Result<String, Error> {
-    let config = &work.draft.config.config;
     let mut text = transfer.name.to_owned();
     for (name, flag) in [("chown", transfer.chown), ("chmod", transfer.chmod)] {
         if let Some(flag) = flag {
-            let word = Word::new(flag.value.clone(), flag.value_span);
-            text.push_str(&format!(" --{name}={}", work.scope.expand(&build.file, config, &word)?));
+            text.push_str(&format!(" --{name}={}", work.scope.expand(&build.file, &word(flag))?));
         }
     }
     for (source, _) in sources {
@@ -291,7 +290,7 @@ async fn from_context(
     let mut heredocs = Vec::new();
     let mut key = Key::root("sources").part(selection.digest());
     for heredoc in transfer.heredocs {
-        let text = work.scope.expand_document(&build.file, &work.draft.config.config, heredoc)?;
+        let text = work.scope.expand_document(&build.file, heredoc)?;
         key = key.part(&heredoc.name).part(&text);
         heredocs.push((heredoc.name.clone(), text));
     }
@@ -330,17 +329,12 @@ fn missing(build: &Build, source: &str, span: Span) -> Error {
 async fn from_tree(
     build: &Build,
     work: &StageWork,
-    instruction: &Instruction,
+    from: &Flag<String>,
     sources: &[(String, Span)],
     running: &Running,
 ) -> Result<(Found, Blake3), Error> {
-    let layers = match graph::copy_origin(&build.file, instruction, work.index) {
-        Some(Origin::Stage(index)) => wait_for(&work.others, index).await?.layers.clone(),
-        Some(Origin::Image(name)) => {
-            build.image(&name, build.request.platform.as_ref(), instruction.span, running).await?.0.layers
-        }
-        Some(Origin::Scratch) | None => Vec::new(),
-    };
+    let origin = graph::source(&build.file, &word(from))?;
+    let layers = build.layers_of(work, &origin, from.value_span, running).await?;
     let mut matches = Vec::new();
     let mut key = Key::root("tree");
     for (source, span) in sources {

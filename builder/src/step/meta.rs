@@ -12,21 +12,21 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
         Kind::Arg(declarations) => {
             let mut shown = Vec::new();
             for declaration in declarations {
-                let config = &work.draft.config.config;
-                shown.push(work.scope.declare(&build.file, &build.globals, config, declaration)?);
+                shown.push(work.scope.declare(&build.file, &build.globals, declaration)?);
             }
             format!("ARG {}", shown.join(" "))
         }
         Kind::Env(pairs) => {
             // Values of one instruction see the environment from before it.
-            let before = work.draft.config.config.clone();
+            let before = work.scope.clone();
             let mut shown = Vec::new();
             for pair in pairs {
-                let key = work.scope.expand(&build.file, &before, &pair.key)?;
-                let value = work.scope.expand(&build.file, &before, &pair.value)?;
+                let key = before.expand(&build.file, &pair.key)?;
+                let value = before.expand(&build.file, &pair.value)?;
                 if key.is_empty() {
                     return Err(build.mistake(pair.key.span, "the name of a variable is empty after expansion"));
                 }
+                work.scope.set(&key, &value);
                 work.draft.config.config.env_set(&key, &value);
                 shown.push(format!("{key}={value}"));
             }
@@ -35,9 +35,8 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
         Kind::Label(pairs) => {
             let mut shown = Vec::new();
             for pair in pairs {
-                let config = &work.draft.config.config;
-                let key = work.scope.expand(&build.file, config, &pair.key)?;
-                let value = work.scope.expand(&build.file, config, &pair.value)?;
+                let key = work.scope.expand(&build.file, &pair.key)?;
+                let value = work.scope.expand(&build.file, &pair.value)?;
                 shown.push(format!("{key}={value}"));
                 work.draft.config.config.labels.insert(key, value);
             }
@@ -62,7 +61,7 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
         Kind::Expose(list) => {
             let mut ports = Vec::new();
             for word in list {
-                for text in work.scope.expand_words(&build.file, &work.draft.config.config, word)? {
+                for text in work.scope.expand_words(&build.file, word)? {
                     let range = meta::parse_port(&text).map_err(|e| build.mistake(word.span, e.to_string()))?;
                     ports.extend(range.keys());
                 }
@@ -76,7 +75,7 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
         Kind::Volume(list) => {
             let mut paths = Vec::new();
             for word in list {
-                let path = work.scope.expand(&build.file, &work.draft.config.config, word)?;
+                let path = work.scope.expand(&build.file, word)?;
                 if path.trim().is_empty() {
                     return Err(build.mistake(word.span, "the path of a volume is empty"));
                 }
@@ -87,7 +86,7 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
             shown
         }
         Kind::User(word) => {
-            let user = work.scope.expand(&build.file, &work.draft.config.config, word)?;
+            let user = work.scope.expand(&build.file, word)?;
             if user.is_empty() {
                 return Err(build.mistake(word.span, "the user is empty after expansion"));
             }
@@ -99,7 +98,7 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
             format!("SHELL [{}]", list.join(" "))
         }
         Kind::Stopsignal(word) => {
-            let signal = work.scope.expand(&build.file, &work.draft.config.config, word)?;
+            let signal = work.scope.expand(&build.file, word)?;
             meta::parse_signal(&signal).map_err(|e| build.mistake(word.span, e.to_string()))?;
             work.draft.config.config.stop_signal = Some(signal.clone());
             format!("STOPSIGNAL {signal}")
@@ -108,8 +107,13 @@ pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> 
             work.draft.config.author = Some(word.value.clone());
             format!("MAINTAINER {}", word.value)
         }
+        Kind::Onbuild(onbuild) => {
+            // As the reference frontend: a trigger leaves no entry in the history.
+            work.draft.config.config.on_build.push(onbuild.expression.clone());
+            return Ok(());
+        }
         // The graph refuses what has no effect yet, and steps that make layers do not come here.
-        Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Workdir(_) | Kind::Healthcheck(_) | Kind::Onbuild(_) => {
+        Kind::Add(_) | Kind::Copy(_) | Kind::Run(_) | Kind::Workdir(_) | Kind::Healthcheck(_) => {
             let message = format!("{} is not available here", instruction.kind.name());
             return Err(Error::Unsupported(build.at(instruction.name_span, message)));
         }

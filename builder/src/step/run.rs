@@ -24,11 +24,8 @@ pub async fn perform(
     let network = network(build, run)?;
     let (args, script) = command(work, run);
     let config = &work.draft.config.config;
-    let visible = work.scope.visible_args(config);
-    let pairs: Vec<String> = visible.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let created_by = history(&pairs, &args);
-    let mut env = config.env.clone();
-    env.extend(pairs.iter().cloned());
+    let created_by = history(&work.scope.declared(), &args);
+    let mut env = work.scope.environment();
     let cwd = work.draft.working_directory();
     let key = Key::step("run", &work.draft.key)
         .list(&args)
@@ -39,8 +36,7 @@ pub async fn perform(
         .part(script.as_ref().map_or(&[][..], |(_, content)| content))
         .finish();
     // Proxies reach the step, but neither its key nor the image.
-    let is_set = |name: &str| config.env_get(name).is_some();
-    let proxies = build.globals.proxies().filter(|(name, _)| !is_set(name));
+    let proxies = build.globals.proxies().filter(|(name, _)| work.scope.get(name).is_none());
     env.extend(proxies.map(|(name, value)| format!("{name}={value}")));
 
     let step = RunStep {
