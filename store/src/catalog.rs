@@ -18,6 +18,7 @@ mod removal;
 mod repositories;
 mod reserve;
 mod snapshots;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,18 +41,20 @@ pub use recovery::Known;
 pub use removal::Removed;
 pub use repositories::HeldBlob;
 pub use snapshots::{NewSnapshot, SnapshotRow, SnapshotState};
+pub use usage::{CacheUse, Finds};
 
 /// The project of everything, until there are several.
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// What makes each version of the one before, the first from nothing.
 const STEPS: [&str; VERSION as usize] = [
     include_str!("catalog/schema.sql"),
     include_str!("catalog/schema2.sql"),
     include_str!("catalog/schema3.sql"),
     include_str!("catalog/schema4.sql"),
+    include_str!("catalog/schema5.sql"),
 ];
 const READERS: usize = 4;
 

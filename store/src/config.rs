@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use strata_registry::Registries;
 
+use crate::build_cache::BuildCache;
 use crate::layer::Backend;
 
 /// The `[blobs]` table.
@@ -36,6 +37,8 @@ pub struct Config {
     pub garbage_delay_seconds: u64,
     /// Seconds that a blob which came in part waits to be continued.
     pub partial_seconds: u64,
+    /// When build cache records go by themselves.
+    pub build_cache: BuildCache,
     /// What is kept of blobs.
     pub blobs: Blobs,
     /// How layers that come as archives are kept: "dirs" or "erofs".
@@ -52,6 +55,7 @@ impl Default for Config {
             garbage_grace_seconds: 60,
             garbage_delay_seconds: 5,
             partial_seconds: 24 * 3600,
+            build_cache: BuildCache::default(),
             blobs: Blobs::default(),
             layer_backend: Backend::default(),
             registry: crate::serve::config::Settings::default(),

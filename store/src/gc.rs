@@ -48,18 +48,29 @@ pub async fn run(store: Arc<Store>, drain: Drain) {
                 Duration::from_secs(60)
             }
         };
+        let woken = async {
+            tokio::select! {
+                () = tokio::time::sleep(again.map_or(next, |again| next.min(again))) => {}
+                () = store.collector.woken.notified() => {}
+            }
+            tokio::time::sleep(store.config.garbage_delay()).await;
+        };
         tokio::select! {
-            () = drain.cancelled() => return,
-            () = tokio::time::sleep(again.map_or(next, |again| next.min(again))) => {}
-            () = store.collector.woken.notified() => {}
-        }
-        tokio::select! {
-            () = drain.cancelled() => return,
-            () = tokio::time::sleep(store.config.garbage_delay()) => {}
+            () = drain.cancelled() => {
+                // What was found since is worth little more than this attempt.
+                if let Err(error) = store.write_cache_finds().await {
+                    tracing::warn!("cannot write down what the build cache gave: {}", chain(&error));
+                }
+                return;
+            }
+            () = woken => {}
         }
         match expire(&store).await {
             Ok(_) => {}
             Err(error) => tracing::warn!("cannot expire leases: {}", chain(&error)),
+        }
+        if let Err(error) = store.apply_cache_policies().await {
+            tracing::warn!("cannot apply the policies of the build cache: {}", chain(&error));
         }
         match collect(&store, store.config.garbage_grace()).await {
             Ok((_, is_young_left)) => {
@@ -152,9 +163,10 @@ async fn end_snapshots(store: &Arc<Store>) -> Result<()> {
 /// Removes what a person asks to be rid of, then collects at once.
 pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
     let removed = store.catalog.prune_images(what.all_images).await?;
+    store.build_cache_changed();
     let mut pruned = Pruned { untagged: removed.untagged, deleted: removed.deleted, ..Pruned::default() };
     if what.cache && !what.images_only {
-        pruned.cache_records = store.catalog.prune_cache_records(true).await?;
+        pruned.cache_records = store.catalog.remove_all_cache_records().await?;
     }
     store.catalog.expire_leases().await?;
     pruned.reclaimed = collect(store, Duration::ZERO).await?.0;

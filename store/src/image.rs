@@ -179,6 +179,7 @@ pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(Imag
 /// Removes a name, or an image with all its names.
 pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
     let removed = store.catalog.remove_image(Wanted::parse(reference)?, force).await?;
+    store.build_cache_changed();
     store.collector.wake();
     Ok(removed)
 }

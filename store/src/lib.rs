@@ -3,6 +3,7 @@
 //! `catalog` says what exists, `disk` keeps the write order, `grpc` is the edge. Start at [`Store::open`].
 
 pub mod blob;
+pub mod build_cache;
 pub mod catalog;
 pub mod config;
 pub mod content;
@@ -62,6 +63,8 @@ pub struct Store {
     pub flusher: Arc<flush::Flusher>,
     /// What was deleted, and is unlinked behind.
     pub trash: trash::Trash,
+    /// When the build cache was used.
+    pub(crate) usage: build_cache::Usage,
     /// Wakes the garbage collection.
     pub collector: gc::Collector,
     /// Read: a blob's file goes to its place and its row follows. Write: both go.
@@ -105,6 +108,7 @@ impl Store {
             contents,
             layers,
             remotes,
+            usage: build_cache::Usage::default(),
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),
             partials: blob::Claims::default(),

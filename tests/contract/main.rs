@@ -5,6 +5,7 @@ mod node;
 mod archives;
 mod blobs;
 mod builds;
+mod cache;
 mod certificates;
 mod containers;
 mod contents;

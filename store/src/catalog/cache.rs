@@ -97,19 +97,10 @@ impl Catalog {
         .await
     }
 
-    /// Removes cache records: all, or those whose layer no image uses. Returns how many.
-    pub async fn prune_cache_records(&self, all: bool) -> Result<u64> {
-        self.write("prune cache records", Durability::Relaxed, move |transaction| {
-            let removed = if all {
-                transaction.execute("DELETE FROM cache_records WHERE project = ?", [PROJECT])?
-            } else {
-                transaction.execute(
-                    "DELETE FROM cache_records WHERE project = ? AND (layer_id IS NULL OR NOT EXISTS
-                     (SELECT 1 FROM image_layers i WHERE i.layer_id = cache_records.layer_id))",
-                    [PROJECT],
-                )?
-            };
-            Ok(removed as u64)
+    /// Removes every build cache record. Returns how many there were.
+    pub async fn remove_all_cache_records(&self) -> Result<u64> {
+        self.write("remove build cache records", Durability::Relaxed, |transaction| {
+            Ok(transaction.execute("DELETE FROM cache_records WHERE project = ?", [PROJECT])? as u64)
         })
         .await
     }

@@ -86,7 +86,7 @@ pub(super) const DOCUMENT_NOT_IN_USE: &str = "digest NOT IN (
     SELECT digest FROM live)";
 
 /// Layers that snapshots need: read once, not once for every layer.
-fn of_snapshots(transaction: &Transaction<'_>) -> Result<HashSet<String>> {
+pub(super) fn of_snapshots(transaction: &Transaction<'_>) -> Result<HashSet<String>> {
     let mut statement = transaction.prepare_cached("SELECT layer_ids FROM snapshots WHERE state <> 'deleting'")?;
     let mut used = HashSet::new();
     let mut rows = statement.query([])?;

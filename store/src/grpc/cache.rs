@@ -1,14 +1,18 @@
 //! CacheService.
 
 use strata_proto::store::v1::{
-    CacheRecord as Message, GetCacheRecordRequest, GetCacheRecordResponse, PruneCacheRecordsRequest,
-    PruneCacheRecordsResponse, PutCacheRecordRequest, PutCacheRecordResponse, cache_service_server::CacheService,
+    CacheFilter, CacheRecord as Message, CacheUsage, GetCacheRecordRequest, GetCacheRecordResponse,
+    ListCacheRecordsRequest, ListCacheRecordsResponse, PruneCacheRecordsRequest, PruneCacheRecordsResponse,
+    PutCacheRecordRequest, PutCacheRecordResponse, cache_service_server::CacheService,
 };
 use strata_types::LayerId;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Service, lease_id, status, timestamp};
-use crate::catalog::{self, CacheRecord};
+use super::{Service, lease_id, page, status, timestamp};
+use crate::build_cache::{self, Filter, Pruning};
+use crate::catalog::{self, CacheRecord, CacheUse};
 use crate::{Error, Result};
 
 /// Longest description that is kept, in bytes.
@@ -61,6 +65,9 @@ impl CacheService for Service {
         }
         let lease = lease_id(&lease).map_err(status)?;
         let (record, previous) = self.store.catalog.cache_record(&key, &family, &lease).await.map_err(status)?;
+        if let Some(found) = record.as_ref().or(previous.as_ref()) {
+            self.store.count_cache_find(&found.key).await.map_err(status)?;
+        }
         Ok(Response::new(GetCacheRecordResponse {
             record: record.map(Message::from),
             previous: previous.map(Message::from),
@@ -74,15 +81,90 @@ impl CacheService for Service {
         let message = request.into_inner().record;
         let message = message.ok_or_else(|| status(Error::invalid("record", "it is required")))?;
         self.store.catalog.put_cache_record(record(message).map_err(status)?).await.map_err(status)?;
+        self.store.build_cache_changed();
         Ok(Response::new(PutCacheRecordResponse {}))
     }
+
+    async fn list_cache_records(
+        &self,
+        request: Request<ListCacheRecordsRequest>,
+    ) -> Result<Response<ListCacheRecordsResponse>, Status> {
+        let ListCacheRecordsRequest { page_size, page_token, filter } = request.into_inner();
+        let (after, size) = page(&page_token, page_size)?;
+        let filter = read_filter(filter).map_err(status)?;
+        self.store.write_cache_finds().await.map_err(status)?;
+        let mut rows = self.store.catalog.cache_uses(&after, size + 1).await.map_err(status)?;
+        let next_page_token = strata_rpc::pages::cut(&mut rows, size, |row| row.key.clone());
+        let records = rows.into_iter().filter(|row| filter.matches(row)).map(CacheUsage::from).collect();
+        Ok(Response::new(ListCacheRecordsResponse { records, next_page_token }))
+    }
+
+    type PruneCacheRecordsStream = ReceiverStream<Result<PruneCacheRecordsResponse, Status>>;
 
     async fn prune_cache_records(
         &self,
         request: Request<PruneCacheRecordsRequest>,
-    ) -> Result<Response<PruneCacheRecordsResponse>, Status> {
-        let removed = self.store.catalog.prune_cache_records(request.get_ref().all).await.map_err(status)?;
-        self.store.collector.wake();
-        Ok(Response::new(PruneCacheRecordsResponse { removed }))
+    ) -> Result<Response<Self::PruneCacheRecordsStream>, Status> {
+        let what = read_pruning(request.into_inner()).map_err(status)?;
+        let (sender, receiver) = mpsc::channel(1);
+        let (told, mut batches) = mpsc::channel(1);
+        let (store, busy) = (self.store.clone(), self.store.idle.busy());
+        self.store.drain.spawn(async move {
+            let tell = async {
+                while let Some(records) = batches.recv().await {
+                    let records: Vec<CacheUse> = records;
+                    let records = records.into_iter().map(CacheUsage::from).collect();
+                    let message = PruneCacheRecordsResponse { records, reclaimed_bytes: 0 };
+                    if sender.send(Ok(message)).await.is_err() {
+                        // Whoever asked is gone: nothing more is removed.
+                        batches.close();
+                    }
+                }
+            };
+            let (pruned, ()) = tokio::join!(build_cache::prune(&store, &what, told), tell);
+            let last = pruned.map(|reclaimed_bytes| PruneCacheRecordsResponse { records: Vec::new(), reclaimed_bytes });
+            let _ = sender.send(last.map_err(status)).await;
+            drop(busy);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
+}
+
+impl From<CacheUse> for CacheUsage {
+    fn from(found: CacheUse) -> Self {
+        Self {
+            key: found.key,
+            layer_id: found.layer.map(String::from).unwrap_or_default(),
+            description: found.description,
+            size_bytes: found.size,
+            created_at: Some(timestamp(found.created)),
+            last_used_at: found.used.map(timestamp),
+            usage_count: found.uses,
+            is_in_use: found.is_in_use,
+            is_shared: found.is_shared,
+        }
+    }
+}
+
+fn read_filter(message: Option<CacheFilter>) -> Result<Filter> {
+    let CacheFilter { keys, description, is_in_use, is_shared } = message.unwrap_or_default();
+    let is_part = |key: &String| {
+        (1..=64).contains(&key.len()) && key.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match keys.iter().all(is_part) {
+        true => Ok(Filter { ids: keys, description, is_in_use, is_shared }),
+        false => Err(Error::invalid("filter.keys", "each must be 1 to 64 lower-case hexadecimal digits")),
+    }
+}
+
+fn read_pruning(message: PruneCacheRecordsRequest) -> Result<Pruning> {
+    let keep = message.keep_duration.map(std::time::Duration::try_from).transpose();
+    Ok(Pruning {
+        all: message.all,
+        filter: read_filter(message.filter)?,
+        keep: keep.map_err(|_| Error::invalid("keep_duration", "it is negative"))?.unwrap_or_default(),
+        reserved: message.reserved_bytes,
+        max_used: message.max_used_bytes,
+        min_free: message.min_free_bytes,
+    })
 }

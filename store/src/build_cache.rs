@@ -1,0 +1,196 @@
+//! The build cache as something that takes room: what it holds, when that was used, and what of it goes when it is too
+//! much. Records are removed here; the layers that only they kept are the collector's.
+
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::catalog::{self, CacheUse, Finds};
+use crate::{Result, Store, gc};
+
+pub use policy::{BuildCache, Policy, Space};
+
+/// Records that are looked at, and removed, at a time.
+const BATCH: usize = 1000;
+/// Finds that are kept in memory before they are written down.
+const PENDING: usize = 10_000;
+
+/// Finds since they were written down last, and whether the cache has changed since policies were applied.
+#[derive(Debug, Default)]
+pub struct Usage {
+    finds: Mutex<Finds>,
+    has_changed: AtomicBool,
+}
+
+/// Which records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only records whose keys begin so. Empty: all.
+    pub ids: Vec<String>,
+    /// Only records whose description contains this.
+    pub description: String,
+    /// Only records that are in use, or only those that are not.
+    pub is_in_use: Option<bool>,
+    /// Only records that images share, or only those that none does.
+    pub is_shared: Option<bool>,
+}
+
+/// What is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruning {
+    /// Records that images share too.
+    pub all: bool,
+    /// Which records.
+    pub filter: Filter,
+    /// Nothing that was used since.
+    pub keep: Duration,
+    /// So many bytes stay in any case.
+    pub reserved: u64,
+    /// More than this many bytes is too much. 0: no matter.
+    pub max_used: u64,
+    /// So much of the disk is to be free. 0: no matter.
+    pub min_free: u64,
+}
+
+impl Filter {
+    /// The record is meant.
+    pub fn matches(&self, record: &CacheUse) -> bool {
+        let is = |wanted: Option<bool>, is: bool| wanted.is_none_or(|wanted| wanted == is);
+        (self.ids.is_empty() || self.ids.iter().any(|id| record.key.starts_with(id.as_str())))
+            && record.description.contains(&self.description)
+            && is(self.is_in_use, record.is_in_use)
+            && is(self.is_shared, record.is_shared)
+    }
+}
+
+impl Pruning {
+    /// How many of `used` bytes may stay, with so many free on the disk. `None`: nothing has to, and no limit holds.
+    fn allowed(&self, used: u64, free: u64) -> Option<u64> {
+        if self.max_used == 0 && self.reserved == 0 && self.min_free == 0 {
+            return None;
+        }
+        let excess = self.min_free.saturating_sub(free);
+        let most = match (self.max_used, excess) {
+            // Only a reserve: down to it.
+            (0, 0) if self.min_free == 0 => 0,
+            (0, 0) => used,
+            (max, 0) => max,
+            (0, excess) => used.saturating_sub(excess),
+            (max, excess) => max.min(used.saturating_sub(excess)),
+        };
+        Some(most.max(self.reserved))
+    }
+}
+
+impl Store {
+    /// A record was found. Cheap: it is written down later, with others.
+    pub async fn count_cache_find(&self, key: &str) -> Result<()> {
+        let is_much = {
+            let mut finds = self.usage.finds();
+            let entry = finds.entry(key.to_owned()).or_default();
+            *entry = (entry.0 + 1, catalog::now());
+            finds.len() >= PENDING
+        };
+        if is_much { self.write_cache_finds().await } else { Ok(()) }
+    }
+
+    /// Writes down what was found.
+    pub async fn write_cache_finds(&self) -> Result<()> {
+        let finds = std::mem::take(&mut *self.usage.finds());
+        if finds.is_empty() { Ok(()) } else { self.catalog.count_cache_finds(finds).await }
+    }
+
+    /// A record was stored, or an image went: policies may have something to do.
+    pub fn build_cache_changed(&self) {
+        self.usage.has_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes records, the ones that were not used for longest first, and tells of each batch. Stops where enough is
+    /// gone, or nobody is told any more. Layers go with the next collection. Returns how many records went.
+    pub async fn prune_build_cache(&self, what: &Pruning, told: Option<&mpsc::Sender<Vec<CacheUse>>>) -> Result<usize> {
+        self.write_cache_finds().await?;
+        let mut used = self.catalog.cache_size().await?;
+        let allowed = what.allowed(used, self.free()?);
+        let keep = i64::try_from(what.keep.as_millis()).unwrap_or(i64::MAX);
+        let until = catalog::now().saturating_sub(keep);
+        let mut after = (i64::MIN, String::new());
+        let mut count = 0;
+        while allowed.is_none_or(|allowed| used > allowed) {
+            let batch = self.catalog.cache_uses_by_age(after.clone(), until, BATCH).await?;
+            let Some(last) = batch.last() else { break };
+            after = (last.used.unwrap_or(last.created), last.key.clone());
+            let mut chosen: Vec<CacheUse> = Vec::new();
+            for record in batch {
+                if allowed.is_some_and(|allowed| used <= allowed) {
+                    break;
+                }
+                if record.is_in_use || (record.is_shared && !what.all) || !what.filter.matches(&record) {
+                    continue;
+                }
+                used = used.saturating_sub(if record.is_shared { 0 } else { record.size });
+                chosen.push(record);
+            }
+            let keys = chosen.iter().map(|record| record.key.clone()).collect();
+            let removed = self.catalog.remove_cache_records(keys, what.all).await?;
+            chosen.retain(|record| removed.contains(&record.key));
+            count += chosen.len();
+            if let Some(told) = told.filter(|_| !chosen.is_empty())
+                && told.send(chosen).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Applies the policies of the configuration, where the cache has changed since. Tells whether something went.
+    pub(crate) async fn apply_cache_policies(&self) -> Result<bool> {
+        self.write_cache_finds().await?;
+        if !self.config.build_cache.automatic || !self.usage.has_changed.swap(false, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let disk = self.disk()?;
+        let mut removed = 0;
+        for policy in self.config.build_cache.policies(disk.0) {
+            removed += self.prune_build_cache(&policy, None).await?;
+        }
+        if removed > 0 {
+            tracing::info!("removed {removed} build cache records by policy");
+        }
+        Ok(removed > 0)
+    }
+
+    /// Bytes of the disk, and those that are free.
+    fn disk(&self) -> Result<(u64, u64)> {
+        let root = self.paths.root();
+        let found = rustix::fs::statvfs(root)
+            .map_err(|error| crate::Error::io("measure the disk of", root, std::io::Error::from(error)))?;
+        Ok((found.f_blocks.saturating_mul(found.f_frsize), found.f_bavail.saturating_mul(found.f_frsize)))
+    }
+
+    fn free(&self) -> Result<u64> {
+        Ok(self.disk()?.1)
+    }
+}
+
+impl Usage {
+    fn finds(&self) -> std::sync::MutexGuard<'_, Finds> {
+        self.finds.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Prunes as a person asks, and collects at once: whoever prunes wants the room. Returns the bytes freed.
+pub async fn prune(store: &Arc<Store>, what: &Pruning, told: mpsc::Sender<Vec<CacheUse>>) -> Result<u64> {
+    store.prune_build_cache(what, Some(&told)).await?;
+    drop(told);
+    store.catalog.expire_leases().await?;
+    let freed = gc::collect(store, Duration::ZERO).await?.0;
+    store.trash.empty().await?;
+    Ok(freed)
+}
