@@ -140,6 +140,11 @@ impl Error {
         self
     }
 
+    /// What happened, without the place: that of the step is known.
+    pub fn short(&self) -> String {
+        self.diagnostic().map_or_else(|| self.to_string(), |diagnostic| diagnostic.message.clone())
+    }
+
     /// Where in the Dockerfile it happened.
     pub fn diagnostic(&self) -> Option<&Diagnostic> {
         match self {

@@ -6,14 +6,17 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use jiff::Timestamp;
 use strata_dockerfile::ignore::IgnoreFile;
 use strata_proto::builder::v1 as pb;
 use strata_proto::builder::v1::build_service_server::{BuildService, BuildServiceServer};
 use strata_proto::builder::v1::system_service_server::{SystemService, SystemServiceServer};
+use strata_proto::types::v1::Descriptor;
 use strata_rpc::{Drain, Idle, to_status};
 use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
@@ -21,7 +24,7 @@ use crate::context;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::peers::{Credentials, Network, Peers};
-use crate::progress::{Event, Progress, StepState};
+use crate::progress::{self, Event, Part, StepState, Told};
 use crate::scope::Globals;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
 use crate::solve::{self, Build, Built, Pull};
@@ -117,7 +120,7 @@ impl Service {
         let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
         let lease = store.hold(&holder).await?;
         let (asks, asked) = mpsc::channel(8);
-        let (events, told) = mpsc::channel(BACKLOG);
+        let (progress, told) = progress::channel();
         let (session, contents) = Session::new(self.directories.clone(), asks);
         let (stages, wanted) = Stages::new(file.stages.len());
         let build = Arc::new(Build {
@@ -131,7 +134,7 @@ impl Service {
             store: store.clone(),
             runtime,
             lease: lease.id.clone(),
-            progress: Progress::new(events),
+            progress,
             slots: Semaphore::new(self.slots),
             pulls: Mutex::default(),
             stages,
@@ -140,17 +143,29 @@ impl Service {
             serial: AtomicU32::new(0),
         });
         let result = self.drive(build, wanted, (incoming, contents), (asked, told), answers).await;
-        let released = store.release(lease).await;
-        let built = result?;
-        released?;
-        let completed = pb::BuildCompleted {
-            image_id: built.image_id,
-            names: built.names,
-            cached_steps: built.cached,
-            steps: built.steps,
+        let built = match result {
+            Ok(built) => built,
+            Err(error) => {
+                // The lease would end by itself; the first error is the one to report.
+                let _ = store.release(lease).await;
+                return Err(error);
+            }
         };
+        let completed = completed(built, &lease.id);
+        let snapshot = completed.snapshot_key.clone();
+        if snapshot.is_empty() {
+            store.release(lease).await?;
+            let _ = answers.send(Ok(response(pb::build_response::Event::Completed(completed)))).await;
+            return Ok(());
+        }
         let _ = answers.send(Ok(response(pb::build_response::Event::Completed(completed)))).await;
-        Ok(())
+        // The client fetches the files now, and ends the call when it has them.
+        tokio::select! {
+            () = answers.closed() => {}
+            () = self.drain.cancelled() => {}
+        }
+        store.remove_snapshot(&snapshot).await?;
+        store.release(lease).await
     }
 
     async fn drive(
@@ -158,10 +173,11 @@ impl Service {
         build: Arc<Build>,
         wanted: mpsc::Receiver<Wanted>,
         (incoming, contents): (Streaming<pb::BuildRequest>, mpsc::Sender<Content>),
-        (asked, told): (mpsc::Receiver<Ask>, mpsc::Receiver<Event>),
+        (asked, told): (mpsc::Receiver<Ask>, Told),
         answers: &Answers,
     ) -> Result<Built, Error> {
-        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming, contents));
+        let given_up = CancellationToken::new();
+        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming, contents, given_up.clone()));
         let work = async {
             let result = build.clone().run(wanted).await;
             // The channels close with the build, and so forwarding ends after the last event.
@@ -171,6 +187,7 @@ impl Service {
         let result = tokio::select! {
             (result, ()) = async { tokio::join!(work, forward(asked, told, answers)) } => result,
             () = answers.closed() => Err(Error::Cancelled),
+            () = given_up.cancelled() => Err(Error::Cancelled),
             () = self.drain.cancelled() => Err(Error::Cancelled),
         };
         listener.abort();
@@ -184,6 +201,7 @@ async fn listen(
     build: std::sync::Weak<Build>,
     mut incoming: Streaming<pb::BuildRequest>,
     contents: mpsc::Sender<Content>,
+    given_up: CancellationToken,
 ) {
     loop {
         let message = incoming.message().await;
@@ -203,6 +221,7 @@ async fn listen(
             }
             Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
             Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
+            Ok(FromClient::Cancel) => return given_up.cancel(),
             Err(error) => Err(error),
         };
         if let Err(error) = taken {
@@ -211,16 +230,33 @@ async fn listen(
     }
 }
 
-async fn forward(mut asked: mpsc::Receiver<Ask>, mut told: mpsc::Receiver<Event>, answers: &Answers) {
+async fn forward(mut asked: mpsc::Receiver<Ask>, mut told: Told, answers: &Answers) {
     loop {
         let event = tokio::select! {
             Some(ask) = asked.recv() => ask_event(ask),
-            Some(event) = told.recv() => progress_event(event),
+            Some((at, event)) = told.recv() => progress_event(at, event),
             else => return,
         };
         if answers.send(Ok(response(event))).await.is_err() {
             return;
         }
+    }
+}
+
+fn completed(built: Built, build_id: &str) -> pb::BuildCompleted {
+    let Built { exported, cached, steps } = built;
+    pb::BuildCompleted {
+        image_id: exported.image_id,
+        names: exported.names,
+        cached_steps: cached,
+        steps,
+        snapshot_key: exported.snapshot,
+        manifest: exported.manifest.map(|manifest| Descriptor {
+            media_type: manifest.media_type,
+            digest: manifest.digest,
+            size_bytes: manifest.size,
+        }),
+        build_id: build_id.to_owned(),
     }
 }
 
@@ -239,31 +275,52 @@ fn ask_event(ask: Ask) -> pb::build_response::Event {
     }
 }
 
-fn progress_event(event: Event) -> pb::build_response::Event {
+fn progress_event(at: Timestamp, event: Event) -> pb::build_response::Event {
     match event {
-        Event::Step { step, name, state, started, took, line, reason } => {
+        Event::Step { step, name, state, started, took, line, reason, error, inputs } => {
             let state = match state {
                 StepState::Waiting => pb::StepState::Waiting,
                 StepState::Running => pb::StepState::Running,
                 StepState::Done => pb::StepState::Done,
                 StepState::Cached => pb::StepState::Cached,
                 StepState::Failed => pb::StepState::Failed,
+                StepState::Cancelled => pb::StepState::Cancelled,
             };
-            let started_at =
-                started.map(|at| prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() });
-            let took = took.map(|took| prost_types::Duration {
-                seconds: i64::try_from(took.as_secs()).unwrap_or(i64::MAX),
-                nanos: took.subsec_nanos() as i32,
-            });
-            let name = name.to_string();
-            let state = state.into();
-            pb::build_response::Event::Step(pb::StepProgress { step, name, state, started_at, took, line, reason })
+            pb::build_response::Event::Step(pb::StepProgress {
+                step,
+                name: name.to_string(),
+                state: state.into(),
+                started_at: started.map(timestamp),
+                took: took.map(|took| prost_types::Duration {
+                    seconds: i64::try_from(took.as_secs()).unwrap_or(i64::MAX),
+                    nanos: took.subsec_nanos() as i32,
+                }),
+                line,
+                reason,
+                inputs,
+                error,
+            })
         }
         Event::Output { step, is_stderr, chunk } => {
-            pb::build_response::Event::Output(pb::StepOutput { step, is_stderr, chunk })
+            pb::build_response::Event::Output(pb::StepOutput { step, is_stderr, chunk, at: Some(timestamp(at)) })
+        }
+        Event::Part(Part { step, name, current, total, started, completed }) => {
+            pb::build_response::Event::Part(pb::StepPart {
+                step,
+                name: name.to_string(),
+                current_bytes: current,
+                total_bytes: total,
+                started_at: Some(timestamp(started)),
+                completed_at: completed.map(timestamp),
+                at: Some(timestamp(at)),
+            })
         }
         Event::Warning { text, line } => pb::build_response::Event::Warning(pb::Warning { text, line }),
     }
+}
+
+fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
 fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
@@ -302,6 +359,9 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         target: start.target,
         build_args: start.build_args.into_iter().collect(),
         no_cache: start.no_cache,
+        no_cache_filter: start.no_cache_filter,
+        makes_image: !start.has_no_image,
+        keeps_tree: start.keeps_tree,
         network,
         labels: start.labels.into_iter().collect(),
         pull,
@@ -339,6 +399,7 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
             let found = if problem.is_empty() { Ok(Credentials::new(credentials)) } else { Err(problem) };
             Ok(FromClient::Credentials { registry, found })
         }
+        Some(pb::build_request::Event::Cancel(pb::BuildCancel {})) => Ok(FromClient::Cancel),
         Some(pb::build_request::Event::Start(_)) | None => {
             Err(Error::Context { problem: "a message that does not belong here".to_owned() })
         }

@@ -23,6 +23,8 @@ pub struct Draft {
     pub key: Blake3,
     /// CMD was set in this stage: a later ENTRYPOINT leaves it alone.
     pub has_own_cmd: bool,
+    /// The step that made the newest layer. `None`: no step did.
+    pub step: Option<u32>,
     /// Entries of the history that came with the base.
     base_history: usize,
 }
@@ -32,7 +34,7 @@ impl Draft {
     pub fn scratch(platform: &Platform) -> Self {
         let key = Key::root("scratch").finish();
         let config = ImageConfig::empty(platform);
-        Self { config, layers: Vec::new(), key, has_own_cmd: false, base_history: 0 }
+        Self { config, layers: Vec::new(), key, has_own_cmd: false, step: None, base_history: 0 }
     }
 
     /// An image of the store. Of its config stays what means something to an image: other fields are of whoever made it.
@@ -43,7 +45,7 @@ impl Draft {
         config.extra.retain(|name, _| name == "os.version" || name == "os.features");
         config.config.extra.clear();
         let base_history = config.history.len();
-        Self { config, layers: base.layers, key, has_own_cmd: false, base_history }
+        Self { config, layers: base.layers, key, has_own_cmd: false, step: None, base_history }
     }
 
     /// The next stage starts from this one.

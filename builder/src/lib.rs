@@ -6,6 +6,7 @@
 mod config;
 mod context;
 mod error;
+mod export;
 mod graph;
 mod grpc;
 mod image;

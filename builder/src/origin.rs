@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::graph::Origin;
 use crate::image::Draft;
 use crate::peers::{Credentials, Lookup};
-use crate::progress::{Event, Running, StepState};
+use crate::progress::{Running, StepState};
 use crate::solve::{Build, Pull, StageWork};
 
 /// Pulls of a build, each made once: by name and platform.
@@ -32,7 +32,11 @@ impl Build {
     ) -> Result<Vec<String>, Error> {
         match origin {
             Origin::Scratch => Ok(Vec::new()),
-            Origin::Stage(index) => Ok(self.stages.wait(self, work.index, *index, span).await?.draft.layers.clone()),
+            Origin::Stage(index) => {
+                let stage = self.stages.wait(self, work.index, *index, span).await?;
+                running.builds_on(stage.draft.step);
+                Ok(stage.draft.layers.clone())
+            }
             Origin::Image(name) => Ok(self.image(name, self.request.platform.as_ref(), span, running).await?.0.layers),
         }
     }
@@ -93,12 +97,7 @@ impl Build {
                 true => self.session.credentials(reference.domain()).await?,
                 false => Credentials::default(),
             };
-            let mut pulling = self.store.pull(&reference.to_string(), platform, credentials, &self.lease).await?;
-            while let Some(line) = pulling.next().await? {
-                let (step, chunk) = (running.step(), format!("{line}\n").into());
-                self.progress.tell(Event::Output { step, is_stderr: false, chunk }).await;
-            }
-            Ok(())
+            self.store.pull(&reference.to_string(), platform, credentials, &self.lease, running).await
         });
         pulled.await.map(|_| ()).map_err(|error| match error {
             Error::Peer { status, .. } if is_no_image(&status) => {

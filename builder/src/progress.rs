@@ -1,10 +1,21 @@
-//! What a build tells its client while it works. Telling never fails: a client that is gone cancels the build elsewhere.
+//! What a build tells its client while it works. Telling never fails and never waits: a client that is gone cancels the
+//! build elsewhere, and one that reads slowly holds no step up. What waits for it is bounded: of what moves bytes only
+//! the newest state is kept, of output no more than [`clip`] lets through.
 
-use std::sync::Arc;
+mod clip;
+mod queue;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+
+use crate::error::Error;
+
+pub use queue::{Told, channel};
+
+use queue::Sender;
 
 /// State of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +30,8 @@ pub enum StepState {
     Cached,
     /// Failed.
     Failed,
+    /// Given up.
+    Cancelled,
 }
 
 /// Something to tell.
@@ -40,6 +53,10 @@ pub enum Event {
         line: u32,
         /// Why it was not cached.
         reason: String,
+        /// Why it failed.
+        error: String,
+        /// The steps that it builds on.
+        inputs: Vec<u32>,
     },
     /// Output of a step.
     Output {
@@ -50,6 +67,8 @@ pub enum Event {
         /// The bytes.
         chunk: bytes::Bytes,
     },
+    /// A part of a step that moves bytes, or takes its time.
+    Part(Part),
     /// Something that is no failure.
     Warning {
         /// One sentence.
@@ -59,44 +78,73 @@ pub enum Event {
     },
 }
 
+/// How far a part of a step is.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Number of the step.
+    pub step: u32,
+    /// What is done: its name within the step.
+    pub name: Arc<str>,
+    /// Bytes so far.
+    pub current: u64,
+    /// Bytes in all. 0: unknown, or nothing is counted.
+    pub total: u64,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it was over.
+    pub completed: Option<Timestamp>,
+}
+
 /// Where events go.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    events: mpsc::Sender<Event>,
+    events: Sender,
 }
 
-/// A step that works.
+/// A step that works. Dropped before its end it was given up.
 #[derive(Debug)]
 pub struct Running {
     progress: Progress,
     step: u32,
     name: Arc<str>,
     line: u32,
-    started: Timestamp,
-    since: Instant,
+    begun: Mutex<Option<(Timestamp, Instant)>>,
+    inputs: Mutex<Vec<u32>>,
+    is_over: AtomicBool,
 }
 
 impl Progress {
-    /// Events go to `events`.
-    pub fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events }
-    }
-
     /// Tells one event.
     pub async fn tell(&self, event: Event) {
-        let _ = self.events.send(event).await;
+        self.events.send(event);
     }
 
     /// Announces a step.
     pub async fn waiting(&self, step: u32, name: &str, line: u32) {
-        let (name, state) = (name.into(), StepState::Waiting);
-        self.tell(Event::Step { step, name, state, started: None, took: None, line, reason: String::new() }).await;
+        self.events.send(Event::Step {
+            step,
+            name: name.into(),
+            state: StepState::Waiting,
+            started: None,
+            took: None,
+            line,
+            reason: String::new(),
+            error: String::new(),
+            inputs: Vec::new(),
+        });
     }
 
-    /// A step starts to work.
+    /// A step that starts to work with `begin`.
     pub fn running(&self, step: u32, name: &str, line: u32) -> Running {
-        let (started, since) = (Timestamp::now(), Instant::now());
-        Running { progress: self.clone(), step, name: name.into(), line, started, since }
+        Running {
+            progress: self.clone(),
+            step,
+            name: name.into(),
+            line,
+            begun: Mutex::new(None),
+            inputs: Mutex::new(Vec::new()),
+            is_over: AtomicBool::new(false),
+        }
     }
 }
 
@@ -111,26 +159,106 @@ impl Running {
         &self.progress
     }
 
+    /// A step whose result it uses; `None`: what it uses is no step's.
+    pub fn builds_on(&self, step: Option<u32>) {
+        self.inputs.lock().expect("no holder of this lock panics").extend(step);
+    }
+
     /// Tells that it works, and why it must.
     pub async fn begin(&self, reason: &str) {
-        self.say(StepState::Running, None, reason).await;
+        self.start();
+        self.say(StepState::Running, None, reason, "");
     }
 
     /// Tells that it is over.
     pub async fn end(&self, state: StepState) {
-        self.say(state, Some(self.since.elapsed()), "").await;
+        self.over(state, "");
     }
 
-    async fn say(&self, state: StepState, took: Option<Duration>, reason: &str) {
-        let event = Event::Step {
+    /// Tells that it is over, and why it failed.
+    pub fn fail(&self, error: &Error) {
+        match error {
+            // What has not begun stays announced: it was never work.
+            Error::Cancelled if !self.has_begun() => {}
+            Error::Cancelled => self.over(StepState::Cancelled, ""),
+            error => self.over(StepState::Failed, &error.short()),
+        }
+    }
+
+    /// A part of it starts.
+    pub fn part(&self, name: impl Into<Arc<str>>) -> Moving {
+        let (name, started) = (name.into(), Timestamp::now());
+        let part = Part { step: self.step, name, current: 0, total: 0, started, completed: None };
+        let moving = Moving { progress: self.progress.clone(), part };
+        moving.say();
+        moving
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.lock().is_ok_and(|begun| begun.is_some())
+    }
+
+    fn start(&self) -> (Timestamp, Instant) {
+        let mut begun = self.begun.lock().expect("no holder of this lock panics");
+        *begun.get_or_insert_with(|| (Timestamp::now(), Instant::now()))
+    }
+
+    fn over(&self, state: StepState, error: &str) {
+        if self.is_over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.progress.events.end_output(self.step);
+        let took = self.start().1.elapsed();
+        self.say(state, Some(took), "", error);
+    }
+
+    fn say(&self, state: StepState, took: Option<Duration>, reason: &str, error: &str) {
+        self.progress.events.send(Event::Step {
             step: self.step,
             name: self.name.clone(),
             state,
-            started: Some(self.started),
+            started: Some(self.start().0),
             took,
             line: self.line,
             reason: reason.to_owned(),
-        };
-        self.progress.tell(event).await;
+            error: error.to_owned(),
+            inputs: self.inputs.lock().expect("no holder of this lock panics").clone(),
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.has_begun() {
+            self.over(StepState::Cancelled, "");
+        }
+    }
+}
+
+/// A part of a step that is under way.
+#[derive(Debug)]
+pub struct Moving {
+    progress: Progress,
+    part: Part,
+}
+
+impl Moving {
+    /// So many bytes of so many.
+    pub fn at(&mut self, current: u64, total: u64) {
+        (self.part.current, self.part.total) = (current, total);
+        self.say();
+    }
+
+    /// It is over.
+    pub fn done(mut self) {
+        self.part.completed = Some(Timestamp::now());
+        if self.part.total > 0 {
+            self.part.current = self.part.total;
+        }
+        self.say();
+    }
+
+    fn say(&self) {
+        self.progress.events.send(Event::Part(self.part.clone()));
     }
 }

@@ -27,6 +27,8 @@ pub enum FromClient {
         /// What the client found, or why it could not look.
         found: Result<Credentials, String>,
     },
+    /// The build is given up.
+    Cancel,
 }
 
 /// A part of a content.

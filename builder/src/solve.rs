@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::context::Blake3;
 use crate::error::Error;
+use crate::export::{self, Exported};
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
 use crate::origin::Pulls;
@@ -42,6 +43,12 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     /// Take nothing from the cache.
     pub no_cache: bool,
+    /// Names or numbers of stages that take nothing from the cache.
+    pub no_cache_filter: Vec<String>,
+    /// Make an image.
+    pub makes_image: bool,
+    /// Keep the files of the result for the client.
+    pub keeps_tree: bool,
     /// Network of RUN steps that do not say.
     pub network: Network,
     /// Labels to add.
@@ -68,10 +75,8 @@ pub enum Pull {
 /// What was built.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// Id of the image.
-    pub image_id: String,
-    /// Its names.
-    pub names: Vec<String>,
+    /// The result.
+    pub exported: Exported,
     /// Steps that were cached.
     pub cached: u32,
     /// Steps in all.
@@ -186,10 +191,9 @@ impl Build {
         self.announce().await;
         let target = stages::run(&self, wanted).await?;
         let config = target.draft.finish(&self.request.labels, self.request.platform.as_ref(), self.globals.epoch());
-        let layers = &target.draft.layers;
-        let (image_id, names) = self.store.create_image(&config, layers, &self.request.names, &self.lease).await?;
+        let exported = export::run(&self, &config, &target.draft).await?;
         let cached = self.cached.load(Ordering::Relaxed);
-        Ok(Built { image_id, names, cached, steps: self.steps.count() })
+        Ok(Built { exported, cached, steps: self.steps.count() })
     }
 
     async fn announce(&self) {

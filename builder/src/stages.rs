@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use crate::error::Error;
 use crate::graph::{self, Origin, leads_to};
 use crate::image::Draft;
-use crate::progress::StepState;
 use crate::scope::Scope;
 use crate::solve::{Build, StageWork};
 use crate::step;
@@ -136,14 +135,15 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
             let running = build.progress.running(step, &shown, stage.line as u32);
             let platform = plan.platform.as_ref().or(build.request.platform.as_ref());
             match build.image(name, platform, span, &running).await {
-                Ok((draft, state)) => {
+                Ok((mut draft, state)) => {
                     build.count_cached(state);
+                    draft.step = Some(step);
                     running.end(state).await;
                     let scope = Scope::new(&build.globals);
                     Ok(StageWork::new(index, draft, scope))
                 }
                 Err(error) => {
-                    running.end(StepState::Failed).await;
+                    running.fail(&error);
                     Err(error)
                 }
             }

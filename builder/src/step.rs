@@ -50,6 +50,7 @@ pub async fn perform(
         Place::From | Place::Trigger(_) => build.file.stages[work.index].line,
     };
     let running = build.progress.running(step, &name, line as u32);
+    running.builds_on(work.draft.step);
     let result = match &instruction.kind {
         Kind::Run(run) => run::perform(build, work, instruction, run, &running).await,
         Kind::Workdir(word) => copy::working_directory(build, work, instruction, word, &running).await,
@@ -57,10 +58,17 @@ pub async fn perform(
         Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
         _ => meta::apply(build, work, instruction),
     };
-    if result.is_err() {
-        running.end(StepState::Failed).await;
+    match result {
+        Ok(()) => {
+            work.draft.step = Some(step);
+            Ok(())
+        }
+        Err(error) => {
+            let error = build.blame(instruction, error);
+            running.fail(&error);
+            Err(error)
+        }
     }
-    result.map_err(|error| build.blame(instruction, error))
 }
 
 /// The name of a step across versions of what it reads.
@@ -74,6 +82,19 @@ fn family(build: &Build, work: &StageWork, instruction: &Instruction) -> Blake3 
         .finish()
 }
 
+/// The flag for which a stage takes nothing from the cache, if there is one.
+fn uncached(build: &Build, stage: usize) -> Option<&'static str> {
+    let stage = &build.file.stages[stage];
+    let is_named = |wanted: &String| {
+        stage.name.as_ref().is_some_and(|name| name.value.eq_ignore_ascii_case(wanted))
+            || *wanted == stage.index.to_string()
+    };
+    match build.request.no_cache {
+        true => Some("--no-cache"),
+        false => build.request.no_cache_filter.iter().any(is_named).then_some("--no-cache-filter"),
+    }
+}
+
 /// Takes the layer of a step from the cache, or has it made and remembers it.
 async fn through_cache(
     build: &Arc<Build>,
@@ -84,16 +105,17 @@ async fn through_cache(
 ) -> Result<(), Error> {
     let (key, family) = (hex::encode(keyed.key), hex::encode(keyed.family));
     let (found, previous) = build.store.cached(&key, &family, &build.lease).await?;
-    if let (Some(record), false) = (&found, build.request.no_cache) {
+    let uncached = uncached(build, work.index);
+    if let (Some(record), None) = (&found, uncached) {
         build.cached.fetch_add(1, Ordering::Relaxed);
         work.draft.push_layer(record.layer.clone(), keyed.key, record.created, keyed.created_by);
         running.end(StepState::Cached).await;
         return Ok(());
     }
-    let reason = match (build.request.no_cache, &previous) {
-        (true, _) => "--no-cache",
-        (false, Some(_)) => "what it reads has changed",
-        (false, None) => "",
+    let reason = match (uncached, &previous) {
+        (Some(flag), _) => flag,
+        (None, Some(_)) => "what it reads has changed",
+        (None, None) => "",
     };
     let slot = build.slots.acquire().await.map_err(|_| Error::Cancelled)?;
     running.begin(reason).await;

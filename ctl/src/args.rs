@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod builder;
 mod copy;
 mod explore;
 mod registry;
@@ -12,7 +13,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
-pub use build::{Build, ProgressMode};
+pub use build::{Build, Output, OutputKind, ProgressMode};
+pub use builder::{Builder, CacheDu, CachePrune};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
@@ -38,6 +40,9 @@ pub struct Cli {
 pub enum Command {
     /// Build an image from a Dockerfile
     Build(Box<Build>),
+    /// Look after the build cache
+    #[command(subcommand, alias = "buildx")]
+    Builder(Builder),
     /// Manage contexts: where the services are
     #[command(subcommand)]
     Context(Context),
@@ -239,6 +244,8 @@ pub struct History {
 /// `ctl image`
 #[derive(Debug, Subcommand)]
 pub enum Image {
+    /// Build an image from a Dockerfile, as `ctl build` does
+    Build(Box<Build>),
     /// Copy an image to the store of another context, file by file: what is there does not move
     Cp(ImageCopy),
     /// Show what each layer of an image added, changed and removed, and what the image wastes

@@ -1,43 +1,210 @@
 //! `ctl build`: reads the Dockerfile, sends what the builder asks for, shows what it does.
 
 mod context;
+mod deliver;
 mod index;
+mod interrupts;
+mod own;
 mod upload;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::json;
 use strata_dockerfile::ignore::IgnoreFile;
 use strata_proto::builder::v1 as pb;
+use strata_proto::types::v1::Descriptor;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::{Build, Network, ProgressMode, PullWhen};
+use crate::command;
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
-use crate::render::progress::Progress;
+use crate::render::progress::{self, End, Own, Progress};
 use crate::render::{self, name};
 use context::Context;
+use deliver::{Delivered, Outputs};
+use interrupts::{Ended, Interrupts};
+use own::{Meter, Sending};
 use upload::Upload;
 
-/// How often the live view shows that time passes.
-const TICK: Duration = Duration::from_millis(200);
+/// How often the bytes of the context that went out are shown.
+const TICK: Duration = Duration::from_millis(100);
 
-/// Builds an image.
+/// Builds an image, and takes it where it shall go.
 pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
+    let outputs = Outputs::of(args)?;
+    let mut interrupts = Interrupts::listen()?;
+    let mut progress = Progress::start(mode(args)?)?;
+    let result = build(platform, args, &outputs, &mut progress, &mut interrupts).await;
+    let end = if matches!(result, Ok(Ended::GivenUp(_))) { End::Cancelled } else { End::Over };
+    tokio::select! {
+        () = progress.finish(end) => {}
+        // A terminal that is stuck shows no end.
+        code = interrupts.next() => return Err(Error::silent(code)),
+    }
+    match result {
+        Ok(Ended::Built(built)) => tell(platform, args, &built).map(|()| 0),
+        Ok(Ended::GivenUp(code)) => Err(Error::silent(code)),
+        Err(error) if error.reason == "FAULT_BASE_IMAGE_NOT_FOUND" => Err(with_nearest_image(platform, error).await),
+        Err(error) => Err(error),
+    }
+}
+
+/// An image that is not there, and the one of the store whose name is nearest.
+async fn with_nearest_image(platform: &Platform, error: Error) -> Error {
+    // A hint is worth no second error.
+    let Ok(images) = command::images::list(platform, "").await else { return error };
+    let names: Vec<String> = images.iter().flat_map(|image| &image.names).map(|full| name::familiar(full)).collect();
+    let bare = names.iter().map(|name| name.strip_suffix(":latest").unwrap_or(name));
+    match strata_dockerfile::nearest(&error.image, bare) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    }
+}
+
+async fn build(
+    platform: &Platform,
+    args: &Build,
+    outputs: &Outputs,
+    progress: &mut Progress,
+    interrupts: &mut Interrupts,
+) -> Result<Ended<Built>> {
+    let prepared = tokio::select! {
+        prepared = prepare(platform, args, outputs, progress) => prepared?,
+        code = interrupts.next() => return Ok(Ended::GivenUp(code)),
+    };
+    let (completed, call) = match converse(prepared, progress, interrupts).await? {
+        Ended::Built(built) => built,
+        Ended::GivenUp(code) => return Ok(Ended::GivenUp(code)),
+    };
+    let delivered = tokio::select! {
+        delivered = outputs.deliver(platform, &completed, progress) => delivered?,
+        code = interrupts.next() => return Ok(Ended::GivenUp(code)),
+    };
+    // The builder keeps what is fetched as long as the call is open.
+    drop(call);
+    Ok(Ended::Built(Built { completed, delivered }))
+}
+
+/// What was built, and what became of it.
+struct Built {
+    completed: pb::BuildCompleted,
+    delivered: Delivered,
+}
+
+/// The flags, else what the environment says.
+fn mode(args: &Build) -> Result<ProgressMode> {
+    let mode = match (args.progress, std::env::var("BUILDKIT_PROGRESS")) {
+        (Some(mode), _) => mode,
+        (None, Ok(text)) if !text.is_empty() => <ProgressMode as clap::ValueEnum>::from_str(&text, false)
+            .map_err(|_| Error::usage(format!("invalid value {text:?} of BUILDKIT_PROGRESS")))?,
+        (None, _) => ProgressMode::Auto,
+    };
+    match (args.quiet, args.progress) {
+        (true, None | Some(ProgressMode::Auto | ProgressMode::Quiet)) => Ok(ProgressMode::Quiet),
+        (true, Some(_)) => Err(Error::usage("--quiet shows no progress, and --progress says how to show it")),
+        (false, _) => Ok(mode),
+    }
+}
+
+/// Writes down and says what was built.
+fn tell(platform: &Platform, args: &Build, built: &Built) -> Result<()> {
+    let completed = &built.completed;
+    if let Some(file) = &args.iidfile {
+        write("--iidfile", file, completed.image_id.as_bytes())?;
+    }
+    if let Some(file) = &args.metadata_file {
+        let text = serde_json::to_vec_pretty(&metadata(platform, built)).map_err(|error| Error::of(&error))?;
+        write("--metadata-file", file, &text)?;
+    }
+    if completed.image_id.is_empty() {
+        return Ok(());
+    }
+    match mode(args)? {
+        ProgressMode::Quiet => render::line(&completed.image_id),
+        ProgressMode::None | ProgressMode::Rawjson => Ok(()),
+        ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
+            let names: Vec<String> = completed.names.iter().map(|full| name::familiar(full)).collect();
+            // Without --tag it may have names of earlier builds: they are not this build's doing.
+            let named = match args.tag.is_empty() || names.is_empty() {
+                true => String::new(),
+                false => format!(", named {}", names.join(", ")),
+            };
+            render::note(format!("built {}{named}", completed.image_id));
+            Ok(())
+        }
+    }
+}
+
+fn write(flag: &str, file: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(file, bytes).map_err(|error| Error::new(format!("cannot write {flag} {}: {error}", file.display())))
+}
+
+/// What buildx writes of a build, under its keys.
+fn metadata(platform: &Platform, built: &Built) -> serde_json::Value {
+    let pb::BuildCompleted { image_id, names, manifest, build_id, .. } = &built.completed;
+    let reference = format!("{0}/{0}/{build_id}", platform.name);
+    let mut all = serde_json::Map::from_iter([("buildx.build.ref".to_owned(), reference.into())]);
+    if !image_id.is_empty() {
+        all.insert("containerimage.config.digest".to_owned(), image_id.clone().into());
+    }
+    if let Some(manifest) = built.delivered.pushed.as_ref().or(manifest.as_ref()) {
+        let Descriptor { media_type, digest, size_bytes } = manifest;
+        let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size_bytes });
+        all.insert("containerimage.descriptor".to_owned(), descriptor);
+        all.insert("containerimage.digest".to_owned(), digest.clone().into());
+    }
+    if !names.is_empty() && !image_id.is_empty() {
+        all.insert("image.name".to_owned(), names.join(",").into());
+    }
+    all.into()
+}
+
+type Client = pb::build_service_client::BuildServiceClient<tonic::transport::Channel>;
+
+/// Reads what is to be built, and looks at the context.
+async fn prepare(
+    platform: &Platform,
+    args: &Build,
+    outputs: &Outputs,
+    progress: &mut Progress,
+) -> Result<(Client, pb::BuildStart, Context)> {
     let top = context_directory(&args.path)?;
-    let (dockerfile, dockerfile_name, file) = dockerfile(args).await?;
+    let reading = Own::start(own::DEFINITION, format!("{} from {}", progress::DEFINITION, dockerfile_shown(args)));
+    progress.step(reading.running());
+    let (dockerfile, dockerfile_name, file) = match dockerfile(args).await {
+        Ok(found) => found,
+        Err(error) => {
+            progress.step(reading.fail(&error));
+            return Err(error);
+        }
+    };
+    progress.part(reading.begin("transferring dockerfile:").at(dockerfile.len() as u64, 0, true));
+    progress.step(reading.end(pb::StepState::Done));
+    let reading = Own::start(own::IGNORE, "[internal] load .dockerignore");
+    progress.step(reading.running());
     let (ignore_name, ignore_text) = ignore_file(&top, file.as_deref())?;
     let ignore = IgnoreFile::parse(&ignore_text).map_err(|error| Error::new(format!("{ignore_name}: {error}")))?;
+    if !ignore_text.is_empty() {
+        progress.part(reading.begin("transferring context:").at(ignore_text.len() as u64, 0, true));
+    }
+    progress.step(reading.end(pb::StepState::Done));
+    let scanning = Own::start(own::CONTEXT, own::CONTEXT_NAME);
+    progress.step(scanning.running());
     let scan = tokio::task::spawn_blocking(move || Context::scan(&top, &ignore));
     let (client, scanned) = tokio::join!(platform.builds(), scan);
-    let scanned = scanned.map_err(|error| Error::of(&error))?.map_err(|error| Error::of(&error))?;
+    let scanned = scanned.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
+    progress.step(scanning.end(pb::StepState::Done));
     let start = pb::BuildStart {
-        names: args.tag.clone(),
+        names: outputs.names.clone(),
         dockerfile,
         dockerfile_name,
         ignore_file: Bytes::from(ignore_text),
@@ -58,65 +225,78 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
             PullWhen::Missing => pb::BuildPull::Missing.into(),
             PullWhen::Never => pb::BuildPull::Never.into(),
         },
+        no_cache_filter: args.no_cache_filter.clone(),
+        has_no_image: !outputs.needs_image(),
+        keeps_tree: outputs.needs_tree(),
     };
-    let mut progress = Progress::new(args.quiet, args.progress == ProgressMode::Plain);
-    let result = converse(client?, start, scanned, &mut progress).await;
-    progress.finish();
-    let built = result?;
-    if let Some(file) = &args.iidfile {
-        std::fs::write(file, &built.image_id)
-            .map_err(|error| Error::new(format!("cannot write --iidfile {}: {error}", file.display())))?;
-    }
-    if args.quiet {
-        render::line(&built.image_id)?;
-    } else {
-        let names: Vec<String> = built.names.iter().map(|full| name::familiar(full)).collect();
-        // Without --tag it may have names of earlier builds: they are not this build's doing.
-        let named = if args.tag.is_empty() || names.is_empty() {
-            String::new()
-        } else {
-            format!(", named {}", names.join(", "))
-        };
-        render::note(format!("built {}{named}", built.image_id));
-    }
-    Ok(0)
+    Ok((client?, start, scanned))
 }
 
-type Client = pb::build_service_client::BuildServiceClient<tonic::transport::Channel>;
+/// An open call.
+type Call = (mpsc::Sender<pb::BuildRequest>, tonic::Streaming<pb::BuildResponse>);
 
-/// The conversation of one build. Dropping it cancels the build.
+/// The conversation of one build. Dropping it cancels the build; dropping the call that it returns ends it.
 async fn converse(
-    mut client: Client,
-    start: pb::BuildStart,
-    context: Context,
+    (mut client, start, context): (Client, pb::BuildStart, Context),
     progress: &mut Progress,
-) -> Result<pb::BuildCompleted> {
+    interrupts: &mut Interrupts,
+) -> Result<Ended<(pb::BuildCompleted, Call)>> {
     let (sender, receiver) = mpsc::channel(8);
     // The channel has room for the first message.
     let _ = sender.try_send(pb::BuildRequest { event: Some(pb::build_request::Event::Start(start)) });
-    let mut events = client.build(ReceiverStream::new(receiver)).await?.into_inner();
-    let mut upload = Upload::start(context, sender);
+    let meter = Arc::new(Meter::default());
+    let counted = meter.clone();
+    let requests = ReceiverStream::new(receiver).inspect(move |request| counted.count(request));
+    let mut events = tokio::select! {
+        events = client.build(requests) => events?.into_inner(),
+        code = interrupts.next() => return Ok(Ended::GivenUp(code)),
+    };
+    let mut upload = Upload::start(context, sender.clone());
+    let mut sending = Sending::new(meter);
     let mut tick = tokio::time::interval(TICK);
     loop {
         let reply = tokio::select! {
             reply = events.message() => reply?,
             error = upload.failure() => return Err(error),
             _ = tick.tick() => {
-                progress.tick();
+                sending.show(progress);
                 continue;
+            }
+            code = interrupts.next() => {
+                interrupts.give_up(&sender, &mut events).await;
+                return Ok(Ended::GivenUp(code));
             }
         };
         let Some(reply) = reply else { return Err(Error::new("the builder ended the stream before the build ended")) };
         match reply.event {
             Some(pb::build_response::Event::NeedDirectories(need)) => upload.directories(need.digests),
-            Some(pb::build_response::Event::NeedContents(need)) => upload.contents(need.blake3),
+            Some(pb::build_response::Event::NeedContents(need)) => {
+                sending.asked(need.blake3.len(), progress);
+                upload.contents(need.blake3);
+            }
             Some(pb::build_response::Event::NeedCredentials(need)) => upload.credentials(need.registry),
-            Some(pb::build_response::Event::Step(step)) => progress.step(&step),
-            Some(pb::build_response::Event::Output(output)) => progress.output(&output),
-            Some(pb::build_response::Event::Warning(warning)) => progress.warning(&warning),
-            Some(pb::build_response::Event::Completed(completed)) => return Ok(completed),
+            Some(pb::build_response::Event::Step(step)) => progress.step(step),
+            Some(pb::build_response::Event::Part(part)) => progress.part(part),
+            Some(pb::build_response::Event::Output(output)) => progress.output(output),
+            Some(pb::build_response::Event::Warning(warning)) => progress.warning(warning),
+            Some(pb::build_response::Event::Completed(completed)) => {
+                sending.show(progress);
+                return Ok(Ended::Built((completed, (sender, events))));
+            }
             None => {}
         }
+    }
+}
+
+/// A context that cannot be read.
+fn unreadable(error: context::Error) -> Error {
+    let told = Error::of(&error);
+    let is_denied = std::error::Error::source(&error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied);
+    match is_denied {
+        true => told.hint("what the image does not need can be left out: a pattern in .dockerignore does it"),
+        false => told,
     }
 }
 
@@ -145,15 +325,32 @@ async fn dockerfile(args: &Build) -> Result<(Bytes, String, Option<PathBuf>)> {
     }
     let (path, shown) = match &args.file {
         Some(path) => (path.clone(), path.display().to_string()),
-        None => (args.path.join("Dockerfile"), "Dockerfile".to_owned()),
+        None => (usual_dockerfile(&args.path), "Dockerfile".to_owned()),
     };
     match std::fs::read(&path) {
         Ok(text) => Ok((text.into(), shown, Some(path))),
         Err(error) => {
             let error = Error::new(format!("cannot read the Dockerfile {}: {error}", path.display()));
-            Err(error.hint("`-f FILE` names another one, `-f -` reads it from standard input"))
+            let other = args.path.join("Containerfile");
+            let hint = match args.file.is_none() && other.is_file() {
+                true => format!("`-f {}` names the one that is there", other.display()),
+                false => "`-f FILE` names another one, `-f -` reads it from standard input".to_owned(),
+            };
+            Err(error.hint(hint))
         }
     }
+}
+
+/// "Dockerfile" in the context; in small letters where only that is there, as for BuildKit.
+fn usual_dockerfile(context: &Path) -> PathBuf {
+    let (usual, small) = (context.join("Dockerfile"), context.join("dockerfile"));
+    if !usual.exists() && small.is_file() { small } else { usual }
+}
+
+/// The name of the Dockerfile, for people.
+fn dockerfile_shown(args: &Build) -> String {
+    let name = args.file.as_deref().filter(|path| *path != Path::new("-")).and_then(Path::file_name);
+    name.map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The ignore file that belongs to this Dockerfile, else that of the context.

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub mod builder;
 pub mod context;
 pub mod copy;
 pub mod exec;

@@ -21,6 +21,8 @@ pub struct Error {
     pub code: u8,
     /// Reason of the service that refused. Empty: none.
     pub reason: String,
+    /// The image that it is about. Empty: none, or not said.
+    pub image: Box<str>,
 }
 
 /// Result of a command.
@@ -29,7 +31,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), excerpt: String::new(), hints: Vec::new(), code: 1, reason: String::new() }
+        let (excerpt, hints, reason) = (String::new(), Vec::new(), String::new());
+        Self { message: message.into(), excerpt, hints, code: 1, reason, image: Box::default() }
     }
 
     /// An end that needs no words.
@@ -94,7 +97,10 @@ impl From<tonic::Status> for Error {
             // 126 and 127 are the program's; Docker's `run` says 125 for the rest, though the container has 128.
             error.code = if matches!(code, 126 | 127) { code } else { STRATA_FAILED };
         }
-        error.hints.extend(hint(&reason).map(ToOwned::to_owned));
+        // What another service refused has a reason of its own.
+        let why = facts.get("reason").filter(|_| reason == "FAULT_PEER_REFUSED").unwrap_or(&reason);
+        error.hints.extend(hint(why).map(ToOwned::to_owned));
+        error.image = facts.get("image").map(|image| image.as_str().into()).unwrap_or_default();
         error.reason = reason;
         error
     }
@@ -140,7 +146,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
         "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),
-        "FAULT_DISK_FULL" => Some("`ctl system prune` frees what nothing uses"),
+        "FAULT_DISK_FULL" => Some("`ctl system prune` and `ctl builder prune` free what nothing uses"),
         "FAULT_CORRUPT" | "FAULT_DIGEST_MISMATCH" => Some("`ctl system verify` names everything that is damaged"),
         "FAULT_STEP_FAILED" => Some("the output of the step is above"),
         _ => None,

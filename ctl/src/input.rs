@@ -122,6 +122,23 @@ pub fn bytes(flag: &str, text: &str) -> Result<u64> {
     if value < 0.0 || value > i64::MAX as f64 { Err(wrong()) } else { Ok(value as u64) }
 }
 
+/// "24h", "1h30m", "90s": seconds, in the form that Go has.
+pub fn duration(text: &str) -> Option<i64> {
+    let (mut seconds, mut rest) = (0_i64, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let unit = match rest[digits..].chars().next()? {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        seconds = rest[..digits].parse::<i64>().ok()?.checked_mul(unit)?.checked_add(seconds)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
 /// "1.5" processors, in billionths.
 pub fn nano_cpus(text: &str) -> Result<u64> {
     let wrong = || Error::usage(format!("invalid --cpus {text:?}: a number of processors such as 1.5 is expected"));
@@ -153,6 +170,24 @@ mod tests {
         }
         for text in ["lots", "", "-1", "1x", "1.2.3m"] {
             assert!(bytes("--memory", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_add_their_parts() {
+        for (text, expected) in [
+            ("24h", Some(86_400)),
+            ("1h30m", Some(5400)),
+            ("90s", Some(90)),
+            ("0s", Some(0)),
+            ("", None),
+            ("10", None),
+            ("h", None),
+            ("5d", None),
+            ("-1h", None),
+            ("9999999999999999h", None),
+        ] {
+            assert_eq!(duration(text), expected, "{text:?}");
         }
     }
 

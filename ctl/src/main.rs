@@ -54,16 +54,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command; Ctrl-C ends what does not pass signals on, and the services clean up behind it.
+/// Runs the command; Ctrl-C ends what does not take signals itself, and the services clean up behind it.
 async fn run(cli: Cli) -> Result<u8> {
-    let is_passing_signals = match &cli.command {
+    let is_taking_signals = match &cli.command {
+        Command::Build(_) | Command::Builder(args::Builder::Build(_)) | Command::Image(args::Image::Build(_)) => true,
         Command::Run(run) => !run.detach,
         Command::Exec(exec) => !exec.detach,
         Command::Start(start) => start.attach || start.interactive,
         _ => false,
     };
     let work = dispatch(cli);
-    if is_passing_signals {
+    if is_taking_signals {
         return work.await;
     }
     tokio::select! {
@@ -86,7 +87,11 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Command::Context(command) => command::context::run(command, cli.context.as_deref()),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
-        Command::Build(args) => build::run(&open()?, args).await,
+        Command::Build(args)
+        | Command::Builder(args::Builder::Build(args))
+        | Command::Image(args::Image::Build(args)) => build::run(&open()?, args).await,
+        Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
+        Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),

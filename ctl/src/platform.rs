@@ -68,6 +68,11 @@ impl Platform {
         Ok(store::archive_service_client::ArchiveServiceClient::new(self.channel("store").await?))
     }
 
+    /// The build cache.
+    pub async fn cache(&self) -> Result<store::cache_service_client::CacheServiceClient<Channel>> {
+        Ok(store::cache_service_client::CacheServiceClient::new(self.channel("store").await?))
+    }
+
     /// The store itself.
     pub async fn store(&self) -> Result<store::system_service_client::SystemServiceClient<Channel>> {
         Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))

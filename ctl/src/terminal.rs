@@ -60,7 +60,10 @@ impl Drop for Silent {
 
 /// Columns and rows of the terminal, if there is one.
 pub fn size() -> Option<(u32, u32)> {
-    let size = termios::tcgetwinsize(std::io::stdout()).or_else(|_| termios::tcgetwinsize(std::io::stdin())).ok()?;
+    let size = termios::tcgetwinsize(std::io::stdout())
+        .or_else(|_| termios::tcgetwinsize(std::io::stderr()))
+        .or_else(|_| termios::tcgetwinsize(std::io::stdin()))
+        .ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 

@@ -17,6 +17,7 @@ pub fn explain(mistake: Mistake, words: impl Iterator<Item = OsString>) -> Error
         ErrorKind::InvalidSubcommand => unknown_command(&mistake, &command, &words).hint(help),
         ErrorKind::UnknownArgument => unknown_argument(&mistake, &command).hint(help),
         ErrorKind::InvalidValue => invalid_value(&mistake).hint(help),
+        ErrorKind::ValueValidation => refused_value(&mistake).hint(help),
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => {
             let missing = match command.as_str() {
                 "ctl run" | "ctl create" => "an image".to_owned(),
@@ -65,7 +66,9 @@ fn usage(command: &str) -> Option<String> {
 fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error {
     let word = strings(mistake, ContextKind::InvalidSubcommand).join(" ");
     let full = format!("{command} {word}");
-    let Some((_, instead)) = ABSENT_COMMANDS.iter().find(|(absent, _)| *absent == &full[4..]) else {
+    // "buildx" is another name of "builder".
+    let name = full[4..].replacen("buildx ", "builder ", 1);
+    let Some((_, instead)) = ABSENT_COMMANDS.iter().find(|(absent, _)| *absent == name) else {
         let error = Error::usage(format!("unknown command: `{full}`"));
         return did_you_mean(error, &strings(mistake, ContextKind::SuggestedSubcommand));
     };
@@ -88,8 +91,8 @@ fn group_member(group: &str, member: &str) -> Option<String> {
         ("container", "ls" | "list" | "ps") => "ps",
         ("image", "ls" | "list") => "images",
         ("image", "rm" | "remove") => "rmi",
-        ("container" | "image" | "builder" | "buildx", "prune") => "system prune",
-        ("container" | "image" | "builder" | "buildx", other) => other,
+        ("container" | "image", "prune") => "system prune",
+        ("container" | "image", other) => other,
         _ => return None,
     };
     let is_there = name == "system prune" || Cli::command().find_subcommand(name).is_some();
@@ -103,7 +106,12 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
         let error = Error::usage(format!("`{command}` takes no further argument: {word:?}"));
         return usage(command).into_iter().fold(error, Error::hint);
     }
-    let absent = ABSENT_FLAGS.iter().find(|(of, _)| command.strip_prefix("ctl ") == Some(of));
+    // A build is a build under each of its names.
+    let bare = match command.strip_prefix("ctl ").unwrap_or_default() {
+        "builder build" | "buildx build" | "image build" => "build",
+        other => other,
+    };
+    let absent = ABSENT_FLAGS.iter().find(|(of, _)| bare == *of);
     if absent.is_some_and(|(_, flags)| flags.split(' ').any(|flag| flag == name)) {
         let error = Error::usage(format!("the flag {name} of `{command}` is not available yet"));
         return match (command, name) {
@@ -128,13 +136,19 @@ fn invalid_value(mistake: &Mistake) -> Error {
     let error = match flag {
         "--network" => format!("the network {value:?} is not available yet"),
         "--format" if value.contains("{{") => "templates for --format are not available yet".to_owned(),
-        "--progress" if matches!(value.as_str(), "quiet" | "rawjson") => {
-            format!("--progress {value} is not available yet")
-        }
         _ => format!("invalid value {value:?} for {flag}"),
     };
     did_you_mean(Error::usage(error), &strings(mistake, ContextKind::SuggestedValue))
         .hint(format!("{flag} takes {valid}"))
+}
+
+/// A value that its flag does not take, and why.
+fn refused_value(mistake: &Mistake) -> Error {
+    let argument = strings(mistake, ContextKind::InvalidArg).join(" ");
+    let flag = argument.split(' ').next().unwrap_or_default();
+    let value = strings(mistake, ContextKind::InvalidValue).join(" ");
+    let why = std::error::Error::source(mistake).map(ToString::to_string).unwrap_or_default();
+    Error::usage(format!("invalid value {value:?} for {flag}: {why}"))
 }
 
 fn did_you_mean(error: Error, suggestions: &[String]) -> Error {
@@ -152,8 +166,11 @@ fn strings(mistake: &Mistake, kind: ContextKind) -> Vec<String> {
 /// Docker's commands that are not there, and what serves instead.
 const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("attach", "`ctl logs -f` follows the output, `ctl exec -it` starts a shell"),
-    ("builder", ""),
-    ("buildx", ""),
+    ("builder create", "`ctl context create` names the services that build"),
+    ("builder history", ""),
+    ("builder imagetools", ""),
+    ("builder ls", "`ctl context ls` shows where the services are"),
+    ("builder use", "`ctl context use` chooses where the services are"),
     ("commit", "`ctl build` makes images"),
     ("compose", ""),
     ("container", ""),
@@ -165,7 +182,6 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("cp", "`ctl run -v HOST:CONTAINER` shares files"),
     ("diff", ""),
     ("events", ""),
-    ("image build", ""),
     ("image history", ""),
     ("image import", ""),
     ("image inspect", ""),
@@ -215,10 +231,9 @@ const ABSENT_IN_RUN: &str = "--add-host --annotation -a --attach --blkio-weight 
 const ABSENT_FLAGS: &[(&str, &str)] = &[
     (
         "build",
-        "--add-host --allow --annotation --attest --build-context --builder --cache-from --cache-to --cgroup-parent \
-         --check --compress --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --force-rm --isolation \
-         --load -m --memory --memory-swap --metadata-file --no-cache-filter -o --output --provenance --push \
-         --rm --sbom --secret --security-opt --shm-size --squash --ssh --ulimit",
+        "--add-host --allow --annotation --build-context --builder --cache-from --cache-to --cgroup-parent --check \
+         --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --isolation -m --memory --memory-swap --policy \
+         --print --resource --secret --security-opt --shm-size --squash --ssh --ulimit",
     ),
     ("create", ABSENT_IN_RUN),
     ("exec", "--detach-keys"),
@@ -268,7 +283,16 @@ mod tests {
             ("ctl create", "`ctl create` needs an image", "usage: ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]"),
             ("ctl create -d x", "unknown flag: -d", "ctl create --help"),
             ("ctl run --rmm x", "unknown flag: --rmm", "did you mean --rm?"),
-            ("ctl build --push .", "the flag --push of `ctl build` is not available yet", "ctl build --help"),
+            ("ctl buildx build --squash .", "the flag --squash of `ctl buildx build` is not available yet", "--help"),
+            ("ctl builder ls", "`ctl builder ls` is not available yet", "ctl context ls"),
+            ("ctl buildx ls", "`ctl buildx ls` is not available yet", "ctl context ls"),
+            ("ctl build --check .", "the flag --check of `ctl build` is not available yet", "ctl build --help"),
+            (
+                "ctl build --provenance=max .",
+                "invalid value \"max\" for --provenance: attestations are not",
+                "ctl build --help",
+            ),
+            ("ctl build -o type=what .", "invalid value \"type=what\" for --output: type=what is", "ctl build --help"),
             ("ctl build . x", "`ctl build` takes no further argument: \"x\"", "usage: ctl build"),
             ("ctl run --network bridge x", "the network \"bridge\" is not available yet", "host, none"),
             ("ctl run --pull=often x", "invalid value \"often\" for --pull", "never"),

@@ -8,15 +8,16 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use strata_proto::builder::v1::{
-    BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectories,
-    ContextDirectory, ContextEntry, ContextFile, StepState, build_request, build_response::Event,
+    BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent,
+    ContextDirectories, ContextDirectory, ContextEntry, ContextFile, StepState, build_request, build_response::Event,
     build_service_client::BuildServiceClient, context_entry,
 };
 use strata_proto::{
     runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
     store::v1::{
-        GetImageRequest, ListLeasesRequest, ListSnapshotsRequest, image_service_client::ImageServiceClient,
-        lease_service_client::LeaseServiceClient, snapshot_service_client::SnapshotServiceClient,
+        ExportSnapshotRequest, GetImageRequest, ListLeasesRequest, ListSnapshotsRequest,
+        image_service_client::ImageServiceClient, lease_service_client::LeaseServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
     },
 };
 use strata_tests::Tar;
@@ -33,7 +34,9 @@ use crate::{
 
 over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_and_its_output_is_told,
     a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_step_that_fails_says_how,
-    a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing);
+    a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing,
+    a_build_that_is_given_up_says_so_when_it_has_cleaned_up, files_of_a_build_are_kept_until_the_call_ends,
+    a_build_tells_what_happens_and_how_steps_hang_together);
 
 /// A context: its directories and contents by digest.
 #[derive(Default)]
@@ -337,6 +340,89 @@ async fn a_build_that_is_dropped_leaves_nothing(node: &Node) {
     drop((sender, events));
 
     is_empty(node).await;
+}
+
+async fn a_build_that_is_given_up_says_so_when_it_has_cleaned_up(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::default();
+    let dockerfile = "FROM guest\nRUN [\"/guest\", \"then\", \"echo\", \"begun\", \"+\", \"sleep\", \"300\"]\n";
+    let start = BuildStart { context_root: Bytes::new(), ..start(dockerfile, &tree) };
+    let (sender, mut events) = begin(node, start).await.unwrap();
+    let mut is_begun = false;
+    let end = loop {
+        match events.message().await {
+            Ok(Some(message)) => {
+                if matches!(message.event, Some(Event::Output(_))) && !std::mem::replace(&mut is_begun, true) {
+                    sender.send(event(build_request::Event::Cancel(BuildCancel {}))).await.unwrap();
+                }
+            }
+            end => break end,
+        }
+    };
+
+    refused(end, Code::Cancelled, "FAULT_CANCELLED");
+    is_empty(node).await;
+}
+
+async fn files_of_a_build_are_kept_until_the_call_ends(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one")]);
+    let start = BuildStart { has_no_image: true, keeps_tree: true, ..start("FROM scratch\nCOPY a /a\n", &tree) };
+    let (sender, mut events) = begin(node, start).await.unwrap();
+    let completed = loop {
+        match events.message().await.unwrap().unwrap().event.unwrap() {
+            Event::NeedDirectories(_) => {
+                let directories = tree.directories.values().cloned().collect();
+                let answer = build_request::Event::Directories(ContextDirectories { directories });
+                sender.send(event(answer)).await.unwrap();
+            }
+            Event::NeedContents(need) => {
+                let content = ContextContent { blake3: need.blake3[0].clone(), chunk: "one".into(), last: true };
+                sender.send(event(build_request::Event::Content(content))).await.unwrap();
+            }
+            Event::Completed(completed) => break completed,
+            _ => {}
+        }
+    };
+
+    assert!(completed.image_id.is_empty() && completed.manifest.is_none(), "{completed:?}");
+    let mut snapshots = SnapshotServiceClient::new(node.channel("store"));
+    let request = ExportSnapshotRequest { key: completed.snapshot_key };
+    let mut chunks = snapshots.export_snapshot(request).await.unwrap().into_inner();
+    let mut tar = Vec::new();
+    while let Some(message) = chunks.message().await.unwrap() {
+        tar.extend_from_slice(&message.chunk);
+    }
+    assert!(tar.windows(3).any(|bytes| bytes == b"one"), "the archive has the file");
+    drop((sender, events));
+    is_empty(node).await;
+}
+
+async fn a_build_tells_what_happens_and_how_steps_hang_together(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::default();
+    let dockerfile = "FROM guest AS a\nRUN [\"/guest\", \"write\", \"/x\", \"y\"]\nFROM guest\nCOPY --from=a /x /x\n";
+    let start = BuildStart { context_root: Bytes::new(), ..start(dockerfile, &tree) };
+    let (_sender, mut events) = begin(node, start).await.unwrap();
+    let (mut steps, mut parts) = (BTreeMap::new(), vec![]);
+    while let Some(message) = events.message().await.unwrap() {
+        match message.event.unwrap() {
+            Event::Step(step) => {
+                steps.insert(step.step, step);
+            }
+            Event::Part(part) => parts.push(part),
+            _ => {}
+        }
+    }
+
+    let of = |words: &str| steps.values().find(|step| step.name.contains(words)).unwrap_or_else(|| panic!("{steps:?}"));
+    let (run, copy, export) = (of("RUN"), of("COPY"), of("exporting to image"));
+    assert!(copy.inputs.contains(&run.step), "{copy:?} reads what {run:?} made");
+    assert_eq!(run.inputs, [of("[a 1/2] FROM guest").step], "{run:?}");
+    assert!(export.started_at.is_some() && export.took.is_some() && export.error.is_empty(), "{export:?}");
+    let name = "naming to docker.io/library/made:latest";
+    let named = parts.iter().find(|part| part.name == name).unwrap_or_else(|| panic!("{parts:?}"));
+    assert!(named.step == export.step && named.completed_at.is_some(), "{named:?}");
 }
 
 /// No container, snapshot or lease is left.

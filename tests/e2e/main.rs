@@ -4,6 +4,7 @@
 
 mod archives;
 mod build;
+mod builder;
 mod containers;
 mod crashes;
 mod dockerfiles;
@@ -15,7 +16,9 @@ mod hosts;
 mod images;
 mod limits;
 mod misbehaviour;
+mod outputs;
 mod platforms;
+mod progress;
 mod prompts;
 mod registries;
 mod rootless;

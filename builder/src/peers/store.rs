@@ -13,6 +13,7 @@ pub use pull::Credentials;
 use super::MountPoint;
 use crate::context::Blake3;
 use crate::error::Error;
+use crate::export::Exported;
 
 /// Entries of a tree in one message.
 const ENTRIES: usize = 4096;
@@ -113,6 +114,17 @@ pub enum Placement {
     Archive(Blake3),
 }
 
+/// The manifest of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
 /// A layer to be written.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -189,14 +201,14 @@ impl Store {
         Ok(Lookup::Found(Box::new(BaseImage { config, layers, diff_ids })))
     }
 
-    /// Makes an image of layers, and names it. Returns its id and names.
+    /// Makes an image of layers, and names it.
     pub async fn create_image(
         &self,
         config: &ImageConfig,
         layers: &[String],
         names: &[String],
         lease: &str,
-    ) -> Result<(String, Vec<String>), Error> {
+    ) -> Result<Exported, Error> {
         let config_json = serde_json::to_vec(config)
             .map_err(|source| Error::ImageConfig { image: names.first().cloned().unwrap_or_default(), source })?;
         let request = pb::CreateImageRequest {
@@ -209,7 +221,12 @@ impl Store {
         let response = client.create_image(request).await;
         let response = response.map_err(|status| Error::peer("store", "make the image", status))?.into_inner();
         let image = response.image.ok_or(Error::Answer { peer: "store", what: "an image" })?;
-        Ok((image.id, image.names))
+        let manifest = image.manifest.map(|found| Manifest {
+            media_type: found.media_type,
+            digest: found.digest,
+            size: found.size_bytes,
+        });
+        Ok(Exported { image_id: image.id, names: image.names, manifest, snapshot: String::new() })
     }
 
     /// Finds the record of a key, or the newest one of its family; what they name is held.

@@ -138,8 +138,9 @@ async fn run_and_commit(
         Some(0) => build.store.commit(&key, finished.stubs, &build.lease).await,
         code => {
             let text = match code {
-                Some(code) => format!("{command:?} ended with exit code {code}"),
-                None => format!("{command:?} ended, and its exit code is not known"),
+                // BuildKit's words: programs look for them.
+                Some(code) => format!("process {command:?} did not complete successfully: exit code: {code}"),
+                None => format!("process {command:?} ended, and its exit code is not known"),
             };
             Err(Error::Step { exit_code: code.unwrap_or(255), diagnostic: build.at(instruction.name_span, text) })
         }

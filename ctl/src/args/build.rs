@@ -1,19 +1,29 @@
 //! `ctl build`: docker's flags.
 
+mod output;
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::{Network, PullWhen};
+pub use output::{Output, OutputKind};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
     /// A live view on a terminal, plain lines elsewhere
-    #[value(alias = "tty")]
     Auto,
+    /// A live view, which needs a terminal
+    Tty,
     /// Plain lines
     Plain,
+    /// Nothing but the image id at the end
+    Quiet,
+    /// Nothing
+    None,
+    /// JSON objects, one per event
+    Rawjson,
 }
 
 /// `ctl build`
@@ -40,6 +50,9 @@ pub struct Build {
     /// Take nothing from the cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Take nothing from the cache in these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
     /// Network of RUN steps
     #[arg(long, value_enum, default_value = "host")]
     pub network: Network,
@@ -50,13 +63,57 @@ pub struct Build {
     /// Platform to build for
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", env = "DOCKER_DEFAULT_PLATFORM")]
     pub platform: Option<String>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
-    pub progress: ProgressMode,
+    /// How progress is shown [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_enum)]
+    pub progress: Option<ProgressMode>,
     /// Print the image id only
     #[arg(short, long)]
     pub quiet: bool,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Where the result goes: "DIR", "-" for a tar, or "type=image|registry|local|tar|oci|docker|cacheonly,dest=PATH"
+    #[arg(short, long, value_name = "DEST")]
+    pub output: Vec<Output>,
+    /// Push the image to the registry of its names
+    #[arg(long)]
+    pub push: bool,
+    /// Keep the image in the store, as happens unless --output says otherwise
+    #[arg(long)]
+    pub load: bool,
+    #[command(flatten)]
+    pub legacy: Legacy,
+}
+
+/// What Docker takes and what has no effect here, or only this value.
+#[derive(Debug, Args)]
+pub struct Legacy {
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    rm: Option<bool>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    force_rm: Option<bool>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    compress: Option<bool>,
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    provenance: Option<()>,
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    sbom: Option<()>,
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    attest: Vec<()>,
+    #[arg(long, hide = true, value_parser = only_build)]
+    call: Option<()>,
+}
+
+/// Images have no attestations: who asks for none has what he wants.
+fn no_attestation(text: &str) -> Result<(), String> {
+    let is_none = matches!(text.to_lowercase().as_str(), "false" | "0" | "f")
+        || text.split(',').any(|part| matches!(part.trim(), "disabled=true" | "disabled=1"));
+    if is_none { Ok(()) } else { Err("attestations are not available yet: only \"false\" is taken".to_owned()) }
+}
+
+fn only_build(text: &str) -> Result<(), String> {
+    if text == "build" { Ok(()) } else { Err("only \"build\" is available yet".to_owned()) }
 }

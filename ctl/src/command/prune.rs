@@ -40,7 +40,12 @@ async fn is_agreed(all: bool) -> Result<bool> {
     let text = format!(
         "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n\nAre you sure you want to continue? [y/N] "
     );
-    render::text(&text)?;
+    agrees(&text).await
+}
+
+/// Asks, and reads the answer.
+pub async fn agrees(question: &str) -> Result<bool> {
+    render::text(question)?;
     std::io::stdout().flush().map_err(render::unwritable)?;
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

@@ -80,7 +80,7 @@ fn ends_in_slash(path: &Path) -> bool {
 }
 
 /// Unpacks the archive into a directory, which must be absent or empty.
-fn write_directory(archive: ChunkReader, path: &Path) -> Result<()> {
+pub fn write_directory(archive: ChunkReader, path: &Path) -> Result<()> {
     let failed = |error: io::Error| Error::new(format!("cannot save to {}: {error}", path.display()));
     let is_new = match fs::create_dir(path) {
         Ok(()) => true,

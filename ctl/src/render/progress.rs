@@ -1,302 +1,287 @@
-//! The progress of a build: plain lines, or a live view on a terminal that keeps what is finished above it.
+//! The progress of a build, in the views that BuildKit has. A view draws in a thread of its own: however slow a terminal
+//! or a reader of standard error is, the build does not wait for it.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::time::{Duration, Instant};
+mod clean;
+mod colours;
+mod live;
+mod plain;
+mod rawjson;
+mod step;
+#[cfg(test)]
+mod story;
 
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
 use strata_proto::builder::v1 as pb;
 
-use super::note;
-use super::table;
+use crate::args::ProgressMode;
+use crate::error::{Error, Result};
+use crate::render::note;
 use crate::terminal;
+use live::Live;
+use plain::Plain;
+use rawjson::RawJson;
 
-/// Lines of output shown below a working step.
-const TAIL: usize = 6;
+/// How often a view is redrawn, unless `TTY_DISPLAY_RATE` says otherwise in milliseconds.
+const RATE: Duration = Duration::from_millis(100);
 
-/// Longest unfinished line that is kept.
-const LINE: usize = 16 << 10;
+/// Bytes of output that wait for a view at most.
+const BACKLOG: usize = 16 << 20;
 
-/// Output alone redraws the live view no more often.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long a view that cannot write may take to show the end of a build that was given up.
+const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How a build is shown.
-pub enum Progress {
-    /// Not at all.
-    Quiet,
-    /// Line by line.
-    Plain(Plain),
-    /// A live view.
-    Live(Box<Live>),
+/// Numbers of steps that happen on this side start here.
+pub const OWN: u32 = 1 << 31;
+
+/// Begins the name of the step that reads the Dockerfile.
+pub const DEFINITION: &str = "[internal] load build definition";
+
+/// What a view is told.
+#[derive(Debug)]
+pub enum Told {
+    /// A step changed.
+    Step(pb::StepProgress),
+    /// A part of a step came further.
+    Part(pb::StepPart),
+    /// A step printed something.
+    Output(pb::StepOutput),
+    /// Something to tell.
+    Warning(pb::Warning),
+    /// The build is over; nothing follows.
+    End(End),
 }
 
-/// Plain lines, numbered by step.
-#[derive(Default)]
-pub struct Plain {
-    steps: BTreeMap<u32, Shown>,
+/// How a build ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is done, or failed.
+    Over,
+    /// It was given up.
+    Cancelled,
 }
 
-#[derive(Default)]
-struct Shown {
-    rest: Vec<u8>,
-    is_named: bool,
+/// One way to show a build. Times are passed in; what there is to show is written to `out`.
+trait View: Send {
+    /// Takes in what is told.
+    fn told(&mut self, told: Told, now: Timestamp, out: &mut Vec<u8>);
+    /// Time passes.
+    fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>);
 }
 
-/// The live view.
-pub struct Live {
-    steps: BTreeMap<u32, Step>,
-    since: Instant,
-    drawn: usize,
-    drawn_at: Instant,
-    is_over: bool,
-}
-
-struct Step {
-    name: String,
-    state: pb::StepState,
-    since: Instant,
-    took: Option<f64>,
-    lines: Vec<String>,
-    rest: Vec<u8>,
-    all: Vec<String>,
+/// A build that is shown.
+pub struct Progress {
+    sender: Sender<Told>,
+    /// Bytes of output that wait for the view.
+    waiting: Arc<AtomicUsize>,
+    left_out: usize,
+    is_live: bool,
+    thread: JoinHandle<()>,
 }
 
 impl Progress {
-    /// The view for these flags and this terminal.
-    pub fn new(quiet: bool, plain: bool) -> Self {
-        match (quiet, plain || !terminal::is_live()) {
-            (true, _) => Progress::Quiet,
-            (false, true) => Progress::Plain(Plain::default()),
-            (false, false) => Progress::Live(Box::new(Live {
-                steps: BTreeMap::new(),
-                since: Instant::now(),
-                drawn: 0,
-                drawn_at: Instant::now(),
-                is_over: false,
-            })),
-        }
+    /// Starts the view for this mode and this terminal.
+    pub fn start(mode: ProgressMode) -> Result<Self> {
+        let is_live = match mode {
+            ProgressMode::Auto => terminal::is_live(),
+            ProgressMode::Tty if !terminal::is_live() => {
+                let error = Error::usage("--progress tty needs a terminal, and standard error is none");
+                return Err(error.hint("`--progress plain` shows lines"));
+            }
+            ProgressMode::Tty => true,
+            _ => false,
+        };
+        let view: Box<dyn View> = match mode {
+            ProgressMode::Quiet | ProgressMode::None => Box::new(Plain::quiet()),
+            ProgressMode::Rawjson => Box::new(RawJson::default()),
+            _ if is_live => Box::new(Live::new(Timestamp::now())),
+            _ => Box::new(Plain::new()),
+        };
+        let (sender, receiver) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = waiting.clone();
+        let thread = std::thread::Builder::new().name("progress".to_owned());
+        let thread = thread.spawn(move || show(view, &receiver, &taken)).map_err(|error| Error::of(&error))?;
+        Ok(Self { sender, waiting, left_out: 0, is_live, thread })
     }
 
     /// A step changed.
-    pub fn step(&mut self, step: &pb::StepProgress) {
-        match self {
-            Progress::Quiet => {}
-            Progress::Plain(plain) => plain.step(step),
-            Progress::Live(live) => live.step(step),
-        }
+    pub fn step(&mut self, step: pb::StepProgress) {
+        self.tell(Told::Step(step));
+    }
+
+    /// A part of a step came further.
+    pub fn part(&mut self, part: pb::StepPart) {
+        self.tell(Told::Part(part));
     }
 
     /// A step printed something.
-    pub fn output(&mut self, output: &pb::StepOutput) {
-        match self {
-            Progress::Quiet => {}
-            Progress::Plain(plain) => plain.output(output),
-            Progress::Live(live) => live.output(output),
+    pub fn output(&mut self, mut output: pb::StepOutput) {
+        let size = output.chunk.len();
+        if self.waiting.load(Ordering::Relaxed) + size > BACKLOG {
+            self.left_out += size;
+            return;
         }
+        if self.left_out > 0 {
+            let mut chunk = format!("\n[{} bytes of output left out: they were not read in time]\n", self.left_out);
+            chunk.push_str(&String::from_utf8_lossy(&output.chunk));
+            output.chunk = chunk.into();
+            self.left_out = 0;
+        }
+        self.waiting.fetch_add(output.chunk.len(), Ordering::Relaxed);
+        self.tell(Told::Output(output));
     }
 
     /// Something to tell.
-    pub fn warning(&mut self, warning: &pb::Warning) {
-        match self {
-            Progress::Quiet => {}
-            Progress::Plain(_) => eprintln!("warning: {}", warning.text),
-            Progress::Live(live) => {
-                live.clear();
-                note(format!("warning: {}", warning.text));
-                live.draw();
-            }
+    pub fn warning(&mut self, warning: pb::Warning) {
+        self.tell(Told::Warning(warning));
+    }
+
+    /// Shows the end, and stays on the screen.
+    pub async fn finish(self, end: End) {
+        // A live view draws over ^C; elsewhere what is shown next does not continue its line.
+        if end == End::Cancelled && !self.is_live && std::io::stderr().is_terminal() {
+            note("");
+        }
+        self.tell(Told::End(end));
+        let shown = tokio::task::spawn_blocking(move || self.thread.join());
+        match end {
+            End::Over => drop(shown.await),
+            // Who gave up does not wait for a terminal that is stuck.
+            End::Cancelled => drop(tokio::time::timeout(PATIENCE, shown).await),
         }
     }
 
-    /// Draws the passing of time.
-    pub fn tick(&mut self) {
-        if let Progress::Live(live) = self {
-            live.draw();
-        }
-    }
-
-    /// The build is over.
-    pub fn finish(&mut self) {
-        if let Progress::Live(live) = self {
-            live.is_over = true;
-            live.draw();
-            live.print_failed();
-        }
+    fn tell(&self, told: Told) {
+        // A view that is gone had a reader who is gone.
+        let _ = self.sender.send(told);
     }
 }
 
-fn seconds(step: &pb::StepProgress) -> Option<f64> {
-    step.took.as_ref().map(|took| took.seconds as f64 + f64::from(took.nanos) / 1e9)
+/// A step on this side: what it is called, and when it works.
+#[derive(Debug, Clone)]
+pub struct Own {
+    step: pb::StepProgress,
 }
 
-/// Text that cannot drive the terminal.
-fn harmless(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    // What a carriage return overwrites is not worth a line.
-    let last = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-    last.chars().filter(|c| !c.is_control() || *c == '\t').collect()
+impl Own {
+    /// A step that starts now. Its number is told from those of the builder.
+    pub fn start(number: u32, name: impl Into<String>) -> Self {
+        let started_at = Some(wire(Timestamp::now()));
+        let state = pb::StepState::Running.into();
+        Self {
+            step: pb::StepProgress { step: OWN + number, name: name.into(), state, started_at, ..Default::default() },
+        }
+    }
+
+    /// It is over.
+    pub fn end(mut self, state: pb::StepState) -> pb::StepProgress {
+        let took = Timestamp::now().duration_since(step::time(self.step.started_at.as_ref()).unwrap_or_default());
+        self.step.took = Some(prost_types::Duration { seconds: took.as_secs(), nanos: took.subsec_nanos() });
+        self.step.state = state.into();
+        self.step
+    }
+
+    /// It failed.
+    pub fn fail(mut self, error: &Error) -> pb::StepProgress {
+        self.step.error = error.message.clone();
+        self.end(pb::StepState::Failed)
+    }
+
+    /// It works.
+    pub fn running(&self) -> pb::StepProgress {
+        self.step.clone()
+    }
+
+    /// A part of it starts.
+    pub fn begin(&self, name: impl Into<String>) -> OwnPart {
+        let started_at = Some(wire(Timestamp::now()));
+        OwnPart { part: pb::StepPart { step: self.step.step, name: name.into(), started_at, ..Default::default() } }
+    }
 }
 
-/// Keeps the end of a line that does not end, as progress bars are: from the last carriage return but one.
-fn bound(line: &mut Vec<u8>) {
-    let before = |end: usize| line[..end].iter().rposition(|byte| *byte == b'\r');
-    let start = before(line.len()).and_then(before).unwrap_or(0);
-    let start = start.max(line.len().saturating_sub(LINE));
-    line.drain(..start);
+/// A part of a step on this side.
+#[derive(Debug, Clone)]
+pub struct OwnPart {
+    part: pb::StepPart,
 }
 
-impl Plain {
-    fn step(&mut self, step: &pb::StepProgress) {
-        let number = step.step;
-        let shown = self.steps.entry(number).or_default();
-        let mut name = || {
-            if !std::mem::replace(&mut shown.is_named, true) {
-                note(format!("#{number} {}", step.name));
-            }
-        };
-        match step.state() {
-            pb::StepState::Running => {
-                name();
-                if !step.reason.is_empty() {
-                    note(format!("#{number} not cached: {}", step.reason));
+impl OwnPart {
+    /// How far it is.
+    pub fn at(&self, current_bytes: u64, total_bytes: u64, is_over: bool) -> pb::StepPart {
+        let at = Some(wire(Timestamp::now()));
+        pb::StepPart { current_bytes, total_bytes, completed_at: at.filter(|_| is_over), at, ..self.part.clone() }
+    }
+}
+
+/// A time as the wire has it.
+fn wire(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+/// The step reads the Dockerfile: what warnings are about.
+fn is_definition(name: &str) -> bool {
+    name.starts_with(DEFINITION)
+}
+
+/// The last lines of a step that failed, as BuildKit shows them.
+fn print_failed<'a>(name: &str, lines: impl Iterator<Item = &'a String>, out: &mut Vec<u8>) {
+    let mut text = format!("------\n > {name}:\n");
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str("------\n");
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// What there was to tell that was no failure, all together.
+fn print_warnings(warnings: &[pb::Warning], out: &mut Vec<u8>) {
+    if warnings.is_empty() {
+        return;
+    }
+    let plural = if warnings.len() == 1 { "" } else { "s" };
+    let mut text = format!("\n {} warning{plural} found:\n", warnings.len());
+    for warning in warnings {
+        let place = if warning.line == 0 { String::new() } else { format!(" (line {})", warning.line) };
+        text.push_str(&format!(" - {}{place}\n", clean::line(warning.text.as_bytes())));
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The life of a view: until the end, or until nobody reads.
+fn show(mut view: Box<dyn View>, receiver: &Receiver<Told>, waiting: &AtomicUsize) {
+    let rate = std::env::var("TTY_DISPLAY_RATE").ok().and_then(|text| text.parse().ok());
+    let rate = rate.map_or(RATE, Duration::from_millis).max(Duration::from_millis(1));
+    let mut out = Vec::new();
+    let mut is_over = false;
+    let mut drawn = std::time::Instant::now();
+    while !is_over {
+        match receiver.recv_timeout(rate.saturating_sub(drawn.elapsed())) {
+            Ok(told) => {
+                if let Told::Output(output) = &told {
+                    waiting.fetch_sub(output.chunk.len(), Ordering::Relaxed);
                 }
+                is_over = matches!(told, Told::End(_));
+                view.told(told, Timestamp::now(), &mut out);
             }
-            pb::StepState::Cached => {
-                name();
-                note(format!("#{number} CACHED\n"));
+            Err(RecvTimeoutError::Timeout) => {
+                drawn = std::time::Instant::now();
+                view.tick(Timestamp::now(), &mut out);
             }
-            pb::StepState::Done => {
-                name();
-                self.flush(number);
-                note(format!("#{number} DONE {:.1}s\n", seconds(step).unwrap_or(0.0)));
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !out.is_empty() {
+            if std::io::stderr().lock().write_all(&out).is_err() {
+                return;
             }
-            pb::StepState::Failed => {
-                name();
-                self.flush(number);
-                note(format!("#{number} ERROR\n"));
-            }
-            pb::StepState::Waiting | pb::StepState::Cancelled | pb::StepState::Unspecified => {}
-        }
-    }
-
-    fn output(&mut self, output: &pb::StepOutput) {
-        let shown = self.steps.entry(output.step).or_default();
-        shown.rest.extend_from_slice(&output.chunk);
-        let mut stderr = std::io::stderr().lock();
-        while let Some(end) = shown.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = shown.rest.drain(..=end).collect();
-            let _ = writeln!(stderr, "#{} {}", output.step, harmless(&line[..end]));
-        }
-        bound(&mut shown.rest);
-    }
-
-    fn flush(&mut self, number: u32) {
-        if let Some(shown) = self.steps.get_mut(&number)
-            && !shown.rest.is_empty()
-        {
-            note(format!("#{number} {}", harmless(&std::mem::take(&mut shown.rest))));
-        }
-    }
-}
-
-impl Live {
-    fn step(&mut self, step: &pb::StepProgress) {
-        let entry = self.steps.entry(step.step).or_insert_with(|| Step {
-            name: step.name.clone(),
-            state: step.state(),
-            since: Instant::now(),
-            took: None,
-            lines: Vec::new(),
-            rest: Vec::new(),
-            all: Vec::new(),
-        });
-        if entry.state != pb::StepState::Running && step.state() == pb::StepState::Running {
-            entry.since = Instant::now();
-        }
-        entry.state = step.state();
-        entry.took = seconds(step);
-        self.draw();
-    }
-
-    fn output(&mut self, output: &pb::StepOutput) {
-        let Some(step) = self.steps.get_mut(&output.step) else { return };
-        step.rest.extend_from_slice(&output.chunk);
-        while let Some(end) = step.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = step.rest.drain(..=end).collect();
-            let line = harmless(&line[..end]);
-            step.lines.push(line.clone());
-            step.all.push(line);
-        }
-        let extra = step.lines.len().saturating_sub(TAIL);
-        step.lines.drain(..extra);
-        let extra = step.all.len().saturating_sub(100);
-        step.all.drain(..extra);
-        bound(&mut step.rest);
-        if self.drawn_at.elapsed() >= PAUSE {
-            self.draw();
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.drawn > 0 {
-            let _ = write!(std::io::stderr(), "\x1b[{}A\x1b[J", self.drawn);
-            self.drawn = 0;
-        }
-    }
-
-    fn draw(&mut self) {
-        let (columns, rows) = terminal::size().unwrap_or((80, 24));
-        let width = columns as usize;
-        let over = self.steps.values().filter(|s| !matches!(s.state, pb::StepState::Waiting | pb::StepState::Running));
-        let done = over.count();
-        let total = self.steps.len();
-        let state = if self.is_over { "" } else { " …" };
-        let mut lines =
-            vec![format!("[+] Building {:.1}s ({done}/{total}){state}", self.since.elapsed().as_secs_f64())];
-        for step in self.steps.values() {
-            let (mark, time) = match step.state {
-                pb::StepState::Waiting | pb::StepState::Unspecified => continue,
-                pb::StepState::Running => ("=>", format!("{:.1}s", step.since.elapsed().as_secs_f64())),
-                pb::StepState::Cached => ("=> CACHED", "0.0s".to_owned()),
-                pb::StepState::Failed => ("=> ERROR", format!("{:.1}s", step.took.unwrap_or(0.0))),
-                pb::StepState::Done => ("=>", format!("{:.1}s", step.took.unwrap_or(0.0))),
-                pb::StepState::Cancelled => ("=> CANCELED", String::new()),
-            };
-            let room = width.saturating_sub(time.len() + 2);
-            let text = table::cut(&format!(" {mark} {}", step.name), room);
-            lines.push(format!("{text:room$} {time}"));
-            if step.state == pb::StepState::Running {
-                let rest = Some(harmless(&step.rest)).filter(|rest| !rest.is_empty());
-                let tail =
-                    step.lines.iter().chain(&rest).skip((step.lines.len() + rest.iter().len()).saturating_sub(TAIL));
-                lines.extend(tail.map(|line| table::cut(&format!(" => => # {line}"), width - 1)));
-            }
-        }
-        // More than a screen cannot be taken back.
-        let most = (rows as usize).saturating_sub(1).max(1);
-        if lines.len() > most {
-            let extra = lines.len() - most;
-            lines.drain(1..=extra.min(lines.len() - 1));
-        }
-        self.clear();
-        self.drawn_at = Instant::now();
-        self.drawn = lines.len();
-        note(lines.join("\n"));
-    }
-
-    fn print_failed(&self) {
-        for step in self.steps.values().filter(|step| step.state == pb::StepState::Failed) {
-            let rest = harmless(&step.rest);
-            if step.all.is_empty() && rest.is_empty() {
-                continue;
-            }
-            note(format!("------\n > {}:", step.name));
-            for line in step.all.iter().rev().take(20).rev() {
-                note(line);
-            }
-            if !rest.is_empty() {
-                note(rest);
-            }
-            note("------");
+            out.clear();
         }
     }
 }
