@@ -317,7 +317,7 @@ impl Run {
         let Some(first) = self.heredocs.first() else { return Script::Shell(line.clone()) };
         if crate::heredoc::is_marker(line) {
             let content = first.text();
-            return match first.content.starts_with("#!") {
+            return match content.starts_with("#!") {
                 true => Script::File { name: first.name.clone(), content },
                 false => Script::Shell(content),
             };

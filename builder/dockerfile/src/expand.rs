@@ -79,9 +79,9 @@ pub fn expand_words(word: &str, escape: char, env: Lookup<'_>) -> Result<Vec<Str
     Ok(words.into_iter().map(|word| word.text).collect())
 }
 
-/// Expands the body of a heredoc of COPY or ADD: quotes stay.
-pub fn expand_document(text: &str, escape: char, env: Lookup<'_>) -> Result<String, ExpandError> {
-    let mut lexer = Lexer::new(text, escape, env);
+/// Expands the body of a heredoc of COPY or ADD: quotes stay, and the escape is a backslash whatever the directive says.
+pub fn expand_document(text: &str, env: Lookup<'_>) -> Result<String, ExpandError> {
+    let mut lexer = Lexer::new(text, '\\', env);
     lexer.quotes = Quotes::Ordinary;
     Ok(lexer.run()?.0)
 }
@@ -93,8 +93,8 @@ pub fn references(word: &str, escape: char) -> Vec<String> {
 }
 
 /// The variables that [`expand_document`] reads: those in quotes too.
-pub fn document_references(text: &str, escape: char) -> Vec<String> {
-    survey(text, escape, Quotes::Ordinary)
+pub fn document_references(text: &str) -> Vec<String> {
+    survey(text, '\\', Quotes::Ordinary)
 }
 
 fn survey(text: &str, escape: char, quotes: Quotes) -> Vec<String> {

@@ -69,20 +69,26 @@ impl Flags {
                 return Err(unknown(scope, name, flag.start, name_end));
             };
             if kind != List && given.iter().any(|(other, _)| *other == name) {
-                return Err(scope.error(flag.start, flag.end, format!("flag --{name} is given twice")));
+                let error = scope.error(flag.start, flag.end, format!("flag --{name} is given twice"));
+                return Err(error.with_suggestion("it counts once: take the other one away"));
             }
             let value_start = flag.value_start.unwrap_or(flag.start);
             let value = match (kind, value) {
                 (Boolean, None) => "true".to_owned(),
-                (_, None) => return Err(scope.error(flag.start, flag.end, format!("flag --{name} needs a value"))),
+                (_, None) => {
+                    let error = scope.error(flag.start, flag.end, format!("flag --{name} needs a value"));
+                    return Err(error.with_suggestion(format!("write it like --{name}=VALUE")));
+                }
                 (Boolean, Some("")) => {
-                    return Err(scope.error(flag.start, flag.end, format!("flag --{name} needs a value after =")));
+                    let error = scope.error(flag.start, flag.end, format!("flag --{name} needs a value after ="));
+                    return Err(error.with_suggestion(format!("write it like --{name}, or --{name}=false")));
                 }
                 (Boolean, Some(text)) => match text.to_lowercase() {
                     lower if lower == "true" || lower == "false" => lower,
                     _ => {
                         let message = format!("flag --{name} must be true or false, not {text:?}");
-                        return Err(scope.error(value_start, flag.end, message));
+                        let error = scope.error(value_start, flag.end, message);
+                        return Err(error.with_suggestion(format!("write it like --{name}, or --{name}=false")));
                     }
                 },
                 (_, Some(text)) => text.to_owned(),
@@ -113,5 +119,13 @@ impl Flags {
 fn unknown(scope: &Scope<'_>, name: &str, start: usize, end: usize) -> Diagnostic {
     let flags = known(scope.name).iter().map(|(name, _)| *name);
     let near = suggest::nearest(name, flags).map(|name| format!("--{name}"));
-    scope.error(start, end, format!("unknown flag {:?} of {}", format!("--{name}"), scope.name)).did_you_mean(near)
+    let error = scope.error(start, end, format!("unknown flag {:?} of {}", format!("--{name}"), scope.name));
+    if near.is_some() {
+        return error.did_you_mean(near);
+    }
+    let flags: Vec<String> = known(scope.name).iter().map(|(name, _)| format!("--{name}")).collect();
+    error.with_suggestion(match flags.is_empty() {
+        true => format!("{} takes no flags", scope.name),
+        false => format!("{} takes {}", scope.name, flags.join(", ")),
+    })
 }

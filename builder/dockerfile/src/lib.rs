@@ -3,6 +3,7 @@
 //! so that whoever acts on it can say where in the file something is wrong ([`Diagnostic::at`]).
 
 mod ast;
+mod check;
 mod diagnostic;
 mod directive;
 pub mod expand;
@@ -22,6 +23,7 @@ pub use ast::{
     Add, ArgDeclaration, CommandForm, Copy, Directives, Dockerfile, Flag, Healthcheck, Heredoc, Instruction, KeyValue,
     Kind, Onbuild, ProbeCommand, Run, Script, Span, Spanned, Stage, Word,
 };
+pub use check::{Check, CheckError, Rules};
 pub use diagnostic::{Diagnostic, Source};
 pub use expand::{ExpandError, expand, expand_words, references};
 pub use parse::{parse, parse_trigger};

@@ -3,6 +3,21 @@
 
 use crate::ast::Span;
 
+/// The longest line that is read, in bytes.
+pub(crate) const LONGEST: usize = 65_535;
+
+/// The first line of a text that is too long, without its end.
+pub(crate) fn too_long(text: &str) -> Option<Span> {
+    let mut start = 0;
+    for line in text.split('\n') {
+        if line.len() > LONGEST {
+            return Some(Span::new(start, start + line.trim_end_matches('\r').len()));
+        }
+        start += line.len() + 1;
+    }
+    None
+}
+
 /// One instruction's line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogicalLine {

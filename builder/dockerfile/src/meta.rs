@@ -2,12 +2,14 @@
 //! Each function parses one word; the caller knows where the word was written.
 
 mod mode;
+mod port;
 mod signal;
 
 use std::time::Duration;
 use thiserror::Error;
 
 pub use mode::{Mode, parse_chmod};
+pub use port::{PortRange, parse_port};
 pub use signal::parse_signal;
 
 /// Why a value is refused.
@@ -40,6 +42,20 @@ pub enum MetaError {
     /// A range that ends before it starts.
     #[error("invalid port range {text:?}: it ends before it starts")]
     PortRange {
+        /// The value.
+        text: String,
+    },
+    /// What stands before the first colon is no address.
+    #[error("invalid address {address:?} of port {text:?}: it must be an IP address")]
+    Address {
+        /// The value.
+        text: String,
+        /// What should be an address.
+        address: String,
+    },
+    /// A range of ports on the host that is not as long as that of the container.
+    #[error("invalid port {text:?}: its two ranges differ in length")]
+    Ranges {
         /// The value.
         text: String,
     },
@@ -134,52 +150,6 @@ pub fn parse_retries(text: &str) -> Result<u32, MetaError> {
     count.ok_or_else(|| MetaError::Retries { text: text.to_owned() })
 }
 
-/// One word of `EXPOSE`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortRange {
-    /// First port.
-    pub first: u16,
-    /// Last port; the first if there is no range.
-    pub last: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: &'static str,
-    /// An address or host port was written before the port; it has no effect and deserves a warning.
-    pub has_host_part: bool,
-}
-
-impl PortRange {
-    /// The keys of `ExposedPorts` in an image config: `80/tcp`, one per port.
-    pub fn keys(&self) -> impl Iterator<Item = String> + '_ {
-        (self.first..=self.last).map(|port| format!("{port}/{}", self.protocol))
-    }
-}
-
-/// Parses `[[address:]host-port:]port[-port][/protocol]`; the part before the last colon is checked for nothing.
-pub fn parse_port(text: &str) -> Result<PortRange, MetaError> {
-    let error = || MetaError::Port { text: text.to_owned() };
-    let (ports, protocol) = match text.split_once('/') {
-        Some((ports, protocol)) => (ports, protocol),
-        None => (text, "tcp"),
-    };
-    let lower = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_lowercase() };
-    let protocol = ["tcp", "udp", "sctp"].into_iter().find(|known| *known == lower);
-    let protocol = protocol.ok_or_else(|| MetaError::Protocol { text: text.to_owned(), protocol: lower })?;
-    let (has_host_part, ports) = match ports.rsplit_once(':') {
-        Some((_, ports)) => (true, ports),
-        None => (false, ports),
-    };
-    let number = |digits: &str| {
-        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        is_number.then(|| digits.parse::<u16>().ok()).flatten().ok_or_else(error)
-    };
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last) = (number(first)?, number(last)?);
-    if last < first {
-        return Err(MetaError::PortRange { text: text.to_owned() });
-    }
-    Ok(PortRange { first, last, protocol, has_host_part })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,19 +188,6 @@ mod tests {
         assert_eq!(parse_interval("-1s"), Err(MetaError::TooShort { text: "-1s".into() }));
         assert_eq!(parse_interval("1ms"), Ok(Duration::from_millis(1)));
         assert_eq!(parse_interval("0s"), Ok(Duration::ZERO));
-    }
-
-    #[test]
-    fn ports_have_ranges_and_protocols() {
-        let port = |first, last, protocol| Ok(PortRange { first, last, protocol, has_host_part: false });
-        assert_eq!(parse_port("80"), port(80, 80, "tcp"));
-        assert_eq!(parse_port("53/UDP"), port(53, 53, "udp"));
-        assert_eq!(parse_port("80/"), port(80, 80, "tcp"));
-        assert_eq!(parse_port("8000-8002/sctp").unwrap().keys().last().as_deref(), Some("8002/sctp"));
-        assert!(parse_port("127.0.0.1:80:8080").unwrap().has_host_part);
-        for text in ["", "x", "65536", "80-", "-80", "+80", "80/tcp/udp", "80/icmp", "9-8", "8 0"] {
-            assert!(parse_port(text).is_err(), "{text}");
-        }
     }
 
     #[test]

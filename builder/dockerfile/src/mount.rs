@@ -44,6 +44,12 @@ pub enum MountError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A variable in `from`.
+    #[error("variables do not expand in mount option \"from\": {value:?}")]
+    Variable {
+        /// The value.
+        value: String,
+    },
     /// Bind, cache and tmpfs need a target.
     #[error("a mount of type {kind} needs target=PATH")]
     MissingTarget {
@@ -62,6 +68,16 @@ impl MountError {
             MountError::UnknownKey { key } => suggest::nearest(key, KEYS.iter().map(|(key, _)| *key)),
             MountError::InvalidValue { key, value, .. } if key == "type" => suggest::nearest(value, TYPES),
             MountError::InvalidValue { key, value, .. } if key == "sharing" => suggest::nearest(value, SHARING),
+            _ => None,
+        }
+    }
+
+    /// What to do instead.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            MountError::Variable { .. } => {
+                Some("name a stage with FROM … AS, where global ARGs expand, and mount from that")
+            }
             _ => None,
         }
     }
@@ -120,7 +136,7 @@ pub fn parse<E: From<MountError>>(text: &str, expand: impl Fn(&str) -> Result<St
         let value = match value {
             None if matches!(key, "ro" | "rw" | "required") => "true".to_owned(),
             None => return Err(MountError::MissingValue { key: key.to_owned() }.into()),
-            Some(value) if key == "from" => value.to_owned(),
+            Some(value) if key == "from" => checked_from(value)?.to_owned(),
             Some(value) => expand(value)?,
         };
         match key {
@@ -147,8 +163,21 @@ pub fn source_of(text: &str) -> Option<String> {
 /// Checks the value of `--mount` before variables are known: values that hold one pass.
 pub(crate) fn check(text: &str) -> Result<(), MountError> {
     match text.contains('$') {
-        true => split(text).map(|_| ()).ok_or_else(|| MountError::Quotes { text: text.to_owned() }),
+        true => {
+            let fields = split(text).ok_or_else(|| MountError::Quotes { text: text.to_owned() })?;
+            let froms = fields
+                .iter()
+                .filter_map(|field| field.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("from")));
+            froms.into_iter().try_for_each(|(_, value)| checked_from(value).map(|_| ()))
+        }
         false => parse(text, |value| Ok(value.to_owned())).map(|_: Mount| ()),
+    }
+}
+
+fn checked_from(value: &str) -> Result<&str, MountError> {
+    match value.find('$').is_some_and(|at| at + 1 != value.len()) {
+        true => Err(MountError::Variable { value: value.to_owned() }),
+        false => Ok(value),
     }
 }
 
@@ -286,9 +315,13 @@ mod tests {
 
     #[test]
     fn variables_expand_everywhere_but_in_from() {
-        let mount: Mount = parse("from=$x,target=$x", |value| Ok::<_, MountError>(value.replace("$x", "/y"))).unwrap();
+        let expanded = |text| parse::<MountError>(text, |value| Ok(value.replace("$x", "/y")));
+        let mount = expanded("from=a,target=$x").unwrap();
 
-        assert_eq!((mount.get("from"), mount.get("target")), (Some("$x"), Some("/y")));
+        assert_eq!((mount.get("from"), mount.get("target")), (Some("a"), Some("/y")));
+        assert_eq!(expanded("from=a$x,target=/x"), Err(MountError::Variable { value: "a$x".into() }));
+        assert_eq!(check("target=$x,From=$x"), Err(MountError::Variable { value: "$x".into() }));
+        assert_eq!(check("target=$x,from=x$"), Ok(()));
     }
 
     #[test]

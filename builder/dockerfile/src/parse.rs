@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::directive;
 use crate::flag::Flags;
 use crate::heredoc::{self, Marker};
-use crate::line::{Lines, LogicalLine};
+use crate::line::{self, Lines, LogicalLine};
 use crate::statement::{self, From, Scope};
 use crate::word::{self, JsonForm};
 
@@ -14,6 +14,16 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 /// Parses a Dockerfile; `name` is what errors call it.
 pub fn parse(text: &str, name: &str) -> Result<Dockerfile> {
     let source = Source::new(name, text);
+    if let Some(frontend) = directive::json_syntax(text.trim_start_matches('\u{feff}')) {
+        let message = format!("the file is a definition in JSON for the frontend {frontend:?}");
+        let error = Diagnostic::at(&source, Span::new(0, 1), message);
+        return Err(error.with_suggestion("write a Dockerfile: no other language is built here"));
+    }
+    if let Some(span) = line::too_long(text) {
+        let message = format!("this line is longer than {} bytes", line::LONGEST);
+        let error = Diagnostic::at(&source, span, message);
+        return Err(error.with_suggestion("continue it on another line, with \\ at its end, or copy a file"));
+    }
     let mut parser = Parser { source: &source, lines: Lines::new(text), escape: '\\', warnings: Vec::new() };
     let directives = directive::read(&mut parser.lines, &source)?;
     parser.escape = directives.escape;
@@ -103,7 +113,14 @@ impl Parser<'_> {
             line.text.truncate(line.text.trim_end().len());
             let start = line.text.len() - line.text.trim_start().len();
             if start == line.text.len() {
-                continue;
+                match first.content().trim().is_empty() {
+                    true => continue,
+                    false => {
+                        let span = Span::new(first.start, first.start + first.content().len());
+                        let error = Diagnostic::at(self.source, span, "a continued line without an instruction");
+                        return Err(error.with_suggestion("an instruction must follow, or its \\ go"));
+                    }
+                }
             }
             if let Some(span) = line.empty_continuation {
                 self.warnings.push(Diagnostic::at(self.source, span, "empty line inside a continued instruction"));
@@ -129,6 +146,11 @@ impl Parser<'_> {
             let stage = Stage { index: 0, name, base, platform, span, line, original, description, instructions };
             return Ok(Statement::Stage(Box::new(stage)));
         }
+        if name == "MAINTAINER" {
+            let advice = "LABEL org.opencontainers.image.authors=… does the same";
+            let warning = Diagnostic::at(self.source, line.span(start, name_end), "MAINTAINER is deprecated");
+            self.warnings.push(warning.with_suggestion(advice));
+        }
         let kind = match name {
             "ONBUILD" => self.onbuild(&scope)?,
             _ => {
@@ -152,12 +174,14 @@ impl Parser<'_> {
     fn onbuild(&mut self, scope: &Scope<'_>) -> Result<Kind> {
         let text = &scope.line.text;
         if scope.rest().is_empty() {
-            return Err(scope.error_at_name("ONBUILD requires an instruction"));
+            let error = scope.error_at_name("ONBUILD requires an instruction");
+            return Err(error.with_suggestion("write it like ONBUILD <instruction>"));
         }
         let name_end = scope.args + scope.rest().find(word::is_blank).unwrap_or(scope.rest().len());
         let trigger = statement::instruction_name(self.source, scope.line, scope.args, name_end)?;
         if !is_trigger(trigger) {
-            return Err(scope.error(scope.args, name_end, not_a_trigger(trigger)));
+            let error = scope.error(scope.args, name_end, not_a_trigger(trigger));
+            return Err(error.with_suggestion("any instruction but ONBUILD, FROM and MAINTAINER can"));
         }
         let mut expression = text[scope.args..].to_owned();
         if let Statement::Instruction(instruction) = self.command(scope.line, scope.args, &[])? {

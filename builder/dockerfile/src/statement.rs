@@ -36,6 +36,28 @@ pub(crate) const INSTRUCTIONS: [&str; 18] = [
 
 type Result<T> = std::result::Result<T, Diagnostic>;
 
+/// How an instruction is written, for hints.
+fn usage(name: &str) -> String {
+    let form = match name {
+        "ADD" | "COPY" => "<source>… <destination>",
+        "ARG" => "<name>[=<default>]",
+        "CMD" | "ENTRYPOINT" => "[\"<program>\", \"<argument>\"], or [] for none",
+        "ENV" | "LABEL" => "<name>=<value>",
+        "EXPOSE" => "<port>[/<protocol>]",
+        "FROM" => "[--platform=<platform>] <image> [AS <name>]",
+        "HEALTHCHECK" => "CMD <command>, or HEALTHCHECK NONE",
+        "MAINTAINER" => "<name>",
+        "ONBUILD" => "<instruction>",
+        "RUN" => "<command>",
+        "SHELL" => "[\"/bin/bash\", \"-c\"]",
+        "STOPSIGNAL" => "SIGTERM",
+        "USER" => "<user>[:<group>]",
+        "VOLUME" => "<path>",
+        _ => "<directory>",
+    };
+    format!("write it like {name} {form}")
+}
+
 /// What the functions that read one instruction share.
 pub(crate) struct Scope<'a> {
     pub source: &'a Source,
@@ -67,7 +89,7 @@ impl Scope<'_> {
     }
 
     fn missing_argument(&self) -> Diagnostic {
-        self.error_at_name(format!("{} requires at least one argument", self.name))
+        self.error_at_name(format!("{} requires at least one argument", self.name)).with_suggestion(usage(self.name))
     }
 
     /// The arguments as written.
@@ -109,13 +131,15 @@ pub(crate) struct From {
 
 pub(crate) fn from(scope: &Scope<'_>, flags: &Flags) -> Result<From> {
     let mut words = word::split_blanks(&scope.line.text, scope.args).into_iter();
-    let base = words.next().ok_or_else(|| scope.error_at_name("FROM requires an image or a stage"))?;
+    let base = words
+        .next()
+        .ok_or_else(|| scope.error_at_name("FROM requires an image or a stage").with_suggestion(usage("FROM")))?;
     let name = match (words.next(), words.next(), words.next()) {
         (None, ..) => None,
         (Some(keyword), Some(name), None) if keyword.text.eq_ignore_ascii_case("as") => Some(stage_name(scope, name)?),
         (Some(extra), ..) => {
             let message = "FROM takes one image, or an image, AS and a name";
-            return Err(scope.error(extra.start, scope.line.text.len(), message));
+            return Err(scope.error(extra.start, scope.line.text.len(), message).with_suggestion(usage("FROM")));
         }
     };
     let description = name.as_ref().and_then(|name| scope.description(name.as_str()));
@@ -160,7 +184,8 @@ pub(crate) fn kind(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> 
 
 fn text(scope: &Scope<'_>) -> Result<Word> {
     if scope.rest().is_empty() {
-        return Err(scope.error_at_name(format!("{} requires exactly one argument", scope.name)));
+        let message = format!("{} requires exactly one argument", scope.name);
+        return Err(scope.error_at_name(message).with_suggestion(usage(scope.name)));
     }
     Ok(Spanned::new(scope.rest().to_owned(), scope.line.span(scope.args, scope.line.text.len())))
 }
@@ -178,16 +203,15 @@ fn json(scope: &Scope<'_>, start: usize) -> Result<Option<Vec<Piece>>> {
         JsonForm::List(pieces) => Ok(Some(pieces)),
         JsonForm::No => Ok(None),
         JsonForm::NotStrings(piece) => {
-            Err(scope.error(piece.start, piece.end, "a list in JSON form may hold strings only"))
+            let error = scope.error(piece.start, piece.end, "a list in JSON form may hold strings only");
+            Err(error.with_suggestion("put it in double quotes"))
         }
     }
 }
 
-fn json_or_words(scope: &Scope<'_>) -> Result<(Vec<Piece>, bool)> {
-    Ok(match json(scope, scope.args)? {
-        Some(pieces) => (pieces, true),
-        None => (word::split_blanks(&scope.line.text, scope.args), false),
-    })
+fn json_or_words(scope: &Scope<'_>) -> Result<Vec<Piece>> {
+    let pieces = json(scope, scope.args)?;
+    Ok(pieces.unwrap_or_else(|| word::split_blanks(&scope.line.text, scope.args)))
 }
 
 fn command(scope: &Scope<'_>, start: usize) -> Result<Option<CommandForm>> {
@@ -202,25 +226,24 @@ fn command(scope: &Scope<'_>, start: usize) -> Result<Option<CommandForm>> {
 }
 
 fn required_command(scope: &Scope<'_>, start: usize) -> Result<CommandForm> {
-    command(scope, start)?.ok_or_else(|| {
-        let advice = format!("write {} [] for none", scope.name);
-        let error = scope.missing_argument();
-        if scope.name == "RUN" { error } else { error.with_suggestion(advice) }
-    })
+    command(scope, start)?.ok_or_else(|| scope.missing_argument())
 }
 
 fn run(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
     let form = required_command(scope, scope.args)?;
     if matches!(&form, CommandForm::Exec(words) if words.is_empty()) {
-        return Err(scope.error_at_args("RUN requires a command"));
+        return Err(scope.error_at_args("RUN requires a command").with_suggestion(usage("RUN")));
     }
     let network = one_of(scope, flags.text("network"), "network", &["default", "none", "host"])?;
     let security = one_of(scope, flags.text("security"), "security", &["sandbox", "insecure"])?;
     let mounts = flags.list("mount");
     for flag in &mounts {
         crate::mount::check(&flag.value).map_err(|error| {
-            let near = error.suggestion().map(str::to_owned);
-            Diagnostic::at(scope.source, flag.value_span, error.to_string()).did_you_mean(near)
+            let diagnostic = Diagnostic::at(scope.source, flag.value_span, error.to_string());
+            match error.advice() {
+                Some(advice) => diagnostic.with_suggestion(advice),
+                None => diagnostic.did_you_mean(error.suggestion()),
+            }
         })?;
     }
     Ok(Kind::Run(Run { form, heredocs, mounts, network, security, devices: flags.list("device") }))
@@ -249,18 +272,21 @@ struct Files {
 
 fn files(scope: &Scope<'_>, mut heredocs: Vec<Heredoc>) -> Result<Files> {
     let name = scope.name;
-    let (mut pieces, is_json) = json_or_words(scope)?;
+    let mut pieces = json_or_words(scope)?;
     let destination = match pieces.pop() {
         Some(piece) if !pieces.is_empty() => piece,
         Some(only) => {
             let message = format!("{name} requires at least one source and a destination, but has one argument");
-            return Err(scope.error(only.start, only.end, message));
+            return Err(scope.error(only.start, only.end, message).with_suggestion(usage(name)));
         }
-        None => return Err(scope.error_at_name(format!("{name} requires at least one source and a destination"))),
+        None => {
+            let message = format!("{name} requires at least one source and a destination");
+            return Err(scope.error_at_name(message).with_suggestion(usage(name)));
+        }
     };
-    if !is_json && heredoc::is_marker(&destination.text) {
+    if heredoc::is_marker(&destination.text) {
         let message = format!("{name} cannot write to a heredoc: it can only be a source");
-        return Err(scope.error(destination.start, destination.end, message));
+        return Err(scope.error(destination.start, destination.end, message).with_suggestion(usage(name)));
     }
     let mut sources = Vec::new();
     let mut inline = Vec::new();
@@ -281,11 +307,9 @@ fn files(scope: &Scope<'_>, mut heredocs: Vec<Heredoc>) -> Result<Files> {
 
 fn copy(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
     let Files { sources, heredocs, destination } = files(scope, heredocs)?;
-    let from = flags.text("from");
+    // Without a value it means the build context, as without the flag.
+    let from = flags.text("from").filter(|flag| !flag.value.is_empty());
     if let Some(flag) = &from {
-        if flag.value.is_empty() {
-            return Err(Diagnostic::at(scope.source, flag.span, "flag --from needs a value"));
-        }
         if !expand::references(&flag.value, scope.escape).is_empty() {
             let advice = "name a stage with FROM … AS, where global ARGs expand, and copy from that";
             let message = "variables do not expand in --from";
@@ -406,7 +430,7 @@ fn legacy_pair(scope: &Scope<'_>) -> Result<KeyValue> {
 }
 
 fn volumes(scope: &Scope<'_>) -> Result<Vec<Word>> {
-    let (pieces, _) = json_or_words(scope)?;
+    let pieces = json_or_words(scope)?;
     if pieces.is_empty() {
         return Err(scope.missing_argument());
     }
@@ -430,7 +454,7 @@ fn shell(scope: &Scope<'_>) -> Result<Vec<String>> {
 fn healthcheck(scope: &Scope<'_>, flags: &Flags) -> Result<Healthcheck> {
     let rest = scope.rest();
     if rest.is_empty() {
-        return Err(scope.error_at_name("HEALTHCHECK requires CMD or NONE"));
+        return Err(scope.error_at_name("HEALTHCHECK requires CMD or NONE").with_suggestion(usage("HEALTHCHECK")));
     }
     let length = rest.find(char::is_whitespace).unwrap_or(rest.len());
     let (form, after) = rest.split_at(length);
@@ -444,9 +468,15 @@ fn healthcheck(scope: &Scope<'_>, flags: &Flags) -> Result<Healthcheck> {
     if !form.eq_ignore_ascii_case("cmd") {
         let message = format!("HEALTHCHECK requires CMD or NONE, not {form:?}");
         let error = scope.error(scope.args, scope.args + length, message);
-        return Err(error.did_you_mean(suggest::nearest(form, ["CMD", "NONE"])));
+        return Err(match suggest::nearest(form, ["CMD", "NONE"]) {
+            None => error.with_suggestion(usage("HEALTHCHECK")),
+            near => error.did_you_mean(near),
+        });
     }
-    let missing = || scope.error(scope.args, scope.args + length, "HEALTHCHECK CMD requires a command");
+    let missing = || {
+        let error = scope.error(scope.args, scope.args + length, "HEALTHCHECK CMD requires a command");
+        error.with_suggestion(usage("HEALTHCHECK"))
+    };
     let command = command(scope, command_start)?.ok_or_else(missing)?;
     if matches!(&command, CommandForm::Exec(words) if words.is_empty()) {
         return Err(missing());

@@ -101,12 +101,38 @@ pub(crate) fn json_list(line: &str, start: usize) -> JsonForm {
         let piece = |text: String| Piece { text, start: from, end: from + raw.len() };
         match serde_json::from_str::<String>(raw) {
             Ok(value) => pieces.push(piece(value)),
-            // A string that is no text (a lone surrogate) makes the list no list.
-            Err(_) if raw.starts_with('"') => return JsonForm::No,
+            // A string that is no text because of a lone surrogate: as in Go, it has a replacement character there.
+            Err(_) if raw.starts_with('"') => match serde_json::from_str::<String>(&without_surrogates(raw)) {
+                Ok(value) => pieces.push(piece(value)),
+                Err(_) => return JsonForm::No,
+            },
             Err(_) => return JsonForm::NotStrings(piece(raw.to_owned())),
         }
     }
     JsonForm::List(pieces)
+}
+
+/// A JSON string whose lone surrogates are `\ufffd`.
+fn without_surrogates(raw: &str) -> String {
+    let mut text = String::new();
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        text.push_str(before);
+        let unit = |escape: &str| u32::from_str_radix(escape.strip_prefix("\\u")?.get(..4)?, 16).ok();
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                text.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            _ => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        text.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    text + rest
 }
 
 /// Takes the flags at the start of `line[start..]`; returns them and where the arguments begin.
@@ -196,6 +222,21 @@ mod tests {
         assert!(matches!(json_list("[\"a\", 1]", 0), JsonForm::NotStrings(piece) if piece.text == "1"));
         assert!(matches!(json_list("[[]]", 0), JsonForm::NotStrings(_)));
         assert_eq!(json_list("[]", 0), JsonForm::List(vec![]));
+        assert_eq!(json_list("[\"\\x\"]", 0), JsonForm::No);
+    }
+
+    #[test]
+    fn lone_surrogates_in_json_are_replaced_as_go_does() {
+        let cases = [
+            (r#"["\ud800"]"#, "\u{fffd}"),
+            (r#"["a\ud800b\udc00\\"]"#, "a\u{fffd}b\u{fffd}\\"),
+            (r#"["\ud83d\ude00\ud83d"]"#, "\u{1f600}\u{fffd}"),
+            (r#"["\\ud800"]"#, "\\ud800"),
+        ];
+        for (text, expected) in cases {
+            let JsonForm::List(pieces) = json_list(text, 0) else { panic!("{text} is a list") };
+            assert_eq!(texts(&pieces), [expected], "{text}");
+        }
     }
 
     #[test]

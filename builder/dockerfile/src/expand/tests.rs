@@ -1,5 +1,7 @@
 use super::*;
 
+mod model;
+
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "HOME" => "/root",
@@ -126,7 +128,7 @@ fn words_split_at_blanks_that_are_not_quoted() {
 fn documents_keep_their_quotes() {
     let text = "echo \"it's $HOME\" '${HOME}' \\$HOME\n";
 
-    let expanded = expand_document(text, '\\', &env).unwrap();
+    let expanded = expand_document(text, &env).unwrap();
 
     assert_eq!(expanded, "echo \"it's /root\" '/root' $HOME\n");
 }
@@ -148,7 +150,7 @@ fn references_include_those_of_modifiers_and_no_quoted_ones() {
 
 #[test]
 fn documents_reference_variables_in_quotes_too() {
-    assert_eq!(document_references("'$A' \"${B:-$C}\" \\$D it's $E", '\\'), ["A", "C", "B", "E"]);
+    assert_eq!(document_references("'$A' \"${B:-$C}\" \\$D it's $E"), ["A", "C", "B", "E"]);
 }
 
 #[test]
@@ -173,7 +175,7 @@ proptest::proptest! {
     fn expansion_never_panics(word in "[$a{}:?#%/'\"\\\\<` *+-]{0,24}|\\PC{0,40}") {
         let _ = expand(&word, '\\', &env);
         let _ = expand_words(&word, '`', &|_| Some("v a".into()));
-        let _ = expand_document(&word, '\\', &|_| Some("aa".into()));
+        let _ = expand_document(&word, &|_| Some("aa".into()));
         let _ = references(&word, '\\');
     }
 

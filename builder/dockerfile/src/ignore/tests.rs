@@ -1,5 +1,7 @@
 use super::*;
 
+mod model;
+
 fn file(text: &str) -> IgnoreFile {
     IgnoreFile::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
 }

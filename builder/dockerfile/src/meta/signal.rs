@@ -53,12 +53,13 @@ fn signal(text: &str) -> Option<u32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |digits: &str| digits.parse::<u32>().ok().filter(|n| (1..=30).contains(n));
+    // The halves of the range that the reference frontend knows by either end.
+    let offset = |digits: &str, last: u32| (1..=last).find(|n| n.to_string() == digits);
     if let Some(digits) = name.strip_prefix("RTMIN+") {
-        return in_range(34 + offset(digits)?);
+        return in_range(34 + offset(digits, 15)?);
     }
     if let Some(digits) = name.strip_prefix("RTMAX-") {
-        return in_range(64 - offset(digits)?);
+        return in_range(64 - offset(digits, 14)?);
     }
     NAMES.iter().find(|(known, _)| *known == name).map(|&(_, number)| number)
 }
@@ -82,7 +83,11 @@ mod tests {
             ("", None),
             ("SIGFOO", None),
             ("-1", None),
-            ("RTMIN+31", None),
+            ("RTMIN+15", Some(49)),
+            ("RTMIN+16", None),
+            ("RTMIN+01", None),
+            ("RTMAX-14", Some(50)),
+            ("RTMAX-15", None),
         ];
         for (text, expected) in cases {
             assert_eq!(parse_signal(text).ok(), expected, "{text}");

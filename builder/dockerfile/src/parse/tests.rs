@@ -3,6 +3,8 @@ use crate::ast::{CommandForm, Copy, Healthcheck, Script};
 use std::time::Duration;
 
 mod errors;
+mod mistakes;
+mod render;
 
 fn ok(text: &str) -> Dockerfile {
     parse(text, "Dockerfile").unwrap_or_else(|error| panic!("{text:?}:\n{}", error.render()))
@@ -80,11 +82,14 @@ fn directives_are_read_at_the_top_only() {
         ("\n# escape=`\nFROM a", None, '\\'),
         ("# unknown=1\n# escape=`\nFROM a", None, '\\'),
         ("# escape=`\r\nFROM a", None, '`'),
+        ("// syntax=a/b:1 c\nFROM a", Some("a/b:1"), '\\'),
     ];
     for (text, syntax, escape) in cases {
         let directives = ok(text).directives;
         assert_eq!((directives.syntax.as_ref().map(|w| w.as_str()), directives.escape), (syntax, escape), "{text:?}");
     }
+    let check = ok("# check=skip=A error=true\nFROM a").directives.check.unwrap();
+    assert_eq!(check.as_str(), "skip=A");
     let check = ok("# check=skip=A,B;error=true\nFROM a").directives.check.unwrap();
     assert_eq!(check.as_str(), "skip=A,B;error=true");
 }
@@ -129,6 +134,7 @@ fn heredocs_of_run_become_scripts() {
     let cases = [
         ("RUN <<EOF\na\nb\nEOF", shell("a\nb\n")),
         ("RUN <<-EOF\n\ta\n\t\tb\n\tEOF", shell("a\nb\n")),
+        ("RUN <<-EOF\n\t#!/bin/x\n\ty\n\tEOF", Script::File { name: "EOF".into(), content: "#!/bin/x\ny\n".into() }),
         ("RUN <<EOF\n#!/bin/x\ny\nEOF", Script::File { name: "EOF".into(), content: "#!/bin/x\ny\n".into() }),
         ("RUN cat <<EOF > /x\na\nEOF", shell("cat <<EOF > /x\na\nEOF")),
         ("RUN a <<1 b <<2\nx\n1\ny\n2", shell("a <<1 b <<2\nx\n1\ny\n2")),

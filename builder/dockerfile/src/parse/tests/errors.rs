@@ -76,6 +76,11 @@ fn every_mistake_points_at_its_place() {
         ("# escape=x\nFROM a", "1:10: invalid escape character \"x\": it must be \\ or `"),
         ("# escape=`\n# escape=`\nFROM a", "2:1: only one escape directive can be used"),
         ("# syntax=a\n#syntax=b\nFROM a", "2:1: only one syntax directive can be used"),
+        ("# check=nonsense\nFROM a", "1:9: invalid check option \"nonsense\""),
+        ("# check=error=maybe\nFROM a", "1:9: invalid value \"maybe\" of the check option error"),
+        ("// syntax=a\n// syntax=b\nFROM a", "2:1: only one syntax directive can be used"),
+        ("{\"syntax\": \"a/b\", \"x\": 1}", "1:1: the file is a definition in JSON for the frontend \"a/b\""),
+        ("FROM a\n\\\n", "2:1: a continued line without an instruction"),
         ("FROM a\nRUN", "2:1: RUN requires at least one argument"),
         ("FROM a\nRUN []", "2:5: RUN requires a command"),
         ("FROM a\nRUN [\"a\", 1]", "2:11: a list in JSON form may hold strings only"),
@@ -88,6 +93,9 @@ fn every_mistake_points_at_its_place() {
         ("FROM a\nCOPY x", "2:6: COPY requires at least one source and a destination, but has one argument"),
         ("FROM a\nADD [\"x\"]", "2:6: ADD requires at least one source and a destination, but has one argument"),
         ("FROM a\nCOPY x <<EOF\nEOF", "2:8: COPY cannot write to a heredoc: it can only be a source"),
+        ("FROM a\nCOPY [\"x\", \"<<EOF\"]", "2:12: COPY cannot write to a heredoc: it can only be a source"),
+        ("FROM a\nRUN --mount=target=/x,from=$y z", "2:13: variables do not expand in mount option \"from\""),
+        ("FROM a\nRUN --mount=target=$x,from=$y z", "2:13: variables do not expand in mount option \"from\""),
         ("FROM a\nCOPY << EOF /x\nEOF", "2:6: COPY cannot use this heredoc"),
         ("FROM a\nCOPY --from=$x a b", "2:13: variables do not expand in --from"),
         ("FROM a\nCOPY --chmod=999 a b", "2:14: invalid mode \"999\""),
@@ -129,6 +137,16 @@ fn every_mistake_points_at_its_place() {
         let expected = format!("Dockerfile:{expected}");
         assert!(first.starts_with(&expected), "{text:?}\n  got: {first}\n want: {expected}");
     }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_shown_and_the_longest_is_read() {
+    let line = |length: usize| format!("FROM a\nENV a={}\nUSER b\n", "x".repeat(length - "ENV a=".len()));
+
+    assert!(parse(&line(65_535), "Dockerfile").is_ok());
+    let text = rendered(&line(65_536));
+    assert!(text.starts_with("Dockerfile:2:1: this line is longer than 65535 bytes\n"), "{text}");
+    assert!(text.len() < 1000, "{text}");
 }
 
 #[test]
