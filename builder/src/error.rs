@@ -12,6 +12,14 @@ pub enum Error {
     /// The Dockerfile asks for what is not there yet.
     #[error("{0}")]
     Unsupported(Box<Diagnostic>),
+    /// A build argument asks for what is not there yet.
+    #[error("build argument {name}: {problem}")]
+    UnsupportedArgument {
+        /// The argument.
+        name: String,
+        /// What it asks for.
+        problem: String,
+    },
     /// The image of a FROM or `--from` is not in the store.
     #[error("{diagnostic}")]
     BaseImage {
@@ -153,7 +161,8 @@ impl Error {
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
-            Error::Context { .. }
+            Error::UnsupportedArgument { .. }
+            | Error::Context { .. }
             | Error::Credentials { .. }
             | Error::Invalid { .. }
             | Error::Unreachable { .. }
@@ -168,9 +177,11 @@ impl Error {
 impl strata_rpc::fault::Fault for Error {
     fn code(&self) -> Code {
         match self {
-            Error::Dockerfile(_) | Error::Unsupported(_) | Error::Context { .. } | Error::Invalid { .. } => {
-                Code::InvalidArgument
-            }
+            Error::Dockerfile(_)
+            | Error::Unsupported(_)
+            | Error::UnsupportedArgument { .. }
+            | Error::Context { .. }
+            | Error::Invalid { .. } => Code::InvalidArgument,
             Error::BaseImage { .. } | Error::Source { .. } => Code::NotFound,
             Error::Step { .. } | Error::Credentials { .. } => Code::FailedPrecondition,
             Error::StepRefused { source, .. } => source.code(),
@@ -184,7 +195,7 @@ impl strata_rpc::fault::Fault for Error {
     fn reason(&self) -> &'static str {
         match self {
             Error::Dockerfile(_) => "FAULT_DOCKERFILE_INVALID",
-            Error::Unsupported(_) => "FAULT_UNSUPPORTED",
+            Error::Unsupported(_) | Error::UnsupportedArgument { .. } => "FAULT_UNSUPPORTED",
             Error::BaseImage { .. } => "FAULT_BASE_IMAGE_NOT_FOUND",
             Error::Source { .. } => "FAULT_SOURCE_NOT_FOUND",
             Error::Step { .. } => "FAULT_STEP_FAILED",

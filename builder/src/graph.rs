@@ -57,7 +57,10 @@ impl Graph {
         while let Some(index) = pending.pop() {
             if needed.insert(index) {
                 pending.extend(&plans[index].needs);
-                file.stages[index].instructions.iter().try_for_each(|instruction| check(file, instruction))?;
+                for instruction in &file.stages[index].instructions {
+                    read_stages(file, index, instruction)?;
+                    check(file, instruction)?;
+                }
             }
         }
         Ok(Self { target, plans, needed })
@@ -140,6 +143,23 @@ pub fn sources(instruction: &Instruction) -> Vec<Word> {
     }
 }
 
+/// The stages that an instruction of a stage reads: only earlier ones, as everywhere in a Dockerfile.
+pub fn read_stages(file: &Dockerfile, stage: usize, instruction: &Instruction) -> Result<Vec<usize>, Error> {
+    let mut read = Vec::new();
+    for word in sources(instruction) {
+        let Origin::Stage(other) = source(file, &word)? else { continue };
+        if other >= stage {
+            let name = title(&file.stages[other]);
+            let message = format!("stage {name} comes later: only what stands above can be read");
+            let hint = format!("move stage {name} up, before {}", title(&file.stages[stage]));
+            let diagnostic = file.diagnostic(word.span, message).with_suggestion(hint);
+            return Err(Error::Dockerfile(Box::new(diagnostic)));
+        }
+        read.push(other);
+    }
+    Ok(read)
+}
+
 /// Refuses stages that need themselves, directly or through others.
 fn refuse_circles(file: &Dockerfile, plans: &[Plan]) -> Result<(), Error> {
     let mut edges: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -211,7 +231,6 @@ fn unsupported(file: &Dockerfile, span: Span, message: impl Into<String>) -> Err
 pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
     let refuse = |span: Span, what: &str| Err(unsupported(file, span, format!("{what} is not available yet")));
     match &instruction.kind {
-        Kind::Healthcheck(_) => refuse(instruction.name_span, "HEALTHCHECK"),
         Kind::Run(run) => {
             let span = |flags: &[Flag<String>]| flags.first().map(|flag| flag.span);
             match (span(&run.mounts), &run.security, span(&run.devices)) {
@@ -279,15 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn copies_and_mounts_need_stages_wherever_they_stand() {
+    fn copies_and_mounts_need_stages() {
         let text = "FROM a AS one\nCOPY --from=three / /\nFROM b AS two\nRUN --mount=from=one,target=/x true\n\
                     FROM scratch AS three\nRUN --mount=from=debian,target=/x true\n";
 
-        let graph = plan(text, "two");
-
         // Mounts are refused later than this.
-        let error = graph.expect_err("mounts are not there yet");
+        let error = plan(text, "two").expect_err("mounts are not there yet");
         assert_eq!(place(&error), Some((4, 5)));
+        let error = plan(text, "one").expect_err("stage three comes later");
+        assert_eq!(place(&error), Some((2, 13)));
         let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
         let needs = |index: usize| {
             let words = file.stages[index].instructions.iter().flat_map(sources);
@@ -304,7 +323,6 @@ mod tests {
             ("FROM a AS one\nCOPY --from=one / /\n", 2, 13, "stage one needs itself"),
             ("FROM a AS one\nCOPY --from=two / /\nFROM one AS two\n", 3, 1, "stages two and one need each other"),
             ("FROM a\nCOPY --from=1 / /\n", 2, 13, "there is no stage 1: the last one is 0"),
-            ("FROM a\nRUN --mount=from=$x,target=/y z\n", 2, 13, "variables do not expand in from"),
         ] {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");
@@ -344,11 +362,9 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
-        for (text, line, column) in [
-            ("FROM a\nRUN --mount=type=cache,target=/x true\n", 2, 5),
-            ("FROM a\nHEALTHCHECK NONE\n", 2, 1),
-            ("FROM a\nCOPY --link a b\n", 2, 6),
-        ] {
+        for (text, line, column) in
+            [("FROM a\nRUN --mount=type=cache,target=/x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)]
+        {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");
         }
@@ -356,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_unused_stage_may_use_what_is_not_there_yet() {
-        let text = "FROM a AS x\nHEALTHCHECK NONE\nFROM b\nRUN true\n";
+        let text = "FROM a AS x\nCOPY --link a b\nFROM b\nRUN true\n";
 
         assert!(plan(text, "").is_ok());
     }

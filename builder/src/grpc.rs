@@ -27,6 +27,7 @@ use crate::peers::{Credentials, Network, Peers};
 use crate::progress::{self, Event, Part, StepState, Told};
 use crate::scope::Globals;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
+use crate::settings;
 use crate::solve::{self, Build, Built, Pull};
 use crate::stages::{Stages, Wanted};
 use crate::steps::Steps;
@@ -110,6 +111,7 @@ impl Service {
     ) -> Result<(), Error> {
         let file = strata_dockerfile::parse(&request.dockerfile, &request.dockerfile_name)
             .map_err(|diagnostic| Error::Dockerfile(Box::new(diagnostic)))?;
+        settings::check(&file, &request.build_args)?;
         let ignore = IgnoreFile::parse(&request.ignore_file)
             .map_err(|problem| Error::Invalid { field: "ignore_file", problem: problem.to_string() })?;
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
@@ -351,7 +353,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
     };
     Ok(solve::Request {
         names: start.names,
-        dockerfile: text(&start.dockerfile, "dockerfile")?,
+        dockerfile: String::from_utf8_lossy(&start.dockerfile).into_owned(),
         dockerfile_name: start.dockerfile_name,
         ignore_file: text(&start.ignore_file, "ignore_file")?,
         ignore_file_name: start.ignore_file_name,
@@ -405,3 +407,6 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,8 @@ impl Draft {
     /// Nothing: `FROM scratch`.
     pub fn scratch(platform: &Platform) -> Self {
         let key = Key::root("scratch").finish();
-        let config = ImageConfig::empty(platform);
+        let mut config = ImageConfig::empty(platform);
+        config.config.working_dir = "/".to_owned();
         Self { config, layers: Vec::new(), key, has_own_cmd: false, step: None, base_history: 0 }
     }
 
@@ -140,12 +141,6 @@ fn fill_times(history: &mut [History]) {
             None => entry.created.clone_from(&time),
         }
     }
-}
-
-/// A list of words as Go's `%q` prints it: `["python3" "app.py"]`.
-pub fn quoted(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-    format!("[{}]", words.join(" "))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod peers;
 mod progress;
 mod scope;
 mod session;
+mod settings;
 mod solve;
 mod stages;
 mod step;

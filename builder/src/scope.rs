@@ -38,7 +38,7 @@ pub struct Scope {
 }
 
 fn is_proxy(name: &str) -> bool {
-    PROXIES.iter().any(|proxy| *proxy == name || proxy.to_lowercase() == name)
+    PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
 /// What is built for, what builds, and which stage is the target.
@@ -121,9 +121,13 @@ impl Globals {
             .map_err(|problem| Error::Dockerfile(Box::new(file.diagnostic(span, problem.to_string()))))
     }
 
-    /// Build arguments that are proxies: they reach RUN without a declaration.
-    pub fn proxies(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.build_args.iter().filter(|(name, _)| is_proxy(name))
+    /// Proxies among the build arguments: they reach RUN without a declaration, in upper case and in lower case however
+    /// they were written. Of two spellings the one in lower case counts.
+    pub fn proxies(&self) -> impl Iterator<Item = (String, String)> {
+        let given = |proxy: &str| self.build_args.iter().rfind(|(name, _)| proxy.eq_ignore_ascii_case(name));
+        let found = PROXIES.into_iter().filter_map(move |proxy| Some((proxy, given(proxy)?.1)));
+        let found = found.filter(|(_, value)| !value.is_empty());
+        found.flat_map(|(proxy, value)| [(proxy.to_owned(), value.clone()), (proxy.to_lowercase(), value.clone())])
     }
 
     /// Build arguments that no ARG of the file declares.
@@ -222,7 +226,7 @@ impl Scope {
         if !heredoc.expand {
             return Ok(heredoc.text());
         }
-        expand::expand_document(&heredoc.text(), self.escape, &|name| self.get(name).map(str::to_owned))
+        expand::expand_document(&heredoc.text(), &|name| self.get(name).map(str::to_owned))
             .map_err(|problem| Error::Dockerfile(Box::new(file.diagnostic(heredoc.marker_span, problem.to_string()))))
     }
 }
@@ -299,6 +303,23 @@ ARG BUILDKIT_SBOM_SCAN_STAGE=true
 
         assert_eq!(shown, ["BUILDKIT_SBOM_SCAN_STAGE=true"]);
         assert!(scope.environment().is_empty());
+    }
+
+    #[test]
+    fn proxies_are_known_in_any_case_and_reach_steps_in_both() {
+        let args = [
+            ("Http_Proxy", "mixed"),
+            ("NO_PROXY", "upper"),
+            ("no_proxy", "lower"),
+            ("ftp_proxy", ""),
+            ("x_proxy", "x"),
+        ];
+        let (_, globals) = globals("FROM x\n", &args);
+
+        let proxies: Vec<String> = globals.proxies().map(|(name, value)| format!("{name}={value}")).collect();
+
+        assert_eq!(proxies, ["HTTP_PROXY=mixed", "http_proxy=mixed", "NO_PROXY=lower", "no_proxy=lower"]);
+        assert_eq!(globals.unused(&[]).collect::<Vec<_>>(), ["x_proxy"]);
     }
 
     #[test]

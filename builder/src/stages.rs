@@ -161,10 +161,8 @@ async fn triggers(build: &Arc<Build>, work: &mut StageWork) -> Result<Vec<Instru
         let parsed = parse_trigger(expression, &build.request.dockerfile_name);
         let (_, trigger) = parsed.map_err(|problem| refused(Error::Dockerfile(Box::new(problem))))?;
         graph::check(&build.file, &trigger).map_err(refused)?;
-        for word in graph::sources(&trigger) {
-            if let Origin::Stage(other) = graph::source(&build.file, &word).map_err(refused)? {
-                build.stages.want(other);
-            }
+        for other in graph::read_stages(&build.file, work.index, &trigger).map_err(refused)? {
+            build.stages.want(other);
         }
         triggers.push(trigger);
     }

@@ -4,6 +4,7 @@
 mod copy;
 mod meta;
 mod owner;
+mod printed;
 mod run;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub async fn perform(
     instruction: &Instruction,
 ) -> Result<(), Error> {
     if !graph::makes_layer(&instruction.kind) {
-        return meta::apply(build, work, instruction);
+        return meta::apply(build, work, instruction).await;
     }
     let step = build.steps.number(work.index, place);
     let base = &build.graph.plans[work.index].base;
@@ -56,7 +57,7 @@ pub async fn perform(
         Kind::Workdir(word) => copy::working_directory(build, work, instruction, word, &running).await,
         Kind::Copy(copy) => copy::perform(build, work, instruction, copy::Transfer::from(copy), &running).await,
         Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
-        _ => meta::apply(build, work, instruction),
+        _ => meta::apply(build, work, instruction).await,
     };
     match result {
         Ok(()) => {

@@ -305,8 +305,8 @@ async fn malformed_starts_name_the_field(node: &Node) {
 
     malformed(build(node, BuildStart { names: vec!["UPPER".into()], ..good() }, &tree).await, "names");
     malformed(build(node, BuildStart { network: 77, ..good() }, &tree).await, "network");
-    let latin = Bytes::from_static(b"FROM \xff");
-    malformed(build(node, BuildStart { dockerfile: latin, ..good() }, &tree).await, "dockerfile");
+    let latin = Bytes::from_static(b"*.\xff\n");
+    malformed(build(node, BuildStart { ignore_file: latin, ..good() }, &tree).await, "ignore_file");
     let short = Bytes::from_static(b"short");
     malformed(build(node, BuildStart { context_root: short, ..good() }, &tree).await, "context_root");
     let mut client = BuildServiceClient::new(node.channel("builder"));
