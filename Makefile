@@ -48,7 +48,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,python3 python3-venv iproute2 util-linux bsdutils uidmap podman containerd docker.io skopeo umoci docker-registry erofs-utils)
+	$(call packages,python3 python3-venv iproute2 util-linux bsdutils uidmap podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils)
 
 packages-vm:
 	$(call packages,qemu-system-x86)
@@ -112,11 +112,13 @@ test-v2: build base packages-test kernel test-list
 test-systemd: build systemd packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
-# As test, with ten times the kills, containers and races, new cases for properties, and a guest with systemd.
+# As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
+# million mutated build definitions, and a guest with systemd.
 test-all: build base systemd python python-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
-	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 $(CARGO) test --release --workspace
+	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \
+		$(CARGO) test --release --workspace
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
