@@ -14,6 +14,7 @@ mod faults;
 mod formats;
 mod hosts;
 mod images;
+mod language;
 mod limits;
 mod misbehaviour;
 mod outputs;

@@ -136,6 +136,28 @@ fn run_pulls_what_is_missing_and_keeps_its_output_apart() {
 }
 
 #[test]
+fn from_names_images_by_tag_by_digest_and_by_both() {
+    let registry = DockerRegistry::open();
+    let house = House::start();
+    let tar = Tar::of_guest().file("word", 0o644, b"one").write(house.path("published.tar"));
+    let name = registry.image("base:latest");
+    house.ctl(&["import", tar.to_str().unwrap(), &name]).ok();
+    let digest = digest(&house.ctl(&["push", &name]).ok());
+    house.ctl(&["rmi", &name]).ok();
+    let plain = registry.image("base");
+
+    for from in [plain.clone(), format!("{plain}:latest"), format!("{plain}@{digest}"), format!("{plain}:any@{digest}")]
+    {
+        let context = Context::new(&format!("FROM {from}\nCOPY --from={from} /word /copied\n"));
+        house.build(&context, "made").ok();
+        assert_eq!(house.ctl(&["run", "--rm", "made", "/guest", "read", "/copied"]).ok().text(), "one", "{from}");
+    }
+    let wrong = format!("{plain}@sha256:{}", "0".repeat(64));
+    let context = Context::new(&format!("FROM {wrong}\nCOPY Dockerfile /\n"));
+    house.build(&context, "none").fails().complains(&["Dockerfile:1:6", &wrong]);
+}
+
+#[test]
 fn a_build_pulls_its_bases_once_it_misses_them() {
     let registry = DockerRegistry::open();
     let mut house = House::start();
