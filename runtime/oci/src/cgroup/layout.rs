@@ -37,6 +37,9 @@ struct Hierarchy {
     mount: PathBuf,
 }
 
+/// How often the parents of a cgroup are made again when somebody removes them meanwhile.
+const PARENT_TRIES: u32 = 1000;
+
 /// What v2 does without a controller.
 const CORE: [&str; 3] = ["cgroup", "devices", "freezer"];
 
@@ -213,7 +216,11 @@ impl Layout {
             self.enable(parent, &directory.controllers, made)?;
         }
         let mut result = fs::create_dir(path);
-        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        // Another maker that gives up removes the empty parents that it made, perhaps between these two steps.
+        for _ in 0..PARENT_TRIES {
+            if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                break;
+            }
             make_parents(parent, made)?;
             result = fs::create_dir(path);
         }

@@ -352,6 +352,36 @@ fn controllers_are_enabled_from_the_top_down() {
     assert!(!root.path().join("a/b").exists(), "what was made is gone");
 }
 
+/// Who gives up removes the parents that it made, while another counts on them.
+#[test]
+fn parents_that_somebody_removes_meanwhile_are_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let freezer = root.path().join("freezer");
+    fs::create_dir(&freezer).unwrap();
+    let line = format!("37 31 0:34 / {} rw,relatime - cgroup cgroup rw,freezer\n", freezer.display());
+    let layout = Layout::parse(&line).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = fs::remove_dir(freezer.join("a/b"));
+                let _ = fs::remove_dir(freezer.join("a"));
+            }
+        });
+        let one = |_| {
+            let made = Cgroup::create(&layout, "/a/b/c", &LinuxResources::default(), Accounting::Yes);
+            (made.map(|_| ()), fs::remove_dir(freezer.join("a/b/c")))
+        };
+        let all: Vec<_> = (0..500).map(one).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for (made, removed) in all {
+            made.unwrap();
+            removed.unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_limit_without_delegation_names_what_is_missing_and_a_default_is_dropped() {
     let layout = Layout::parse(HYBRID).unwrap();
