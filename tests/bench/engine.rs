@@ -84,6 +84,11 @@ pub(crate) trait Engine {
         vec![]
     }
 
+    /// Those of them that build.
+    fn builders(&self) -> Vec<i32> {
+        self.services()
+    }
+
     /// Stops and removes all of it.
     fn close(&mut self) -> Outcome<()> {
         Ok(())

@@ -17,6 +17,7 @@ use clap::Parser;
 mod archive;
 mod catalog;
 mod cgroups;
+mod contexts;
 mod disk;
 mod engine;
 mod hub;
@@ -51,7 +52,7 @@ struct Options {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Measure only these (run, again, idle, together, peak, exec, cached, changed,
-    /// steps, memory, load, save, rmi, catalog); may be repeated
+    /// many, one, steps, graph, large, build-peak, per-step, records, memory, load, save, rmi, catalog); may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
     /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc, skopeo+umoci,

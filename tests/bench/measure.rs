@@ -22,6 +22,7 @@ use crate::{
     work::{CHANGED, STEPS, Work},
 };
 
+mod builds;
 mod images;
 
 /// Rounds that even a slow measure gets.
@@ -60,8 +61,22 @@ pub(crate) enum Measure {
     Cached,
     /// The same with one file changed
     Changed,
+    /// A build of 100,000 files, all cached
+    Many,
+    /// One of 10,000 files and a RUN, with one file changed
+    One,
+    /// Of 20 stages side by side, with 20 RUN and 29 COPY, without cache
+    Graph,
+    /// Of 500 MB that nobody has seen
+    Large,
+    /// What builds has in memory at most, with 100,000 files and without cache
+    BuildPeak,
     /// A build of 20 RUN steps without cache; after those with: what it leaves slows peers down when they search their cache
     Steps,
+    /// What a step costs in a short chain and in the longest
+    PerStep,
+    /// What a cached build costs with few records in the cache and with a million
+    Records,
     /// Resident memory, idle and per container
     Memory,
     /// `load` of a Debian image that is new in every round
@@ -118,6 +133,13 @@ impl Measure {
             Self::Steps => "build, 20 RUN steps, no cache",
             Self::Cached => "build, 1,000 files, all cached",
             Self::Changed => "build, 1,000 files, one changed",
+            Self::Many => "build, 100,000 files, all cached",
+            Self::One => "build, 10,000 files, one changed, and RUN",
+            Self::Graph => "build, 20 stages, 20 RUN, 29 COPY, no cache",
+            Self::Large => "build, COPY of 500 MB",
+            Self::BuildPeak => "build, 100,000 files, peak memory",
+            Self::PerStep => "build, per step",
+            Self::Records => "build, records of the cache",
             Self::Memory => "memory",
             Self::Load => "load, Debian in one plain layer",
             Self::Save => "save, Debian",
@@ -148,9 +170,16 @@ pub(crate) fn measure(
     if measure == Measure::Catalog {
         return catalog::measure(work, runs, report);
     }
+    match measure {
+        Measure::PerStep => return builds::chains(engines, work, runs, report),
+        Measure::Records => return builds::records(work, runs, report),
+        _ => {}
+    }
     images::renew(measure, work, 0)?;
+    builds::renew(measure, work, 0)?;
     let mut states: Vec<State> = engines.iter().map(|engine| prepare(measure, engine.as_ref(), work)).collect();
     let start = Instant::now();
+    let mut last = 0;
     for round in 0..runs {
         if round >= FEWEST && start.elapsed() > TIME {
             break;
@@ -159,6 +188,8 @@ pub(crate) fn measure(
             work.change(round + 1)?;
         }
         images::renew(measure, work, round + 1)?;
+        builds::renew(measure, work, round + 1)?;
+        last = round + 1;
         for index in order(engines.len(), round) {
             if let State::Sampled(samples) = &mut states[index] {
                 crate::go_on()?;
@@ -175,13 +206,17 @@ pub(crate) fn measure(
     let mut cells = BTreeMap::new();
     for (engine, state) in engines.iter().zip(states) {
         let checked = match state {
-            State::Sampled(samples) => finish(measure, engine.as_ref(), work).map(|()| Cell::Samples(samples)),
+            State::Sampled(samples) => finish(measure, engine.as_ref(), work, last).map(|()| Cell::Samples(samples)),
             State::Failed(reason) => Ok(Cell::Failed(reason)),
             State::Absent => Ok(Cell::Absent),
         };
         cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
     }
-    let unit = if matches!(measure, Measure::Peak | Measure::PullPeak) { Unit::Mebibytes } else { Unit::Milliseconds };
+    let unit = if matches!(measure, Measure::Peak | Measure::PullPeak | Measure::BuildPeak) {
+        Unit::Mebibytes
+    } else {
+        Unit::Milliseconds
+    };
     report.row(measure.title(), unit, cells);
     Ok(())
 }
@@ -215,7 +250,7 @@ fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
     }
     if measure.is_of_images() {
         tasks.extend(images::tasks(measure, &places));
-    } else if measure != Measure::Steps {
+    } else if !matches!(measure, Measure::Steps | Measure::Graph | Measure::BuildPeak) {
         tasks.push(task(measure, &places));
     }
     for task in tasks {
@@ -232,6 +267,10 @@ fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
 struct Places {
     files: PathBuf,
     steps: PathBuf,
+    many_files: PathBuf,
+    ten_files: PathBuf,
+    graph: PathBuf,
+    large: PathBuf,
     archive: PathBuf,
     saved: PathBuf,
     one: String,
@@ -245,6 +284,10 @@ impl Places {
         Self {
             files: work.files(),
             steps: work.steps(),
+            many_files: work.many(),
+            ten_files: work.ten(),
+            graph: work.graph(),
+            large: work.large(),
             archive: work.archive(),
             saved: work.saved(engine.name()),
             one: name(Hub::one),
@@ -259,6 +302,11 @@ fn task(measure: Measure, places: &Places) -> Task<'_> {
         Measure::Exec => Task::Exec(NAME, &["noop"]),
         Measure::Steps => Task::Build(&places.steps, "steps", Cache::Ignored),
         Measure::Cached | Measure::Changed => Task::Build(&places.files, "files", Cache::Used),
+        Measure::Many => Task::Build(&places.many_files, "many", Cache::Used),
+        Measure::One => Task::Build(&places.ten_files, "ten", Cache::Used),
+        Measure::Graph => Task::Build(&places.graph, "graph", Cache::Ignored),
+        Measure::Large => Task::Build(&places.large, "large", Cache::Used),
+        Measure::BuildPeak => Task::Build(&places.many_files, "many", Cache::Ignored),
         Measure::Load => Task::Load(&places.archive),
         Measure::Save => Task::Save(LARGE, &places.saved),
         Measure::Rmi => Task::RemoveImage(LARGE),
@@ -284,6 +332,7 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
         Measure::Idle => thread::sleep(IDLE),
         Measure::Together => return Some(engine.together(TOGETHER)?.map(milliseconds)),
         Measure::Peak => return Some(peak(engine, task)),
+        Measure::BuildPeak => return builds::peak_of_builders(engine, task),
         _ => {}
     }
     Some(engine.perform(task)?.map(milliseconds))
@@ -304,7 +353,7 @@ fn peak(engine: &dyn Engine, task: Task<'_>) -> Outcome<f64> {
 }
 
 /// Looks whether the work was done, and puts things away.
-fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
+fn finish(measure: Measure, engine: &dyn Engine, work: &Work, round: u32) -> Outcome<()> {
     let says = |image: &str, path: &str, wanted: &str| {
         let mut said = String::new();
         // Under load, attaching to what ends at once has lost its output: podman did once. A wrong image stays wrong.
@@ -326,7 +375,10 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work) -> Outcome<()> {
             let inside = CHANGED.strip_prefix("/app/").ok_or("it lies below /app")?;
             says("files", CHANGED, &std::fs::read_to_string(work.files().join(inside))?)
         }
-        _ => Ok(()),
+        _ => match builds::result(measure, round) {
+            Some((image, path, wanted)) => says(image, &path, &wanted),
+            None => Ok(()),
+        },
     }
 }
 

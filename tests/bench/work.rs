@@ -1,14 +1,13 @@
 //! What every engine is given: one image, and two build contexts whose Dockerfiles need nothing else, no network either.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
 use strata_tests::Tar;
 
-use crate::{Outcome, archive, hub::Hub};
+use crate::{Outcome, archive, contexts, hub::Hub};
 
 /// Steps of the build that runs programs.
 pub(crate) const STEPS: usize = 20;
@@ -30,7 +29,7 @@ impl Work {
         let work = Self { dir: dir.to_owned(), homes: dir.to_owned(), hub: None };
         Tar::of_guest().write(work.image());
         fs::create_dir_all(work.steps())?;
-        fs::write(work.steps().join("Dockerfile"), steps())?;
+        fs::write(work.steps().join("Dockerfile"), contexts::run_steps(STEPS))?;
         for directory in 0..DIRECTORIES {
             let path = work.files().join(format!("d{directory:02}"));
             fs::create_dir_all(&path)?;
@@ -72,6 +71,31 @@ impl Work {
         self.dir.join("files")
     }
 
+    /// The context of the 100,000 files.
+    pub(crate) fn many(&self) -> PathBuf {
+        self.dir.join("many")
+    }
+
+    /// The context of the 10,000 files.
+    pub(crate) fn ten(&self) -> PathBuf {
+        self.dir.join("ten")
+    }
+
+    /// The context of the graph.
+    pub(crate) fn graph(&self) -> PathBuf {
+        self.dir.join("graph")
+    }
+
+    /// The context of 500 MB.
+    pub(crate) fn large(&self) -> PathBuf {
+        self.dir.join("large")
+    }
+
+    /// The context of so many steps.
+    pub(crate) fn chain(&self, length: usize) -> PathBuf {
+        self.dir.join(format!("chain{length}"))
+    }
+
     /// A directory for an engine.
     pub(crate) fn home(&self, name: &str) -> Outcome<PathBuf> {
         let home = self.homes.join(name);
@@ -107,17 +131,8 @@ impl Work {
     }
 }
 
-fn steps() -> String {
-    let mut text = "FROM guest\n".to_owned();
-    for step in 1..=STEPS {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "RUN [\"/guest\", \"write\", \"/f{step}\", \"x\"]");
-    }
-    text
-}
-
 /// One to five KiB of text, different for each file.
-fn content(number: usize) -> Vec<u8> {
+pub(crate) fn content(number: usize) -> Vec<u8> {
     let mut state = number as u64 + 1;
     let mut text = vec![];
     while text.len() < 1024 + number % 5 * 1024 {

@@ -80,6 +80,11 @@ impl Engine for Ours {
         self.house.services().iter().map(|trace| trace.pid).collect()
     }
 
+    fn builders(&self) -> Vec<i32> {
+        let is_builder = |program: &str| program == "strata-builder";
+        self.house.services().iter().filter(|trace| is_builder(trace.program())).map(|trace| trace.pid).collect()
+    }
+
     fn close(&mut self) -> Outcome<()> {
         // The house looks for leaks again when it is dropped, and would end the program.
         let complaints = self.house.close();
