@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use strata_init::{
@@ -40,12 +41,21 @@ use crate::{
 
 mod files;
 mod outline;
+mod spare;
+
+use spare::Spare;
 
 /// Digits of an id in the name of its control socket: paths of sockets are short.
 const SOCKET_DIGITS: usize = 24;
 
 /// Paths of control sockets have at most this many bytes.
 const SOCKET_PATH: usize = 100;
+
+/// The role of the monitor of a container.
+const MONITOR: &str = "monitor";
+
+/// How long a monitor that was made ahead waits for a container.
+const AHEAD: Duration = Duration::from_secs(1);
 
 /// What every launch needs.
 #[derive(Clone)]
@@ -56,6 +66,7 @@ struct Inner {
     config: Config,
     execs: AtomicU64,
     image: File,
+    spares: spare::Spares,
     /// None where an ordinary user sees no cgroups.
     layout: Option<Layout>,
     device_filter: DeviceFilter,
@@ -122,6 +133,7 @@ impl Launcher {
         let inner = Inner {
             available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
             execs: AtomicU64::new(0),
+            spares: spare::Spares::default(),
             image: strata_init::sealed_copy(&binary, "strata-init").map_err(|e| problem(e.into()))?,
             device_filter: if filters_devices { DeviceFilter::Enforced } else { DeviceFilter::Absent },
             layout,
@@ -210,7 +222,7 @@ impl Launcher {
         };
         let mut plan = outline::plan(&spec, &inputs)?;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
-        self.spawn("monitor", &record.id, plan, self.control(&record.id), exit_record)
+        self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
     }
 
     /// Spawns the monitor of a further process in a running container.
@@ -258,11 +270,26 @@ impl Launcher {
         }
         remove_file(&control)?;
         plan.control_socket = Some(control.clone());
+        let spare = if role == MONITOR { self.0.spares.take() } else { None };
+        let Spare { mut child, mut stream } = match spare {
+            Some(spare) => spare,
+            None => self.execute(role)?,
+        };
+        if let Err(error) = wire::send(&mut stream, &Frame::Plan { bytes: plan.encode() }) {
+            let _ended_already = child.kill();
+            let _status = child.wait();
+            return Err(Error::Monitor { id: id.to_string(), problem: format!("did not take its plan: {error}") });
+        }
+        Ok(Launch { id: id.to_string(), child, stream, control, exit_record })
+    }
+
+    /// Executes `strata-init`, which waits for its plan.
+    fn execute(&self, role: &str) -> Result<Spare, Error> {
         let image = format!("/proc/self/fd/{}", self.0.image.as_raw_fd());
         let failed = |e: io::Error| Error::io("execute", "strata-init", e);
-        let (mut stream, theirs) = UnixStream::pair().map_err(failed)?;
+        let (stream, theirs) = UnixStream::pair().map_err(failed)?;
         // No process group of its own: the monitor calls setsid(2), which a group's leader may not.
-        let mut child = Command::new(image)
+        let child = Command::new(image)
             .arg0("strata-init")
             .arg(role)
             .env_clear()
@@ -272,12 +299,25 @@ impl Launcher {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        if let Err(error) = wire::send(&mut stream, &Frame::Plan { bytes: plan.encode() }) {
-            let _ended_already = child.kill();
-            let _status = child.wait();
-            return Err(Error::Monitor { id: id.to_string(), problem: format!("did not take its plan: {error}") });
+        Ok(Spare { child, stream })
+    }
+
+    /// Makes the monitor of the next container ahead, on a thread for it. It waits for a moment.
+    pub fn make_ahead(&self) {
+        if self.0.spares.is_there() {
+            return;
         }
-        Ok(Launch { id: id.to_string(), child, stream, control, exit_record })
+        let this = self.clone();
+        tokio::spawn(async move {
+            let launcher = this.clone();
+            // What cannot be made now is told when it is needed.
+            let made = tokio::task::spawn_blocking(move || {
+                launcher.execute(MONITOR).map(|spare| launcher.0.spares.keep(spare))
+            });
+            let Ok(Ok(number)) = made.await else { return };
+            tokio::time::sleep(AHEAD).await;
+            let _ended = tokio::task::spawn_blocking(move || this.0.spares.expire(number)).await;
+        });
     }
 
     fn cgroup_name(&self, id: &ContainerId) -> String {

@@ -96,6 +96,10 @@ impl Engine {
         };
         let launcher = self.launcher.clone();
         let launch = blocking("preparing the container", move || launcher.launch(&job)).await?;
+        if record.is_run && record.spec.is_volatile {
+            // A step of a build is seldom the last one.
+            self.launcher.make_ahead();
+        }
         let monitor = Arc::new(Monitor::ready(launch).await?);
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
