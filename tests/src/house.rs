@@ -168,7 +168,7 @@ impl House {
     #[track_caller]
     pub fn ctl_with(&self, args: &[&str], input: &[u8]) -> Output {
         let mut running = self.ctl_piped(args);
-        running.write(input);
+        running.offer(input);
         running.close();
         running.finish()
     }

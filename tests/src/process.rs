@@ -198,6 +198,15 @@ impl Running {
         stdin.write_all(bytes).expect("it reads its input");
     }
 
+    /// Writes to its standard input what it will read: a process that fails at once reads nothing.
+    pub fn offer(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().expect("standard input is piped");
+        match stdin.write_all(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.expect("it reads its input, or is gone"),
+        }
+    }
+
     /// Ends its standard input.
     pub fn close(&mut self) {
         self.child.stdin = None;
