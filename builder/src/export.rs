@@ -28,7 +28,7 @@ pub async fn run(build: &Build, config: &ImageConfig, last: &Draft) -> Result<Ex
     if build.request.makes_image {
         let running = build.progress.running(build.steps.count() + 1, "exporting to image", 0);
         running.builds_on(last.step);
-        running.begin("").await;
+        running.begin("");
         exported = match image(build, config, layers, &running).await {
             Ok(exported) => exported,
             Err(error) => {
@@ -36,7 +36,7 @@ pub async fn run(build: &Build, config: &ImageConfig, last: &Draft) -> Result<Ex
                 return Err(error);
             }
         };
-        running.end(StepState::Done).await;
+        running.end(StepState::Done);
     }
     if build.request.keeps_tree {
         exported.snapshot = format!("{}-result", build.lease);

@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::config::Config;
 use crate::context;
 use crate::error::Error;
+use crate::flight::Flights;
 use crate::graph::Graph;
 use crate::peers::{Credentials, Network, Peers};
 use crate::progress::{self, Event, Part, StepState, Told};
@@ -40,6 +41,7 @@ const BACKLOG: usize = 256;
 pub struct Service {
     peers: Arc<Peers>,
     directories: Arc<DirectoryCache>,
+    flights: Arc<Flights>,
     slots: usize,
     root: String,
     idle: Idle,
@@ -50,7 +52,9 @@ pub struct Service {
 pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result<tonic::service::Routes, Error> {
     let slots = config.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let directories = Arc::new(DirectoryCache::default());
-    let service = Service { peers: Arc::new(Peers::new(config)?), directories, slots, root, idle, drain };
+    let flights = Arc::new(Flights::default());
+    let peers = Arc::new(Peers::new(config)?);
+    let service = Service { peers, directories, flights, slots, root, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -140,6 +144,7 @@ impl Service {
             slots: Semaphore::new(self.slots),
             pulls: Mutex::default(),
             stages,
+            flights: self.flights.clone(),
             steps: Steps::default(),
             cached: AtomicU32::new(0),
             serial: AtomicU32::new(0),

@@ -23,6 +23,8 @@ pub struct Draft {
     pub key: Blake3,
     /// CMD was set in this stage: a later ENTRYPOINT leaves it alone.
     pub has_own_cmd: bool,
+    /// A layer was made by something that nobody ever did: nobody knows files like these.
+    pub is_new: bool,
     /// The step that made the newest layer. `None`: no step did.
     pub step: Option<u32>,
     /// Entries of the history that came with the base.
@@ -35,7 +37,7 @@ impl Draft {
         let key = Key::root("scratch").finish();
         let mut config = ImageConfig::empty(platform);
         config.config.working_dir = "/".to_owned();
-        Self { config, layers: Vec::new(), key, has_own_cmd: false, step: None, base_history: 0 }
+        Self { config, layers: Vec::new(), key, has_own_cmd: false, is_new: false, step: None, base_history: 0 }
     }
 
     /// An image of the store. Of its config stays what means something to an image: other fields are of whoever made it.
@@ -46,7 +48,7 @@ impl Draft {
         config.extra.retain(|name, _| name == "os.version" || name == "os.features");
         config.config.extra.clear();
         let base_history = config.history.len();
-        Self { config, layers: base.layers, key, has_own_cmd: false, step: None, base_history }
+        Self { config, layers: base.layers, key, has_own_cmd: false, is_new: false, step: None, base_history }
     }
 
     /// The next stage starts from this one.

@@ -4,7 +4,7 @@
 use crate::context::Blake3;
 
 /// Changes whenever a step of the same key would make something else.
-const GENERATION: &str = "strata build 1";
+const GENERATION: &str = "strata build 2";
 
 /// A key in the making.
 #[derive(Debug)]
@@ -13,12 +13,17 @@ pub struct Key {
 }
 
 impl Key {
-    /// Starts the key of a step of this kind on top of `parent`.
-    pub fn step(kind: &str, parent: &Blake3) -> Self {
-        Self { hasher: blake3::Hasher::new() }.part(GENERATION).part(kind).part(parent)
+    /// Starts what a step of this kind does and reads, whatever it stands on.
+    pub fn operation(kind: &str) -> Self {
+        Self::root("operation").part(kind)
     }
 
-    /// Starts a key that has no parent.
+    /// The key of a step that does `operation` on top of `parent`.
+    pub fn step(parent: &Blake3, operation: &Blake3) -> Blake3 {
+        Self::root("step").part(parent).part(operation).finish()
+    }
+
+    /// Starts a key of its own kind.
     pub fn root(kind: &str) -> Self {
         Self { hasher: blake3::Hasher::new() }.part(GENERATION).part(kind)
     }

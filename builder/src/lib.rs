@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod error;
 mod export;
+mod flight;
 mod graph;
 mod grpc;
 mod image;

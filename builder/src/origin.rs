@@ -92,7 +92,7 @@ impl Build {
     ) -> Result<(), Error> {
         let once = self.pulls.lock().await.entry((reference.to_string(), platform.cloned())).or_default().clone();
         let pulled = once.get_or_try_init(|| async {
-            running.begin("").await;
+            running.begin("");
             let credentials = match self.request.has_credentials {
                 true => self.session.credentials(reference.domain()).await?,
                 false => Credentials::default(),

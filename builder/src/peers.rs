@@ -12,7 +12,9 @@ use crate::config::Config;
 use crate::error::Error;
 
 pub use runtime::{MountPoint, Network, Output, RunStep, Runtime};
-pub use store::{BaseImage, CacheRecord, Credentials, Entry, Lookup, Manifest, Placement, Store, Tree};
+pub use store::{
+    BaseImage, ByContent, Credentials, Entry, Identity, Lookup, Manifest, Outcome, Placement, Store, Tree,
+};
 
 /// How to reach the two services; those of this host are started when they do not run.
 pub struct Peers {

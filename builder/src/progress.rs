@@ -4,6 +4,7 @@
 
 mod clip;
 mod queue;
+mod share;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use crate::error::Error;
 
 pub use queue::{Told, channel};
+pub use share::Sharing;
 
 use queue::Sender;
 
@@ -110,17 +112,18 @@ pub struct Running {
     line: u32,
     begun: Mutex<Option<(Timestamp, Instant)>>,
     inputs: Mutex<Vec<u32>>,
+    sharing: Mutex<Option<Sharing>>,
     is_over: AtomicBool,
 }
 
 impl Progress {
     /// Tells one event.
-    pub async fn tell(&self, event: Event) {
+    pub fn tell(&self, event: Event) {
         self.events.send(event);
     }
 
     /// Announces a step.
-    pub async fn waiting(&self, step: u32, name: &str, line: u32) {
+    pub fn waiting(&self, step: u32, name: &str, line: u32) {
         self.events.send(Event::Step {
             step,
             name: name.into(),
@@ -143,35 +146,39 @@ impl Progress {
             line,
             begun: Mutex::new(None),
             inputs: Mutex::new(Vec::new()),
+            sharing: Mutex::new(None),
             is_over: AtomicBool::new(false),
         }
     }
 }
 
 impl Running {
-    /// Number of the step.
-    pub fn step(&self) -> u32 {
-        self.step
-    }
-
-    /// Where events go.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
     /// A step whose result it uses; `None`: what it uses is no step's.
     pub fn builds_on(&self, step: Option<u32>) {
         self.inputs.lock().expect("no holder of this lock panics").extend(step);
     }
 
     /// Tells that it works, and why it must.
-    pub async fn begin(&self, reason: &str) {
+    pub fn begin(&self, reason: &str) {
         self.start();
         self.say(StepState::Running, None, reason, "");
     }
 
+    /// What it prints is told to these, too.
+    pub fn share(&self, sharing: Sharing) {
+        *self.sharing.lock().expect("no holder of this lock panics") = Some(sharing);
+    }
+
+    /// Tells what it prints.
+    pub fn output(&self, is_stderr: bool, chunk: bytes::Bytes) {
+        if let Some(sharing) = &*self.sharing.lock().expect("no holder of this lock panics") {
+            sharing.tell(is_stderr, &chunk);
+        }
+        self.progress.tell(Event::Output { step: self.step, is_stderr, chunk });
+    }
+
     /// Tells that it is over.
-    pub async fn end(&self, state: StepState) {
+    pub fn end(&self, state: StepState) {
         self.over(state, "");
     }
 

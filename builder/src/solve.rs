@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use crate::context::Blake3;
 use crate::error::Error;
 use crate::export::{self, Exported};
+use crate::flight::Flights;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
 use crate::origin::Pulls;
@@ -114,6 +115,8 @@ pub struct Build {
     pub pulls: Mutex<Pulls>,
     /// The stages that are being built.
     pub stages: Stages,
+    /// Steps at work in any build.
+    pub flights: Arc<Flights>,
     /// Numbers of the steps.
     pub steps: Steps,
     /// Steps found in the cache.
@@ -188,7 +191,7 @@ impl Build {
 
     /// Builds the target and makes the image.
     pub async fn run(self: Arc<Self>, wanted: mpsc::Receiver<Wanted>) -> Result<Built, Error> {
-        self.announce().await;
+        self.announce();
         let target = stages::run(&self, wanted).await?;
         let config = target.draft.finish(&self.request.labels, self.request.platform.as_ref(), self.globals.epoch());
         let exported = export::run(&self, &config, &target.draft).await?;
@@ -196,34 +199,34 @@ impl Build {
         Ok(Built { exported, cached, steps: self.steps.count() })
     }
 
-    async fn announce(&self) {
+    fn announce(&self) {
         for warning in &self.file.warnings {
             let event = Event::Warning { text: warning.to_string(), line: warning.line as u32 };
-            self.progress.tell(event).await;
+            self.progress.tell(event);
         }
         let stages = self.graph.needed.iter().flat_map(|&index| &self.file.stages[index].instructions);
         let args = stages.filter_map(|i| if let Kind::Arg(args) = &i.kind { Some(args) } else { None }).flatten();
         let declared: Vec<&str> = args.chain(&self.file.global_args).map(|arg| arg.name.as_str()).collect();
         for name in self.globals.unused(&declared) {
             let text = format!("build argument {name:?} is declared by no ARG");
-            self.progress.tell(Event::Warning { text, line: 0 }).await;
+            self.progress.tell(Event::Warning { text, line: 0 });
         }
         for &index in &self.graph.needed {
             let (stage, base) = (&self.file.stages[index], &self.graph.plans[index].base);
             if matches!(base, Origin::Image(_)) {
-                self.announce_step(index, Place::From, &stage.original, stage.line).await;
+                self.announce_step(index, Place::From, &stage.original, stage.line);
             }
             for (at, instruction) in stage.instructions.iter().enumerate() {
                 if graph::makes_layer(&instruction.kind) {
                     let (text, line) = (&instruction.original, instruction.line);
-                    self.announce_step(index, Place::Instruction(at), text, line).await;
+                    self.announce_step(index, Place::Instruction(at), text, line);
                 }
             }
         }
     }
 
-    async fn announce_step(&self, stage: usize, place: Place, text: &str, line: usize) {
+    fn announce_step(&self, stage: usize, place: Place, text: &str, line: usize) {
         let name = steps::name(&self.file, &self.graph.plans[stage].base, stage, (place, &[]), text);
-        self.progress.waiting(self.steps.number(stage, place), &name, line as u32).await;
+        self.progress.waiting(self.steps.number(stage, place), &name, line as u32);
     }
 }

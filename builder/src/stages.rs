@@ -138,7 +138,7 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
                 Ok((mut draft, state)) => {
                     build.count_cached(state);
                     draft.step = Some(step);
-                    running.end(state).await;
+                    running.end(state);
                     let scope = Scope::new(&build.globals);
                     Ok(StageWork::new(index, draft, scope))
                 }
@@ -171,7 +171,7 @@ async fn triggers(build: &Arc<Build>, work: &mut StageWork) -> Result<Vec<Instru
         let place = Place::Trigger(at);
         let name = steps::name(&build.file, base, work.index, (place, &triggers), &trigger.original);
         let line = build.file.stages[work.index].line as u32;
-        build.progress.waiting(build.steps.number(work.index, place), &name, line).await;
+        build.progress.waiting(build.steps.number(work.index, place), &name, line);
     }
     Ok(triggers)
 }

@@ -10,14 +10,13 @@ mod run;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use jiff::Timestamp;
 use strata_dockerfile::{Instruction, Kind};
 
 use crate::context::Blake3;
 use crate::error::Error;
 use crate::graph;
 use crate::key::Key;
-use crate::peers::CacheRecord;
+use crate::peers::{ByContent, Identity, Outcome};
 use crate::progress::{Running, StepState};
 use crate::solve::{Build, StageWork};
 use crate::steps::{self, Place};
@@ -25,8 +24,8 @@ use crate::steps::{self, Place};
 /// A step that makes a layer: what the cache knows it by.
 #[derive(Debug)]
 struct Keyed {
-    /// What it does and reads.
-    key: Blake3,
+    /// What it does and reads, whatever it stands on.
+    operation: Blake3,
     /// The step across versions of what it reads.
     family: Blake3,
     /// The history entry.
@@ -41,7 +40,7 @@ pub async fn perform(
     instruction: &Instruction,
 ) -> Result<(), Error> {
     if !graph::makes_layer(&instruction.kind) {
-        return meta::apply(build, work, instruction).await;
+        return meta::apply(build, work, instruction);
     }
     let step = build.steps.number(work.index, place);
     let base = &build.graph.plans[work.index].base;
@@ -57,7 +56,7 @@ pub async fn perform(
         Kind::Workdir(word) => copy::working_directory(build, work, instruction, word, &running).await,
         Kind::Copy(copy) => copy::perform(build, work, instruction, copy::Transfer::from(copy), &running).await,
         Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
-        _ => meta::apply(build, work, instruction).await,
+        _ => meta::apply(build, work, instruction),
     };
     match result {
         Ok(()) => {
@@ -96,37 +95,47 @@ fn uncached(build: &Build, stage: usize) -> Option<&'static str> {
     }
 }
 
-/// Takes the layer of a step from the cache, or has it made and remembers it.
+/// Takes the layer of a step from the cache, or has it made and remembered. The layer of the step's newest version is given
+/// to whoever makes it.
 async fn through_cache(
     build: &Arc<Build>,
     work: &mut StageWork,
     keyed: Keyed,
     running: &Running,
-    make: impl AsyncFnOnce(&StageWork, Option<String>) -> Result<String, Error>,
+    make: impl AsyncFnOnce(&StageWork, &Identity, Option<String>) -> Result<Outcome, Error>,
 ) -> Result<(), Error> {
-    let (key, family) = (hex::encode(keyed.key), hex::encode(keyed.family));
-    let (found, previous) = build.store.cached(&key, &family, &build.lease).await?;
+    let Keyed { operation, family, created_by } = keyed;
+    let key = Key::step(&work.draft.key, &operation);
+    let step = Identity { key, operation, family, description: created_by.clone() };
     let uncached = uncached(build, work.index);
-    if let (Some(record), None) = (&found, uncached) {
+    let flight = match uncached {
+        None => Some(build.flights.enter(key, running).await),
+        // What is to be made anew is nobody else's.
+        Some(_) => None,
+    };
+    let by_content = if work.draft.is_new || uncached.is_some() { ByContent::No } else { ByContent::Yes };
+    let found = build.store.cached(&step, &work.draft.layers, by_content, &build.lease).await?;
+    if let (Some(record), None) = (found.record, uncached) {
         build.cached.fetch_add(1, Ordering::Relaxed);
-        work.draft.push_layer(record.layer.clone(), keyed.key, record.created, keyed.created_by);
-        running.end(StepState::Cached).await;
+        // Its key and not the one asked for: what comes next is found by its key then.
+        work.draft.push_layer(record.layer, record.key, record.created, created_by);
+        running.end(StepState::Cached);
         return Ok(());
     }
-    let reason = match (uncached, &previous) {
+    let reason = match (uncached, &found.previous) {
         (Some(flag), _) => flag,
         (None, Some(_)) => "what it reads has changed",
         (None, None) => "",
     };
+    if let Some(flight) = &flight {
+        flight.work(running);
+    }
     let slot = build.slots.acquire().await.map_err(|_| Error::Cancelled)?;
-    running.begin(reason).await;
-    let layer = make(work, previous.map(|record| record.layer)).await?;
-    drop(slot);
-    // Whole milliseconds: what the cache gives back must be what the image was made with.
-    let created = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
-    let description = keyed.created_by.clone();
-    build.store.remember(CacheRecord { key, layer: layer.clone(), description, family, created }).await?;
-    work.draft.push_layer(layer, keyed.key, created, keyed.created_by);
-    running.end(StepState::Done).await;
+    running.begin(reason);
+    let Outcome { layer, created } = make(work, &step, found.previous).await?;
+    drop((slot, flight));
+    work.draft.is_new |= !found.is_operation_known;
+    work.draft.push_layer(layer, key, created, created_by);
+    running.end(StepState::Done);
     Ok(())
 }

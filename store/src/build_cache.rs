@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use strata_types::LayerId;
 use tokio::sync::mpsc;
 
-use crate::catalog::{self, CacheUse, Finds};
-use crate::{Result, Store, gc};
+use crate::catalog::{self, CacheFound, CacheQuery, CacheRecord, CacheUse, Finds};
+use crate::{Result, Store, gc, layer};
 
 pub use policy::{BuildCache, Policy, Space};
 
@@ -21,11 +22,20 @@ const BATCH: usize = 1000;
 /// Finds that are kept in memory before they are written down.
 const PENDING: usize = 10_000;
 
-/// Finds since they were written down last, and whether the cache has changed since policies were applied.
+/// Finds and deeds since they were written down last, and whether the cache has changed since policies were applied.
 #[derive(Debug, Default)]
 pub struct Usage {
     finds: Mutex<Finds>,
+    deeds: Mutex<Vec<Deed>>,
     has_changed: AtomicBool,
+}
+
+/// What a step did to which layers, as long as it is not known what is in these.
+#[derive(Clone, Debug)]
+struct Deed {
+    key: String,
+    operation: String,
+    layers: Vec<LayerId>,
 }
 
 /// Which records.
@@ -106,6 +116,64 @@ impl Store {
         if finds.is_empty() { Ok(()) } else { self.catalog.count_cache_finds(finds).await }
     }
 
+    /// A record came with its layer, which was made over these. What it did to which files is written down later.
+    pub(crate) fn recorded(&self, record: Option<CacheRecord>, layers: &[LayerId]) {
+        let Some(CacheRecord { key, operation, .. }) = record else { return };
+        if !operation.is_empty() {
+            self.usage.deeds().push(Deed { key, operation, layers: layers.to_vec() });
+        }
+        self.build_cache_changed();
+    }
+
+    /// Writes down what steps did to which files, where that is known by now.
+    pub async fn write_cache_deeds(&self) -> Result<()> {
+        let deeds = std::mem::take(&mut *self.usage.deeds());
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for deed in deeds {
+            match self.content_key(&deed.operation, &deed.layers).await? {
+                Some(content) => known.push((deed.key, content)),
+                None => unknown.push(deed),
+            }
+        }
+        // A layer that is gone is never known, and its record went with it.
+        unknown.truncate(PENDING);
+        self.usage.deeds().append(&mut unknown);
+        if known.is_empty() { Ok(()) } else { self.catalog.set_cache_contents(known).await }
+    }
+
+    /// What an operation does to the files of these layers. `None`: it is not known yet what is in them.
+    async fn content_key(&self, operation: &str, layers: &[LayerId]) -> Result<Option<String>> {
+        let Some(contents) = self.catalog.layer_contents(layers).await? else { return Ok(None) };
+        let mut hasher = blake3::Hasher::new();
+        for part in contents.iter().map(String::as_str).chain([operation]) {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        Ok(Some(hasher.finalize().to_hex().to_string()))
+    }
+
+    /// Finds the record of a key; else, if `layers` are given, that of a step that did the same to the same files, for which
+    /// what is in them is waited for; else the newest of the family.
+    pub async fn find_cached(self: &Arc<Self>, query: CacheQuery, layers: Option<&[LayerId]>) -> Result<CacheFound> {
+        let (lease, operation) = (query.lease.clone(), query.operation.clone());
+        let mut found = self.catalog.cache_record(query).await?;
+        if let (None, true, Some(layers)) = (&found.record, found.is_known, layers) {
+            for id in layers {
+                layer::describe(self, id).await?;
+            }
+            self.write_cache_deeds().await?;
+            if let Some(content) = self.content_key(&operation, layers).await? {
+                found.record = self.catalog.cache_record_of_content(&content, &lease).await?;
+            }
+        }
+        if found.record.is_some() {
+            found.previous = None;
+        }
+        if let Some(used) = found.record.as_ref().or(found.previous.as_ref()) {
+            self.count_cache_find(&used.key).await?;
+        }
+        Ok(found)
+    }
+
     /// A record was stored, or an image went: policies may have something to do.
     pub fn build_cache_changed(&self) {
         self.usage.has_changed.store(true, Ordering::Relaxed);
@@ -180,6 +248,10 @@ impl Store {
 }
 
 impl Usage {
+    fn deeds(&self) -> std::sync::MutexGuard<'_, Vec<Deed>> {
+        self.deeds.lock().expect("no holder of this lock panics")
+    }
+
     fn finds(&self) -> std::sync::MutexGuard<'_, Finds> {
         self.finds.lock().expect("no holder of this lock panics")
     }

@@ -7,6 +7,7 @@
 mod blobs;
 mod cache;
 mod documents;
+mod ephemeral;
 mod forms;
 mod garbage;
 mod images;
@@ -29,12 +30,12 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use crate::{Error, Result};
 
 pub use blobs::BlobRow;
-pub use cache::CacheRecord;
+pub use cache::{CacheFound, CacheQuery, CacheRecord};
 pub use documents::{Child, ChildKind, DocumentKind, DocumentRow, NewDocument};
 pub use forms::Form;
 pub use garbage::{Garbage, Pruned, Reclaim};
 pub use images::{ImageRow, NewImage};
-pub use layers::{LayerRow, LayerState};
+pub use layers::{Description, LayerRow, LayerState, NewLayer};
 pub use leases::LeaseRow;
 pub use names::NameRow;
 pub use recovery::Known;
@@ -47,7 +48,7 @@ pub use usage::{CacheUse, Finds};
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// What makes each version of the one before, the first from nothing.
 const STEPS: [&str; VERSION as usize] = [
     include_str!("catalog/schema.sql"),
@@ -55,6 +56,7 @@ const STEPS: [&str; VERSION as usize] = [
     include_str!("catalog/schema3.sql"),
     include_str!("catalog/schema4.sql"),
     include_str!("catalog/schema5.sql"),
+    include_str!("catalog/schema6.sql"),
 ];
 const READERS: usize = 4;
 
@@ -100,6 +102,7 @@ struct Inner {
     boot_id: String,
     writers: Mutex<Writers>,
     readers: Mutex<Vec<Connection>>,
+    ephemeral: ephemeral::Ephemeral,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,7 @@ impl Catalog {
             boot_id: boot_id.to_owned(),
             writers: Mutex::new(Writers { full, relaxed }),
             readers: Mutex::new(Vec::new()),
+            ephemeral: ephemeral::Ephemeral::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -69,6 +69,9 @@ pub async fn run(store: Arc<Store>, drain: Drain) {
             Ok(_) => {}
             Err(error) => tracing::warn!("cannot expire leases: {}", chain(&error)),
         }
+        if let Err(error) = store.write_cache_deeds().await {
+            tracing::warn!("cannot write down what build steps did: {}", chain(&error));
+        }
         if let Err(error) = store.apply_cache_policies().await {
             tracing::warn!("cannot apply the policies of the build cache: {}", chain(&error));
         }

@@ -66,6 +66,8 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
     for id in &parts.layers {
         layers.push(layer::describe(store, id).await?);
     }
+    // All layers are described: what was done to them is known, too.
+    store.write_cache_deeds().await?;
     let mut diff_ids = Vec::with_capacity(layers.len());
     let mut descriptors = Vec::with_capacity(layers.len());
     for layer in &layers {

@@ -21,7 +21,7 @@ use strata_archive::{Applied, Toc};
 use strata_types::{LayerId, LeaseId};
 use tokio::sync::{Semaphore, watch};
 
-use crate::catalog::{LayerRow, blocking};
+use crate::catalog::{CacheRecord, LayerRow, NewLayer, blocking};
 use crate::trash::Trash;
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
@@ -44,6 +44,8 @@ pub struct Layers {
     pub(crate) hashes: Hashes,
     /// Layers whose archive is being computed, or could not be.
     describing: Mutex<HashMap<LayerId, watch::Receiver<describe::Progress>>>,
+    /// Descriptions on their way to the catalog.
+    batch: describe::Batch,
     permits: Arc<Semaphore>,
     /// Chains are made flat one at a time.
     flattening: Semaphore,
@@ -58,6 +60,7 @@ impl Layers {
             chains,
             hashes: Hashes::default(),
             describing: Mutex::default(),
+            batch: describe::Batch::default(),
             permits: Arc::new(Semaphore::new(cores)),
             flattening: Semaphore::new(1),
         })
@@ -128,16 +131,16 @@ pub(crate) async fn adopt(store: &Arc<Store>, id: &LayerId, applied: Applied, le
     store.catalog.layer(id).await
 }
 
-/// Writes a layer over its parents, bottom first: what COPY and ADD do.
+/// Writes a layer over its parents, bottom first: what COPY and ADD do; with what the build cache is to know of it.
 pub async fn write_tree(
     store: &Arc<Store>,
     parents: &[LayerId],
     lease: &LeaseId,
-    settings: TreeSettings,
+    (settings, record): (TreeSettings, Option<CacheRecord>),
     entries: impl IntoIterator<Item = tree::Result<tree::Entry>> + Send + 'static,
 ) -> Result<LayerRow> {
     let chain = chain(store, parents).await?;
-    let id = store.catalog.create_layer(lease).await?;
+    let id = store.catalog.new_layer_id(lease).await?;
     let plan = tree::Plan {
         lowers: chain.lowers.clone(),
         upper: store.paths.layer(&id),
@@ -160,13 +163,20 @@ pub async fn write_tree(
         written.and(removed)
     })
     .await;
-    if let Err(error) = written {
-        give_up(store, &id).await;
-        return Err(error);
+    let cached = record.clone();
+    let added = match written {
+        Ok(()) => store.catalog.add_layer(NewLayer { id: id.clone(), lease: lease.clone(), record }).await,
+        Err(error) => Err(error),
+    };
+    if added.is_err() {
+        let (directory, trash) = (store.paths.layer(&id), store.trash.clone());
+        // The first error is the one to tell; a start finds what is left.
+        let _ = blocking(move || trash.discard(&directory)).await;
+        return added;
     }
-    store.catalog.mark_layer_usable(&id).await?;
     describe::start(store, &id);
-    store.catalog.layer(&id).await
+    store.recorded(cached, parents);
+    added
 }
 
 /// Assembles the chain of usable layers, bottom first.

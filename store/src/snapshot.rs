@@ -15,7 +15,7 @@ use std::sync::Arc;
 use strata_archive::owner;
 use strata_types::{Digest, LayerId, LeaseId, SnapshotKey};
 
-use crate::catalog::{Durability, LayerRow, NewSnapshot, SnapshotRow, blocking};
+use crate::catalog::{CacheRecord, Durability, LayerRow, NewLayer, NewSnapshot, SnapshotRow, blocking};
 use crate::layer::{self, chain::Chain};
 use crate::tree::View;
 use crate::{Error, Result, Store};
@@ -124,10 +124,17 @@ pub async fn release(store: &Arc<Store>, key: &SnapshotKey, holder: &str) -> Res
     blocking(move || works(&directory)?.iter().try_for_each(|work| remove_directory(work))).await
 }
 
-/// Turns a free snapshot into a layer held by the lease. Mount stubs that nobody touched are removed first.
-pub async fn commit(store: &Arc<Store>, key: &SnapshotKey, lease: &LeaseId, stubs: Vec<Stub>) -> Result<LayerRow> {
+/// Turns a free snapshot into a layer held by the lease, with what the build cache is to know of it. Mount stubs that
+/// nobody touched are removed first.
+pub async fn commit(
+    store: &Arc<Store>,
+    key: &SnapshotKey,
+    lease: &LeaseId,
+    stubs: Vec<Stub>,
+    record: Option<CacheRecord>,
+) -> Result<LayerRow> {
     let row = store.catalog.begin_commit(key).await?;
-    let result = commit_begun(store, &row, lease, stubs).await;
+    let result = commit_begun(store, &row, lease, stubs, record).await;
     if result.is_err() {
         // The first error is the one to tell; a commit that stays begun is ended by the next start.
         let _ = store.catalog.abort_commit(key).await;
@@ -135,9 +142,15 @@ pub async fn commit(store: &Arc<Store>, key: &SnapshotKey, lease: &LeaseId, stub
     result
 }
 
-async fn commit_begun(store: &Arc<Store>, row: &SnapshotRow, lease: &LeaseId, stubs: Vec<Stub>) -> Result<LayerRow> {
+async fn commit_begun(
+    store: &Arc<Store>,
+    row: &SnapshotRow,
+    lease: &LeaseId,
+    stubs: Vec<Stub>,
+    record: Option<CacheRecord>,
+) -> Result<LayerRow> {
     let chain = layer::chain(store, &row.layer_ids).await?;
-    let id = store.catalog.create_layer(lease).await?;
+    let id = store.catalog.new_layer_id(lease).await?;
     let directory = store.paths.snapshot(row.directory);
     let (upper, target) = (directory.join("upper"), store.paths.layer(&id));
     let this = Arc::clone(store);
@@ -153,24 +166,27 @@ async fn commit_begun(store: &Arc<Store>, row: &SnapshotRow, lease: &LeaseId, st
         })
         .await
     };
+    let new = NewLayer { id, lease: lease.clone(), record };
+    let (id, cached) = (new.id.clone(), new.record.clone());
     let finished = match renamed {
-        Ok(()) => store.catalog.finish_commit(&row.key, &id).await,
+        Ok(()) => store.catalog.finish_commit(&row.key, new).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = finished {
-        // The tree goes back if it went; the row of the layer may go only when it has no directory.
-        let undone = blocking(move || if target.exists() { fs::rename(&target, &upper) } else { Ok(()) }).await;
-        if undone.is_ok() {
-            let _ = store.catalog.abandon_layer(&id).await;
+    let layer = match finished {
+        Ok(layer) => layer,
+        Err(error) => {
+            // The tree goes back if it went. What this says matters less.
+            let _ = blocking(move || if target.exists() { fs::rename(&target, &upper) } else { Ok(()) }).await;
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     layer::start(store, &id);
+    store.recorded(cached, &row.layer_ids);
     if let Err(error) = discard_directory(store, row.directory).await {
         // The commit is done; the next start removes what is left.
         tracing::warn!("{}", strata_rpc::fault::chain(&error));
     }
-    store.catalog.layer(&id).await
+    Ok(layer)
 }
 
 /// Removes a snapshot and what was written to it, unless somebody other than `holder` has it. Says whether there was one.

@@ -62,7 +62,8 @@ async fn prune(
 async fn records_are_listed_in_pages_with_their_use(node: &Node) {
     let mut client = fill(node, 5).await;
     let lease = hold(node.channel("store")).await;
-    let get = GetCacheRecordRequest { key: key(3), family: String::new(), lease_id: lease.id.clone() };
+    let get =
+        GetCacheRecordRequest { key: key(3), family: String::new(), lease_id: lease.id.clone(), ..Default::default() };
     for _ in 0..2 {
         client.get_cache_record(get.clone()).await.unwrap();
     }
@@ -109,7 +110,8 @@ async fn a_prune_takes_what_the_filter_chooses(node: &Node) {
 async fn what_a_lease_holds_is_not_pruned(node: &Node) {
     let mut client = fill(node, 2).await;
     let lease = hold(node.channel("store")).await;
-    let get = GetCacheRecordRequest { key: key(0), family: String::new(), lease_id: lease.id.clone() };
+    let get =
+        GetCacheRecordRequest { key: key(0), family: String::new(), lease_id: lease.id.clone(), ..Default::default() };
     client.get_cache_record(get).await.unwrap();
 
     let gone = prune(&mut client, PruneCacheRecordsRequest { all: true, ..Default::default() }, 1).await;

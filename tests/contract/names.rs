@@ -120,7 +120,12 @@ async fn what_no_layer_blob_or_record_can_be_called_is_refused(node: &Node) {
         is_refused("ListTree", &name, layers.list_tree(list).await);
         let file = ReadTreeFileRequest { layer_ids: vec![text()], path: "/x".into(), ..Default::default() };
         is_refused("ReadTreeFile", &name, layers.read_tree_file(file).await);
-        let get = GetCacheRecordRequest { key: text(), family: String::new(), lease_id: lease.id.clone() };
+        let get = GetCacheRecordRequest {
+            key: text(),
+            family: String::new(),
+            lease_id: lease.id.clone(),
+            ..Default::default()
+        };
         is_refused("GetCacheRecord", &name, records.get_cache_record(get).await);
         let of = |key: String, layer_id, family| PutCacheRecordRequest {
             record: Some(CacheRecord { key, layer_id, family, ..Default::default() }),
@@ -155,7 +160,7 @@ async fn what_no_lease_or_snapshot_can_be_called_is_refused(node: &Node) {
         is_refused("AcquireSnapshot", &name, snapshots.acquire_snapshot(acquire).await);
         let release = ReleaseSnapshotRequest { key: text(), holder: "me".into() };
         is_refused("ReleaseSnapshot", &name, snapshots.release_snapshot(release).await);
-        let commit = CommitSnapshotRequest { key: text(), lease_id: lease.id.clone(), stubs: vec![] };
+        let commit = CommitSnapshotRequest { key: text(), lease_id: lease.id.clone(), stubs: vec![], record: None };
         is_refused("CommitSnapshot", &name, snapshots.commit_snapshot(commit).await);
         let remove = RemoveSnapshotRequest { key: text(), allow_missing: true, holder: String::new() };
         is_refused("RemoveSnapshot", &name, snapshots.remove_snapshot(remove).await);

@@ -94,7 +94,7 @@ async fn what_was_written_becomes_a_layer(node: &Node) {
     let mut client = client(node);
     let mount = client.acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
     std::fs::write(std::path::Path::new(&mount.upper_path).join("new"), "written").unwrap();
-    let commit = || CommitSnapshotRequest { key: "k".into(), lease_id: lease.id.clone(), stubs: vec![] };
+    let commit = || CommitSnapshotRequest { key: "k".into(), lease_id: lease.id.clone(), stubs: vec![], record: None };
     refused(client.commit_snapshot(commit()).await, Code::FailedPrecondition, "FAULT_SNAPSHOT_HELD");
     client.release_snapshot(ReleaseSnapshotRequest { key: "k".into(), holder: "me".into() }).await.unwrap();
 
@@ -189,6 +189,6 @@ async fn malformed_requests_name_the_field(node: &Node) {
     prepare(node, of_image("k", "base")).await.unwrap();
 
     malformed(client(node).acquire_snapshot(acquire("k", "")).await, "holder");
-    let no_lease = CommitSnapshotRequest { key: "k".into(), lease_id: String::new(), stubs: vec![] };
+    let no_lease = CommitSnapshotRequest { key: "k".into(), lease_id: String::new(), stubs: vec![], record: None };
     malformed(client(node).commit_snapshot(no_lease).await, "lease_id");
 }

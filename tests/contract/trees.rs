@@ -21,7 +21,8 @@ use crate::{
 
 over_both!(STORE; a_tree_of_contents_becomes_a_layer, destinations_stay_inside_the_root,
     a_tree_that_is_cut_off_leaves_nothing, what_is_not_there_is_named, malformed_entries_name_the_field,
-    cache_records_hold_their_layers, malformed_cache_records_name_the_field);
+    cache_records_hold_their_layers, malformed_cache_records_name_the_field, a_record_comes_with_its_layer_or_not_at_all,
+    a_step_of_other_layers_with_the_same_files_is_found);
 
 fn header(lease: &str, parents: &[String]) -> WriteTreeRequest {
     let header =
@@ -200,11 +201,17 @@ async fn cache_records_hold_their_layers(node: &Node) {
         description: "COPY . .".into(),
         family: key("f"),
         created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
+        operation: key("0"),
     };
     client.put_cache_record(PutCacheRecordRequest { record: Some(record.clone()) }).await.unwrap();
     drop(lease);
     let other = hold(node.channel("store")).await;
-    let get = |letter: &str| GetCacheRecordRequest { key: key(letter), family: key("f"), lease_id: other.id.clone() };
+    let get = |letter: &str| GetCacheRecordRequest {
+        key: key(letter),
+        family: key("f"),
+        lease_id: other.id.clone(),
+        ..Default::default()
+    };
 
     let hit = client.get_cache_record(get("a")).await.unwrap().into_inner();
     assert_eq!(hit.record, Some(record), "also when it was made: a cached build makes the same image");
@@ -220,11 +227,77 @@ async fn cache_records_hold_their_layers(node: &Node) {
     })
     .await;
     let other = hold(node.channel("store")).await;
-    let get = |letter: &str| GetCacheRecordRequest { key: key(letter), family: key("f"), lease_id: other.id.clone() };
+    let get = |letter: &str| GetCacheRecordRequest {
+        key: key(letter),
+        family: key("f"),
+        lease_id: other.id.clone(),
+        ..Default::default()
+    };
     let gone = client.get_cache_record(get("a")).await.unwrap().into_inner();
     assert_eq!((gone.record, gone.previous), (None, None));
     drop(other);
     eventually("the layer is gone", async || describe(node, &layer).await.is_err()).await;
+}
+
+fn step(lease: &str, parents: &[String], record: CacheRecord) -> WriteTreeRequest {
+    let (lease_id, parent_layer_ids) = (lease.to_owned(), parents.to_vec());
+    let header = WriteTreeHeader { lease_id, parent_layer_ids, record: Some(record), ..Default::default() };
+    WriteTreeRequest { part: Some(Part::Header(header)) }
+}
+
+/// A directory with a time of its own.
+fn directory(path: &str, seconds: i64) -> WriteTreeRequest {
+    let modified_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+    entries(vec![TreeEntry { modified_at, ..entry(path, Source::Directory(TreeDirectory::default())) }])
+}
+
+async fn a_record_comes_with_its_layer_or_not_at_all(node: &Node) {
+    let lease = hold(node.channel("store")).await;
+    let mut client = CacheServiceClient::new(node.channel("store"));
+    let mut find = async |letter: &str| {
+        let get = GetCacheRecordRequest { key: key(letter), lease_id: lease.id.clone(), ..Default::default() };
+        client.get_cache_record(get).await.unwrap().into_inner().record
+    };
+    let record = |letter: &str| CacheRecord { key: key(letter), ..Default::default() };
+
+    let made = write(node, vec![step(&lease.id, &[], record("a")), directory("/d", 1)]).await.unwrap();
+    let missing = entries(vec![entry("/f", file(b"nobody has sent it"))]);
+    write(node, vec![step(&lease.id, &[], record("b")), missing]).await.unwrap_err();
+    let named = CacheRecord { layer_id: made.id.clone(), ..record("c") };
+    malformed(write(node, vec![step(&lease.id, &[], named), directory("/d", 1)]).await, "record.layer_id");
+    malformed(write(node, vec![step(&lease.id, &[], CacheRecord::default())]).await, "record.key");
+
+    assert_eq!(find("a").await.map(|found| found.layer_id), Some(made.id));
+    assert_eq!((find("b").await, find("c").await), (None, None));
+}
+
+async fn a_step_of_other_layers_with_the_same_files_is_found(node: &Node) {
+    let lease = hold(node.channel("store")).await;
+    let mut client = CacheServiceClient::new(node.channel("store"));
+    let operation = "0123456789abcdef".repeat(4);
+    let one = write(node, vec![header(&lease.id, &[]), directory("/d", 1)]).await.unwrap().id;
+    let two = write(node, vec![header(&lease.id, &[]), directory("/d", 2)]).await.unwrap().id;
+    let record = CacheRecord { key: key("a"), operation: operation.clone(), ..Default::default() };
+    let made = write(node, vec![step(&lease.id, &[one], record), directory("/e", 1)]).await.unwrap().id;
+    let get = |by_content, operation: &str| GetCacheRecordRequest {
+        key: key("b"),
+        operation: operation.to_owned(),
+        layer_ids: vec![two.clone()],
+        by_content,
+        lease_id: lease.id.clone(),
+        ..Default::default()
+    };
+
+    let met = client.get_cache_record(get(true, &operation)).await.unwrap().into_inner();
+    let by_key = client.get_cache_record(get(false, &operation)).await.unwrap().into_inner();
+    let other = client.get_cache_record(get(true, &key("c"))).await.unwrap().into_inner();
+
+    assert_eq!(met.record.map(|found| (found.key, found.layer_id)), Some((key("a"), made)));
+    assert_eq!((by_key.record, by_key.is_operation_known), (None, true));
+    assert_eq!((other.record, other.is_operation_known), (None, false));
+    malformed(client.get_cache_record(get(true, "x")).await, "operation");
+    let no_layer = GetCacheRecordRequest { layer_ids: vec!["../x".into()], ..get(true, &operation) };
+    malformed(client.get_cache_record(no_layer).await, "layer_ids");
 }
 
 async fn malformed_cache_records_name_the_field(node: &Node) {
@@ -239,7 +312,12 @@ async fn malformed_cache_records_name_the_field(node: &Node) {
     malformed(put(Some(CacheRecord { layer_id: "../x".into(), ..good.clone() })).await, "record.layer_id");
     let absent = put(Some(CacheRecord { layer_id: "zz9".into(), ..good })).await;
     refused(absent, Code::NotFound, "FAULT_LAYER_NOT_FOUND");
-    let get = |key: String, lease: &str| GetCacheRecordRequest { key, family: String::new(), lease_id: lease.into() };
+    let get = |key: String, lease: &str| GetCacheRecordRequest {
+        key,
+        family: String::new(),
+        lease_id: lease.into(),
+        ..Default::default()
+    };
     malformed(client.get_cache_record(get("g".into(), &lease.id)).await, "key");
     malformed(client.get_cache_record(get(key("a"), "")).await, "lease_id");
     refused(client.get_cache_record(get(key("a"), "unknown")).await, Code::NotFound, "FAULT_LEASE_NOT_FOUND");

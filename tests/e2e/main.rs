@@ -26,4 +26,5 @@ mod rootless;
 mod run;
 mod services;
 mod terminals;
+mod together;
 mod transfers;

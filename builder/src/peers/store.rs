@@ -54,18 +54,56 @@ pub enum Lookup {
     Absent,
 }
 
+/// A step, as the build cache knows it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// What it does, and on what.
+    pub key: Blake3,
+    /// What it does and reads, whatever it stands on.
+    pub operation: Blake3,
+    /// Its name across versions of what it reads.
+    pub family: Blake3,
+    /// The instruction, for people.
+    pub description: String,
+}
+
 /// What a step made in an earlier build.
 #[derive(Debug, Clone)]
 pub struct CacheRecord {
-    /// Key of the step.
-    pub key: String,
+    /// Key of the step that made it.
+    pub key: Blake3,
     /// The layer it made.
     pub layer: String,
-    /// The instruction, for people.
-    pub description: String,
-    /// Name of the step across versions.
-    pub family: String,
     /// When the layer was made.
+    pub created: jiff::Timestamp,
+}
+
+/// What the cache says of a step.
+#[derive(Debug, Clone, Default)]
+pub struct Cached {
+    /// What it made.
+    pub record: Option<CacheRecord>,
+    /// The layer of its newest version, where it made nothing yet.
+    pub previous: Option<String>,
+    /// Some step did the same, if perhaps to other files.
+    pub is_operation_known: bool,
+}
+
+/// Whether the cache is asked for a step that did the same to the same files, however these came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByContent {
+    /// It is.
+    Yes,
+    /// Only for the key.
+    No,
+}
+
+/// What a step came to: a layer.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its id.
+    pub layer: String,
+    /// When it was made, in whole milliseconds: what the cache gives back must be what the image was made with.
     pub created: jiff::Timestamp,
 }
 
@@ -229,64 +267,50 @@ impl Store {
         Ok(Exported { image_id: image.id, names: image.names, manifest, snapshot: String::new() })
     }
 
-    /// Finds the record of a key, or the newest one of its family; what they name is held.
+    /// Finds what a step made, which is then held.
     pub async fn cached(
         &self,
-        key: &str,
-        family: &str,
+        step: &Identity,
+        layers: &[String],
+        by_content: ByContent,
         lease: &str,
-    ) -> Result<(Option<CacheRecord>, Option<CacheRecord>), Error> {
-        let request =
-            pb::GetCacheRecordRequest { key: key.to_owned(), family: family.to_owned(), lease_id: lease.to_owned() };
-        let mut client = pb::cache_service_client::CacheServiceClient::new(self.channel.clone());
-        let response = match client.get_cache_record(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) if strata_rpc::fault::reason_of(&status).as_deref() == Some("FAULT_CACHE_RECORD_NOT_FOUND") => {
-                return Ok((None, None));
-            }
-            Err(status) => return Err(Error::peer("store", "look into the cache", status)),
-        };
-        let read = |record: pb::CacheRecord| CacheRecord {
-            key: record.key,
-            layer: record.layer_id,
-            description: record.description,
-            family: record.family,
-            created: record
-                .created_at
-                .and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
-                .unwrap_or(jiff::Timestamp::UNIX_EPOCH),
-        };
-        Ok((response.record.map(read), response.previous.map(read)))
-    }
-
-    /// Stores what a step made.
-    pub async fn remember(&self, record: CacheRecord) -> Result<(), Error> {
-        let record = pb::CacheRecord {
-            key: record.key,
-            layer_id: record.layer,
-            description: record.description,
-            family: record.family,
-            created_at: Some(prost_types::Timestamp {
-                seconds: record.created.as_second(),
-                nanos: record.created.subsec_nanosecond(),
-            }),
+    ) -> Result<Cached, Error> {
+        let request = pb::GetCacheRecordRequest {
+            key: hex::encode(step.key),
+            family: hex::encode(step.family),
+            lease_id: lease.to_owned(),
+            operation: hex::encode(step.operation),
+            layer_ids: layers.to_vec(),
+            by_content: by_content == ByContent::Yes,
         };
         let mut client = pb::cache_service_client::CacheServiceClient::new(self.channel.clone());
-        client
-            .put_cache_record(pb::PutCacheRecordRequest { record: Some(record) })
-            .await
-            .map_err(|status| Error::peer("store", "write the cache", status))?;
-        Ok(())
+        let response = client.get_cache_record(request).await;
+        let response = response.map_err(|status| Error::peer("store", "look into the cache", status))?.into_inner();
+        let read = |record: pb::CacheRecord| {
+            let mut key = [0; 32];
+            hex::decode_to_slice(&record.key, &mut key)
+                .map_err(|_| Error::Answer { peer: "store", what: "a key of the cache" })?;
+            let created = record.created_at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
+            let created = created.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            Ok(CacheRecord { key, layer: record.layer_id, created })
+        };
+        Ok(Cached {
+            record: response.record.map(read).transpose()?,
+            previous: response.previous.map(|record| record.layer_id).filter(|id| !id.is_empty()),
+            is_operation_known: response.is_operation_known,
+        })
     }
 
-    /// Writes a tree as a layer and returns its id.
-    pub async fn write_tree(&self, tree: Tree, lease: &str) -> Result<String, Error> {
+    /// Writes a tree as a layer, which the cache knows as what the step made.
+    pub async fn write_tree(&self, tree: Tree, step: &Identity, lease: &str) -> Result<Outcome, Error> {
+        let (record, created) = record(step);
         let header = pb::WriteTreeHeader {
             parent_layer_ids: tree.parents,
             lease_id: lease.to_owned(),
             previous_layer_id: tree.previous,
             working_directory: "/".to_owned(),
             modified_at: None,
+            record: Some(record),
         };
         let mut messages = vec![pb::WriteTreeRequest { part: Some(pb::write_tree_request::Part::Header(header)) }];
         for entries in tree.entries.chunks(ENTRIES) {
@@ -296,7 +320,8 @@ impl Store {
         let mut client = pb::layer_service_client::LayerServiceClient::new(self.channel.clone());
         let response = client.write_tree(tokio_stream::iter(messages)).await;
         let response = response.map_err(|status| Error::peer("store", "write a layer", status))?.into_inner();
-        Ok(response.layer.ok_or(Error::Answer { peer: "store", what: "a layer" })?.id)
+        let layer = response.layer.ok_or(Error::Answer { peer: "store", what: "a layer" })?.id;
+        Ok(Outcome { layer, created })
     }
 
     /// Lists what a pattern matches in the merged view of layers. An empty answer: nothing.
@@ -363,14 +388,23 @@ impl Store {
         Ok(())
     }
 
-    /// Turns what a step wrote into a layer and returns its id.
-    pub async fn commit(&self, key: &str, stubs: Vec<MountPoint>, lease: &str) -> Result<String, Error> {
+    /// Turns what a step wrote into a layer, which the cache knows as what the step made.
+    pub async fn commit(
+        &self,
+        key: &str,
+        stubs: Vec<MountPoint>,
+        step: &Identity,
+        lease: &str,
+    ) -> Result<Outcome, Error> {
+        let (record, created) = record(step);
         let stubs = stubs.into_iter().map(|stub| pb::MountStub { path: stub.path, inode: stub.inode }).collect();
-        let request = pb::CommitSnapshotRequest { key: key.to_owned(), lease_id: lease.to_owned(), stubs };
+        let request =
+            pb::CommitSnapshotRequest { key: key.to_owned(), lease_id: lease.to_owned(), stubs, record: Some(record) };
         let mut client = pb::snapshot_service_client::SnapshotServiceClient::new(self.channel.clone());
         let response = client.commit_snapshot(request).await;
         let response = response.map_err(|status| Error::peer("store", "commit a snapshot", status))?.into_inner();
-        Ok(response.layer.ok_or(Error::Answer { peer: "store", what: "a layer" })?.id)
+        let layer = response.layer.ok_or(Error::Answer { peer: "store", what: "a layer" })?.id;
+        Ok(Outcome { layer, created })
     }
 
     /// Removes a snapshot, if it is there.
@@ -380,6 +414,21 @@ impl Store {
         client.remove_snapshot(request).await.map_err(|status| Error::peer("store", "remove a snapshot", status))?;
         Ok(())
     }
+}
+
+/// What the cache is to know of a step whose layer is made now.
+fn record(step: &Identity) -> (pb::CacheRecord, jiff::Timestamp) {
+    let now = jiff::Timestamp::now();
+    let created = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or_default();
+    let record = pb::CacheRecord {
+        key: hex::encode(step.key),
+        layer_id: String::new(),
+        description: step.description.clone(),
+        family: hex::encode(step.family),
+        created_at: Some(prost_types::Timestamp { seconds: created.as_second(), nanos: created.subsec_nanosecond() }),
+        operation: hex::encode(step.operation),
+    };
+    (record, created)
 }
 
 fn entry(entry: &Entry) -> pb::TreeEntry {

@@ -187,7 +187,7 @@ mod tests {
         let chunk = Bytes::from(vec![b'x'; 64 << 10]);
 
         for step in 0..1000 {
-            progress.tell(Event::Output { step, is_stderr: false, chunk: chunk.clone() }).await;
+            progress.tell(Event::Output { step, is_stderr: false, chunk: chunk.clone() });
         }
 
         let waiting: usize = all(&mut told)
@@ -195,7 +195,7 @@ mod tests {
             .map(|event| if let Event::Output { chunk, .. } = event { chunk.len() } else { 0 })
             .sum();
         assert!(waiting <= BACKLOG, "{waiting}");
-        progress.tell(Event::Output { step: 1001, is_stderr: false, chunk }).await;
+        progress.tell(Event::Output { step: 1001, is_stderr: false, chunk });
         let said = all(&mut told);
         let text = |event: &Event| match event {
             Event::Output { chunk, .. } => String::from_utf8_lossy(chunk).into_owned(),
@@ -209,7 +209,7 @@ mod tests {
         let (progress, mut told) = channel();
         let idle = progress.running(1, "idle", 0);
         let working = progress.running(2, "working", 0);
-        working.begin("").await;
+        working.begin("");
 
         drop((idle, working));
 
@@ -224,7 +224,7 @@ mod tests {
     async fn the_end_of_the_last_sender_is_the_end_of_what_is_told() {
         let (progress, mut told) = channel();
         let running = progress.running(1, "a", 0);
-        running.end(StepState::Cached).await;
+        running.end(StepState::Cached);
         drop((progress, running));
 
         assert!(told.recv().await.is_some());

@@ -110,7 +110,7 @@ pub async fn perform(
     if found.len() > 1 && !target.is_directory {
         target.is_directory = true;
     }
-    let key = Key::step("copy", &work.draft.key)
+    let operation = Key::operation("copy")
         .part(transfer.name)
         .part(digest)
         .part(&target.path)
@@ -119,16 +119,16 @@ pub async fn perform(
         .part(target.owner.1.to_le_bytes())
         .part(target.mode.as_ref().map_or(String::new(), |mode| format!("{mode:?}")))
         .finish();
-    let keyed = Keyed { key, family: family(build, work, instruction), created_by };
-    through_cache(build, work, keyed, running, async |work, previous| match found {
+    let keyed = Keyed { operation, family: family(build, work, instruction), created_by };
+    through_cache(build, work, keyed, running, async |work, step, previous| match found {
         Found::Context(selection, heredocs) => {
             let previous = previous.unwrap_or_default();
-            context::write(build, work, &transfer, selection, heredocs, &target, previous).await
+            context::write(build, (work, step), &transfer, selection, heredocs, &target, previous).await
         }
         Found::Tree(layers, matches) => {
             let entries = matches.iter().map(|(path, mode)| copied(&layers, path, *mode, &target));
             let tree = Tree { parents: work.draft.layers.clone(), previous: String::new(), entries: entries.collect() };
-            build.store.write_tree(tree, &build.lease).await
+            build.store.write_tree(tree, step, &build.lease).await
         }
     })
     .await
@@ -163,13 +163,10 @@ pub async fn working_directory(
         "" | "0" | "root" => (0, 0),
         user => owner::resolve(build, work, user, word.span).await?,
     };
-    let key = Key::step("workdir", &work.draft.key)
-        .part(&path)
-        .part(owner.0.to_le_bytes())
-        .part(owner.1.to_le_bytes())
-        .finish();
-    let keyed = Keyed { key, family: family(build, work, instruction), created_by };
-    through_cache(build, work, keyed, running, async |work, _| {
+    let operation =
+        Key::operation("workdir").part(&path).part(owner.0.to_le_bytes()).part(owner.1.to_le_bytes()).finish();
+    let keyed = Keyed { operation, family: family(build, work, instruction), created_by };
+    through_cache(build, work, keyed, running, async |work, step, _| {
         let entry = Entry {
             destination: path,
             name_in_directory: Vec::new(),
@@ -178,7 +175,7 @@ pub async fn working_directory(
             owner: Some(owner),
         };
         let tree = Tree { parents: work.draft.layers.clone(), previous: String::new(), entries: vec![entry] };
-        build.store.write_tree(tree, &build.lease).await
+        build.store.write_tree(tree, step, &build.lease).await
     })
     .await
 }

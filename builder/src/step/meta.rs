@@ -9,7 +9,7 @@ use crate::progress::Event;
 use crate::solve::{Build, StageWork};
 
 /// Applies one instruction to the stage's config.
-pub async fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> Result<(), Error> {
+pub fn apply(build: &Build, work: &mut StageWork, instruction: &Instruction) -> Result<(), Error> {
     let created_by = match &instruction.kind {
         Kind::Arg(declarations) => {
             let mut shown = Vec::new();
@@ -39,7 +39,7 @@ pub async fn apply(build: &Build, work: &mut StageWork, instruction: &Instructio
             }
             shown
         }
-        Kind::Expose(list) => ports(build, work, list).await?,
+        Kind::Expose(list) => ports(build, work, list)?,
         Kind::Volume(list) => volumes(build, work, list)?,
         Kind::User(word) => {
             // Empty is what a variable without a value makes of it: root again.
@@ -111,7 +111,7 @@ fn labels(build: &Build, work: &mut StageWork, pairs: &[KeyValue]) -> Result<Str
 }
 
 /// EXPOSE: in the order of what is written, variables not yet expanded; the history shows a port as often as it is named.
-async fn ports(build: &Build, work: &mut StageWork, list: &[Word]) -> Result<String, Error> {
+fn ports(build: &Build, work: &mut StageWork, list: &[Word]) -> Result<String, Error> {
     let mut sorted: Vec<&Word> = list.iter().collect();
     sorted.sort_by(|one, other| one.value.cmp(&other.value));
     let mut ports = Vec::new();
@@ -128,7 +128,7 @@ async fn ports(build: &Build, work: &mut StageWork, list: &[Word]) -> Result<Str
             for message in warnings {
                 let warning = build.at(word.span, message);
                 let event = Event::Warning { text: warning.to_string(), line: warning.line as u32 };
-                build.progress.tell(event).await;
+                build.progress.tell(event);
             }
             ports.extend(range.keys());
         }

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::{Keyed, family, through_cache};
 use crate::error::Error;
 use crate::key::Key;
-use crate::peers::{Network, Output, RunStep};
-use crate::progress::{Event, Running};
+use crate::peers::{Identity, Network, Outcome, Output, RunStep};
+use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
 /// Performs a RUN.
@@ -27,7 +27,7 @@ pub async fn perform(
     let created_by = history(&work.scope.declared(), &args);
     let mut env = work.scope.environment();
     let cwd = work.draft.working_directory();
-    let key = Key::step("run", &work.draft.key)
+    let operation = Key::operation("run")
         .list(&args)
         .list(&env)
         .part(&cwd)
@@ -48,9 +48,9 @@ pub async fn perform(
         network,
         script,
     };
-    let keyed = Keyed { key, family: family(build, work, instruction), created_by };
-    through_cache(build, work, keyed, running, async |work, _| {
-        execute(build, &work.draft.layers, instruction, step, running).await
+    let keyed = Keyed { operation, family: family(build, work, instruction), created_by };
+    through_cache(build, work, keyed, running, async |work, identity, _| {
+        execute(build, &work.draft.layers, instruction, (step, identity), running).await
     })
     .await
 }
@@ -97,12 +97,12 @@ async fn execute(
     build: &Arc<Build>,
     layers: &[String],
     instruction: &Instruction,
-    step: RunStep,
+    (step, identity): (RunStep, &Identity),
     running: &Running,
-) -> Result<String, Error> {
+) -> Result<Outcome, Error> {
     let key = step.snapshot.clone();
     build.store.prepare(&key, layers, &build.lease).await?;
-    let result = run_and_commit(build, instruction, step, running).await;
+    let result = run_and_commit(build, instruction, (step, identity), running).await;
     if result.is_err() {
         // The lease would end it too; the first error is the one to report.
         let _ = build.store.remove_snapshot(&key).await;
@@ -113,16 +113,15 @@ async fn execute(
 async fn run_and_commit(
     build: &Arc<Build>,
     instruction: &Instruction,
-    step: RunStep,
+    (step, identity): (RunStep, &Identity),
     running: &Running,
-) -> Result<String, Error> {
+) -> Result<Outcome, Error> {
     let key = step.snapshot.clone();
     let command = step.args.join(" ");
     let (sender, mut output) = mpsc::channel::<Output>(64);
-    let number = running.step();
     let tell = async {
         while let Some(Output { is_stderr, chunk }) = output.recv().await {
-            running.progress().tell(Event::Output { step: number, is_stderr, chunk }).await;
+            running.output(is_stderr, chunk);
         }
     };
     let (finished, ()) = tokio::join!(build.runtime.run(step, sender), tell);
@@ -135,7 +134,7 @@ async fn run_and_commit(
         }
     };
     match finished.code {
-        Some(0) => build.store.commit(&key, finished.stubs, &build.lease).await,
+        Some(0) => build.store.commit(&key, finished.stubs, identity, &build.lease).await,
         code => {
             let text = match code {
                 // BuildKit's words: programs look for them.

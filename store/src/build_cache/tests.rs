@@ -1,6 +1,9 @@
+use std::path::Path;
+
+use strata_types::LeaseId;
+
 use super::*;
-use crate::catalog::CacheRecord;
-use crate::fixture;
+use crate::{fixture, tree};
 
 const KB: u64 = 1000;
 
@@ -64,7 +67,14 @@ async fn cached(sizes: &[usize]) -> (tempfile::TempDir, Arc<Store>, Vec<String>)
         let (family, layer, created) = (String::new(), Some(layer), 1);
         store
             .catalog
-            .put_cache_record(CacheRecord { key: key.clone(), family, layer, description, created })
+            .put_cache_record(CacheRecord {
+                key: key.clone(),
+                family,
+                layer,
+                description,
+                created,
+                ..Default::default()
+            })
             .await
             .unwrap();
         keys.push(key);
@@ -114,9 +124,9 @@ async fn what_was_used_lately_stays_and_filters_choose() {
 async fn what_a_build_holds_stays_and_what_images_share_goes_only_with_all() {
     let (_root, store, keys) = cached(&[10, 20, 30]).await;
     let lease = fixture::lease(&store, "user").await;
-    let (held, _) = store.catalog.cache_record(&keys[0], "", &lease).await.unwrap();
+    let held = find(&store, &keys[0], &lease).await;
     let other = fixture::lease(&store, "image").await;
-    let (shared, _) = store.catalog.cache_record(&keys[1], "", &other).await.unwrap();
+    let shared = find(&store, &keys[1], &other).await;
     let layer = shared.and_then(|record| record.layer).expect("it made a layer");
     fixture::create(&store, &other, &[layer], &["shared"]).await.unwrap();
     store.catalog.delete_lease(&other).await.unwrap();
@@ -170,4 +180,55 @@ async fn policies_are_applied_when_the_cache_has_changed() {
     assert!(store.apply_cache_policies().await.unwrap());
 
     assert_eq!(store.catalog.cache_size().await.unwrap(), 6000);
+}
+
+async fn find(store: &Arc<Store>, key: &str, lease: &LeaseId) -> Option<CacheRecord> {
+    let (key, lease) = (key.to_owned(), lease.clone());
+    let query = CacheQuery { key, operation: String::new(), family: String::new(), lease };
+    store.find_cached(query, None).await.unwrap().record
+}
+
+/// Writes a directory of this name and time over layers, as a step of this key and operation.
+async fn step(store: &Arc<Store>, lease: &LeaseId, on: &[LayerId], name: &str, time: i64, key: &str) -> LayerId {
+    let entry = tree::Entry {
+        destination: Path::new("/").join(name),
+        name_in_directory: Vec::new(),
+        source: tree::Source::Directory,
+        owner: tree::Owner::default(),
+        modified: Some(tree::Time { seconds: time, nanoseconds: 0 }),
+    };
+    let record = CacheRecord { key: key.to_owned(), operation: "make".to_owned(), ..CacheRecord::default() };
+    let how = (layer::TreeSettings::default(), Some(record));
+    layer::write_tree(store, on, lease, how, [Ok(entry)]).await.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_meet_where_they_do_the_same_to_the_same_files_however_these_came_to_be() {
+    let (_root, store, _) = cached(&[]).await;
+    let lease = fixture::lease(&store, "build").await;
+    let one = step(&store, &lease, &[], "a", 1, "one").await;
+    let made = step(&store, &lease, std::slice::from_ref(&one), "b", 1, "two").await;
+    let later = step(&store, &lease, &[], "a", 2, "three").await;
+    let other = step(&store, &lease, &[], "c", 1, "four").await;
+    assert_ne!(
+        layer::describe(&store, &one).await.unwrap().diff_id,
+        layer::describe(&store, &later).await.unwrap().diff_id
+    );
+    let find = async |operation: &str, layers: Option<&[LayerId]>| {
+        let (key, operation, lease) = ("new".to_owned(), operation.to_owned(), lease.clone());
+        let query = CacheQuery { key, operation, family: String::new(), lease };
+        let found = store.find_cached(query, layers).await.unwrap();
+        (found.record.map(|record| record.key), found.is_known)
+    };
+
+    let same = find("make", Some(std::slice::from_ref(&later))).await;
+    let on_other = find("make", Some(std::slice::from_ref(&other))).await;
+    let not_asked = find("make", None).await;
+    let other_operation = find("test", Some(std::slice::from_ref(&later))).await;
+
+    assert_eq!(same, (Some("two".to_owned()), true));
+    assert_eq!((on_other, not_asked, other_operation), ((None, true), (None, true), (None, false)));
+    let uses = store.catalog.cache_uses("", 10).await.unwrap();
+    let met = uses.iter().find(|one| one.key == "two").unwrap();
+    assert_eq!(met.layer.as_ref(), Some(&made));
 }

@@ -1,9 +1,9 @@
 //! Rows of layers. A layer is usable before its diff-id is known and before it is on disk; see `LayerState`.
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use strata_types::{Digest, LayerId, LeaseId};
 
-use super::{Catalog, Durability, Held, PROJECT, blobs, leases, now};
+use super::{CacheRecord, Catalog, Durability, Held, PROJECT, blobs, cache, leases, now};
 use crate::{Error, Result};
 
 /// How far a layer is.
@@ -34,6 +34,36 @@ pub struct LayerRow {
     pub size: u64,
     /// Bytes of its uncompressed tar, known together with the diff-id.
     pub tar_size: u64,
+}
+
+/// A layer that is in its place.
+#[derive(Clone, Debug)]
+pub struct NewLayer {
+    /// Its id, of [`Catalog::new_layer_id`].
+    pub id: LayerId,
+    /// Lease that holds it.
+    pub lease: LeaseId,
+    /// What the build cache is to know of it: a record that names no layer yet.
+    pub record: Option<CacheRecord>,
+}
+
+/// What the tar of a layer is.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Id of the layer.
+    pub id: LayerId,
+    /// Digest of the tar.
+    pub diff_id: Digest,
+    /// Blob with its table of contents.
+    pub toc: Digest,
+    /// Bytes of that blob.
+    pub toc_size: u64,
+    /// Bytes of the contents.
+    pub size: u64,
+    /// Bytes of the tar.
+    pub tar_size: u64,
+    /// Digest of the files without times, in hex.
+    pub content: String,
 }
 
 const COLUMNS: &str = "id, state, diff_id, toc, size, tar_size";
@@ -91,6 +121,20 @@ pub(super) fn set_usable(transaction: &Transaction<'_>, id: &LayerId, boot_id: &
     if changed == 1 { Ok(()) } else { Err(Error::LayerNotFound { id: id.clone() }) }
 }
 
+/// Adds a layer whose directory is in place, with its record in the build cache.
+pub(super) fn insert(transaction: &Transaction<'_>, new: NewLayer, boot_id: &str) -> Result<LayerRow> {
+    let NewLayer { id, lease, record } = new;
+    leases::must_exist(transaction, &lease)?;
+    transaction
+        .prepare_cached("INSERT INTO layers (id, project, state, boot_id, created) VALUES (?, ?, 'unsynced', ?, ?)")?
+        .execute(params![id.as_str(), PROJECT, boot_id, now()])?;
+    leases::add(transaction, &lease, Held::Layer, id.as_str())?;
+    if let Some(record) = record {
+        cache::put(transaction, &CacheRecord { layer: Some(id.clone()), ..record })?;
+    }
+    find(transaction, &id)
+}
+
 pub(super) fn set_ready(transaction: &Transaction<'_>, id: &LayerId) -> Result<()> {
     transaction
         .prepare_cached("UPDATE layers SET state = 'ready', boot_id = NULL WHERE id = ? AND state = 'unsynced'")?
@@ -124,6 +168,28 @@ impl Catalog {
         .await
     }
 
+    /// An id for a layer that a lease is to hold: nothing is written before the layer is in its place.
+    pub async fn new_layer_id(&self, lease: &LeaseId) -> Result<LayerId> {
+        let lease = lease.clone();
+        self.read("name a layer", move |transaction| {
+            leases::must_exist(transaction, &lease)?;
+            let mut statement = transaction.prepare_cached("SELECT 1 FROM layers WHERE id = ?")?;
+            loop {
+                let id = crate::lease::random_text(6);
+                if !statement.exists([&id])? {
+                    return layer_id(id);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Adds a layer whose directory is in place: it may be used from now on, in this boot.
+    pub async fn add_layer(&self, new: NewLayer) -> Result<LayerRow> {
+        let boot_id = self.boot_id().to_owned();
+        self.write("add a layer", Durability::Relaxed, move |transaction| insert(transaction, new, &boot_id)).await
+    }
+
     /// The layer's directory is complete: it may be used from now on, in this boot.
     pub async fn mark_layer_usable(&self, id: &LayerId) -> Result<()> {
         let (id, boot_id) = (id.clone(), self.boot_id().to_owned());
@@ -131,23 +197,39 @@ impl Catalog {
             .await
     }
 
-    /// Writes down what a layer's tar is. The file of the blob `toc`, of `toc_size` bytes, must be in place.
-    pub async fn describe_layer(
-        &self,
-        id: &LayerId,
-        diff_id: &Digest,
-        (toc, toc_size): (&Digest, u64),
-        size: u64,
-        tar_size: u64,
-    ) -> Result<()> {
-        let (id, diff_id, toc, boot_id) = (id.clone(), *diff_id, *toc, self.boot_id().to_owned());
-        self.write("describe a layer", Durability::Relaxed, move |transaction| {
-            // The layer's row holds the blob from here on: no lease is needed in between.
-            blobs::insert(transaction, &toc, toc_size, Some(&boot_id))?;
-            let changed = transaction
-                .prepare_cached("UPDATE layers SET diff_id = ?, toc = ?, size = ?, tar_size = ? WHERE id = ?")?
-                .execute(params![diff_id.to_string(), toc.to_string(), size, tar_size, id.as_str()])?;
-            if changed == 1 { Ok(()) } else { Err(Error::LayerNotFound { id }) }
+    /// Writes down what the tars of layers are. The files of the blobs with their tables of contents must be in place. A
+    /// layer that is gone is passed over.
+    pub async fn describe_layers(&self, descriptions: Vec<Description>) -> Result<()> {
+        let boot_id = self.boot_id().to_owned();
+        self.write("describe layers", Durability::Relaxed, move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE layers SET diff_id = ?, toc = ?, size = ?, tar_size = ?, content = ? WHERE id = ?",
+            )?;
+            for Description { id, diff_id, toc, toc_size, size, tar_size, content } in descriptions {
+                // The layer's row holds the blob from here on: no lease is needed in between.
+                blobs::insert(transaction, &toc, toc_size, Some(&boot_id))?;
+                statement.execute(params![
+                    diff_id.to_string(),
+                    toc.to_string(),
+                    size,
+                    tar_size,
+                    content,
+                    id.as_str()
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What is known of the files of layers, in the order given. `None`: one of them is not described yet.
+    pub async fn layer_contents(&self, ids: &[LayerId]) -> Result<Option<Vec<String>>> {
+        let ids = ids.to_vec();
+        self.read("read what layers hold", move |transaction| {
+            let mut statement = transaction.prepare_cached("SELECT content FROM layers WHERE id = ?")?;
+            let contents = ids.iter().map(|id| statement.query_row([id.as_str()], |row| row.get(0)).optional());
+            let contents = contents.map(|found| found.map(Option::flatten)).collect::<Result<_, rusqlite::Error>>();
+            Ok(contents?)
         })
         .await
     }

@@ -37,6 +37,19 @@ pub(super) fn must_exist(transaction: &Transaction<'_>, id: &LeaseId) -> Result<
     if exists { Ok(()) } else { Err(Error::LeaseNotFound { id: id.clone() }) }
 }
 
+/// Says whether a lease is there, ended or not.
+pub(super) fn is_there(transaction: &Transaction<'_>, id: &LeaseId) -> Result<bool> {
+    let mut statement = transaction.prepare_cached("SELECT 1 FROM leases WHERE project = ? AND id = ?")?;
+    Ok(statement.exists(params![PROJECT, id.as_str()])?)
+}
+
+/// Says whether a lease holds an object.
+pub(super) fn holds(transaction: &Transaction<'_>, id: &LeaseId, kind: Held, object: &str) -> Result<bool> {
+    let mut statement = transaction
+        .prepare_cached("SELECT 1 FROM lease_refs WHERE project = ? AND lease_id = ? AND kind = ? AND object = ?")?;
+    Ok(statement.exists(params![PROJECT, id.as_str(), kind.as_str(), object])?)
+}
+
 /// Makes a lease hold an object, in the transaction that finds or makes the object.
 pub(super) fn hold(transaction: &Transaction<'_>, id: &LeaseId, kind: Held, object: &str) -> Result<()> {
     must_exist(transaction, id)?;

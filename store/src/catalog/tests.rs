@@ -19,7 +19,12 @@ async fn usable(catalog: &Catalog, lease: &LeaseId) -> LayerId {
 }
 
 fn record(key: &str, family: &str, layer: Option<LayerId>) -> CacheRecord {
-    CacheRecord { key: key.into(), family: family.into(), layer, description: "RUN x".into(), created: 0 }
+    let description = "RUN x".to_owned();
+    CacheRecord { key: key.into(), family: family.into(), layer, description, ..Default::default() }
+}
+
+fn query(key: &str, family: &str, lease: &LeaseId) -> CacheQuery {
+    CacheQuery { key: key.into(), operation: String::new(), family: family.into(), lease: lease.clone() }
 }
 
 fn snapshot(key: &str, layers: &[LayerId], lease: Option<LeaseId>) -> NewSnapshot {
@@ -65,11 +70,11 @@ async fn the_newest_record_of_a_family_is_the_previous_one() {
     tokio::time::sleep(std::time::Duration::from_millis(3)).await;
     catalog.put_cache_record(record("new", "f", Some(layer.clone()))).await.unwrap();
 
-    let (found, previous) = catalog.cache_record("other", "f", &lease).await.unwrap();
-    let (hit, none) = catalog.cache_record("old", "f", &lease).await.unwrap();
+    let other = catalog.cache_record(query("other", "f", &lease)).await.unwrap();
+    let hit = catalog.cache_record(query("old", "f", &lease)).await.unwrap();
 
-    assert_eq!((found, previous.unwrap().layer), (None, Some(layer)));
-    assert_eq!((hit.unwrap().key.as_str(), none), ("old", None));
+    assert_eq!((other.record, other.previous.unwrap().layer), (None, Some(layer)));
+    assert_eq!((hit.record.unwrap().key.as_str(), hit.previous), ("old", None));
 }
 
 #[tokio::test]
@@ -108,10 +113,97 @@ async fn young_garbage_is_left_alone() {
     assert!(garbage.layers.is_empty() && garbage.is_young_left);
 }
 
+/// A snapshot of a step: it ends with its lease and is in memory alone.
+fn of_step(key: &str, layers: &[LayerId], lease: &LeaseId) -> NewSnapshot {
+    NewSnapshot { durability: Durability::Relaxed, ..snapshot(key, layers, Some(lease.clone())) }
+}
+
+/// How often something was written to the catalog: frames of its log that end a transaction (fileformat2.html, "WAL").
+fn commits(directory: &tempfile::TempDir) -> usize {
+    let log = std::fs::read(directory.path().join("catalog.db-wal")).unwrap();
+    let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+    let frames = log[32..].chunks_exact(24 + page);
+    // Frames of an earlier round have another salt.
+    frames.filter(|frame| frame[8..16] == log[16..24] && frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn a_step_is_one_commit() {
+    let (directory, catalog, lease) = catalog().await;
+    let below = usable(&catalog, &lease).await;
+    let before = commits(&directory);
+
+    let missed = catalog.cache_record(query("k", "f", &lease)).await.unwrap();
+    let key = catalog.prepare_snapshot(of_step("s", &[below], &lease)).await.unwrap().key;
+    catalog.acquire_snapshot(&key, "container").await.unwrap();
+    catalog.release_snapshot(&key, "container").await.unwrap();
+    catalog.begin_commit(&key).await.unwrap();
+    let id = catalog.new_layer_id(&lease).await.unwrap();
+    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "f", None)) };
+    let layer = catalog.finish_commit(&key, new).await.unwrap();
+
+    assert_eq!((missed, layer.state), (CacheFound::default(), LayerState::Unsynced));
+    assert_eq!(commits(&directory) - before, 1);
+    assert!(matches!(catalog.snapshot(&key).await, Err(Error::SnapshotNotFound { .. })));
+    let found = catalog.cache_record(query("k", "f", &lease)).await.unwrap();
+    assert_eq!(found.record.and_then(|record| record.layer), Some(id));
+    assert_eq!(commits(&directory) - before, 1, "what the lease holds is not written again");
+}
+
+#[tokio::test]
+async fn a_layer_whose_lease_has_ended_is_not_there_nor_its_record() {
+    let (_directory, catalog, lease) = catalog().await;
+    let id = catalog.new_layer_id(&lease).await.unwrap();
+    catalog.delete_lease(&lease).await.unwrap();
+
+    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "", None)) };
+    let refused = catalog.add_layer(new).await;
+
+    assert!(matches!(refused, Err(Error::LeaseNotFound { .. })), "{refused:?}");
+    assert!(matches!(catalog.layer(&id).await, Err(Error::LayerNotFound { .. })));
+    assert!(catalog.cache_uses("", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn snapshots_of_steps_are_listed_with_the_others_and_end_with_their_lease() {
+    let (_directory, catalog, lease) = catalog().await;
+    let (layer, other) = (usable(&catalog, &lease).await, LeaseId::parse("other").unwrap());
+    catalog.create_lease(&other, "test", None).await.unwrap();
+    for new in [snapshot("a", &[], None), of_step("b", std::slice::from_ref(&layer), &other), snapshot("c", &[], None)]
+    {
+        catalog.prepare_snapshot(new).await.unwrap();
+    }
+    let keys = |rows: Vec<SnapshotRow>| rows.into_iter().map(|row| row.key.as_str().to_owned()).collect::<Vec<_>>();
+
+    assert_eq!(keys(catalog.snapshots("", 2).await.unwrap()), ["a", "b"]);
+    assert_eq!(keys(catalog.snapshots("a", 9).await.unwrap()), ["b", "c"]);
+    let again = catalog.prepare_snapshot(of_step("b", std::slice::from_ref(&layer), &other)).await.unwrap();
+    assert!(matches!(catalog.prepare_snapshot(of_step("b", &[], &other)).await, Err(Error::SnapshotExists { .. })));
+    assert!(matches!(catalog.prepare_snapshot(of_step("a", &[], &other)).await, Err(Error::SnapshotExists { .. })));
+    assert!(catalog.snapshots_ended().await.unwrap().is_empty());
+    // The lease of who prepares it holds what it stands on.
+    catalog.delete_lease(&lease).await.unwrap();
+    assert_eq!(catalog.reclaim_layer(&layer, || panic!("it is in use")).await.unwrap(), Reclaim::Kept);
+
+    catalog.delete_lease(&other).await.unwrap();
+
+    assert_eq!(keys(catalog.snapshots_ended().await.unwrap()), ["b"]);
+    catalog.end_snapshot(&again.key).await.unwrap();
+    assert!(matches!(catalog.snapshot(&again.key).await, Err(Error::SnapshotNotFound { .. })));
+    catalog.forget_snapshot(&again.key).await.unwrap();
+    assert_eq!(keys(catalog.snapshots("", 9).await.unwrap()), ["a", "c"]);
+}
+
 #[tokio::test]
 async fn a_held_snapshot_is_neither_taken_committed_nor_removed() {
-    let (_directory, catalog, _) = catalog().await;
-    let key = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap().key;
+    let (_directory, catalog, lease) = catalog().await;
+    for new in [snapshot("s", &[], None), of_step("t", &[], &lease)] {
+        held_is_held(&catalog, new).await;
+    }
+}
+
+async fn held_is_held(catalog: &Catalog, new: NewSnapshot) {
+    let key = catalog.prepare_snapshot(new).await.unwrap().key;
     let first = catalog.acquire_snapshot(&key, "a").await.unwrap();
 
     let again = catalog.acquire_snapshot(&key, "a").await.unwrap();
@@ -143,14 +235,21 @@ async fn a_holder_removes_what_it_holds() {
 #[tokio::test]
 async fn commit_of_a_committed_key_is_refused_and_frees_the_key_at_the_end() {
     let (_directory, catalog, lease) = catalog().await;
-    let key = catalog.prepare_snapshot(snapshot("s", &[], None)).await.unwrap().key;
+    for new in [snapshot("s", &[], None), of_step("t", &[], &lease)] {
+        committed_is_committed(&catalog, new, &lease).await;
+    }
+}
+
+async fn committed_is_committed(catalog: &Catalog, new: NewSnapshot, lease: &LeaseId) {
+    let key = catalog.prepare_snapshot(new).await.unwrap().key;
     catalog.begin_commit(&key).await.unwrap();
 
     assert!(matches!(catalog.begin_commit(&key).await, Err(Error::SnapshotCommitted { .. })));
     assert!(matches!(catalog.acquire_snapshot(&key, "a").await, Err(Error::SnapshotCommitted { .. })));
 
-    let layer = catalog.create_layer(&lease).await.unwrap();
-    catalog.finish_commit(&key, &layer).await.unwrap();
+    let layer = catalog.new_layer_id(lease).await.unwrap();
+    let new = NewLayer { id: layer.clone(), lease: lease.clone(), record: None };
+    catalog.finish_commit(&key, new).await.unwrap();
     assert!(matches!(catalog.snapshot(&key).await, Err(Error::SnapshotNotFound { .. })));
     catalog.layers_usable(&[layer]).await.unwrap();
 }
@@ -188,7 +287,7 @@ async fn another_boot_drops_what_was_not_synced_and_keeps_what_was() {
     assert!(after_crash.layers.contains(&unsynced) && !after_crash.layers.contains(&incomplete));
     assert_eq!(after_crash.blobs, [(volatile, 1)]);
     assert_eq!((after_boot.layers.as_slice(), after_boot.blobs.len()), ([synced].as_slice(), 0));
-    assert_eq!(other.cache_record("k", "", &lease).await.unwrap(), (None, None));
+    assert_eq!(other.cache_record(query("k", "", &lease)).await.unwrap(), CacheFound::default());
 }
 
 #[tokio::test]

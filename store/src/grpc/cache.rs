@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::layers::layer_ids;
 use super::{Service, lease_id, page, status, timestamp};
 use crate::build_cache::{self, Filter, Pruning};
-use crate::catalog::{self, CacheRecord, CacheUse};
+use crate::catalog::{self, CacheQuery, CacheRecord, CacheUse};
 use crate::{Error, Result};
 
 /// Longest description that is kept, in bytes.
@@ -22,6 +23,7 @@ impl From<CacheRecord> for Message {
     fn from(record: CacheRecord) -> Self {
         Self {
             key: record.key,
+            operation: record.operation,
             layer_id: record.layer.map(String::from).unwrap_or_default(),
             description: record.description,
             family: record.family,
@@ -35,21 +37,34 @@ fn check_hex(field: &'static str, text: &str) -> Result<()> {
     if is_hex { Ok(()) } else { Err(Error::invalid(field, "it must be 64 lower-case hexadecimal digits")) }
 }
 
+fn check_optional_hex(field: &'static str, text: &str) -> Result<()> {
+    if text.is_empty() { Ok(()) } else { check_hex(field, text) }
+}
+
+/// Reads what the build cache is to know of a layer that is about to be made.
+pub(super) fn record_of_new_layer(message: Option<Message>) -> Result<Option<CacheRecord>> {
+    let Some(message) = message else { return Ok(None) };
+    match message.layer_id.is_empty() {
+        true => record(message).map(Some),
+        false => Err(Error::invalid("record.layer_id", "the layer gets its id in this call")),
+    }
+}
+
 fn record(message: Message) -> Result<CacheRecord> {
     check_hex("record.key", &message.key)?;
-    if !message.family.is_empty() {
-        check_hex("record.family", &message.family)?;
-    }
+    check_optional_hex("record.family", &message.family)?;
+    check_optional_hex("record.operation", &message.operation)?;
     let layer = match message.layer_id.as_str() {
         "" => None,
         id => Some(LayerId::parse(id).map_err(Error::field("record.layer_id"))?),
     };
-    let mut description = message.description;
+    let mut description = message.description.clone();
     description.truncate(description.floor_char_boundary(DESCRIPTION));
     let created = message
         .created_at
         .map_or_else(catalog::now, |at| at.seconds.saturating_mul(1000) + i64::from(at.nanos) / 1_000_000);
-    Ok(CacheRecord { key: message.key, family: message.family, layer, description, created })
+    let Message { key, family, operation, .. } = message;
+    Ok(CacheRecord { key, operation, family, layer, description, created })
 }
 
 #[tonic::async_trait]
@@ -58,19 +73,19 @@ impl CacheService for Service {
         &self,
         request: Request<GetCacheRecordRequest>,
     ) -> Result<Response<GetCacheRecordResponse>, Status> {
-        let GetCacheRecordRequest { key, family, lease_id: lease } = request.into_inner();
+        let GetCacheRecordRequest { key, family, lease_id: lease, operation, layer_ids: layers, by_content } =
+            request.into_inner();
         check_hex("key", &key).map_err(status)?;
-        if !family.is_empty() {
-            check_hex("family", &family).map_err(status)?;
-        }
+        check_optional_hex("family", &family).map_err(status)?;
+        check_optional_hex("operation", &operation).map_err(status)?;
         let lease = lease_id(&lease).map_err(status)?;
-        let (record, previous) = self.store.catalog.cache_record(&key, &family, &lease).await.map_err(status)?;
-        if let Some(found) = record.as_ref().or(previous.as_ref()) {
-            self.store.count_cache_find(&found.key).await.map_err(status)?;
-        }
+        let layers = layer_ids("layer_ids", &layers).map_err(status)?;
+        let query = CacheQuery { key, operation, family, lease };
+        let found = self.store.find_cached(query, by_content.then_some(&layers[..])).await.map_err(status)?;
         Ok(Response::new(GetCacheRecordResponse {
-            record: record.map(Message::from),
-            previous: previous.map(Message::from),
+            record: found.record.map(Message::from),
+            previous: found.previous.map(Message::from),
+            is_operation_known: found.is_known,
         }))
     }
 

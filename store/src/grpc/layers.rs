@@ -12,8 +12,9 @@ use strata_types::{LayerId, LeaseId};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::cache::record_of_new_layer;
 use super::{Service, lease_id, status};
-use crate::catalog::{LayerRow, blocking};
+use crate::catalog::{CacheRecord, LayerRow, blocking};
 use crate::tree::{self, Owner, Source, Time};
 use crate::{Error, Result, Store, layer};
 
@@ -106,7 +107,7 @@ impl Service {
         mut messages: Streaming<proto::WriteTreeRequest>,
     ) -> Result<LayerRow, Status> {
         let parsed = parse_header(header).map_err(status)?;
-        let (lease, parents, settings) = parsed;
+        let (lease, parents, settings, record) = parsed;
         let (sender, receiver) = mpsc::channel(WAITING);
         let store = Arc::clone(&self.store);
         // Ends with its receiver, which the writer drops when it fails.
@@ -132,7 +133,7 @@ impl Service {
             }
         };
         let entries = Entries { receiver, batch: Vec::new().into_iter() };
-        let write = layer::write_tree(&self.store, &parents, &lease, settings, entries);
+        let write = layer::write_tree(&self.store, &parents, &lease, (settings, record), entries);
         let (fed, written) = tokio::join!(feed, write);
         // What cut the stream off is the cause of what the writer says.
         fed.map_err(status)?;
@@ -185,7 +186,9 @@ impl Iterator for Entries {
     }
 }
 
-fn parse_header(header: proto::WriteTreeHeader) -> Result<(LeaseId, Vec<LayerId>, layer::TreeSettings)> {
+type Header = (LeaseId, Vec<LayerId>, layer::TreeSettings, Option<CacheRecord>);
+
+fn parse_header(header: proto::WriteTreeHeader) -> Result<Header> {
     let previous = Some(header.previous_layer_id).filter(|id| !id.is_empty());
     let settings = layer::TreeSettings {
         working_directory: PathBuf::from(header.working_directory),
@@ -193,7 +196,8 @@ fn parse_header(header: proto::WriteTreeHeader) -> Result<(LeaseId, Vec<LayerId>
         modified: header.modified_at.map(|time| to_time("modified_at", time)).transpose()?,
     };
     let lease = lease_id(&header.lease_id)?;
-    Ok((lease, layer_ids("parent_layer_ids", &header.parent_layer_ids)?, settings))
+    let record = record_of_new_layer(header.record)?;
+    Ok((lease, layer_ids("parent_layer_ids", &header.parent_layer_ids)?, settings, record))
 }
 
 /// Reads the entries of a message; chains that they copy from are looked up here.

@@ -11,6 +11,7 @@ use strata_proto::types::v1::Mount;
 use strata_types::SnapshotKey;
 use tonic::{Request, Response, Status};
 
+use super::cache::record_of_new_layer;
 use super::layers::{layer_ids, to_proto};
 use super::{Service, lease_id, optional_lease, page, status};
 use crate::catalog::{SnapshotRow, SnapshotState};
@@ -71,7 +72,8 @@ impl Service {
         }
         let stubs = request.stubs.into_iter();
         let stubs = stubs.map(|stub| Stub { path: PathBuf::from(stub.path), inode: stub.inode }).collect();
-        let row = snapshot::commit(&self.store, &key, &lease, stubs).await?;
+        let record = record_of_new_layer(request.record)?;
+        let row = snapshot::commit(&self.store, &key, &lease, stubs, record).await?;
         Ok(proto::CommitSnapshotResponse { layer: Some(to_proto(&row)) })
     }
 }

@@ -1,15 +1,20 @@
 //! What the archive of a layer is: its diff-id and its table of contents, computed behind.
 
+mod batch;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use strata_archive::{Applied, DiffOptions, Toc};
 use strata_types::{Digest, LayerId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+
+use batch::Described;
+
+pub(super) use batch::Batch;
 
 use super::open_directory;
-use crate::catalog::{LayerRow, blocking};
-use crate::disk::Sync;
+use crate::catalog::{Description, LayerRow, blocking};
 use crate::{Error, Result, Store};
 
 /// How far a description is: under way, done, or failed for a reason that is kept.
@@ -23,6 +28,7 @@ pub async fn describe(store: &Arc<Store>, id: &LayerId) -> Result<LayerRow> {
     if row.diff_id.is_some() {
         return Ok(row);
     }
+    let _waiting = store.layers.batch.wait();
     let mut progress = start(store, id);
     let ended = progress.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
     match ended {
@@ -83,15 +89,23 @@ pub(crate) fn start(store: &Arc<Store>, id: &LayerId) -> watch::Receiver<Progres
 async fn compute(store: &Arc<Store>, id: &LayerId) -> Result<()> {
     let permits = Arc::clone(&store.layers.permits);
     // Fair: permits are given in the order in which they are asked for. It is never closed.
-    let _permit = permits.acquire_owned().await;
+    let permit = permits.acquire_owned().await;
     let path = store.paths.layer(id);
     let applied = blocking(move || {
         let directory = open_directory(&path)?;
         strata_archive::diff(directory.as_fd(), &DiffOptions::default()).map_err(|source| Error::Archive { source })
     })
     .await?;
+    drop(permit);
     let diff_id = diff_id(id, &applied)?;
-    record(store, id, diff_id, applied).await
+    let (description, bytes, toc) = described(id, diff_id, applied).await;
+    let (written, is_written) = oneshot::channel();
+    store.layers.batch.push(store, Described { description, bytes, toc, written });
+    match is_written.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(problem)) => Err(Error::LayerDamaged { id: id.clone(), problem }),
+        Err(_) => Err(Error::Interrupted),
+    }
 }
 
 /// Reads the diff-id of an archive.
@@ -102,41 +116,19 @@ pub(super) fn diff_id(id: &LayerId, applied: &Applied) -> Result<Digest> {
 
 /// Stores what the archive of a layer is, and which contents are in it.
 pub(super) async fn record(store: &Arc<Store>, id: &LayerId, diff_id: Digest, applied: Applied) -> Result<()> {
-    let Applied { size, tar_size, toc, .. } = applied;
-    let (bytes, toc) = blocking(move || (toc.encode(), toc)).await;
-    let (digest, length) = (crate::blob::digest(&bytes), bytes.len() as u64);
-    {
-        let _guard = store.placing.read().await;
-        crate::blob::place(store, bytes, digest, Sync::Later).await?;
-        store.catalog.describe_layer(id, &diff_id, (&digest, length), size, tar_size).await?;
-    }
-    index(store, id.clone(), toc);
+    let (description, bytes, toc) = described(id, diff_id, applied).await;
+    batch::record(store, vec![(description, bytes)]).await?;
+    batch::index(store, vec![(id.clone(), toc)]);
     Ok(())
 }
 
-/// Puts what a layer holds into the index of contents, behind: nobody who waits for the layer needs it.
-fn index(store: &Arc<Store>, id: LayerId, toc: Toc) {
-    store.contents.begin_record();
-    let (recording, busy) = (Recording(Arc::clone(store)), store.idle.busy());
-    store.drain.spawn(async move {
-        let recorded = blocking(move || {
-            let contents = toc.contents().map(|(path, size, blake3)| (blake3::Hash::from_bytes(blake3), path, size));
-            recording.0.contents.record(id.as_str(), contents)
-        })
-        .await;
-        if let Err(error) = recorded {
-            // The index can be made again; the layer is as good without.
-            tracing::warn!("cannot index the contents of a layer: {}", strata_rpc::fault::chain(&error));
-        }
-        drop(busy);
-    });
-}
-
-/// Ends a recording, however it ended.
-struct Recording(Arc<Store>);
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        self.0.contents.end_record();
-    }
+async fn described(id: &LayerId, diff_id: Digest, applied: Applied) -> (Description, Vec<u8>, Toc) {
+    let Applied { size, tar_size, toc, .. } = applied;
+    let id = id.clone();
+    blocking(move || {
+        let (bytes, content) = (toc.encode(), hex::encode(toc.digest_without_times()));
+        let (digest, toc_size) = (crate::blob::digest(&bytes), bytes.len() as u64);
+        (Description { id, diff_id, toc: digest, toc_size, size, tar_size, content }, bytes, toc)
+    })
+    .await
 }

@@ -100,8 +100,13 @@ async fn a_written_tree_is_described_behind() {
         modified: None,
     };
 
-    let written =
-        write_tree(&bench.store, std::slice::from_ref(&base), &bench.lease, TreeSettings::default(), [Ok(entry)]);
+    let written = write_tree(
+        &bench.store,
+        std::slice::from_ref(&base),
+        &bench.lease,
+        (TreeSettings::default(), None),
+        [Ok(entry)],
+    );
     let row = written.await.unwrap();
     let described = describe(&bench.store, &row.id).await.unwrap();
 
@@ -121,7 +126,7 @@ async fn a_tree_that_cannot_be_written_leaves_no_layer() {
         modified: None,
     };
 
-    let result = write_tree(&bench.store, &[], &bench.lease, TreeSettings::default(), [Ok(entry)]).await;
+    let result = write_tree(&bench.store, &[], &bench.lease, (TreeSettings::default(), None), [Ok(entry)]).await;
 
     assert!(matches!(result, Err(Error::Tree(tree::Error::ContentNotFound { .. }))), "{result:?}");
     assert_eq!(bench.layers(), 0);
@@ -130,7 +135,7 @@ async fn a_tree_that_cannot_be_written_leaves_no_layer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_cannot_be_an_archive_says_why_to_everybody() {
     let bench = Bench::new().await;
-    let row = write_tree(&bench.store, &[], &bench.lease, TreeSettings::default(), []).await.unwrap();
+    let row = write_tree(&bench.store, &[], &bench.lease, (TreeSettings::default(), None), []).await.unwrap();
     describe(&bench.store, &row.id).await.unwrap();
     let bad = bench.store.catalog.create_layer(&bench.lease).await.unwrap();
     let directory = bench.store.paths.layer(&bad);

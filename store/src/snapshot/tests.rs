@@ -35,7 +35,7 @@ async fn what_a_step_writes_is_a_layer_over_its_parents() {
         fs::remove_file(root.join("usr/lib/old")).unwrap();
     })
     .await;
-    let layer = commit(&bench.store, &key("step"), &bench.lease, Vec::new()).await.unwrap();
+    let layer = commit(&bench.store, &key("step"), &bench.lease, Vec::new(), None).await.unwrap();
     let described = layer::describe(&bench.store, &layer.id).await.unwrap();
 
     assert!(described.diff_id.is_some());
@@ -68,7 +68,7 @@ async fn a_held_snapshot_is_neither_committed_nor_removed_nor_taken_by_another()
 
     assert_ne!(first.work, again.work);
     assert!(again.work.is_dir() && !first.work.exists());
-    let committed = commit(&bench.store, &key("a"), &bench.lease, Vec::new()).await;
+    let committed = commit(&bench.store, &key("a"), &bench.lease, Vec::new(), None).await;
     assert!(matches!(committed, Err(Error::SnapshotHeld { .. })), "{committed:?}");
     assert!(matches!(remove(&bench.store, &key("a"), "").await, Err(Error::SnapshotHeld { .. })));
     let other = acquire(&bench.store, &key("a"), "two", Keep::Durable).await;
@@ -110,7 +110,7 @@ async fn mount_stubs_are_not_part_of_the_layer() {
         fs::write(root.join("kept"), "").unwrap();
     })
     .await;
-    let layer = commit(&bench.store, &key("a"), &bench.lease, stubs).await.unwrap();
+    let layer = commit(&bench.store, &key("a"), &bench.lease, stubs, None).await.unwrap();
 
     let names: Vec<_> = fs::read_dir(bench.store.paths.layer(&layer.id)).unwrap().flatten().collect();
     assert_eq!(names.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["kept"]);

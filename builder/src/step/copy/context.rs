@@ -8,18 +8,18 @@ use tokio::sync::mpsc;
 use super::{Target, Transfer, place};
 use crate::context::{Blake3, Node, Selected, Selection, walk};
 use crate::error::Error;
-use crate::peers::{Entry, Placement, Tree};
+use crate::peers::{Entry, Identity, Outcome, Placement, Tree};
 use crate::solve::{Build, StageWork};
 
 pub(super) async fn write(
     build: &Arc<Build>,
-    work: &StageWork,
+    (work, step): (&StageWork, &Identity),
     transfer: &Transfer<'_>,
     selection: Selection,
     heredocs: Vec<(String, String)>,
     target: &Target,
     previous: String,
-) -> Result<String, Error> {
+) -> Result<Outcome, Error> {
     let mut entries = Vec::new();
     let mut wanted = HashMap::new();
     for selected in &selection.matches {
@@ -37,7 +37,7 @@ pub(super) async fn write(
         super::archive::unpack(build, &mut entries, target).await?;
     }
     let tree = Tree { parents: work.draft.layers.clone(), previous, entries };
-    build.store.write_tree(tree, &build.lease).await
+    build.store.write_tree(tree, step, &build.lease).await
 }
 
 async fn expand_selected(

@@ -83,6 +83,31 @@ impl Toc {
         })
     }
 
+    /// A digest of all names and what they stand for, but for times: equal for trees that were made at different times.
+    pub fn digest_without_times(&self) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new();
+        for entry in self.entries() {
+            for text in [entry.path, entry.target, entry.hard_link.unwrap_or_default()] {
+                hash.update(&(text.len() as u64).to_le_bytes()).update(text);
+            }
+            hash.update(&[entry.kind as u8, u8::from(entry.hard_link.is_some())]);
+            hash.update(&[u8::from(entry.is_implied), u8::from(entry.is_opaque)]);
+            for number in [entry.mode, entry.uid, entry.gid, entry.device.0, entry.device.1] {
+                hash.update(&number.to_le_bytes());
+            }
+            hash.update(&entry.size.to_le_bytes()).update(&entry.attributes.unwrap_or_default());
+            let stored = entry.stored.map_or(&[][..], |stored| stored.pieces);
+            hash.update(&(stored.len() as u64).to_le_bytes());
+            for (offset, length) in stored {
+                hash.update(&offset.to_le_bytes()).update(&length.to_le_bytes());
+            }
+            let inode = self.tree.get(entry.path);
+            let content = inode.and_then(|inode| self.contents.get(inode.content?));
+            hash.update(&content.map_or([0; 32], |content| content.blake3));
+        }
+        *hash.finalize().as_bytes()
+    }
+
     fn listed<'a>(&'a self, path: &'a [u8], inode: &'a Inode, hard_link: Option<&'a [u8]>) -> Listed<'a> {
         let content = inode.content.and_then(|index| self.contents.get(index));
         let is_timed = inode.kind != Kind::Whiteout && !inode.is_implied;
