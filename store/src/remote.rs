@@ -6,6 +6,7 @@ pub(crate) mod documents;
 mod outgoing;
 mod pull;
 mod push;
+mod resolve;
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,7 @@ pub(crate) use again::{Elsewhere, again, elsewhere};
 pub use pull::{Pull, Pulled, pull};
 pub(crate) use pull::{Source, reporter};
 pub use push::{Push, Pushed, push};
+pub use resolve::{Resolved, resolve};
 
 /// Events that may wait: half of them are room for what must not be missed, a few for each layer of the largest image.
 const EVENTS: usize = 16_384;

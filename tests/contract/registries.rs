@@ -1,6 +1,7 @@
 //! Registries: what the store fetches and sends for its clients, and what a build asks its client for. The registry is
 //! Debian's `docker-registry`.
 
+use sha2::{Digest, Sha256};
 use strata_proto::{
     builder::v1::{
         BuildCredentials, BuildRequest, BuildStart, build_request, build_response::Event as BuildEvent,
@@ -8,9 +9,9 @@ use strata_proto::{
     },
     store::v1::{
         CheckLoginRequest, DeleteImageRequest, GetImageRequest, LayerCompression, PullCompleted, PullImageRequest,
-        PullImageResponse, PushCompleted, PushImageRequest, ReadTagsRequest, ResolveManifestRequest, TransferState,
-        image_service_client::ImageServiceClient, pull_image_response::Event, push_image_response::Event as PushEvent,
-        registry_service_client::RegistryServiceClient,
+        PullImageResponse, PushCompleted, PushImageRequest, ReadTagsRequest, ResolveImageRequest,
+        ResolveManifestRequest, TransferState, image_service_client::ImageServiceClient, pull_image_response::Event,
+        push_image_response::Event as PushEvent, registry_service_client::RegistryServiceClient,
     },
     types::v1::{Platform, RegistryCredentials, RegistryPassword, registry_credentials::Proof},
 };
@@ -28,6 +29,7 @@ use crate::{
 
 over_both!(STORE; a_pull_tells_of_its_layers_and_ends_with_the_image, what_is_there_is_neither_sent_nor_fetched_again,
     a_lease_holds_what_is_pulled_for_it, tags_and_manifests_are_read_from_the_registry,
+    an_image_is_resolved_without_its_layers_and_pulled_as_it_was_then,
     credentials_are_needed_tried_and_not_told, what_is_not_there_says_where_it_is_not,
     malformed_requests_to_registries_are_refused, a_pull_that_nobody_listens_to_leaves_no_image);
 
@@ -181,6 +183,43 @@ async fn tags_and_manifests_are_read_from_the_registry(node: &Node) {
     assert_eq!(descriptor.size_bytes, manifest.document_json.len() as u64);
     let json: serde_json::Value = serde_json::from_slice(&manifest.document_json).unwrap();
     assert_eq!(json["mediaType"], descriptor.media_type);
+}
+
+async fn an_image_is_resolved_without_its_layers_and_pulled_as_it_was_then(node: &Node) {
+    let registry = DockerRegistry::open();
+    let name = registry.image("words:1");
+    let made = import(node.channel("store"), &name, tar("one")).await.unwrap();
+    let (pushed, _) = push(node, to(&name)).await.unwrap();
+    remove(node, &name).await;
+    let request = |reference: &str| ResolveImageRequest { reference: reference.to_owned(), ..Default::default() };
+
+    let resolved = client(node).resolve_image(request(&name)).await.unwrap().into_inner();
+
+    refused(get(node, &name).await, Code::NotFound, "FAULT_IMAGE_NOT_FOUND");
+    let target = pushed.target.unwrap();
+    assert_eq!((resolved.target.as_ref(), resolved.manifest.as_ref()), (Some(&target), Some(&target)));
+    assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(&resolved.config_json))), made.id);
+    let config: serde_json::Value = serde_json::from_slice(&resolved.config_json).unwrap();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(resolved.diff_ids));
+    // The tag moves; the pull takes what it stood for, and gives that the name.
+    import(node.channel("store"), &name, tar("two")).await.unwrap();
+    push(node, to(&name)).await.unwrap();
+    remove(node, &name).await;
+    let known = PullImageRequest { digest: target.digest.clone(), ..of(&name) };
+    let (pulled, _) = pull(node, known.clone()).await.unwrap();
+    assert_eq!((pulled.target, pulled.name.as_str()), (Some(target.clone()), name.as_str()));
+    assert_eq!(get(node, &name).await.unwrap(), made.id);
+    assert!(pull(node, known).await.unwrap().0.was_current);
+
+    let absent = client(node).resolve_image(request(&registry.image("words:none"))).await;
+    refused(absent, Code::NotFound, "FAULT_REGISTRY_NOT_FOUND");
+    let platform = Some(Platform { os: "linux".into(), architecture: "s390x".into(), variant: String::new() });
+    let other = client(node).resolve_image(ResolveImageRequest { platform, ..request(&name) }).await;
+    refused(other, Code::NotFound, "FAULT_PLATFORM_NOT_FOUND");
+    malformed(client(node).resolve_image(request("UPPER")).await, "reference");
+    malformed(pull(node, PullImageRequest { digest: "sha256:1".into(), ..of(&name) }).await, "digest");
+    let twice = format!("{}@{}", registry.image("words"), target.digest);
+    malformed(pull(node, PullImageRequest { digest: target.digest, ..of(&twice) }).await, "digest");
 }
 
 async fn credentials_are_needed_tried_and_not_told(node: &Node) {

@@ -64,6 +64,7 @@ pub async fn pull(
         all_platforms: wish.all,
         credentials: Registries::load()?.credentials(reference).await?,
         lease_id: String::new(),
+        digest: String::new(),
     };
     let mut events = platform.registry().await?.pull_image(request).await?.into_inner();
     let label = reference.tag().map_or_else(|| reference.digest().map(ToString::to_string), |tag| Some(tag.to_owned()));

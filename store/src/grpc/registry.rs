@@ -8,8 +8,8 @@ use strata_image::Platforms;
 use strata_proto::store::v1::{
     CheckLoginRequest, CheckLoginResponse, LayerCompression, PullCompleted, PullImageRequest, PullImageResponse,
     PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest, ReadTagsResponse,
-    ResolveManifestRequest, ResolveManifestResponse, TransferProgress, TransferState, pull_image_response,
-    push_image_response, registry_service_server::RegistryService,
+    ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse, TransferProgress,
+    TransferState, pull_image_response, push_image_response, registry_service_server::RegistryService,
 };
 use strata_proto::types::v1::{
     Descriptor as DescriptorMessage, RegistryCredentials, RegistryPassword, registry_credentials::Proof,
@@ -113,11 +113,20 @@ fn pull(request: PullImageRequest) -> Result<Pull> {
         (Some(one), false) => Platforms::Only(super::platform("platform", one)?),
         (Some(_), true) => return Err(Error::invalid("platform", "it cannot be set together with all_platforms")),
     };
+    let reference = reference(&request.reference)?;
+    let known = match request.digest.as_str() {
+        "" => None,
+        _ if reference.digest().is_some() => {
+            return Err(Error::invalid("digest", "it cannot be set together with a digest in the reference"));
+        }
+        digest => Some(super::digest("digest", digest)?),
+    };
     Ok(Pull {
-        reference: reference(&request.reference)?,
+        reference,
         platforms,
         identity: identity(request.credentials)?,
         lease: optional_lease(&request.lease_id)?,
+        known,
     })
 }
 
@@ -222,6 +231,26 @@ impl RegistryService for Service {
         let descriptor = Descriptor::new(&*document.media_type, document.digest, document.bytes.len() as u64);
         let (descriptor, document_json) = (Some(message(&descriptor)), document.bytes);
         Ok(Response::new(ResolveManifestResponse { descriptor, document_json }))
+    }
+
+    async fn resolve_image(
+        &self,
+        request: Request<ResolveImageRequest>,
+    ) -> Result<Response<ResolveImageResponse>, Status> {
+        let ResolveImageRequest { reference: text, platform, credentials } = request.into_inner();
+        let reference = reference(&text).map_err(status)?;
+        let platforms = match platform {
+            Some(one) => Platforms::Only(super::platform("platform", one).map_err(status)?),
+            None => Platforms::Host,
+        };
+        let identity = identity(credentials).map_err(status)?;
+        let resolved = remote::resolve(&self.store, &reference, platforms, &identity).await.map_err(status)?;
+        Ok(Response::new(ResolveImageResponse {
+            target: Some(message(&resolved.target)),
+            manifest: Some(message(&resolved.image.manifest)),
+            config_json: resolved.config,
+            diff_ids: resolved.image.diff_ids.iter().map(ToString::to_string).collect(),
+        }))
     }
 
     async fn read_tags(&self, request: Request<ReadTagsRequest>) -> Result<Response<Self::ReadTagsStream>, Status> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::try_join_all, stream, stream::BoxStream};
 use strata_image::{Image as PlannedImage, Platforms};
-use strata_registry::{Host, Kind, Progress, Repository};
+use strata_registry::{Host, Kind, Progress, Repository, Target};
 use strata_types::{Descriptor, Digest, LeaseId, Reference};
 
 use super::documents::{self, Planned};
@@ -35,6 +35,14 @@ pub struct Pull {
     pub identity: Identity,
     /// Lease to hold the image afterwards.
     pub lease: Option<LeaseId>,
+    /// What the tag is known to stand for. `None`: what it stands for now.
+    pub known: Option<Digest>,
+}
+
+impl Pull {
+    fn target(&self) -> Target {
+        self.known.map_or_else(|| target(&self.reference), Target::Digest)
+    }
 }
 
 /// What was pulled.
@@ -58,7 +66,7 @@ pub async fn pull(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pul
     }
     let session = Session::begin(store, "a pull", LONGEST_GRACE).await?;
     let lease = session.lease().id.clone();
-    let root = repository.manifest(&target(&pull.reference)).await?;
+    let root = repository.manifest(&pull.target()).await?;
     let target = Descriptor::new(&*root.media_type, root.digest, root.bytes.len() as u64);
     let named = strata_image::Root::new(target.clone(), vec![pull.reference.clone()]);
     let origin = Arc::new(repository.clone());
@@ -99,8 +107,11 @@ async fn current(store: &Arc<Store>, pull: &Pull, repository: &Repository) -> Re
         return Ok(None);
     }
     if let (None, Some(tag)) = (reference.digest(), reference.tag()) {
-        let there = repository.resolve(tag).await?;
-        if there.is_none_or(|there| there.digest != here.digest) {
+        let there = match pull.known {
+            Some(known) => Some(known),
+            None => repository.resolve(tag).await?.map(|there| there.digest),
+        };
+        if there.is_none_or(|there| there != here.digest) {
             return Ok(None);
         }
     }

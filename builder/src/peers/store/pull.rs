@@ -44,6 +44,7 @@ impl Store {
             all_platforms: false,
             credentials: credentials.0,
             lease_id: lease.to_owned(),
+            digest: String::new(),
         };
         let mut resolving = Some(running.part(format!("resolve {reference}")));
         let mut layers = HashMap::new();

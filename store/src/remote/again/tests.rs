@@ -43,7 +43,7 @@ async fn keeping(keep: Keep) -> (tempfile::TempDir, Arc<Store>) {
 
 async fn fetch(store: &Arc<Store>, reference: &str) -> crate::remote::Pulled {
     let reference = Reference::parse(reference).unwrap();
-    let what = Pull { reference, platforms: Platforms::Host, identity: Identity::default(), lease: None };
+    let what = Pull { reference, platforms: Platforms::Host, identity: Identity::default(), lease: None, known: None };
     pull(store, what, &Events::channel().0).await.unwrap()
 }
 
