@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 /// Messages whose fields no log may show: `src/secret.rs` says how they look instead.
-const SECRET: [&str; 3] = [
+const SECRET: [&str; 6] = [
+    "strata.builder.v1.BuildSecret",
+    "strata.runtime.v1.BytesSource",
+    "strata.runtime.v1.SecretVariable",
     "strata.types.v1.RegistryCredentials",
     "strata.types.v1.RegistryCredentials.proof",
     "strata.types.v1.RegistryPassword",

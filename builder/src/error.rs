@@ -68,6 +68,20 @@ pub enum Error {
         /// What the client says.
         problem: String,
     },
+    /// A step needs something of the client that was not given.
+    #[error("{diagnostic}")]
+    NotGiven {
+        /// Where it is named.
+        diagnostic: Box<Diagnostic>,
+    },
+    /// The client cannot get something that it said it would give.
+    #[error("the client cannot give {what}: {problem}")]
+    Client {
+        /// What it was asked for.
+        what: String,
+        /// What it says.
+        problem: String,
+    },
     /// A field of the request is malformed.
     #[error("invalid {field}: {problem}")]
     Invalid {
@@ -142,6 +156,7 @@ impl Error {
             Error::BaseImage { diagnostic, .. }
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
+            | Error::NotGiven { diagnostic }
             | Error::StepRefused { diagnostic, .. } => **diagnostic = place(diagnostic),
             _ => {}
         }
@@ -160,10 +175,12 @@ impl Error {
             Error::BaseImage { diagnostic, .. }
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
+            | Error::NotGiven { diagnostic }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
             Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Credentials { .. }
+            | Error::Client { .. }
             | Error::Invalid { .. }
             | Error::Unreachable { .. }
             | Error::Peer { .. }
@@ -182,8 +199,8 @@ impl strata_rpc::fault::Fault for Error {
             | Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Invalid { .. } => Code::InvalidArgument,
-            Error::BaseImage { .. } | Error::Source { .. } => Code::NotFound,
-            Error::Step { .. } | Error::Credentials { .. } => Code::FailedPrecondition,
+            Error::BaseImage { .. } | Error::Source { .. } | Error::NotGiven { .. } => Code::NotFound,
+            Error::Step { .. } | Error::Credentials { .. } | Error::Client { .. } => Code::FailedPrecondition,
             Error::StepRefused { source, .. } => source.code(),
             Error::Unreachable { .. } => Code::Unavailable,
             Error::Peer { status, .. } => status.code(),
@@ -202,6 +219,8 @@ impl strata_rpc::fault::Fault for Error {
             Error::StepRefused { source, .. } => source.reason(),
             Error::Context { .. } => "FAULT_CONTEXT_INVALID",
             Error::Credentials { .. } => "FAULT_CREDENTIALS_UNAVAILABLE",
+            Error::NotGiven { .. } => "FAULT_NOT_GIVEN",
+            Error::Client { .. } => "FAULT_CLIENT_FAILED",
             Error::Invalid { .. } => "FAULT_INVALID_ARGUMENT",
             Error::Unreachable { .. } => "FAULT_PEER_UNAVAILABLE",
             Error::Peer { .. } => "FAULT_PEER_REFUSED",

@@ -233,10 +233,9 @@ pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> 
     match &instruction.kind {
         Kind::Run(run) => {
             let span = |flags: &[Flag<String>]| flags.first().map(|flag| flag.span);
-            match (span(&run.mounts), &run.security, span(&run.devices)) {
-                (Some(span), _, _) => refuse(span, "RUN --mount"),
-                (_, Some(security), _) => refuse(security.span, "RUN --security"),
-                (_, _, Some(span)) => refuse(span, "RUN --device"),
+            match (&run.security, span(&run.devices)) {
+                (Some(security), _) => refuse(security.span, "RUN --security"),
+                (_, Some(span)) => refuse(span, "RUN --device"),
                 _ => Ok(()),
             }
         }
@@ -302,9 +301,6 @@ mod tests {
         let text = "FROM a AS one\nCOPY --from=three / /\nFROM b AS two\nRUN --mount=from=one,target=/x true\n\
                     FROM scratch AS three\nRUN --mount=from=debian,target=/x true\n";
 
-        // Mounts are refused later than this.
-        let error = plan(text, "two").expect_err("mounts are not there yet");
-        assert_eq!(place(&error), Some((4, 5)));
         let error = plan(text, "one").expect_err("stage three comes later");
         assert_eq!(place(&error), Some((2, 13)));
         let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
@@ -363,7 +359,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
         for (text, line, column) in
-            [("FROM a\nRUN --mount=type=cache,target=/x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)]
+            [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)]
         {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");

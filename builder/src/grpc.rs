@@ -27,6 +27,7 @@ use crate::graph::Graph;
 use crate::peers::{Credentials, Network, Peers};
 use crate::progress::{self, Event, Part, StepState, Told};
 use crate::scope::Globals;
+use crate::secret::Secret;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
 use crate::settings;
 use crate::solve::{self, Build, Built, Pull};
@@ -127,7 +128,7 @@ impl Service {
         let lease = store.hold(&holder).await?;
         let (asks, asked) = mpsc::channel(8);
         let (progress, told) = progress::channel();
-        let (session, contents) = Session::new(self.directories.clone(), asks);
+        let (session, contents) = Session::new(self.directories.clone(), asks, request.has_secrets);
         let (stages, wanted) = Stages::new(file.stages.len());
         let build = Arc::new(Build {
             ignore,
@@ -228,6 +229,7 @@ async fn listen(
             }
             Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
             Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
+            Ok(FromClient::Answer { number, answer }) => build.session.take_answer(number, answer),
             Ok(FromClient::Cancel) => return given_up.cancel(),
             Err(error) => Err(error),
         };
@@ -279,6 +281,7 @@ fn ask_event(ask: Ask) -> pb::build_response::Event {
         }
         Ask::Contents(digests) => pb::build_response::Event::NeedContents(pb::NeedContents { blake3: bytes(digests) }),
         Ask::Credentials(registry) => pb::build_response::Event::NeedCredentials(pb::NeedCredentials { registry }),
+        Ask::Secret { number, id } => pb::build_response::Event::NeedSecret(pb::NeedSecret { number, id }),
     }
 }
 
@@ -373,6 +376,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,
+        has_secrets: start.has_secrets,
         platform: start.platform.map(platform).transpose()?,
     })
 }
@@ -405,6 +409,10 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
             let pb::BuildCredentials { registry, credentials, problem } = credentials;
             let found = if problem.is_empty() { Ok(Credentials::new(credentials)) } else { Err(problem) };
             Ok(FromClient::Credentials { registry, found })
+        }
+        Some(pb::build_request::Event::Secret(pb::BuildSecret { number, value, problem })) => {
+            let answer = if problem.is_empty() { Ok(value.map(Secret::new)) } else { Err(problem) };
+            Ok(FromClient::Answer { number, answer })
         }
         Some(pb::build_request::Event::Cancel(pb::BuildCancel {})) => Ok(FromClient::Cancel),
         Some(pb::build_request::Event::Start(_)) | None => {

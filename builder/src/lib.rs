@@ -16,6 +16,7 @@ mod origin;
 mod peers;
 mod progress;
 mod scope;
+mod secret;
 mod session;
 mod settings;
 mod solve;

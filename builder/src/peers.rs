@@ -11,7 +11,7 @@ use strata_rpc::spawn::OnDemand;
 use crate::config::Config;
 use crate::error::Error;
 
-pub use runtime::{MountPoint, Network, Output, RunStep, Runtime};
+pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount};
 pub use store::{
     BaseImage, ByContent, Credentials, Entry, Identity, Lookup, Manifest, Outcome, Placement, Store, Tree,
 };

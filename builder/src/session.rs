@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
 
 use crate::context::{Blake3, Directory};
 use crate::error::Error;
 use crate::peers::Credentials;
+use crate::secret::Secret;
 
 /// Directories kept for later builds, at most this many.
 const KEPT_DIRECTORIES: usize = 65_536;
@@ -26,6 +27,13 @@ pub enum FromClient {
         registry: String,
         /// What the client found, or why it could not look.
         found: Result<Credentials, String>,
+    },
+    /// The answer to a question.
+    Answer {
+        /// Number of the question.
+        number: u32,
+        /// What was asked for, if there is such a thing; or why the client could not look.
+        answer: Answered,
     },
     /// The build is given up.
     Cancel,
@@ -51,6 +59,26 @@ pub enum Ask {
     Contents(Vec<Blake3>),
     /// Credentials for a registry.
     Credentials(String),
+    /// A secret.
+    Secret {
+        /// Number of the question.
+        number: u32,
+        /// Id of the secret.
+        id: String,
+    },
+}
+
+/// What a client answers to a question.
+type Answered = Result<Option<Secret>, String>;
+
+/// The largest secret, in bytes, as in BuildKit.
+const LARGEST_SECRET: usize = 500 << 10;
+
+/// Questions that wait for their answer, by number.
+#[derive(Debug, Default)]
+struct Questions {
+    last: u32,
+    open: HashMap<u32, oneshot::Sender<Answered>>,
 }
 
 /// Directories by digest, and the digests by age.
@@ -90,6 +118,8 @@ pub struct Session {
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<Content>>,
     credentials: Mutex<HashMap<String, Answer>>,
+    has_secrets: bool,
+    questions: Mutex<Questions>,
 }
 
 /// Credentials for a registry that were asked for; none until the client answers.
@@ -98,7 +128,11 @@ type Answer = Option<Result<Credentials, String>>;
 impl Session {
     /// Starts a conversation whose questions go to `asks`. Contents that come are put into the sender. Whoever waits for
     /// room there must not hold the session meanwhile: nobody takes them any more when a build ends.
-    pub fn new(cache: Arc<DirectoryCache>, asks: mpsc::Sender<Ask>) -> (Self, mpsc::Sender<Content>) {
+    pub fn new(
+        cache: Arc<DirectoryCache>,
+        asks: mpsc::Sender<Ask>,
+        has_secrets: bool,
+    ) -> (Self, mpsc::Sender<Content>) {
         let (contents_in, contents) = mpsc::channel(16);
         let session = Self {
             cache,
@@ -108,6 +142,8 @@ impl Session {
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
             credentials: Mutex::default(),
+            has_secrets,
+            questions: Mutex::default(),
         };
         (session, contents_in)
     }
@@ -136,9 +172,21 @@ impl Session {
         Ok(())
     }
 
+    /// Takes in the answer to a question.
+    pub fn take_answer(&self, number: u32, answer: Answered) -> Result<(), Error> {
+        let open = self.questions.lock().expect("no holder of this lock panics").open.remove(&number);
+        match open {
+            // Whoever asked may have been given up meanwhile.
+            Some(open) => drop(open.send(answer)),
+            None => return Err(Error::Context { problem: "an answer came to nothing that was asked".to_owned() }),
+        }
+        Ok(())
+    }
+
     /// Ends every wait: the client is gone or said something wrong.
     pub fn close(&self, why: String) {
         self.closed.lock().expect("no holder of this lock panics").get_or_insert(why);
+        self.questions.lock().expect("no holder of this lock panics").open.clear();
         self.arrived.notify_waiters();
     }
 
@@ -228,6 +276,43 @@ impl Session {
             }
             self.check_open()?;
             arrived.await;
+        }
+    }
+
+    /// A secret of the client, asked for whenever it is needed and kept nowhere. `None`: it has none of this id.
+    pub async fn secret(&self, id: &str) -> Result<Option<Secret>, Error> {
+        if !self.has_secrets {
+            return Ok(None);
+        }
+        let what = format!("secret {id:?}");
+        let secret = self.question(&what, |number| Ask::Secret { number, id: id.to_owned() }).await?;
+        match secret {
+            Some(secret) if secret.bytes().len() > LARGEST_SECRET => {
+                Err(Error::Client { what, problem: format!("it is larger than {LARGEST_SECRET} bytes") })
+            }
+            secret => Ok(secret),
+        }
+    }
+
+    async fn question(&self, what: &str, ask: impl FnOnce(u32) -> Ask) -> Result<Option<Secret>, Error> {
+        let (sender, answer) = oneshot::channel();
+        let number = {
+            let mut questions = self.questions.lock().expect("no holder of this lock panics");
+            questions.last += 1;
+            let number = questions.last;
+            questions.open.insert(number, sender);
+            number
+        };
+        self.ask(ask(number)).await?;
+        // A session that is closed after this look drops the sender.
+        self.check_open()?;
+        match answer.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(problem)) => Err(Error::Client { what: what.to_owned(), problem }),
+            Err(_) => {
+                self.check_open()?;
+                Err(Error::Context { problem: "the client is gone".to_owned() })
+            }
         }
     }
 

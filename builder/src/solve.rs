@@ -58,6 +58,8 @@ pub struct Request {
     pub pull: Pull,
     /// The client can be asked for credentials.
     pub has_credentials: bool,
+    /// The client can be asked for secrets.
+    pub has_secrets: bool,
     /// The platform to build for. `None`: this machine's, and images that stages start from as they are.
     pub platform: Option<Platform>,
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
-pub use build::{Build, Output, OutputKind, ProgressMode};
+pub use build::{Build, Output, OutputKind, ProgressMode, fields};
 pub use builder::{Builder, CacheDu, CachePrune};
 pub use copy::ImageCopy;
 pub use explore::Explore;

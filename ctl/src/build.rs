@@ -5,6 +5,7 @@ mod deliver;
 mod index;
 mod interrupts;
 mod own;
+mod secrets;
 mod upload;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use context::Context;
 use deliver::{Delivered, Outputs};
 use interrupts::{Ended, Interrupts};
 use own::{Meter, Sending};
+use secrets::Secrets;
 use upload::Upload;
 
 /// How often the bytes of the context that went out are shown.
@@ -176,7 +178,8 @@ async fn prepare(
     args: &Build,
     outputs: &Outputs,
     progress: &mut Progress,
-) -> Result<(Client, pb::BuildStart, Context)> {
+) -> Result<(Client, pb::BuildStart, Given)> {
+    let secrets = Secrets::of(&args.secret)?;
     let top = context_directory(&args.path)?;
     let reading = Own::start(own::DEFINITION, format!("{} from {}", progress::DEFINITION, dockerfile_shown(args)));
     progress.step(reading.running());
@@ -228,8 +231,15 @@ async fn prepare(
         no_cache_filter: args.no_cache_filter.clone(),
         has_no_image: !outputs.needs_image(),
         keeps_tree: outputs.needs_tree(),
+        has_secrets: !secrets.is_empty(),
     };
-    Ok((client?, start, scanned))
+    Ok((client?, start, Given { context: scanned, secrets }))
+}
+
+/// What the builder may ask for.
+struct Given {
+    context: Context,
+    secrets: Secrets,
 }
 
 /// An open call.
@@ -237,7 +247,7 @@ type Call = (mpsc::Sender<pb::BuildRequest>, tonic::Streaming<pb::BuildResponse>
 
 /// The conversation of one build. Dropping it cancels the build; dropping the call that it returns ends it.
 async fn converse(
-    (mut client, start, context): (Client, pb::BuildStart, Context),
+    (mut client, start, given): (Client, pb::BuildStart, Given),
     progress: &mut Progress,
     interrupts: &mut Interrupts,
 ) -> Result<Ended<(pb::BuildCompleted, Call)>> {
@@ -251,7 +261,7 @@ async fn converse(
         events = client.build(requests) => events?.into_inner(),
         code = interrupts.next() => return Ok(Ended::GivenUp(code)),
     };
-    let mut upload = Upload::start(context, sender.clone());
+    let mut upload = Upload::start(given, sender.clone());
     let mut sending = Sending::new(meter);
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -275,6 +285,7 @@ async fn converse(
                 upload.contents(need.blake3);
             }
             Some(pb::build_response::Event::NeedCredentials(need)) => upload.credentials(need.registry),
+            Some(pb::build_response::Event::NeedSecret(need)) => upload.secret(need),
             Some(pb::build_response::Event::Step(step)) => progress.step(step),
             Some(pb::build_response::Event::Part(part)) => progress.part(part),
             Some(pb::build_response::Event::Output(output)) => progress.output(output),

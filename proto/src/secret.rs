@@ -3,10 +3,33 @@
 
 use std::fmt;
 
+use crate::builder::v1::BuildSecret;
+use crate::runtime::v1::{BytesSource, SecretVariable};
 use crate::types::v1::{RegistryCredentials, RegistryPassword, registry_credentials::Proof};
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
+
+impl fmt::Debug for BuildSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_ref().map(|_| HIDDEN);
+        let mut shown = f.debug_struct("BuildSecret");
+        shown.field("number", &self.number).field("value", &value).field("problem", &self.problem).finish()
+    }
+}
+
+impl fmt::Debug for BytesSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("BytesSource");
+        shown.field("data", &HIDDEN).field("mode", &self.mode).field("uid", &self.uid).field("gid", &self.gid).finish()
+    }
+}
+
+impl fmt::Debug for SecretVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretVariable").field("name", &self.name).field("value", &HIDDEN).finish()
+    }
+}
 
 impl fmt::Debug for RegistryCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

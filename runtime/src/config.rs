@@ -66,7 +66,7 @@ impl Default for File {
 pub struct Config {
     /// Records and logs.
     pub root: PathBuf,
-    /// Control sockets and secrets; gone after a reboot.
+    /// Control sockets; gone after a reboot.
     pub run: PathBuf,
     /// The file.
     pub file: File,

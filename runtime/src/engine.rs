@@ -287,6 +287,14 @@ fn snapshot_key(record: &Record) -> SnapshotKey {
     }
 }
 
+/// The snapshots that a container mounts, in the order of its mounts.
+fn mounted_snapshots(record: &Record) -> impl Iterator<Item = &SnapshotKey> {
+    record.spec.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Snapshot { key, .. } => Some(key),
+        Source::Bind { .. } | Source::Tmpfs { .. } | Source::Bytes { .. } => None,
+    })
+}
+
 /// The host name of a container.
 fn hostname(record: &Record) -> String {
     match record.spec.hostname.as_str() {

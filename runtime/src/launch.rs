@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod files;
+mod insert;
 mod outline;
 mod spare;
 
@@ -84,6 +85,8 @@ pub struct Prepared {
     pub hostname: String,
     /// Its root file system.
     pub mount: Mount,
+    /// The snapshots that it mounts, in the order of its mounts.
+    pub trees: Vec<Mount>,
     /// The users of its image.
     pub users: Users,
     /// Size of its terminal.
@@ -119,10 +122,9 @@ impl Launcher {
     pub fn open(config: Config) -> Result<Self, Error> {
         let beside = || strata_rpc::paths::sibling("strata-init").map_err(|e| Error::io("find", "strata-init", e));
         let binary = config.file.init.clone().map_or_else(beside, Ok)?;
-        for dir in [config.run.join("c"), config.run.join("secrets")] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-            made.map_err(|e| Error::io("create", dir, e))?;
-        }
+        let dir = config.run.join("c");
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|e| Error::io("create", dir, e))?;
         let problem = |source: Box<dyn std::error::Error + Send + Sync>| Error::Host { source };
         let layout = match Layout::detect() {
             Err(cgroup::Error::NoHierarchy) if unprivileged::is_limited() => None,
@@ -195,7 +197,7 @@ impl Launcher {
 
     fn try_launch(&self, job: &Prepared) -> Result<Launch, Error> {
         let record = &job.record;
-        let binds = files::prepare(job, &self.secrets(&record.id))?;
+        let binds = files::prepare(job)?;
         let identity = outline::identity(self, &record.process.user, &job.users)?;
         let spec = outline::container(self, job, identity, binds)?;
         let exit_record = self.exit_record(record, &job.dir);
@@ -221,6 +223,7 @@ impl Launcher {
             ..PlanInputs::default()
         };
         let mut plan = outline::plan(&spec, &inputs)?;
+        insert::mounts(&mut plan.steps, job);
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
     }
@@ -391,7 +394,7 @@ impl Launcher {
         })
     }
 
-    /// Kills what is left of a container's processes and removes cgroup, sockets and secrets.
+    /// Kills what is left of a container's processes and removes cgroup and sockets.
     pub fn clear(&self, id: &ContainerId) -> Result<(), Error> {
         if self.cgroup(id)?.is_some_and(|group| !group.remove_empty()) {
             self.kill(id)?;
@@ -400,22 +403,14 @@ impl Launcher {
         self.sweep(id)
     }
 
-    /// Removes sockets and secrets of a container.
+    /// Removes the sockets of a container.
     pub fn sweep(&self, id: &ContainerId) -> Result<(), Error> {
         remove_file(&self.control(id))?;
         remove_file(&self.control(id).with_extension("exit"))?;
-        if self.is_limited() {
-            remove_file(&self.cgroup_record(id))?;
+        match self.is_limited() {
+            true => remove_file(&self.cgroup_record(id)),
+            false => Ok(()),
         }
-        let secrets = self.secrets(id);
-        match fs::remove_dir_all(&secrets) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", secrets, error)),
-            _ => Ok(()),
-        }
-    }
-
-    fn secrets(&self, id: &ContainerId) -> PathBuf {
-        self.0.config.run.join("secrets").join(id.as_str())
     }
 }
 

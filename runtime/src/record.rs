@@ -265,7 +265,7 @@ pub mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::spec::{Limits, Mount, Network, Root};
+    use crate::spec::{Limits, Mount, Network, Root, SecretEnv};
 
     pub fn spec() -> Spec {
         Spec {
@@ -291,6 +291,7 @@ pub mod tests {
             is_volatile: false,
             has_no_log: false,
             platform: None,
+            secret_env: SecretEnv::default(),
         }
     }
 
@@ -300,7 +301,7 @@ pub mod tests {
     }
 
     fn secret() -> Mount {
-        let source = Source::Bytes { data: b"hunter2".to_vec(), mode: 0 };
+        let source = Source::Bytes { data: b"hunter2".to_vec(), mode: 0, owner: (0, 0) };
         Mount { target: "/run/secrets/x".into(), is_read_only: true, source }
     }
 
@@ -328,10 +329,13 @@ pub mod tests {
         let mut record = record(1, "one");
         record.spec.auto_remove = true;
         record.spec.mounts.push(secret());
+        record.spec.secret_env = SecretEnv(vec!["TOKEN=hunter3".into()]);
 
         records.write(&record, record.durability()).unwrap();
 
         assert!(records.load().unwrap().records[0].spec.mounts.is_empty());
+        let text = fs::read_to_string(records.dir(&record.id).join("record.json")).unwrap();
+        assert!(!text.contains("hunter"), "{text}");
     }
 
     #[test]

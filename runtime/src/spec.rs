@@ -54,6 +54,19 @@ pub struct Spec {
     /// Platform that the image must be for. Absent: what suits this machine best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Environment that only the process knows.
+    #[serde(skip)]
+    pub secret_env: SecretEnv,
+}
+
+/// KEY=VALUE pairs that are in no record and in no log.
+#[derive(Clone, Default)]
+pub struct SecretEnv(pub Vec<String>);
+
+impl std::fmt::Debug for SecretEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} pairs", self.0.len())
+    }
 }
 
 /// Where a root file system comes from.
@@ -104,13 +117,26 @@ pub enum Source {
         size_bytes: u64,
         /// Permission bits. 0: 1777.
         mode: u32,
+        /// Programs in it can be executed, and device nodes opened.
+        #[serde(default)]
+        may_execute: bool,
     },
-    /// Bytes as a file.
+    /// Bytes as a file in memory.
     Bytes {
         /// The bytes.
         data: Vec<u8>,
         /// Permission bits. 0: 0400.
         mode: u32,
+        /// Owner and group.
+        #[serde(default)]
+        owner: (u32, u32),
+    },
+    /// A path of a snapshot that belongs to the caller.
+    Snapshot {
+        /// Key of the snapshot.
+        key: SnapshotKey,
+        /// Path in it.
+        path: PathBuf,
     },
 }
 
@@ -119,8 +145,13 @@ impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Bind { path, create } => f.debug_struct("Bind").field("path", path).field("create", create).finish(),
-            Self::Tmpfs { size_bytes, mode } => write!(f, "Tmpfs {{ size_bytes: {size_bytes}, mode: {mode:o} }}"),
-            Self::Bytes { data, mode } => write!(f, "Bytes {{ {} bytes, mode: {mode:o} }}", data.len()),
+            Self::Tmpfs { size_bytes, mode, may_execute } => {
+                write!(f, "Tmpfs {{ size_bytes: {size_bytes}, mode: {mode:o}, may_execute: {may_execute} }}")
+            }
+            Self::Bytes { data, mode, owner } => {
+                write!(f, "Bytes {{ {} bytes, mode: {mode:o}, owner: {owner:?} }}", data.len())
+            }
+            Self::Snapshot { key, path } => f.debug_struct("Snapshot").field("key", key).field("path", path).finish(),
         }
     }
 }

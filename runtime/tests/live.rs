@@ -77,7 +77,7 @@ async fn mounts_limits_and_network_are_applied() {
     spec.hostname = "kitchen".into();
     spec.limits = Some(wire::Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(500_000_000), pids: Some(32) });
     let bind = wire::BindSource { path: shared.path().to_string_lossy().into_owned(), create: false };
-    let secret = wire::BytesSource { data: b"s3cret\n"[..].into(), mode: 0 };
+    let secret = wire::BytesSource { data: b"s3cret\n"[..].into(), ..Default::default() };
     spec.mounts = vec![
         House::mount("/data", true, wire::mount_spec::Source::Bind(bind)),
         House::mount("/run/secret", true, wire::mount_spec::Source::Bytes(secret)),

@@ -34,7 +34,6 @@ fn what_is_not_there_yet_says_so_where_it_stands() {
     let house = House::with_guest();
 
     fails(&house, "FROM guest\nADD https://example.org/x /x\n", &["Dockerfile:2:", "^"]);
-    fails(&house, "FROM guest\nRUN --mount=type=cache,target=/c [\"/guest\", \"noop\"]\n", &["Dockerfile:2:", "mount"]);
 }
 
 #[test]

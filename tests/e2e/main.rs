@@ -17,6 +17,7 @@ mod images;
 mod language;
 mod limits;
 mod misbehaviour;
+mod mounts;
 mod outputs;
 mod platforms;
 mod progress;

@@ -307,3 +307,23 @@ fn a_request_that_is_printed_shows_no_secret() {
         assert!(shown.contains("reg.example") && !shown.contains("canary-4711"), "{shown}");
     }
 }
+
+#[test]
+fn a_step_that_is_printed_shows_no_secret() {
+    use strata_proto::builder::v1::{BuildRequest, BuildSecret, build_request::Event};
+    use strata_proto::runtime::v1::{BytesSource, ContainerSpec, MountSpec, SecretVariable, mount_spec::Source};
+    let canary = "canary-4711";
+    let secret = BuildSecret { number: 7, value: Some(canary.into()), problem: String::new() };
+    let request = BuildRequest { event: Some(Event::Secret(secret)) };
+    let bytes = Source::Bytes(BytesSource { data: canary.into(), mode: 0o400, ..Default::default() });
+    let spec = ContainerSpec {
+        mounts: vec![MountSpec { target: "/s".into(), is_read_only: true, source: Some(bytes) }],
+        secret_env: vec![SecretVariable { name: "TOKEN".into(), value: canary.into() }],
+        ..Default::default()
+    };
+
+    let shown = format!("{request:?} {request:#?} {spec:?}");
+
+    assert!(shown.contains("number: 7") && shown.contains("TOKEN") && shown.contains("/s"), "{shown}");
+    assert!(!shown.contains(canary) && !shown.contains("99, 97, 110"), "{shown}");
+}

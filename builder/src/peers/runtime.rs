@@ -6,6 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::error::Error;
+use crate::secret::{Secret, SecretEnv};
 
 /// A connection to the runtime.
 #[derive(Debug, Clone)]
@@ -37,8 +38,47 @@ pub struct RunStep {
     pub user: String,
     /// Network.
     pub network: Network,
-    /// A script to run, mounted at its path.
-    pub script: Option<(String, Vec<u8>)>,
+    /// What is mounted.
+    pub mounts: Vec<StepMount>,
+    /// Variables that only its process knows.
+    pub secret_env: SecretEnv,
+}
+
+/// A mount of a step.
+#[derive(Debug, Clone)]
+pub struct StepMount {
+    /// Absolute path in the container.
+    pub target: String,
+    /// It cannot be written to.
+    pub is_read_only: bool,
+    /// What is mounted.
+    pub source: MountSource,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone)]
+pub enum MountSource {
+    /// A file in memory.
+    Bytes {
+        /// What it holds.
+        data: Secret,
+        /// Permission bits.
+        mode: u32,
+        /// User and group.
+        owner: (u32, u32),
+    },
+    /// Memory.
+    Tmpfs {
+        /// Bytes at most; 0: half of the memory.
+        size: u64,
+    },
+    /// A path of a snapshot.
+    Snapshot {
+        /// Its key.
+        key: String,
+        /// The path in it.
+        path: String,
+    },
 }
 
 /// Output of a step.
@@ -115,11 +155,6 @@ fn start(step: RunStep) -> pb::RunStart {
         Network::Host => pb::NetworkMode::Host,
         Network::None => pb::NetworkMode::None,
     };
-    let mounts = step.script.into_iter().map(|(target, data)| pb::MountSpec {
-        target,
-        is_read_only: true,
-        source: Some(pb::mount_spec::Source::Bytes(pb::BytesSource { data: data.into(), mode: 0o755 })),
-    });
     let spec = pb::ContainerSpec {
         root: Some(pb::container_spec::Root::SnapshotKey(step.snapshot)),
         entry_point: Some(pb::EntryPoint { args: Vec::new() }),
@@ -129,11 +164,28 @@ fn start(step: RunStep) -> pb::RunStart {
         user: step.user,
         hostname: "strata-build".to_owned(),
         network: network.into(),
-        mounts: mounts.collect(),
+        mounts: step.mounts.into_iter().map(mount).collect(),
+        secret_env: step.secret_env.into_pairs().into_iter().map(variable).collect(),
         auto_remove: true,
         is_volatile: true,
         has_no_log: true,
         ..pb::ContainerSpec::default()
     };
     pb::RunStart { id: String::new(), spec: Some(spec), terminal_size: None }
+}
+
+fn variable((name, value): (String, String)) -> pb::SecretVariable {
+    pb::SecretVariable { name, value }
+}
+
+fn mount(mount: StepMount) -> pb::MountSpec {
+    use pb::mount_spec::Source;
+    let source = match mount.source {
+        MountSource::Bytes { data, mode, owner: (uid, gid) } => {
+            Source::Bytes(pb::BytesSource { data: data.into_bytes(), mode, uid, gid })
+        }
+        MountSource::Tmpfs { size } => Source::Tmpfs(pb::TmpfsSource { size_bytes: size, mode: 0, may_execute: true }),
+        MountSource::Snapshot { key, path } => Source::Snapshot(pb::SnapshotSource { key, path }),
+    };
+    pb::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }
 }

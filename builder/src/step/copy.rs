@@ -192,7 +192,7 @@ fn names_directory(destination: &str) -> bool {
 }
 
 /// Joins and cleans a path; ".." stops at the root.
-fn absolute(working_directory: &str, path: &str) -> String {
+pub(super) fn absolute(working_directory: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("{working_directory}/{path}") };
     let mut components: Vec<&str> = Vec::new();
     for component in joined.split('/') {

@@ -1,5 +1,8 @@
 //! RUN: a container of the runtime in a snapshot of the store; what it wrote becomes the layer.
 
+mod give;
+mod mounts;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,8 +12,9 @@ use tokio::sync::mpsc;
 use super::{Keyed, family, through_cache};
 use crate::error::Error;
 use crate::key::Key;
-use crate::peers::{Identity, Network, Outcome, Output, RunStep};
+use crate::peers::{Identity, MountSource, Network, Outcome, Output, RunStep, StepMount};
 use crate::progress::Running;
+use crate::secret::{Secret, SecretEnv};
 use crate::solve::{Build, StageWork};
 
 /// Performs a RUN.
@@ -22,10 +26,11 @@ pub async fn perform(
     running: &Running,
 ) -> Result<(), Error> {
     let network = network(build, run)?;
+    let mounts = mounts::read(build, work, run, running).await?;
     let (args, script) = command(work, run);
     let config = &work.draft.config.config;
     let created_by = history(&work.scope.declared(), &args);
-    let mut env = work.scope.environment();
+    let env = work.scope.environment();
     let cwd = work.draft.working_directory();
     let operation = Key::operation("run")
         .list(&args)
@@ -33,11 +38,13 @@ pub async fn perform(
         .part(&cwd)
         .part(&config.user)
         .part(if network == Network::Host { "host" } else { "none" })
-        .part(script.as_ref().map_or(&[][..], |(_, content)| content))
-        .finish();
-    // Proxies reach the step, but neither its key nor the image.
-    let proxies = build.globals.proxies().filter(|(name, _)| work.scope.get(name).is_none());
-    env.extend(proxies.map(|(name, value)| format!("{name}={value}")));
+        .part(script.as_ref().map_or(&[][..], |(_, content)| content));
+    let operation = mounts.iter().fold(operation, |key, mount| mount.add_to(key)).finish();
+    // Proxies reach the step, but neither its key nor the image; there may be a password in one.
+    let mut secret_env = SecretEnv::default();
+    for (name, value) in build.globals.proxies().filter(|(name, _)| work.scope.get(name).is_none()) {
+        secret_env.push(&name, &value);
+    }
 
     let step = RunStep {
         snapshot: format!("{}-{}", build.lease, build.serial.fetch_add(1, Ordering::Relaxed)),
@@ -46,13 +53,20 @@ pub async fn perform(
         working_directory: cwd,
         user: config.user.clone(),
         network,
-        script,
+        mounts: script.into_iter().map(script_mount).collect(),
+        secret_env,
     };
     let keyed = Keyed { operation, family: family(build, work, instruction), created_by };
     through_cache(build, work, keyed, running, async |work, identity, _| {
-        execute(build, &work.draft.layers, instruction, (step, identity), running).await
+        execute(build, &work.draft.layers, instruction, (step, &mounts, identity), running).await
     })
     .await
+}
+
+/// A script to execute, as a file that is not in the layer.
+fn script_mount((target, content): (String, Vec<u8>)) -> StepMount {
+    let source = MountSource::Bytes { data: Secret::new(content), mode: 0o755, owner: (0, 0) };
+    StepMount { target, is_read_only: true, source }
 }
 
 fn network(build: &Build, run: &Run) -> Result<Network, Error> {
@@ -97,12 +111,19 @@ async fn execute(
     build: &Arc<Build>,
     layers: &[String],
     instruction: &Instruction,
-    (step, identity): (RunStep, &Identity),
+    (mut step, mounts, identity): (RunStep, &[mounts::Mount], &Identity),
     running: &Running,
 ) -> Result<Outcome, Error> {
     let key = step.snapshot.clone();
-    build.store.prepare(&key, layers, &build.lease).await?;
-    let result = run_and_commit(build, instruction, (step, identity), running).await;
+    let mut borrowed = give::Borrowed::default();
+    let result = async {
+        give::mounts(build, mounts, &mut step, &mut borrowed).await?;
+        build.store.prepare(&key, layers, &build.lease).await?;
+        run_and_commit(build, instruction, (step, identity), running).await
+    };
+    let result = result.await;
+    let given_back = borrowed.give_back(build).await;
+    let result = result.and_then(|outcome| given_back.map(|()| outcome));
     if result.is_err() {
         // The lease would end it too; the first error is the one to report.
         let _ = build.store.remove_snapshot(&key).await;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{Network, PullWhen};
-pub use output::{Output, OutputKind};
+pub use output::{Output, OutputKind, fields};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +78,9 @@ pub struct Build {
     /// Where the result goes: "DIR", "-" for a tar, or "type=image|registry|local|tar|oci|docker|cacheonly,dest=PATH"
     #[arg(short, long, value_name = "DEST")]
     pub output: Vec<Output>,
+    /// Give RUN steps a secret: "id=ID,src=FILE" or "id=ID,env=NAME"
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
     /// Push the image to the registry of its names
     #[arg(long)]
     pub push: bool,

@@ -1,8 +1,9 @@
-//! Sends directories and contents of the context, in the order in which the builder asks for them, and the credentials
-//! for registries.
+//! Sends directories and contents of the context, in the order in which the builder asks for them; the credentials for
+//! registries, and secrets.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -10,7 +11,9 @@ use strata_proto::builder::v1 as pb;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Given;
 use super::context::Context;
+use super::secrets::Secrets;
 use crate::error::Error;
 use crate::registries::{self, Registries};
 
@@ -30,13 +33,14 @@ pub struct Upload {
     asks: mpsc::UnboundedSender<Asked>,
     sender: Sender,
     failure: oneshot::Receiver<Error>,
+    secrets: Arc<Secrets>,
 }
 
 type Sender = mpsc::Sender<pb::BuildRequest>;
 
 impl Upload {
     /// Serves asks until this is dropped, or the call is over.
-    pub fn start(context: Context, sender: Sender) -> Self {
+    pub fn start(Given { context, secrets }: Given, sender: Sender) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (failed, failure) = oneshot::channel();
         let own = sender.clone();
@@ -53,7 +57,7 @@ impl Upload {
                 }
             }
         });
-        Self { asks, sender: own, failure }
+        Self { asks, sender: own, failure, secrets: Arc::new(secrets) }
     }
 
     /// The builder asks for directories.
@@ -77,6 +81,15 @@ impl Upload {
             };
             let event = pb::BuildCredentials { registry, credentials, problem };
             send(&sender, pb::build_request::Event::Credentials(event)).await;
+        });
+    }
+
+    /// The builder asks for a secret.
+    pub fn secret(&self, need: pb::NeedSecret) {
+        let (sender, secrets) = (self.sender.clone(), self.secrets.clone());
+        tokio::spawn(async move {
+            let answer = secrets.answer(need).await;
+            send(&sender, pb::build_request::Event::Secret(answer)).await;
         });
     }
 

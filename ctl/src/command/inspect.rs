@@ -154,6 +154,7 @@ fn of_mount(mount: &runtime::MountSpec) -> Value {
         Some(runtime::mount_spec::Source::Bind(bind)) => ("bind", bind.path.as_str()),
         Some(runtime::mount_spec::Source::Tmpfs(_)) => ("tmpfs", ""),
         Some(runtime::mount_spec::Source::Bytes(_)) => ("bytes", ""),
+        Some(runtime::mount_spec::Source::Snapshot(snapshot)) => ("snapshot", snapshot.key.as_str()),
         None => ("", ""),
     };
     json!({ "Type": kind, "Source": source, "Destination": mount.target, "RW": !mount.is_read_only })

@@ -19,6 +19,7 @@ mod monitor;
 mod netlink;
 mod once;
 mod overlay;
+mod part;
 mod peer;
 mod place;
 pub mod plan;

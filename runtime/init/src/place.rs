@@ -154,7 +154,13 @@ impl Place {
     }
 }
 
-fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, further: ResolveFlags) -> Result<OwnedFd, Errno> {
+/// Opens a path beneath a directory as chroot(2) would find it, and no link of proc.
+pub(crate) fn open_beneath(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    further: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | further;
     for _ in 0..MAX_ATTEMPTS {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {

@@ -447,6 +447,32 @@ choice! {
             /// What it points to.
             target: PathBuf,
         },
+        /// Mounts a file that is nowhere but in memory: a secret, a script.
+        17 = MemoryFile {
+            /// Mount point.
+            target: PathBuf,
+            /// The content.
+            bytes: Vec<u8>,
+            /// Permission bits.
+            mode: u32,
+            /// Owner inside.
+            uid: u32,
+            /// Group inside.
+            gid: u32,
+            /// Mount attributes, see [`attribute`].
+            attributes: u64,
+        },
+        /// Mounts a path of an overlay, made detached by the monitor.
+        18 = Overlay {
+            /// The overlay, a [`Root::Overlay`].
+            tree: Root,
+            /// The path in it; links in it lead nowhere else.
+            path: PathBuf,
+            /// Mount point.
+            target: PathBuf,
+            /// Mount attributes, see [`attribute`].
+            attributes: u64,
+        },
     }
 }
 

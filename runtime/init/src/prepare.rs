@@ -127,7 +127,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
 
 /// Clones the root, the sources of binds, the host's devices and /dev/null.
 pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), Failure> {
-    prepared.root = root(plan)?;
+    prepared.root = root(&plan.root, plan.propagation == Propagation::Slave)?;
     let mut maps = Maps::default();
     for step in &plan.steps {
         prepared.trees.push(match step {
@@ -140,6 +140,9 @@ pub(crate) fn clone_mounts(plan: &Plan, prepared: &mut Prepared) -> Result<(), F
                 Some(tree)
             }
             Step::HostDevice { path, block, major, minor } => Some(host_device(path, *block, *major, *minor)?),
+            Step::Overlay { tree, target, .. } => {
+                root(tree, plan.propagation == Propagation::Slave).map_err(|failure| for_target(failure, target))?
+            }
             _ => None,
         });
     }
@@ -210,13 +213,13 @@ pub(crate) fn configure(filesystem: &OwnedFd, option: &str) -> rustix::io::Resul
     }
 }
 
-fn root(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
-    match &plan.root {
+fn root(root: &Root, is_slave: bool) -> Result<Option<OwnedFd>, Failure> {
+    match root {
         Root::None => Ok(None),
         Root::Bind { path } => {
             let mount = tree(path, true)?;
             // A slave gets what is mounted on the host's, if that is shared; whatever else it becomes it becomes inside.
-            let kind = if plan.propagation == Propagation::Slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+            let kind = if is_slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
             sys::mount_setattr(mount.as_fd(), true, 0, 0, kind)
                 .attempt(|| format!("separate {} from the host's mounts", path.display()))?;
             Ok(Some(mount))

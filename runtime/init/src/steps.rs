@@ -3,6 +3,7 @@
 
 use crate::failure::{Attempt, Failure};
 use crate::filesystem::{self, Filesystem};
+use crate::part;
 use crate::place::{PROC_MAGIC, Place, Want};
 use crate::plan::{Attributes, Propagation, Step, attribute};
 use crate::prepare::Prepared;
@@ -83,6 +84,21 @@ pub(crate) fn run(
             let interface = prepared.interfaces.iter().find(|(of, _)| *of == index).map(|(_, interface)| interface);
             let interface = interface.expect("prepare found every interface");
             interface.settle().attempt(|| format!("set network device {name} up"))
+        }
+        Step::MemoryFile { target, bytes, mode, uid, gid, attributes } => {
+            let file = part::File { bytes, mode: *mode, owner: (*uid, *gid) };
+            let tree = file.make(place).attempt(|| format!("make a file in memory for {}", target.display()))?;
+            let attributes = Attributes { set: *attributes, ..Attributes::default() };
+            bind(place, tree, target, false, &attributes, &Propagation::Private)
+                .attempt(|| format!("bind {}", target.display()))
+        }
+        Step::Overlay { path, target, attributes, .. } => {
+            let tree = prepared.trees[index].take().expect("prepare mounted every overlay");
+            let step = || format!("find {} for {}", path.display(), target.display());
+            let tree = part::of(place, tree, path).attempt(step)?;
+            let attributes = Attributes { set: *attributes, ..Attributes::default() };
+            bind(place, tree, target, false, &attributes, &Propagation::Private)
+                .attempt(|| format!("bind {}", target.display()))
         }
         Step::LoopbackUp => loopback_up().attempt(|| "bring the loopback interface up".into()),
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Engine, blocking, snapshot_key};
+use super::{Engine, blocking, mounted_snapshots, snapshot_key};
 use crate::{
     container::{Container, Phase},
     error::Error,
@@ -72,13 +72,13 @@ impl Engine {
             return;
         }
         let record = container.record();
-        if container.is_auto_remove() && matches!(record.spec.root, Root::Image(_)) {
-            // Its snapshot goes with it, in one call.
-            return;
-        }
-        let key = snapshot_key(&record);
-        if let Err(error) = patiently(|| self.store.release(&key, container.id.as_str())).await {
-            tracing::warn!(container = %container.id, %error, "cannot release the snapshot of an ended container");
+        // The snapshot of a container that removes itself goes with it, in one call.
+        let goes = container.is_auto_remove() && matches!(record.spec.root, Root::Image(_));
+        let own = (!goes).then(|| snapshot_key(&record));
+        for key in own.iter().chain(mounted_snapshots(&record)) {
+            if let Err(error) = patiently(|| self.store.release(key, container.id.as_str())).await {
+                tracing::warn!(container = %container.id, %error, "cannot release a snapshot of an ended container");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Engine, blocking, hostname, snapshot_key, whole};
+use super::{Engine, blocking, hostname, mounted_snapshots, snapshot_key, whole};
 use crate::{
     container::{Container, Phase},
     error::Error,
@@ -86,10 +86,15 @@ impl Engine {
         let volatile = if record.spec.is_volatile { Volatile::Yes } else { Volatile::No };
         let acquired = self.store.acquire(&snapshot_key(record), record.id.as_str(), volatile).await?;
         let users = self.users(&acquired).await?;
+        let mut trees = Vec::new();
+        for key in mounted_snapshots(record) {
+            trees.push(self.store.acquire(key, record.id.as_str(), volatile).await?.mount);
+        }
         let job = Prepared {
             record: record.clone(),
             hostname: hostname(record),
             mount: acquired.mount,
+            trees,
             users,
             size,
             dir: self.records.dir(&record.id),
@@ -126,8 +131,10 @@ impl Engine {
         if let Err(error) = blocking("undoing a start", move || launcher.clear(&id)).await {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
-        if let Err(error) = self.store.release(&snapshot_key(before), container.id.as_str()).await {
-            tracing::warn!(container = %container.id, %error, "cannot release the snapshot of a failed start");
+        for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
+            if let Err(error) = self.store.release(key, container.id.as_str()).await {
+                tracing::warn!(container = %container.id, %error, "cannot release a snapshot of a failed start");
+            }
         }
         container.set_monitor(None);
         let exit = Exit::code(error.exit_code());

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     record::State,
     signal,
-    spec::{self, Exit, ExitKind, Limits, Mount, Network, Root, Source, Spec, TerminalSize},
+    spec::{self, Exit, ExitKind, Limits, Mount, Network, Root, SecretEnv, Source, Spec, TerminalSize},
 };
 
 /// The most text in all strings of one spec: what `execve` would refuse anyway.
@@ -65,8 +65,25 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
         platform: spec.platform.map(platform).transpose()?,
+        secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
+}
+
+/// What is in no record is gone when the container is started again.
+fn secret_env(env: Vec<wire::SecretVariable>, auto_remove: bool) -> Result<SecretEnv, Error> {
+    let has_no_name = env.iter().any(|variable| variable.name.contains('='));
+    let env: Vec<String> = env.into_iter().map(|variable| format!("{}={}", variable.name, variable.value)).collect();
+    if !auto_remove && !env.is_empty() {
+        return Err(Error::argument("spec.secret_env", "the container does not remove itself at its end"));
+    }
+    // The refusal must not show what it refuses.
+    match has_no_name || environment("spec.secret_env", &env).is_err() {
+        true => {
+            Err(Error::argument("spec.secret_env", "a variable has no name that can be one, a NUL, or too much text"))
+        }
+        false => Ok(SecretEnv(env)),
+    }
 }
 
 fn root(root: Option<wire::container_spec::Root>) -> Result<Root, Error> {
@@ -148,13 +165,21 @@ fn one_mount(field: &str, mount: wire::MountSpec) -> Result<Mount, Error> {
             Source::Bind { path: path(&format!("{field}.bind.path"), &bind.path)?.into(), create: bind.create }
         }
         Some(wire::mount_spec::Source::Tmpfs(tmpfs)) => {
-            Source::Tmpfs { size_bytes: tmpfs.size_bytes, mode: mode(&format!("{field}.tmpfs.mode"), tmpfs.mode)? }
+            let mode = mode(&format!("{field}.tmpfs.mode"), tmpfs.mode)?;
+            Source::Tmpfs { size_bytes: tmpfs.size_bytes, mode, may_execute: tmpfs.may_execute }
         }
         Some(wire::mount_spec::Source::Bytes(bytes)) => {
             if bytes.data.len() > spec::MAX_BYTES_MOUNT {
                 return Err(Error::argument(format!("{field}.bytes.data"), "it holds more than 1 MiB"));
             }
-            Source::Bytes { mode: mode(&format!("{field}.bytes.mode"), bytes.mode)?, data: bytes.data.to_vec() }
+            let mode = mode(&format!("{field}.bytes.mode"), bytes.mode)?;
+            Source::Bytes { mode, data: bytes.data.to_vec(), owner: (bytes.uid, bytes.gid) }
+        }
+        Some(wire::mount_spec::Source::Snapshot(snapshot)) => {
+            let key = format!("{field}.snapshot.key");
+            let key = SnapshotKey::parse(snapshot.key).map_err(|invalid| Error::argument(key, invalid.to_string()))?;
+            let path = path(&format!("{field}.snapshot.path"), &format!("/{}", snapshot.path))?;
+            Source::Snapshot { key, path: path.into() }
         }
         None => return Err(Error::argument(format!("{field}.source"), "it is missing")),
     };
@@ -296,6 +321,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
             architecture,
             variant: variant.unwrap_or_default(),
         }),
+        secret_env: Vec::new(),
     }
 }
 
@@ -305,10 +331,16 @@ fn wire_mount(mount: Mount) -> wire::MountSpec {
         Source::Bind { path, create } => {
             wire::mount_spec::Source::Bind(wire::BindSource { path: path.to_string_lossy().into_owned(), create })
         }
-        Source::Tmpfs { size_bytes, mode } => wire::mount_spec::Source::Tmpfs(wire::TmpfsSource { size_bytes, mode }),
-        Source::Bytes { mode, .. } => {
-            wire::mount_spec::Source::Bytes(wire::BytesSource { data: Default::default(), mode })
+        Source::Tmpfs { size_bytes, mode, may_execute } => {
+            wire::mount_spec::Source::Tmpfs(wire::TmpfsSource { size_bytes, mode, may_execute })
         }
+        Source::Bytes { mode, owner: (uid, gid), .. } => {
+            wire::mount_spec::Source::Bytes(wire::BytesSource { data: Default::default(), mode, uid, gid })
+        }
+        Source::Snapshot { key, path } => wire::mount_spec::Source::Snapshot(wire::SnapshotSource {
+            key: key.to_string(),
+            path: path.to_string_lossy().into_owned(),
+        }),
     };
     wire::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }
 }
@@ -385,6 +417,18 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_environment_is_refused_without_being_shown() {
+        for (auto_remove, name, value) in
+            [(false, "TOKEN", "hunter2"), (true, "", "hunter2"), (true, "A=B", "hunter2"), (true, "A", "hunter2\0")]
+        {
+            let variable = wire::SecretVariable { name: name.into(), value: value.into() };
+            let message = wire::ContainerSpec { auto_remove, secret_env: vec![variable], ..wire_spec() };
+            let said = spec(Some(message)).unwrap_err().to_string();
+            assert!(said.contains("secret_env") && !said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
     fn a_limit_of_zero_is_no_limit() {
         let mut message = wire_spec();
         message.limits = Some(wire::Limits { memory_bytes: Some(0), nano_cpus: Some(0), pids: Some(0) });
@@ -393,12 +437,17 @@ mod tests {
 
     #[test]
     fn secrets_go_in_and_never_out() {
-        let bytes = wire::mount_spec::Source::Bytes(wire::BytesSource { data: b"hunter2"[..].into(), mode: 0 });
+        let bytes = wire::BytesSource { data: b"hunter2"[..].into(), ..Default::default() };
+        let bytes = wire::mount_spec::Source::Bytes(bytes);
         let mut message = wire_spec();
         message.mounts = vec![mount("/run/secrets/x", bytes)];
+        message.auto_remove = true;
+        message.secret_env = vec![wire::SecretVariable { name: "TOKEN".into(), value: "hunter2".into() }];
         let (_, parsed) = spec(Some(message)).unwrap();
         assert!(!format!("{parsed:?}").contains("hunter2") && !format!("{parsed:?}").contains("104, 117"));
-        match &super::wire_spec("n", parsed).mounts[0].source {
+        let shown = super::wire_spec("n", parsed);
+        assert!(shown.secret_env.is_empty());
+        match &shown.mounts[0].source {
             Some(wire::mount_spec::Source::Bytes(bytes)) => assert!(bytes.data.is_empty()),
             other => panic!("{other:?}"),
         }

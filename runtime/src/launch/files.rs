@@ -1,9 +1,9 @@
-//! Files of a container that come from this service: hostname, hosts, resolv.conf, bytes; and the sources of its binds.
+//! Files of a container that come from this service: hostname, hosts, resolv.conf; and the sources of its binds.
 
 use std::{
     fs::{self, File, Permissions},
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -30,7 +30,7 @@ pub struct Bind {
 }
 
 /// Makes the files and returns the binds of a container, parents before children.
-pub fn prepare(job: &Prepared, secrets: &Path) -> Result<Vec<Bind>, Error> {
+pub fn prepare(job: &Prepared) -> Result<Vec<Bind>, Error> {
     let mounts = &job.record.spec.mounts;
     let is_host = job.record.spec.network == Network::Host;
     let own = [
@@ -48,18 +48,9 @@ pub fn prepare(job: &Prepared, secrets: &Path) -> Result<Vec<Bind>, Error> {
         write(&source, content.as_bytes(), 0o644)?;
         binds.push(Bind { source, target, is_read_only: false });
     }
-    for (index, mount) in mounts.iter().enumerate() {
-        let source = match &mount.source {
-            Source::Tmpfs { .. } => continue,
-            Source::Bind { path, create } => bind_source(path, *create)?,
-            Source::Bytes { data, mode } => {
-                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(secrets);
-                made.map_err(|e| Error::io("create", secrets, e))?;
-                let path = secrets.join(index.to_string());
-                write(&path, data, if *mode == 0 { 0o400 } else { *mode })?;
-                path
-            }
-        };
+    for mount in mounts {
+        let Source::Bind { path, create } = &mount.source else { continue };
+        let source = bind_source(path, *create)?;
         binds.push(Bind { source, target: mount.target.clone(), is_read_only: mount.is_read_only });
     }
     Ok(binds)

@@ -58,6 +58,7 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, binds:
     let record = &job.record;
     let mut defaults = of_record(launcher, record, &job.hostname)?;
     let mut env = record.process.env.clone();
+    process::overlay(&mut env, &record.spec.secret_env.0);
     process::add_home(&mut env, &identity.home);
     defaults.args = record.process.args.clone();
     defaults.cwd = PathBuf::from(&record.process.working_directory);
@@ -139,8 +140,11 @@ fn mounts(spec: &Spec, binds: Vec<Bind>) -> Result<Vec<Mount>, oci_spec::OciSpec
         mounts.push(mount.build()?);
     }
     for mount in &spec.mounts {
-        let Source::Tmpfs { size_bytes, mode } = &mount.source else { continue };
-        let mut options: Vec<String> = ["nosuid", "nodev", "noexec"].map(str::to_owned).into();
+        let Source::Tmpfs { size_bytes, mode, may_execute } = &mount.source else { continue };
+        let mut options = vec!["nosuid".to_owned()];
+        if !may_execute {
+            options.extend(["nodev", "noexec"].map(str::to_owned));
+        }
         options.push(format!("mode={:o}", if *mode == 0 { 0o1777 } else { *mode }));
         if *size_bytes != 0 {
             options.push(format!("size={size_bytes}"));
@@ -212,7 +216,7 @@ mod tests {
         let tmpfs = |target: &str| spec::Mount {
             target: target.into(),
             is_read_only: false,
-            source: Source::Tmpfs { size_bytes: 4096, mode: 0 },
+            source: Source::Tmpfs { size_bytes: 4096, mode: 0, may_execute: false },
         };
         spec.mounts = vec![tmpfs("/a/b/c"), tmpfs("/a")];
         let bind = Bind { source: "/x".into(), target: "/a/b".into(), is_read_only: true };

@@ -82,6 +82,7 @@ fn files(words: &[&str]) -> Outcome {
         ["mkdir", path] => fs::create_dir_all(path)?,
         ["rm", path] if fs::symlink_metadata(path)?.is_dir() => fs::remove_dir_all(path)?,
         ["rm", path] => fs::remove_file(path)?,
+        ["rename", from, to] => fs::rename(from, to)?,
         ["link", target, path] => std::os::unix::fs::symlink(target, path)?,
         ["chmod", mode, path] => fs::set_permissions(path, fs::Permissions::from_mode(u32::from_str_radix(mode, 8)?))?,
         ["chown", uid, gid, path] => std::os::unix::fs::chown(path, Some(uid.parse()?), Some(gid.parse()?))?,

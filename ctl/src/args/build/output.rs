@@ -58,7 +58,7 @@ impl FromStr for Output {
 }
 
 /// Fields between commas; in quotes a comma is a letter.
-fn fields(text: &str) -> Vec<String> {
+pub fn fields(text: &str) -> Vec<String> {
     let (mut all, mut is_quoted) = (vec![String::new()], false);
     for letter in text.chars() {
         match letter {

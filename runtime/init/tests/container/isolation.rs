@@ -135,6 +135,59 @@ fn row_29_files_are_written_with_owner_and_mode_and_never_through_links() {
 }
 
 #[test]
+fn a_file_in_memory_is_mounted_and_leaves_nothing_but_its_stub() {
+    let bench = Bench::new();
+    let mut plan =
+        bench.shell("cat /run/secrets/key; stat -c ' %a %u %g' /run/secrets/key; echo x 2>&1 >/run/secrets/key");
+    let (target, bytes) = ("/run/secrets/key".into(), b"hunter2".to_vec());
+    let attributes = attribute::RDONLY | attribute::NOSUID;
+    plan.steps.push(Step::MemoryFile { target, bytes, mode: 0o440, uid: 5, gid: 6, attributes });
+
+    let (code, text) = bench.run(&plan);
+
+    assert!(code != 0 && text.starts_with("hunter2 440 5 6\n") && text.contains("Read-only file system"), "{text}");
+    assert_eq!(std::fs::read(bench.path("upper/run/secrets/key")).unwrap(), b"");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(bench.directory.path().to_str().unwrap()), "{mounts}");
+}
+
+/// Row 108 (CVE-2024-1753): a link of the source leads nowhere else.
+#[test]
+fn row_108_the_source_of_an_overlay_mount_stays_inside() {
+    let bench = Bench::new();
+    for name in ["other/rootdir/in", "other-upper", "other-work"] {
+        std::fs::create_dir_all(bench.path(name)).unwrap();
+    }
+    symlink("/", bench.path("other/link")).unwrap();
+    symlink("../../../../../..", bench.path("other/up")).unwrap();
+    let overlay = |path: &str, target: &str, attributes| Step::Overlay {
+        tree: Root::Overlay {
+            lowers: vec![bench.path("other")],
+            upper: bench.path("other-upper"),
+            work: bench.path("other-work"),
+            options: vec![],
+        },
+        path: path.into(),
+        target: target.into(),
+        attributes,
+    };
+    for path in ["/link", "/up", "/", "", "link/link/up"] {
+        let mut plan = bench.shell("ls /mnt; touch /mnt/new 2>&1 || ls / | grep -c other");
+        plan.steps.push(overlay(path, "/mnt", attribute::RDONLY));
+        let (code, text) = bench.run(&plan);
+        assert!(text.starts_with("link\nrootdir\nup\n") && text.contains("Read-only"), "{path}: {code} {text}");
+    }
+    let mut plan = bench.shell("ls /mnt; touch /mnt/new");
+    plan.steps.push(overlay("/rootdir", "/mnt", 0));
+    let (code, text) = bench.run(&plan);
+    assert!(code == 0 && text.ends_with("\nin\n"), "{text}");
+    assert!(bench.path("other-upper/rootdir/new").exists());
+    let mut plan = bench.shell("true");
+    plan.steps.push(overlay("/not-there", "/mnt", 0));
+    assert_eq!(bench.run(&plan).0, 125);
+}
+
+#[test]
 fn a_user_namespace_maps_ids() {
     let bench = Bench::new();
     let mut plan = bench.shell("cat /proc/self/uid_map; id -u");

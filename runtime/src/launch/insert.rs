@@ -1,0 +1,73 @@
+//! Mounts that an OCI spec has no words for, put among the steps of a plan: bytes in memory, paths of snapshots.
+
+use std::path::Path;
+
+use strata_init::plan::{Step, attribute};
+
+use super::{Prepared, root_of};
+use crate::spec::{Mount, Source};
+
+/// Adds the mounts of a container to the steps that mount the others: parents before children.
+pub fn mounts(steps: &mut Vec<Step>, job: &Prepared) {
+    let mut trees = job.trees.iter();
+    let mut added: Vec<Step> = job.record.spec.mounts.iter().filter_map(|mount| step(mount, &mut trees)).collect();
+    added.sort_by_key(|step| target(step).map_or(0, |target| target.components().count()));
+    for step in added {
+        let at = place(steps, target(&step).unwrap_or(Path::new("/")));
+        steps.insert(at, step);
+    }
+}
+
+fn step<'a>(mount: &Mount, trees: &mut impl Iterator<Item = &'a strata_types::Mount>) -> Option<Step> {
+    let target = mount.target.clone().into();
+    let attributes = if mount.is_read_only { attribute::RDONLY } else { 0 };
+    match &mount.source {
+        Source::Bytes { data, mode, owner: (uid, gid) } => {
+            let mode = if *mode == 0 { 0o400 } else { *mode };
+            let attributes = attributes | attribute::NOSUID | attribute::NODEV;
+            Some(Step::MemoryFile { target, bytes: data.clone(), mode, uid: *uid, gid: *gid, attributes })
+        }
+        Source::Snapshot { path, .. } => {
+            let tree = trees.next().expect("every snapshot was acquired");
+            Some(Step::Overlay { tree: root_of(tree), path: path.clone(), target, attributes })
+        }
+        Source::Bind { .. } | Source::Tmpfs { .. } => None,
+    }
+}
+
+/// After every mount, but before what is mounted below it.
+fn place(steps: &[Step], path: &Path) -> usize {
+    let is_below = |step: &Step| target(step).is_some_and(|other| other != path && other.starts_with(path));
+    let last = || steps.iter().rposition(|step| target(step).is_some()).map_or(0, |at| at + 1);
+    steps.iter().position(is_below).unwrap_or_else(last)
+}
+
+fn target(step: &Step) -> Option<&Path> {
+    match step {
+        Step::Bind { target, .. }
+        | Step::Filesystem { target, .. }
+        | Step::MemoryFile { target, .. }
+        | Step::Overlay { target, .. } => Some(target),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tmpfs(target: &str) -> Step {
+        let (kind, source) = ("tmpfs".to_owned(), "tmpfs".to_owned());
+        Step::Filesystem { kind, source, target: target.into(), attributes: 0, options: vec![], copy_up: false }
+    }
+
+    #[test]
+    fn a_mount_comes_after_its_parents_and_before_its_children() {
+        let mask = Step::Mask { path: "/proc/kcore".into() };
+        let steps = [tmpfs("/run"), tmpfs("/src/build"), tmpfs("/z"), mask];
+
+        assert_eq!(place(&steps, Path::new("/src")), 1);
+        assert_eq!(place(&steps, Path::new("/run/secrets/x")), 3);
+        assert_eq!(place(&steps, Path::new("/sr")), 3);
+    }
+}
