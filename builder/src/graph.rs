@@ -358,9 +358,7 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
-        for (text, line, column) in
-            [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)]
-        {
+        for (text, line, column) in [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)] {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");
         }
