@@ -124,7 +124,7 @@ fn a_stage_or_an_image_is_mounted_read_only_and_what_is_written_otherwise_is_thr
 
     let output = house.build(&context, "app").ok();
 
-    let expected = "sub\nup\nfile\nx/img/etc/passwd: file of 87 644 0:0\nxynew\nup\n";
+    let expected = "sub\nup\nfile\nx/img/etc/passwd: file of 67 644 0:0\nxynew\nup\n";
     assert_eq!(printed(&output).replace("\nx\n", "\nx").replace("xy\n", "xy"), expected, "{output:?}");
     let left = house.ctl(&["run", "--rm", "app", "/guest", "ls", "/"]).ok();
     assert!(!["in\n", "img\n", "f\n"].iter().any(|name| left.stdout.contains(&format!("\n{name}"))), "{left:?}");
