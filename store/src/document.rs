@@ -27,16 +27,18 @@ pub async fn put(
     keep(store, document, new, lease, durability).await
 }
 
-/// As [`put`], for a document that this store made itself: in the form of its layers it is only for this store.
+/// As [`put`], for a document that this store made itself: in the form of its layers, or of those below it, it is only for
+/// this store.
 pub(crate) async fn put_own(
     store: &Arc<Store>,
     bytes: Vec<u8>,
     media_type: &str,
     lease: &LeaseId,
+    durability: Durability,
 ) -> Result<DocumentRow> {
     let document = Document::parse(bytes, media_type, &Limits::default())?;
     let new = NewDocument::made_here(&document);
-    keep(store, document, new, lease, Durability::Relaxed).await
+    keep(store, document, new, lease, durability).await
 }
 
 async fn keep(

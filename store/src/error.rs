@@ -159,6 +159,14 @@ pub enum Error {
         /// Its digest or name.
         reference: String,
     },
+    /// A name does not point at what the caller saw.
+    #[error("{name} was changed by somebody else: it stands for {}", found.map_or("nothing".to_owned(), |found| found.to_string()))]
+    NameMoved {
+        /// The name.
+        name: String,
+        /// What it points at; none: nothing.
+        found: Option<Digest>,
+    },
     /// Several images have ids that start so.
     #[error("several images have ids that start with {prefix}: {candidates}")]
     ImageAmbiguous {

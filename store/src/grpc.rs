@@ -9,6 +9,7 @@ mod fault;
 mod images;
 mod layers;
 mod leases;
+mod manifests;
 mod registry;
 mod snapshots;
 mod system;
@@ -21,9 +22,9 @@ use strata_proto::store::v1::{
     archive_service_server::ArchiveServiceServer, blob_service_server::BlobServiceServer,
     cache_service_server::CacheServiceServer, content_service_server::ContentServiceServer,
     image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
-    lease_service_server::LeaseServiceServer, registry_service_server::RegistryServiceServer,
-    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
-    transfer_service_server::TransferServiceServer,
+    lease_service_server::LeaseServiceServer, manifest_service_server::ManifestServiceServer,
+    registry_service_server::RegistryServiceServer, snapshot_service_server::SnapshotServiceServer,
+    system_service_server::SystemServiceServer, transfer_service_server::TransferServiceServer,
 };
 use strata_proto::types::v1::Platform as PlatformMessage;
 use strata_types::{LeaseId, Platform};
@@ -50,6 +51,7 @@ pub fn routes(store: Arc<Store>) -> Routes {
         .add_service(ImageServiceServer::new(service.clone()))
         .add_service(LayerServiceServer::new(service.clone()))
         .add_service(LeaseServiceServer::new(service.clone()))
+        .add_service(ManifestServiceServer::new(service.clone()))
         .add_service(RegistryServiceServer::new(service.clone()))
         .add_service(SnapshotServiceServer::new(service.clone()))
         .add_service(SystemServiceServer::new(service.clone()))

@@ -16,6 +16,7 @@ pub mod flush;
 pub mod gc;
 pub mod grpc;
 pub mod image;
+pub mod index;
 pub mod ingest;
 pub mod layer;
 pub mod lease;

@@ -19,6 +19,7 @@ use crate::{Error, Result, Store};
 pub(crate) use again::{Elsewhere, again, elsewhere};
 pub use pull::{Pull, Pulled, pull};
 pub(crate) use pull::{Source, reporter};
+pub(crate) use push::rewritten;
 pub use push::{Push, Pushed, push};
 pub use resolve::{Resolved, resolve};
 

@@ -215,7 +215,7 @@ async fn answer_route(
         ("PUT", Route::Upload(repository, id)) => blobs::put(registry, repository, id, query, headers, body).await,
         ("GET", Route::Upload(repository, id)) => blobs::status(registry, repository, id).await,
         ("DELETE", Route::Upload(repository, id)) => blobs::cancel(registry, repository, id).await,
-        _ => Err(Fault::Unsupported),
+        (_, route) => Err(Fault::Unsupported { allowed: route.methods() }),
     }
 }
 

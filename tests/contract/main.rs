@@ -16,6 +16,7 @@ mod floods;
 mod images;
 mod leases;
 mod lives;
+mod manifests;
 mod names;
 mod paths;
 mod python;

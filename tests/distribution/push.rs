@@ -374,7 +374,13 @@ fn errors_of_a_push_have_the_codes_of_the_specification(registry: &Registry) {
     let md5 = format!("/v2/app/blobs/uploads/?digest={md5}");
     registry.send(Request::new("POST", md5).body("")).fails_with(400, "DIGEST_INVALID");
     registry.post("/v2/app/blobs/uploads/?digest-algorithm=md5").fails_with(400, "DIGEST_INVALID");
-    registry.send(Request::new("PUT", "/v2/app/tags/list")).fails_with(405, "UNSUPPORTED");
+    for (method, target, allowed) in [
+        ("PUT", "/v2/app/tags/list", "GET"),
+        ("POST", "/v2/app/manifests/v1", "GET, HEAD, PUT, DELETE"),
+        ("GET", "/v2/app/blobs/uploads/", "POST"),
+    ] {
+        registry.send(Request::new(method, target)).fails_with(405, "UNSUPPORTED").has("allow", allowed);
+    }
 }
 
 fn what_is_no_manifest_is_refused(registry: &Registry) {

@@ -212,7 +212,6 @@ async fn push(
     let reference = registries::reference(name)?;
     let request = store::PushImageRequest {
         reference: reference.to_string(),
-        platform: None,
         compression: match output.compression {
             None => store::LayerCompression::Unspecified.into(),
             Some(ArchiveCompression::Gzip) => store::LayerCompression::Gzip.into(),
@@ -221,6 +220,7 @@ async fn push(
         },
         force_compression: output.force_compression,
         credentials: Registries::load()?.credentials(&reference).await?,
+        ..Default::default()
     };
     let mut events = platform.registry().await?.push_image(request).await?.into_inner();
     let mut parts = std::collections::HashMap::new();

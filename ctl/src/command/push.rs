@@ -50,10 +50,28 @@ async fn push(platform: &Platform, reference: &Reference, args: &Push) -> Result
         },
         force_compression: args.force_compression,
         credentials: Registries::load()?.credentials(reference).await?,
+        ..Default::default()
     };
-    let mut shown = Transfer::new(To::Stdout, args.quiet);
+    let pushed = send(platform, request, Transfer::new(To::Stdout, args.quiet)).await?;
+    if pushed.is_partial {
+        render::note("note: only the image of one platform was pushed; the others of its index are not in the store");
+    }
+    if let Some(target) = pushed.target.filter(|_| !args.quiet) {
+        let tag = reference.tag().unwrap_or_default();
+        render::line(format!("{tag}: digest: {} size: {}", target.digest, target.size_bytes))?;
+    }
+    Ok(())
+}
+
+/// Carries out one push and shows how it goes.
+pub async fn send(
+    platform: &Platform,
+    request: pb::PushImageRequest,
+    mut shown: Transfer,
+) -> Result<pb::PushCompleted> {
+    let repository = registries::reference(&request.reference)?.name();
     let mut events = platform.registry().await?.push_image(request).await?.into_inner();
-    shown.title(format!("The push refers to repository [{}]", reference.name()));
+    shown.title(format!("The push refers to repository [{repository}]"));
     let result = loop {
         match events.message().await {
             Ok(Some(reply)) => match reply.event {
@@ -66,15 +84,7 @@ async fn push(platform: &Platform, reference: &Reference, args: &Push) -> Result
         }
     };
     shown.finish();
-    let pushed = result?;
-    if pushed.is_partial {
-        render::note("note: only the image of one platform was pushed; the others of its index are not in the store");
-    }
-    if let Some(target) = pushed.target.filter(|_| !args.quiet) {
-        let tag = reference.tag().unwrap_or_default();
-        render::line(format!("{tag}: digest: {} size: {}", target.digest, target.size_bytes))?;
-    }
-    Ok(())
+    result
 }
 
 /// The names of a repository that the store has.

@@ -131,6 +131,47 @@ impl Catalog {
         self.write("set a name", Durability::Full, move |transaction| set(transaction, &name, &digest)).await
     }
 
+    /// As [`Self::set_name`], if the name points at what is expected, or at nothing where nothing is; without an
+    /// expectation in any case.
+    pub async fn replace_name(
+        &self,
+        name: &Reference,
+        expected: Option<Option<Digest>>,
+        digest: &Digest,
+    ) -> Result<Option<Digest>> {
+        let (reference, digest) = (name.clone(), *digest);
+        self.write("set a name", Durability::Full, move |transaction| {
+            let name = reference.to_string();
+            let found = target(transaction, &name)?;
+            if expected.is_some_and(|expected| expected != found) {
+                return Err(Error::NameMoved { name: reference.familiar(), found });
+            }
+            set(transaction, &name, &digest)
+        })
+        .await
+    }
+
+    /// Names of indexes that were made here, by name after `after`.
+    pub async fn own_indexes(&self, after: &str, limit: usize) -> Result<Vec<(String, DocumentRow)>> {
+        let after = after.to_owned();
+        self.read("list indexes", move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT n.name, n.target FROM documents d JOIN names n ON n.project = d.project AND n.target = d.digest
+                 WHERE d.project = ?1 AND d.kind = 'index' AND d.made_here AND n.name > ?2 ORDER BY n.name LIMIT ?3",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(params![PROJECT, after, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+            let found = rows.into_iter().map(|(name, target)| {
+                let digest = blobs::digest(target)?;
+                let row = documents::find(transaction, &digest)?;
+                Ok((name, row.ok_or(Error::DocumentNotFound { reference: digest.to_string() })?))
+            });
+            found.collect()
+        })
+        .await
+    }
+
     /// Takes a name away; says whether there was one. What it pointed at stays while something else needs it.
     pub async fn remove_name(&self, name: &Reference) -> Result<bool> {
         let name = name.to_string();

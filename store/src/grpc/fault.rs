@@ -32,6 +32,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         | Error::ImageNotUnpacked { .. }
         | Error::ImageIncomplete { .. }
         | Error::DocumentNotFound { .. } => (Code::NotFound, Reason::ImageNotFound),
+        Error::NameMoved { .. } => (Code::Aborted, Reason::NameMoved),
         Error::ImageAmbiguous { .. } => (Code::InvalidArgument, Reason::ImageAmbiguous),
         Error::ImageInUse { .. } => (Code::FailedPrecondition, Reason::ImageInUse),
         Error::LayerNotFound { .. } => (Code::NotFound, Reason::LayerNotFound),

@@ -6,16 +6,13 @@ use futures_util::{Stream, StreamExt, stream};
 use strata_archive::Compression;
 use strata_image::Platforms;
 use strata_proto::store::v1::{
-    CheckLoginRequest, CheckLoginResponse, LayerCompression, PullCompleted, PullImageRequest, PullImageResponse,
-    PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest, ReadTagsResponse,
-    ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse, TransferProgress,
-    TransferState, pull_image_response, push_image_response, registry_service_server::RegistryService,
+    CheckLoginRequest, CheckLoginResponse, LayerCompression, PullCompleted, PullImageRequest, PullImageResponse, PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest, ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse, TransferProgress, TransferState, pull_image_response, push_image_response, registry_service_server::RegistryService, IndexFormat,
 };
 use strata_proto::types::v1::{
     Descriptor as DescriptorMessage, RegistryCredentials, RegistryPassword, registry_credentials::Proof,
 };
 use strata_registry::{Credentials, Host, Secret};
-use strata_types::{Descriptor, Reference};
+use strata_types::{Descriptor, Reference, media_type};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -50,7 +47,7 @@ fn credentials(message: RegistryCredentials) -> Result<(Host, Credentials)> {
     Ok((host, credentials))
 }
 
-fn identity(messages: Vec<RegistryCredentials>) -> Result<Identity> {
+pub(super) fn identity(messages: Vec<RegistryCredentials>) -> Result<Identity> {
     if messages.len() > MOST_CREDENTIALS {
         return Err(Error::invalid("credentials", format!("there are more than {MOST_CREDENTIALS}")));
     }
@@ -141,8 +138,17 @@ fn push(request: PushImageRequest) -> Result<Push> {
     if request.force_compression && compression.is_none() {
         return Err(Error::invalid("force_compression", "it says nothing without compression"));
     }
+    let index_type = match IndexFormat::try_from(request.index_format) {
+        Ok(IndexFormat::Unspecified) => None,
+        Ok(IndexFormat::Oci) => Some(media_type::OCI_INDEX),
+        Ok(IndexFormat::Docker) => Some(media_type::DOCKER_INDEX),
+        Err(_) => return Err(Error::invalid("index_format", "an unknown value")),
+    };
+    let source = Some(request.source).filter(|source| !source.is_empty());
     Ok(Push {
         reference: image::tag_name("reference", &request.reference)?,
+        source: source.map(|source| image::tag_name("source", &source)).transpose()?,
+        index_type,
         platform: request.platform.map(|one| super::platform("platform", one)).transpose()?,
         compression,
         force: request.force_compression,

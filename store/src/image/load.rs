@@ -129,7 +129,8 @@ impl Load {
             }
             // Its manifests were made while it was opened: nobody knows them.
             BlobKind::Manifest if self.archive.format() == Format::DockerArchive => {
-                document::put_own(&self.store, bytes, &descriptor.media_type, &self.lease).await?;
+                let media_type = &descriptor.media_type;
+                document::put_own(&self.store, bytes, media_type, &self.lease, Durability::Relaxed).await?;
             }
             BlobKind::Manifest | BlobKind::Index => {
                 let media_type = &descriptor.media_type;

@@ -1,19 +1,21 @@
 //! Save: images as one archive. Equal images give equal bytes. What came from elsewhere goes as it came; of images made
 //! here the layers are compressed first, and the manifest says so.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use strata_archive::Compression;
-use strata_image::{Format, Limits, Plan, Platforms, Root};
+use strata_image::{Document, Format, Limits, Plan, Platforms, Root};
 use strata_types::{Descriptor, LeaseId, Manifest, Reference, media_type};
 
 use super::source::Source;
 use super::to_json;
-use crate::catalog::{DocumentRow, Durability, blocking};
+use crate::catalog::{DocumentKind, DocumentRow, Durability, blocking};
 use crate::lease::Session;
-use crate::{Error, Result, Store, document, layer};
+use crate::{Error, Result, Store, document, layer, remote};
 
 /// What to save.
 #[derive(Clone, Debug)]
@@ -88,17 +90,55 @@ async fn locate(store: &Arc<Store>, text: &str, lease: &LeaseId) -> Result<(Docu
     Ok((row, name))
 }
 
-/// A document in the form in which it leaves. Only the manifest of an image that was made here changes, as nobody knows
-/// it by its digest: its uncompressed layers become compressed ones.
-pub(crate) async fn portable(
+/// A document in the form in which it leaves. Only what was made here changes, as nobody knows it by its digest: the
+/// uncompressed layers of images become compressed ones, and indexes point at those images.
+pub(crate) fn portable<'a>(
+    store: &'a Arc<Store>,
+    row: &'a DocumentRow,
+    compression: Compression,
+    lease: &'a LeaseId,
+) -> BoxFuture<'a, Result<Descriptor>> {
+    Box::pin(async move {
+        match (row.is_made_here && compression != Compression::None, row.kind) {
+            (false, _) => Ok(row.descriptor()),
+            (true, DocumentKind::Manifest) => portable_manifest(store, row, compression, lease).await,
+            (true, DocumentKind::Index) => portable_index(store, row, compression, lease).await,
+        }
+    })
+}
+
+async fn portable_index(
     store: &Arc<Store>,
     row: &DocumentRow,
     compression: Compression,
     lease: &LeaseId,
 ) -> Result<Descriptor> {
-    if !row.is_made_here || compression == Compression::None {
+    let mut changed = BTreeMap::new();
+    for child in store.catalog.document_children(&row.digest).await? {
+        match store.catalog.document(&child.descriptor.digest).await {
+            Ok(below) if below.is_made_here => {
+                changed.insert(below.digest, portable(store, &below, compression, lease).await?);
+            }
+            // What is no document, or is not here, stays as it is.
+            Ok(_) | Err(Error::DocumentNotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if changed.iter().all(|(before, after)| *before == after.digest) {
         return Ok(row.descriptor());
     }
+    let (_, bytes) = document::read(store, &row.digest).await?;
+    let parsed = Document::parse(bytes, &row.media_type, &Limits::default())?;
+    let (media_type, bytes) = remote::rewritten(&parsed, &changed, None)?;
+    Ok(document::put(store, bytes, &media_type, lease, Durability::Relaxed).await?.descriptor())
+}
+
+async fn portable_manifest(
+    store: &Arc<Store>,
+    row: &DocumentRow,
+    compression: Compression,
+    lease: &LeaseId,
+) -> Result<Descriptor> {
     let (_, bytes) = document::read(store, &row.digest).await?;
     let failed = |source| Error::Document { what: "manifest", digest: row.digest, source };
     let mut manifest: Manifest = serde_json::from_slice(&bytes).map_err(failed)?;

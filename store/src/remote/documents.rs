@@ -30,6 +30,15 @@ pub(crate) trait Origin: Send + Sync + 'static {
     }
 }
 
+/// No origin: what is needed is here, or missing.
+pub(crate) struct Nowhere;
+
+impl Origin for Nowhere {
+    fn document<'a>(&'a self, _descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Option<Bytes>>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
 impl Origin for Repository {
     fn document<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Option<Bytes>>> {
         Box::pin(async move {
@@ -133,7 +142,7 @@ impl Planned {
         let Descriptor { media_type, digest, .. } = descriptor;
         let bytes = self.documents.get(digest).ok_or(Error::BlobNotFound { digest: *digest })?.to_vec();
         match origin.is_own(digest) {
-            true => document::put_own(store, bytes, media_type, lease).await?,
+            true => document::put_own(store, bytes, media_type, lease, Durability::Relaxed).await?,
             false => document::put(store, bytes, media_type, lease, Durability::Relaxed).await?,
         };
         Ok(())

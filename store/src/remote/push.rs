@@ -31,12 +31,16 @@ const COMPRESSING: usize = 2;
 pub struct Push {
     /// The name; it says where to.
     pub reference: Reference,
+    /// The name that it has here, where that is another.
+    pub source: Option<Reference>,
     /// Only the image of this platform.
     pub platform: Option<Platform>,
     /// Compression of layers that have no compressed form; none: the registry's setting, else gzip.
     pub compression: Option<Compression>,
     /// Compress those that are compressed in another way too.
     pub force: bool,
+    /// Media type of the index, where it shall not be its own; its images keep theirs.
+    pub index_type: Option<&'static str>,
     /// Who we are.
     pub identity: Identity,
 }
@@ -64,8 +68,9 @@ pub async fn push(store: &Arc<Store>, push: Push, events: &Events) -> Result<Pus
 
 async fn run(store: &Arc<Store>, push: Push, lease: &LeaseId, events: &Events) -> Result<Pushed> {
     let repository = store.remotes.repository(&push.reference, &push.identity)?;
-    let root = store.catalog.target(&push.reference).await?;
-    let root = root.ok_or_else(|| Error::ImageNotFound { reference: push.reference.familiar() })?;
+    let source = push.source.as_ref().unwrap_or(&push.reference);
+    let root = store.catalog.target(source).await?;
+    let root = root.ok_or_else(|| Error::ImageNotFound { reference: source.familiar() })?;
     store.catalog.hold_document(&root.digest, lease).await?;
     let setting = store.remotes.settings().settings(&Host::of(&push.reference)).compression;
     let work = Work {
@@ -77,10 +82,11 @@ async fn run(store: &Arc<Store>, push: Push, lease: &LeaseId, events: &Events) -
         identity: push.identity.clone(),
         compression: push.compression.or(setting.map(super::compression)).unwrap_or(Compression::Gzip),
         force: push.force,
+        index_type: push.index_type,
         events: events.clone(),
         compressing: Semaphore::new(COMPRESSING),
     };
-    let chosen = work.choose(&root, &push).await?;
+    let chosen = work.choose(&root, source, push.platform.clone()).await?;
     let tag = Target::Tag(push.reference.tag().unwrap_or("latest").to_owned());
     let target = work.document(chosen.clone(), Some(tag)).await?;
     Ok(Pushed { target, is_partial: chosen.digest != root.digest && push.platform.is_none() })
@@ -95,6 +101,7 @@ struct Work {
     identity: Identity,
     compression: Compression,
     force: bool,
+    index_type: Option<&'static str>,
     events: Events,
     compressing: Semaphore,
 }
@@ -102,24 +109,26 @@ struct Work {
 impl Work {
     /// What to push of all that a name points at: all of it, the platform that was asked for, or the one image that is
     /// here.
-    async fn choose(&self, root: &DocumentRow, push: &Push) -> Result<Descriptor> {
-        let name = push.reference.to_string();
-        if root.kind == DocumentKind::Manifest && push.platform.is_none() {
+    async fn choose(&self, root: &DocumentRow, source: &Reference, platform: Option<Platform>) -> Result<Descriptor> {
+        if root.kind == DocumentKind::Manifest && platform.is_none() {
             return Ok(root.descriptor());
         }
-        if let Some(platform) = &push.platform {
-            let only = Platforms::Only(platform.clone());
-            let image = image::get_on(&self.store, &name, only, Some(self.lease.clone())).await?;
+        if let Some(platform) = platform {
+            let only = Platforms::Only(platform);
+            let image = image::get_on(&self.store, &source.to_string(), only, Some(self.lease.clone())).await?;
             return Ok(self.store.catalog.document(&image.row.manifest).await?.descriptor());
         }
         let mut whole = Vec::new();
         if self.is_whole(root.digest, &mut whole).await? {
             return Ok(root.descriptor());
         }
+        let (reference, target) = (source.familiar(), root.digest);
         match whole.as_slice() {
+            // Of an index that was made here nobody else knows the rest.
+            _ if root.is_made_here => Err(Error::ImageIncomplete { reference, target }),
             [one] => Ok(one.clone()),
-            [] => Err(Error::ImageNotUnpacked { reference: push.reference.familiar(), target: root.digest }),
-            _ => Err(Error::ImageIncomplete { reference: push.reference.familiar(), target: root.digest }),
+            [] => Err(Error::ImageNotUnpacked { reference, target }),
+            _ => Err(Error::ImageIncomplete { reference, target }),
         }
     }
 
@@ -201,9 +210,12 @@ impl Work {
                 // What came from elsewhere goes as it came; what was made here is in the form of its layers only for us.
                 Kind::Manifest(manifest) => self.manifest(manifest, row.is_made_here, &mut changed).await?,
             }
-            let (media_type, bytes) = match changed.is_empty() {
+            // Under its digest an index is part of another.
+            let is_root = target.is_some() && matches!(parsed.kind, Kind::Index(_));
+            let index_type = self.index_type.filter(|wanted| is_root && *wanted != parsed.descriptor.media_type);
+            let (media_type, bytes) = match changed.is_empty() && index_type.is_none() {
                 true => (parsed.descriptor.media_type.clone(), parsed.bytes),
-                false => rewritten(&parsed, &changed)?,
+                false => rewritten(&parsed, &changed, index_type.or(self.index_type.filter(|_| is_root)))?,
             };
             let digest = blob::digest(&bytes);
             let target = target.unwrap_or(Target::Digest(digest));
@@ -235,8 +247,10 @@ impl Work {
             note(changed, layer, after);
         }
         let config = &manifest.config.descriptor;
-        let outgoing = Outgoing::of_blob(&self.store, config, None);
-        self.repository.push_blob(config, &outgoing, None).await.map_err(|error| outgoing.explain(error))?;
+        let neighbour = self.neighbour(&config.digest).await?;
+        let outgoing = Outgoing::of_blob(&self.store, config, None).or_from_elsewhere(&self.lease, &self.identity);
+        let pushed = self.repository.push_blob(config, &outgoing, neighbour.as_deref()).await;
+        pushed.map_err(|error| outgoing.explain(error))?;
         Ok(())
     }
 
@@ -320,13 +334,17 @@ fn note(changed: &mut BTreeMap<Digest, Descriptor>, before: &Descriptor, after: 
 }
 
 /// A document with other descriptors in it. All that it says besides stays; it becomes one of OCI's, since Docker's know
-/// no zstd.
-fn rewritten(document: &Document, changed: &BTreeMap<Digest, Descriptor>) -> Result<(String, Vec<u8>)> {
+/// no zstd, unless it is an index for which another type was asked for.
+pub(crate) fn rewritten(
+    document: &Document,
+    changed: &BTreeMap<Digest, Descriptor>,
+    index_type: Option<&'static str>,
+) -> Result<(String, Vec<u8>)> {
     let what = || format!("document {}", document.descriptor.digest);
     let json = |source| strata_image::Error::Json { what: what(), source };
     let mut value: Value = serde_json::from_slice(&document.bytes).map_err(json)?;
     let (list, media_type) = match &document.kind {
-        Kind::Index(_) => ("manifests", media_type::OCI_INDEX),
+        Kind::Index(_) => ("manifests", index_type.unwrap_or(media_type::OCI_INDEX)),
         Kind::Manifest(_) => ("layers", media_type::OCI_MANIFEST),
     };
     value["mediaType"] = media_type.into();
@@ -392,7 +410,7 @@ mod tests {
         let document = Document::parse(text.to_string().into_bytes(), "", &Limits::default()).unwrap();
         let after = Descriptor::new(media_type::OCI_LAYER_ZSTD, digest("zstd"), 9);
 
-        let (media_type, bytes) = rewritten(&document, &BTreeMap::from([(two, after)])).unwrap();
+        let (media_type, bytes) = rewritten(&document, &BTreeMap::from([(two, after)]), None).unwrap();
 
         let again = Document::parse(bytes.clone(), &media_type, &Limits::default()).unwrap();
         let Kind::Manifest(manifest) = again.kind else { panic!("it became an index") };
@@ -402,7 +420,7 @@ mod tests {
         assert_eq!((layers[0].digest, layers[0].media_type.as_str()), (one, media_type::OCI_LAYER_GZIP));
         assert_eq!(layers[0].annotations["a"], "b");
         assert_eq!((layers[1].digest, layers[1].size), (digest("zstd"), 9));
-        let (_, same) = rewritten(&document, &BTreeMap::from([(two, layers[1].clone())])).unwrap();
+        let (_, same) = rewritten(&document, &BTreeMap::from([(two, layers[1].clone())]), None).unwrap();
         assert_eq!(same, bytes, "equal inputs give equal bytes");
     }
 }

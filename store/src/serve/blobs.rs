@@ -76,7 +76,7 @@ pub(super) async fn get(
                     if remote::elsewhere(&registry.store, &held.digest).await?.is_some() =>
                 {
                     if method == Method::HEAD {
-                        return Ok(described(&held, name));
+                        return Ok(described(name, Some(held.size)));
                     }
                     again(registry, &held.digest).await
                 }
@@ -94,18 +94,11 @@ pub(super) async fn get(
         }
         None => match through(registry, method, repository, name).await?.ok_or_else(unknown)? {
             Through::Coming(coming) => (coming.size(), Content::Coming(coming)),
-            Through::There(held) => return Ok(described(&held, name)),
+            Through::There(held) => return Ok(described(name, Some(held.size))),
         },
     };
     let etag = format!("\"{name}\"");
-    let mut response = Response::new(Body::empty());
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // What has this digest never changes; who may see it may.
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
-    set(fields, header::ETAG, &etag);
-    set(fields, super::CONTENT_DIGEST, name.as_str());
+    let mut response = described(name, None);
     if text(headers, header::IF_NONE_MATCH).is_some_and(|known| is_listed(known, &etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
@@ -132,10 +125,20 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// Says of a blob that is elsewhere what a HEAD asks.
-fn described(held: &HeldBlob, name: &Name) -> Response<Body> {
-    let length = held.size.to_string();
-    answer(StatusCode::OK, &[("content-length", length.as_str()), ("docker-content-digest", name.as_str())])
+/// What every answer says of a blob; with its size it is the whole answer to a HEAD.
+fn described(name: &Name, size: Option<u64>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // What has this digest never changes; who may see it may.
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable"));
+    set(fields, header::ETAG, &format!("\"{name}\""));
+    set(fields, super::CONTENT_DIGEST, name.as_str());
+    if let Some(size) = size {
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    response
 }
 
 /// Opens a blob that is fetched again from where it came from: what anybody gets there.

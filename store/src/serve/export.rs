@@ -56,8 +56,17 @@ async fn export(registry: &Registry, within: &str, row: &DocumentRow) -> Result<
 /// What a repository holds is on disk.
 async fn sync(registry: &Registry, document: &Digest) -> Result<(), Error> {
     let store = &registry.store;
-    let children = store.catalog.document_children(document).await?;
-    let all: Vec<Digest> = std::iter::once(*document).chain(children.iter().map(|c| c.descriptor.digest)).collect();
+    let mut all = vec![*document];
+    let mut left = vec![*document];
+    while let Some(digest) = left.pop() {
+        for child in store.catalog.document_children(&digest).await? {
+            let digest = child.descriptor.digest;
+            if !all.contains(&digest) {
+                all.push(digest);
+                left.push(digest);
+            }
+        }
+    }
     store.flusher.sync().await?;
     store.catalog.mark_blobs_synced(&all).await
 }

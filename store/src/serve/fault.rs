@@ -54,8 +54,8 @@ pub(super) enum Fault {
     Unauthorized { challenge: String },
     /// Whoever asks may not.
     Denied { problem: &'static str },
-    /// There is no such operation.
-    Unsupported,
+    /// There is no such operation; there are these.
+    Unsupported { allowed: &'static str },
     /// There is no such place.
     NotFound,
     /// Too many uploads are under way.
@@ -91,7 +91,7 @@ impl Fault {
             | Self::NameUnknown { .. }
             | Self::NotFound => StatusCode::NOT_FOUND,
             Self::ManifestBlobUnknown { .. } => StatusCode::NOT_FOUND,
-            Self::BlobNeeded { .. } | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BlobNeeded { .. } | Self::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UploadBusy => StatusCode::CONFLICT,
             Self::UploadInvalid { .. }
             | Self::DigestInvalid { .. }
@@ -121,7 +121,7 @@ impl Fault {
     fn code(&self) -> &'static str {
         match self {
             Self::BlobUnknown { .. } => "BLOB_UNKNOWN",
-            Self::BlobNeeded { .. } | Self::Unsupported => "UNSUPPORTED",
+            Self::BlobNeeded { .. } | Self::Unsupported { .. } => "UNSUPPORTED",
             Self::UploadInvalid { .. } | Self::UploadBusy | Self::OutOfOrder { .. } | Self::BodyLost { .. } => {
                 "BLOB_UPLOAD_INVALID"
             }
@@ -176,7 +176,7 @@ impl Fault {
             Self::RangeInvalid { size } => format!("the blob has {size} bytes"),
             Self::Unauthorized { .. } => "authentication is required".to_owned(),
             Self::Denied { problem } => (*problem).to_owned(),
-            Self::Unsupported => "there is no such operation".to_owned(),
+            Self::Unsupported { allowed } => format!("there is no such operation; there are {allowed}"),
             Self::NotFound => "there is nothing here; the registry is below /v2/".to_owned(),
             Self::TooManyUploads => "too many uploads are under way; try again later".to_owned(),
             Self::BodyLost { problem } => format!("the request's body broke off: {problem}"),
@@ -214,6 +214,9 @@ impl Fault {
     fn headers(&self) -> Vec<(HeaderName, String)> {
         match self {
             Self::Unauthorized { challenge } => vec![(header::WWW_AUTHENTICATE, challenge.clone())],
+            // RFC 9110, 15.5.6: a 405 says what is allowed.
+            Self::Unsupported { allowed } => vec![(header::ALLOW, (*allowed).to_owned())],
+            Self::BlobNeeded { .. } => vec![(header::ALLOW, "GET, HEAD".to_owned())],
             Self::RangeInvalid { size } => vec![(header::CONTENT_RANGE, format!("bytes */{size}"))],
             Self::OutOfOrder { location, written } => {
                 vec![(header::LOCATION, location.clone()), (header::RANGE, progress(*written))]

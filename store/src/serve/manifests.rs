@@ -13,7 +13,7 @@ use super::name::{Name, Repository, Tag};
 use super::route::{Query, Reference};
 use super::upstream::Upstream;
 use super::{Fault, Registry, answer, blobs, export, namespace_query, text};
-use crate::catalog::{DocumentRow, Durability, NewDocument};
+use crate::catalog::{DocumentKind, DocumentRow, Durability, NewDocument};
 use crate::lease::{GRACE, Session};
 use crate::{Error, blob, document};
 
@@ -86,7 +86,7 @@ async fn by_digest(
     if catalog.is_in_repository(within, &digest).await? {
         match catalog.document(&digest).await {
             // Its layers have no blobs; what has is found by the name.
-            Ok(row) if row.is_made_here => return Ok(None),
+            Ok(row) if row.is_made_here && row.kind == DocumentKind::Manifest => return Ok(None),
             Ok(row) => return Ok(Some(row)),
             Err(Error::DocumentNotFound { .. }) => {}
             Err(error) => return Err(error.into()),

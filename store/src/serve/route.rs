@@ -39,6 +39,18 @@ pub(super) enum Reference {
 }
 
 impl Route {
+    /// What can be done there, as an Allow header says it.
+    pub fn methods(&self) -> &'static str {
+        match self {
+            Self::Base => "GET, HEAD",
+            Self::Token | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => "GET",
+            Self::Manifest(..) => "GET, HEAD, PUT, DELETE",
+            Self::Blob(..) => "GET, HEAD, DELETE",
+            Self::Uploads(_) => "POST",
+            Self::Upload(..) => "GET, PATCH, PUT, DELETE",
+        }
+    }
+
     /// Reads a path, which is still percent-encoded, as the query may name a host.
     pub fn parse(path: &str, query: &Query) -> Result<Self, Fault> {
         let path = decode(path);

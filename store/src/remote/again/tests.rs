@@ -50,9 +50,11 @@ async fn fetch(store: &Arc<Store>, reference: &str) -> crate::remote::Pulled {
 async fn send(store: &Arc<Store>, reference: &str) -> Result<()> {
     let what = Push {
         reference: Reference::parse(reference).unwrap(),
+        source: None,
         platform: None,
         compression: None,
         force: false,
+        index_type: None,
         identity: Identity::default(),
     };
     push(store, what, &Events::channel().0).await.map(drop)
