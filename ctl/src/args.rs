@@ -5,6 +5,9 @@ mod build;
 mod builder;
 mod copy;
 mod explore;
+mod format;
+mod image;
+mod manifest;
 mod registry;
 mod run;
 
@@ -17,7 +20,13 @@ pub use build::{Build, Output, OutputKind, ProgressMode, fields};
 pub use builder::{Builder, CacheDu, CachePrune};
 pub use copy::ImageCopy;
 pub use explore::Explore;
-pub use registry::{Login, Logout, Manifest, ManifestInspect, Pull, PullWhen, Push, PushCompression};
+pub use format::Format;
+pub use image::{Image, ImagePrune, Images, Import};
+pub use manifest::{
+    ListFormat, Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush,
+    ManifestRemove, ManifestRm, Says,
+};
+pub use registry::{Login, Logout, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
 
 /// Builds images layer by layer and runs containers from them.
@@ -56,7 +65,7 @@ pub enum Command {
     Export(Export),
     /// Show the history of an image
     History(History),
-    /// Look into images
+    /// Manage images
     #[command(subcommand)]
     Image(Image),
     /// List images
@@ -77,7 +86,7 @@ pub enum Command {
     Logout(Logout),
     /// Show the log of a container
     Logs(Logs),
-    /// Look at what registries have
+    /// Make lists of images for several platforms, and look at what registries have
     #[command(subcommand)]
     Manifest(Manifest),
     /// List containers
@@ -111,6 +120,24 @@ pub enum Command {
     Version(Version),
     /// Wait until containers stop, then print their exit codes
     Wait(Containers),
+}
+
+impl Cli {
+    /// With the command by its own name.
+    pub fn canonical(self) -> Self {
+        Self { command: self.command.canonical(), ..self }
+    }
+}
+
+impl Command {
+    /// The command that another name of it stands for, or the command itself.
+    fn canonical(self) -> Self {
+        match self {
+            Self::Builder(Builder::Build(args)) => Self::Build(args),
+            Self::Image(image) => image.canonical(),
+            other => other,
+        }
+    }
 }
 
 /// Networks of RUN steps and containers.
@@ -216,15 +243,6 @@ pub struct Export {
     pub container: String,
 }
 
-/// Formats of lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table for people
-    Table,
-    /// One JSON object per line
-    Json,
-}
-
 /// `ctl history`
 #[derive(Debug, Args)]
 pub struct History {
@@ -237,53 +255,8 @@ pub struct History {
     #[arg(short, long)]
     pub quiet: bool,
     /// Format of the output
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
-}
-
-/// `ctl image`
-#[derive(Debug, Subcommand)]
-pub enum Image {
-    /// Build an image from a Dockerfile, as `ctl build` does
-    Build(Box<Build>),
-    /// Copy an image to the store of another context, file by file: what is there does not move
-    Cp(ImageCopy),
-    /// Show what each layer of an image added, changed and removed, and what the image wastes
-    Explore(Explore),
-}
-
-/// `ctl images`
-#[derive(Debug, Args)]
-pub struct Images {
-    /// Only images of this repository or name
-    pub reference: Option<String>,
-    /// Print image ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Show ids in full
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Show digests
-    #[arg(long)]
-    pub digests: bool,
-    /// Show the layers of each image, which images share them, and what is only its own
-    #[arg(long, conflicts_with_all = ["quiet", "digests"])]
-    pub tree: bool,
-    /// Format of the output
-    #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
-}
-
-/// `ctl import`
-#[derive(Debug, Args)]
-pub struct Import {
-    /// The tar (plain, gzip, bzip2, xz or zstd); "-" is standard input
-    pub file: PathBuf,
-    /// Name of the image
-    pub name: Option<String>,
-    /// Comment for the history
-    #[arg(short, long)]
-    pub message: Option<String>,
 }
 
 /// `ctl inspect`
@@ -292,6 +265,9 @@ pub struct Inspect {
     /// Images or containers
     #[arg(required = true)]
     pub names: Vec<String>,
+    /// Format of the output: "json", or a template for each
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Format>,
     /// Look only for "image" or "container"
     #[arg(long = "type", value_parser = ["image", "container"])]
     pub kind: Option<String>,
@@ -337,7 +313,7 @@ pub struct Ps {
     #[arg(long)]
     pub no_trunc: bool,
     /// Format of the output
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
 }
 
@@ -452,6 +428,6 @@ pub struct TlsInit {
 #[derive(Debug, Args)]
 pub struct Version {
     /// Format of the output
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
 }

@@ -63,7 +63,7 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
 /// An image that is not there, and the one of the store whose name is nearest.
 async fn with_nearest_image(platform: &Platform, error: Error) -> Error {
     // A hint is worth no second error.
-    let Ok(images) = command::images::list(platform, "").await else { return error };
+    let Ok(images) = command::images::all(platform, "").await else { return error };
     let names: Vec<String> = images.iter().flat_map(|image| &image.names).map(|full| name::familiar(full)).collect();
     let bare = names.iter().map(|name| name.strip_suffix(":latest").unwrap_or(name));
     match strata_dockerfile::nearest(&error.image, bare) {

@@ -32,6 +32,8 @@ pub mod verify;
 pub mod version;
 pub mod wait;
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::render;
 
@@ -52,6 +54,16 @@ where
         }
     }
     Ok(code)
+}
+
+/// What a service says of an archive, with the name that the archive has here.
+fn of_archive(file: Option<&Path>, error: Error) -> Error {
+    if !matches!(error.reason.as_str(), "FAULT_ARCHIVE_INVALID" | "FAULT_IMAGE_INVALID") {
+        return error;
+    }
+    let name = file.filter(|file| *file != Path::new("-"));
+    let name = name.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
+    Error { message: format!("{name}: {}", error.message), ..error }
 }
 
 /// A reply lacks what its proto says is always there.

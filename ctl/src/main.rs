@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod change;
 mod command;
 mod contexts;
 mod error;
@@ -28,7 +29,7 @@ use crate::platform::Platform;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => cli.canonical(),
         Err(error) => {
             let error = usage::explain(error, std::env::args_os());
             error.print();
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
 /// Runs the command; Ctrl-C ends what does not take signals itself, and the services clean up behind it.
 async fn run(cli: Cli) -> Result<u8> {
     let is_taking_signals = match &cli.command {
-        Command::Build(_) | Command::Builder(args::Builder::Build(_)) | Command::Image(args::Image::Build(_)) => true,
+        Command::Build(_) => true,
         Command::Run(run) => !run.detach,
         Command::Exec(exec) => !exec.detach,
         Command::Start(start) => start.attach || start.interactive,
@@ -87,9 +88,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Command::Context(command) => command::context::run(command, cli.context.as_deref()),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
-        Command::Build(args)
-        | Command::Builder(args::Builder::Build(args))
-        | Command::Image(args::Image::Build(args)) => build::run(&open()?, args).await,
+        Command::Build(args) => build::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
         Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
@@ -98,6 +97,10 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::History(args) => command::history::run(&open()?, args).await,
         Command::Image(args::Image::Cp(args)) => command::copy::run(cli.context.as_deref(), args).await,
         Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,
+        Command::Image(args::Image::Prune(args)) => command::prune::images(&open()?, args).await,
+        Command::Builder(args::Builder::Build(_)) | Command::Image(_) => {
+            unreachable!("a canonical command has its own name")
+        }
         Command::Images(args) => command::images::run(&open()?, args).await,
         Command::Import(args) => command::import::run(&open()?, args).await,
         Command::Info => command::info::run(&open()?).await,
@@ -107,7 +110,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Login(args) => command::login::run(&open()?, args).await,
         Command::Logout(args) => command::logout::run(args).await,
         Command::Logs(args) => command::logs::run(&open()?, args).await,
-        Command::Manifest(args::Manifest::Inspect(args)) => command::manifest::inspect(&open()?, args).await,
+        Command::Manifest(args) => command::manifest::run(&open()?, args).await,
         Command::Ps(args) => command::ps::run(&open()?, args).await,
         Command::Pull(args) => command::pull::run(&open()?, args).await,
         Command::Push(args) => command::push::run(&open()?, args).await,

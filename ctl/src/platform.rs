@@ -84,6 +84,12 @@ impl Platform {
         Ok(client.max_decoding_message_size(16 << 20))
     }
 
+    /// Manifests and lists of images.
+    pub async fn manifests(&self) -> Result<store::manifest_service_client::ManifestServiceClient<Channel>> {
+        let client = store::manifest_service_client::ManifestServiceClient::new(self.channel("store").await?);
+        Ok(client.max_decoding_message_size(16 << 20))
+    }
+
     /// Images on their way to and from other stores.
     pub async fn transfers(&self) -> Result<store::transfer_service_client::TransferServiceClient<Channel>> {
         Ok(store::transfer_service_client::TransferServiceClient::new(self.channel("store").await?))

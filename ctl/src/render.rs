@@ -1,9 +1,11 @@
 //! What people read: tables, names, times, sizes, build progress; and writing it where nobody may listen any more.
 
+pub mod list;
 pub mod name;
 pub mod progress;
 pub mod size;
 pub mod table;
+pub mod template;
 pub mod time;
 pub mod transfer;
 

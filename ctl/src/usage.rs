@@ -89,10 +89,8 @@ fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error 
 fn group_member(group: &str, member: &str) -> Option<String> {
     let name = match (group, member) {
         ("container", "ls" | "list" | "ps") => "ps",
-        ("image", "ls" | "list") => "images",
-        ("image", "rm" | "remove") => "rmi",
-        ("container" | "image", "prune") => "system prune",
-        ("container" | "image", other) => other,
+        ("container", "prune") => "system prune",
+        ("container", other) => other,
         _ => return None,
     };
     let is_there = name == "system prune" || Cli::command().find_subcommand(name).is_some();
@@ -106,10 +104,15 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
         let error = Error::usage(format!("`{command}` takes no further argument: {word:?}"));
         return usage(command).into_iter().fold(error, Error::hint);
     }
-    // A build is a build under each of its names.
+    // A command is the same under each of its names.
     let bare = match command.strip_prefix("ctl ").unwrap_or_default() {
-        "builder build" | "buildx build" | "image build" => "build",
-        other => other,
+        "builder build" | "buildx build" => "build",
+        "image ls" | "image list" => "images",
+        "image rm" | "image remove" => "rmi",
+        other => match other.strip_prefix("image ") {
+            Some(member) if member != "inspect" && member != "prune" => member,
+            _ => other,
+        },
     };
     let absent = ABSENT_FLAGS.iter().find(|(of, _)| bare == *of);
     if absent.is_some_and(|(_, flags)| flags.split(' ').any(|flag| flag == name)) {
@@ -135,7 +138,6 @@ fn invalid_value(mistake: &Mistake) -> Error {
     }
     let error = match flag {
         "--network" => format!("the network {value:?} is not available yet"),
-        "--format" if value.contains("{{") => "templates for --format are not available yet".to_owned(),
         _ => format!("invalid value {value:?} for {flag}"),
     };
     did_you_mean(Error::usage(error), &strings(mistake, ContextKind::SuggestedValue))
@@ -182,17 +184,6 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("cp", "`ctl run -v HOST:CONTAINER` shares files"),
     ("diff", ""),
     ("events", ""),
-    ("image history", ""),
-    ("image import", ""),
-    ("image inspect", ""),
-    ("image load", ""),
-    ("image ls", ""),
-    ("image prune", ""),
-    ("image pull", ""),
-    ("image push", ""),
-    ("image rm", ""),
-    ("image save", ""),
-    ("image tag", ""),
     ("network", "`ctl run --network host|none` are the networks that there are"),
     ("pause", ""),
     ("plugin", ""),
@@ -238,11 +229,15 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
     ("create", ABSENT_IN_RUN),
     ("exec", "--detach-keys"),
     ("history", "-H --human --platform"),
-    ("images", "-a --all -f --filter"),
-    ("import", "--change --platform"),
+    ("image inspect", "--platform"),
+    ("image prune", "--filter"),
     ("info", "-f --format"),
-    ("inspect", "-f --format --platform -s --size"),
+    ("inspect", "--platform -s --size"),
     ("logs", "--details --since --until"),
+    ("manifest annotate", "--features"),
+    ("manifest create", "--insecure"),
+    ("manifest inspect", "--insecure"),
+    ("manifest push", "--insecure"),
     ("ps", "-f --filter -n --last -l --latest -s --size"),
     ("rm", "-l --link -v --volumes"),
     ("rmi", "--no-prune --platform"),
@@ -271,9 +266,9 @@ mod tests {
             ("ctl top x", "`ctl top` is not available yet", "ctl --help"),
             ("ctl -c x volume ls", "`ctl volume` is not available yet", "-v HOST:CONTAINER"),
             ("ctl container ls", "`ctl container` is not available yet", "`ctl ps` is there"),
-            ("ctl image rm x", "`ctl image rm` is not available yet", "`ctl rmi` is there"),
-            ("ctl image ls", "`ctl image ls` is not available yet", "`ctl images` is there"),
-            ("ctl image push x", "`ctl image push` is not available yet", "`ctl push` is there"),
+            ("ctl container prune", "`ctl container` is not available yet", "`ctl system prune` is there"),
+            ("ctl image rm --no-prune x", "the flag --no-prune of `ctl image rm` is not available yet", "--help"),
+            ("ctl image ls --what", "unknown flag: --what", "ctl image ls --help"),
             ("ctl container pause", "`ctl container` is not available yet", "ctl --help"),
             ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
@@ -296,8 +291,8 @@ mod tests {
             ("ctl build . x", "`ctl build` takes no further argument: \"x\"", "usage: ctl build"),
             ("ctl run --network bridge x", "the network \"bridge\" is not available yet", "host, none"),
             ("ctl run --pull=often x", "invalid value \"often\" for --pull", "never"),
-            ("ctl images --format {{.ID}}", "templates for --format are not available yet", "table, json"),
-            ("ctl images --format jsn", "invalid value \"jsn\" for --format", "json"),
+            ("ctl images --format {{range}}", "invalid value \"{{range}}\" for --format: {{range}}", "--help"),
+            ("ctl images --format jsn", "invalid value \"jsn\" for --format: it is table, json", "--help"),
             ("ctl run", "`ctl run` needs an image", "usage: ctl run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
             (
                 "ctl exec box",

@@ -80,6 +80,117 @@ fn a_tag_is_a_further_name_and_removing_one_keeps_the_others() {
 }
 
 #[test]
+fn the_image_group_is_the_same_commands() {
+    let house = House::with_guest();
+    let tar = Tar::of_guest().file("more", 0o644, b"more").write(house.path("more.tar"));
+
+    let id = house.ctl(&["image", "import", tar.to_str().unwrap(), "more:1"]).ok().text().to_owned();
+    house.ctl(&["image", "tag", "more:1", "more:2"]).ok();
+    assert_eq!(house.ctl(&["image", "ls"]).ok().stdout, house.ctl(&["images"]).ok().stdout);
+    assert_eq!(house.ctl(&["image", "list", "-q", "more"]).ok().stdout.lines().count(), 2);
+    assert_eq!(house.ctl(&["image", "inspect", "-f", "{{.Id}}", "more:1"]).ok().text(), id);
+    assert_eq!(house.ctl(&["image", "history", "-q", "--no-trunc", "more:1"]).ok().text(), id);
+    let saved = house.path("saved.tar");
+    house.ctl(&["image", "save", "-o", saved.to_str().unwrap(), "more:1"]).ok();
+    house.ctl(&["image", "rm", "more:1"]).ok().says(&["Untagged: more:1"]);
+    house.ctl(&["image", "remove", "more:2"]).ok().says(&["Deleted: "]);
+    house.ctl(&["image", "load", "-i", saved.to_str().unwrap()]).ok().says(&["Loaded image: more:1"]);
+    house.ctl(&["image", "pull", "nowhere.invalid/x"]).fails();
+    house.ctl(&["image", "push", "more:1"]).fails();
+    house.ctl(&["image", "inspect", "none"]).fails().complains(&["none"]);
+    house.ctl(&["import", tar.to_str().unwrap()]).ok();
+
+    house.ctl(&["image", "prune", "-f"]).ok().says(&["Total reclaimed space"]);
+    assert_eq!(house.ctl(&["images", "-q"]).ok().stdout.lines().count(), 2, "what has a name stays");
+    house.ctl(&["run", "--name", "user", "guest", "/guest", "noop"]).ok();
+    house.ctl(&["image", "prune", "-af"]).ok().says(&["untagged: more:1"]);
+    assert_eq!(house.ctl(&["image", "ls", "--format", "{{.Repository}}"]).ok().text(), "guest");
+    house.ctl(&["rm", "user"]).ok();
+}
+
+#[test]
+fn images_are_filtered_and_printed_by_templates() {
+    let house = House::with_guest();
+    let tar = Tar::of_guest().file("more", 0o644, b"more").write(house.path("more.tar"));
+    let tar = tar.to_str().unwrap();
+    house.ctl(&["import", "-c", "LABEL team=red", tar, "reg.example:5000/team/app:1"]).ok();
+    house.ctl(&["tag", "reg.example:5000/team/app:1", "app:2"]).ok();
+    let nameless = house.ctl(&["import", "-c", "LABEL team", tar]).ok().text().to_owned();
+    let names = |flags: &[&str]| {
+        let format = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+        let listed = house.ctl(&[&format, flags].concat()).ok();
+        let mut lines: Vec<String> = listed.stdout.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let all = ["<none>:<none>", "app:2", "guest:latest", "reg.example:5000/team/app:1"];
+
+    for (flags, expected) in [
+        (&[][..], &all[..]),
+        (&["-a"], &all),
+        (&["app"], &["app:2"]),
+        (&["*e*"], &["guest:latest"]),
+        (&["--filter", "reference=reg.example:5000/*/*"], &["reg.example:5000/team/app:1"]),
+        (&["-f", "reference=guest", "-f", "reference=app:*"], &["app:2", "guest:latest"]),
+        (&["--filter", "dangling=true"], &["<none>:<none>"]),
+        (&["--filter", "label=team"], &["<none>:<none>", "app:2", "reg.example:5000/team/app:1"]),
+        (&["--filter", "label=team=red"], &["app:2", "reg.example:5000/team/app:1"]),
+        (&["--filter", "label=none"], &[]),
+        (&["--filter", "before=app:2"], &["guest:latest"]),
+        (&["--filter", "since=guest", "--filter", "dangling=false"], &["app:2", "reg.example:5000/team/app:1"]),
+        (&["--filter", "until=24h"], &[]),
+    ] {
+        assert_eq!(names(flags), expected, "{flags:?}");
+    }
+    let full = house.ctl(&["images", "--no-trunc", "--digests", "--filter", "dangling=true"]).ok();
+    full.says(&[&nameless, "DIGEST"]);
+    let table = house.ctl(&["images", "--format", "table {{.ID}}\t{{.CreatedSince}}", "guest"]).ok();
+    assert!(table.stdout.starts_with("ID ") && table.stdout.contains("CREATED SINCE"), "{table:?}");
+    house.ctl(&["images", "--format", "json", "guest"]).ok().says(&["\"Repository\":\"guest\""]);
+    house.ctl(&["images", "--format", "{{.Repo}}"]).code(125).complains(&[".Repo", "Repository"]);
+    house.ctl(&["images", "--filter", "size=3"]).code(125).complains(&["size=3", "dangling"]);
+    house.ctl(&["images", "--filter", "before=none"]).fails().complains(&["none"]);
+    house.ctl(&["images", "["]).code(125).complains(&["["]);
+    house.ctl(&["history", "--format", "{{.Comment}}", "guest"]).ok().says(&["Imported from -"]);
+    house.ctl(&["inspect", "-f", "{{json .Config.Labels}}", "app:2"]).ok().says(&["{\"team\":\"red\"}"]);
+}
+
+#[test]
+fn an_import_is_changed_on_its_way() {
+    let house = House::start();
+    let tar = Tar::of_guest().write(house.path("guest.tar"));
+    let tar = tar.to_str().unwrap();
+
+    house
+        .ctl(&[
+            "import",
+            "--change",
+            "ENTRYPOINT [\"/guest\"]",
+            "-c",
+            "CMD [\"noop\"]",
+            "-c",
+            "ENV A=1",
+            "-m",
+            "from a tar",
+            tar,
+            "app:1",
+        ])
+        .ok();
+
+    house.ctl(&["run", "--rm", "app:1"]).ok();
+    let shown = house.ctl(&["inspect", "app:1"]).ok().json();
+    assert_eq!((&shown[0]["Config"]["Env"][0], &shown[0]["Comment"]), (&"A=1".into(), &"from a tar".into()));
+    house.ctl(&["import", "--platform", "linux/arm64", tar, "arm:1"]).ok();
+    let shown = house.ctl(&["inspect", "arm:1"]).ok().json();
+    assert_eq!((&shown[0]["Os"], &shown[0]["Architecture"]), (&"linux".into(), &"arm64".into()));
+    house.ctl(&["import", "-c", "RUN true", tar, "bad:1"]).code(125).complains(&["RUN", "WORKDIR"]);
+    house.ctl(&["import", "--platform", "a/b/c/d", tar, "bad:1"]).code(125).complains(&["--platform"]);
+    let url = "http://example.invalid/root.tar";
+    house.ctl(&["import", url, "bad:1"]).code(125).complains(&[url, "curl"]);
+    house.ctl(&["inspect", "bad:1"]).fails();
+}
+
+#[test]
 fn an_image_in_use_stays() {
     let house = House::with_guest();
     house.ctl(&["run", "-d", "--name", "user", "guest", "/guest", "sleep", "60"]).ok();

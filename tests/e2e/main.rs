@@ -16,6 +16,7 @@ mod hosts;
 mod images;
 mod language;
 mod limits;
+mod manifests;
 mod misbehaviour;
 mod mounts;
 mod outputs;

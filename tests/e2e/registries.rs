@@ -54,6 +54,9 @@ fn what_is_pushed_is_pulled_elsewhere_and_runs() {
     let pulled = taker.ctl(&["pull", &name]).ok().says(&["1: Pulling from team/guest", "Pull complete", &name]);
     pulled.clone().says(&[&format!("Digest: {}", digest(&pushed)), "Status: Downloaded newer image"]);
     taker.ctl(&["pull", &name]).ok().says(&["Status: Image is up to date", &digest(&pushed)]);
+    let known = taker.ctl(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok();
+    assert_eq!(known.text(), format!("{}@{}", registry.image("team/guest"), digest(&pushed)));
+    assert_eq!(maker.ctl(&["inspect", "-f", "{{.RepoDigests}}", "guest"]).ok().text(), "[]", "made here");
     assert_eq!(taker.ctl(&["pull", "-q", &name]).ok().text(), name);
     taker.ctl(&["run", "--rm", "--pull", "never", &name, "/guest", "noop"]).ok();
     let by_digest = format!("{}@{}", registry.image("team/guest"), digest(&pushed));

@@ -25,7 +25,7 @@ pub struct CacheDu {
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
     /// Format of the output
-    #[arg(long, value_enum, default_value = "table")]
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
 }
 

@@ -1,6 +1,6 @@
 //! Flags of the commands that speak to registries.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use strata_registry::Secret;
 
 /// When an image is pulled.
@@ -43,20 +43,6 @@ fn secret(text: &str) -> Result<Secret, String> {
 pub struct Logout {
     /// The registry [default: docker.io]
     pub server: Option<String>,
-}
-
-/// `ctl manifest`
-#[derive(Debug, Subcommand)]
-pub enum Manifest {
-    /// Print a manifest or an index as its registry has it
-    Inspect(ManifestInspect),
-}
-
-/// `ctl manifest inspect`
-#[derive(Debug, Args)]
-pub struct ManifestInspect {
-    /// The image
-    pub image: String,
 }
 
 /// `ctl pull`

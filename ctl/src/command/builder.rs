@@ -9,14 +9,17 @@ use crate::args::{CacheDu, CachePrune, Format};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
-use crate::render::{self, size, table, time};
+use crate::render::{self, list, size, table, time};
 
 /// Lists the build cache and says how much it is.
 pub async fn du(platform: &Platform, args: &CacheDu) -> Result<u8> {
     let filter = Filter::of(&args.filter)?;
     let records = list(platform, &filter, Timestamp::now()).await?;
-    match (args.format, args.verbose) {
+    match (&args.format, args.verbose) {
         (Format::Json, _) => return records.iter().try_for_each(|one| render::line(json(one))).map(|()| 0),
+        (Format::Template(template) | Format::Columns(template), _) => {
+            return records.iter().try_for_each(|one| render::line(list::fill(template, &json(one))?)).map(|()| 0);
+        }
         (Format::Table, true) => records.iter().try_for_each(|one| render::line(details(one)))?,
         (Format::Table, false) if records.is_empty() => {}
         (Format::Table, false) => print(&records)?,

@@ -5,10 +5,11 @@ use serde_json::json;
 use strata_types::ImageConfig;
 
 use super::images;
-use crate::args::{Format, History};
+use crate::args::History;
 use crate::error::{Error, Result};
 use crate::explore::text::line;
 use crate::platform::Platform;
+use crate::render::list::{self, Row};
 use crate::render::{self, size, table, time};
 
 /// Shows one row per instruction, the last first.
@@ -29,7 +30,7 @@ pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
     // Layers without an entry are part of the image all the same.
     rows.extend(layers.map(|layer| (None, "<missing>".to_owned(), layer.size_bytes, String::new())));
     let last = rows.len().saturating_sub(1);
-    let mut text = vec![["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec()];
+    let mut shown = Vec::new();
     for (index, (created, by, bytes, comment)) in rows.into_iter().enumerate().rev() {
         let id = match (index == last, args.no_trunc) {
             (false, _) => "<missing>",
@@ -38,21 +39,20 @@ pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
         };
         if args.quiet {
             render::line(id)?;
-        } else if args.format == Format::Json {
-            let at = created.map(|at| at.to_string());
-            let (since, size) = (time::ago(created, now), size::human(bytes));
-            render::line(json!({
-                "ID": id, "CreatedAt": at, "CreatedSince": since, "CreatedBy": by, "Size": size, "Comment": comment,
-            }))?;
-        } else {
-            // What others wrote into an image must not act on this terminal.
-            let (by, comment) = (line(&by), line(&comment));
-            let by = if args.no_trunc { by } else { table::cut(&by, 45) };
-            text.push(vec![id.to_owned(), time::ago(created, now), by, size::human(bytes), comment]);
+            continue;
         }
+        let (since, size) = (time::ago(created, now), size::human(bytes));
+        let fields = json!({
+            "ID": id, "CreatedAt": created.map(|at| at.to_string()), "CreatedSince": since, "CreatedBy": by, "Size": size,
+            "Comment": comment,
+        });
+        // What others wrote into an image must not act on this terminal.
+        let (by, comment) = (line(&by), line(&comment));
+        let by = if args.no_trunc { by } else { table::cut(&by, 45) };
+        shown.push(Row { cells: vec![id.to_owned(), since, by, size, comment], fields });
     }
-    if !args.quiet && args.format == Format::Table {
-        table::print(&text)?;
+    if !args.quiet {
+        list::print(&args.format, &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], shown)?;
     }
     Ok(0)
 }

@@ -1,22 +1,27 @@
 //! `ctl images`
 
+mod filter;
 mod tree;
 
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::store::v1 as pb;
 
-use crate::args::{Format, Images};
+use crate::args::Images;
 use crate::error::Result;
 use crate::platform::Platform;
+use crate::render::list::{self, Row};
 use crate::render::{self, name, size, table, time};
+
+use filter::Filter;
 
 /// Lists images, the newest first.
 pub async fn run(platform: &Platform, args: &Images) -> Result<u8> {
+    let filter = Filter::read(platform, args).await?;
     if args.tree {
-        return tree::run(platform, args.reference.as_deref(), args.format, args.no_trunc).await;
+        return tree::run(platform, &filter, &args.format, args.no_trunc).await;
     }
-    let mut images = list(platform, args.reference.as_deref().unwrap_or_default()).await?;
+    let mut images = filter.images(platform).await?;
     images.sort_by_key(|image| std::cmp::Reverse(image.created_at.as_ref().and_then(time::timestamp)));
     let id = |image: &pb::Image| match args.no_trunc {
         true => image.id.clone(),
@@ -37,66 +42,33 @@ pub async fn run(platform: &Platform, args: &Images) -> Result<u8> {
         };
         for (repository, tag) in names {
             let digest = image.manifest.as_ref().map_or("<none>", |manifest| &manifest.digest);
-            rows.push(Row {
-                repository,
-                tag,
-                digest: digest.to_owned(),
-                id: id(image),
-                created: time::ago(created, now),
-                created_at: created,
-                bytes: image.size_bytes,
+            let (since, size) = (time::ago(created, now), size::human(image.size_bytes));
+            let fields = json!({
+                "Repository": repository,
+                "Tag": tag,
+                "Digest": digest,
+                "ID": id(image),
+                "CreatedSince": since,
+                "CreatedAt": created.map(|at| at.to_string()),
+                "Size": size,
             });
-        }
-    }
-    match args.format {
-        Format::Json => rows.iter().try_for_each(|row| render::line(row.json()))?,
-        Format::Table => {
-            let mut head = vec!["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"];
+            let mut cells = vec![repository, tag, digest.to_owned(), id(image), since, size];
             if !args.digests {
-                head.remove(2);
+                cells.remove(2);
             }
-            let mut text = vec![head.into_iter().map(str::to_owned).collect()];
-            text.extend(rows.into_iter().map(|row| row.cells(args.digests)));
-            table::print(&text)?;
+            rows.push(Row { cells, fields });
         }
     }
+    let mut head = vec!["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"];
+    if !args.digests {
+        head.remove(2);
+    }
+    list::print(&args.format, &head, rows)?;
     Ok(0)
 }
 
-struct Row {
-    repository: String,
-    tag: String,
-    digest: String,
-    id: String,
-    created: String,
-    created_at: Option<Timestamp>,
-    bytes: u64,
-}
-
-impl Row {
-    fn cells(self, with_digest: bool) -> Vec<String> {
-        let mut cells = vec![self.repository, self.tag, self.digest, self.id, self.created, size::human(self.bytes)];
-        if !with_digest {
-            cells.remove(2);
-        }
-        cells
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "Repository": self.repository,
-            "Tag": self.tag,
-            "Digest": self.digest,
-            "ID": self.id,
-            "CreatedSince": self.created,
-            "CreatedAt": self.created_at.map(|at| at.to_string()),
-            "Size": size::human(self.bytes),
-        })
-    }
-}
-
 /// Every image with a name that matches; an empty reference is all.
-pub async fn list(platform: &Platform, reference: &str) -> Result<Vec<pb::Image>> {
+pub async fn all(platform: &Platform, reference: &str) -> Result<Vec<pb::Image>> {
     let mut client = platform.images().await?;
     let (mut images, mut page_token) = (Vec::new(), String::new());
     loop {

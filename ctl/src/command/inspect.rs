@@ -5,10 +5,10 @@ use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
 
 use super::{images, ps};
-use crate::args::Inspect;
+use crate::args::{Format, Inspect};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::render::{self, name, time};
+use crate::render::{self, list, name, time};
 use crate::streams;
 
 /// Prints one array; what is not found is told, and the rest shown.
@@ -24,7 +24,13 @@ pub async fn run(platform: &Platform, args: &Inspect) -> Result<u8> {
             }
         }
     }
-    render::line(format!("{:#}", Value::Array(found)))?;
+    match &args.format {
+        None | Some(Format::Table) => render::line(format!("{:#}", Value::Array(found)))?,
+        Some(Format::Json) => found.iter().try_for_each(render::line)?,
+        Some(Format::Template(template) | Format::Columns(template)) => {
+            found.iter().try_for_each(|value| render::line(list::fill(template, value)?))?;
+        }
+    }
     Ok(code)
 }
 
@@ -45,7 +51,7 @@ async fn inspect(platform: &Platform, name: &str, kind: Option<&str>) -> Result<
         }
     }
     match images::get(platform, name).await {
-        Ok(image) => of_image(&image),
+        Ok(image) => of_image(&image, digests(platform, &image).await?),
         Err(error) if error.reason == "FAULT_IMAGE_NOT_FOUND" && kind.is_none() => {
             let error = Error::new(format!("there is no container and no image {name:?}"));
             Err(error.hint("`ctl ps -a` lists containers, `ctl images` lists images"))
@@ -54,7 +60,26 @@ async fn inspect(platform: &Platform, name: &str, kind: Option<&str>) -> Result<
     }
 }
 
-fn of_image(image: &store::Image) -> Result<Value> {
+/// Names with the digests by which registries know them. What was made here no registry knows.
+async fn digests(platform: &Platform, image: &store::Image) -> Result<Vec<String>> {
+    let mut client = platform.manifests().await?;
+    let mut found = Vec::new();
+    for name in &image.names {
+        let request = store::GetManifestRequest { reference: name.clone() };
+        // A name that has gone meanwhile has no digest.
+        let Ok(reply) = client.get_manifest(request).await else { continue };
+        let reply = reply.into_inner();
+        let digest = reply.descriptor.map(|descriptor| descriptor.digest).unwrap_or_default();
+        let (repository, _) = name::repository_and_tag(name);
+        let full = format!("{repository}@{digest}");
+        if !reply.is_made_here && !found.contains(&full) {
+            found.push(full);
+        }
+    }
+    Ok(found)
+}
+
+fn of_image(image: &store::Image, digests: Vec<String>) -> Result<Value> {
     let config: Value = serde_json::from_slice(&image.config_json)
         .map_err(|error| Error::new(format!("the config of {} cannot be read: {error}", image.id)))?;
     let names: Vec<String> = image.names.iter().map(|full| name::familiar(full)).collect();
@@ -63,7 +88,7 @@ fn of_image(image: &store::Image) -> Result<Value> {
     let mut value = json!({
         "Id": image.id,
         "RepoTags": names,
-        "RepoDigests": [],
+        "RepoDigests": digests,
         "Comment": config["history"].as_array().and_then(|all| all.last()).map_or(Value::Null, |last| last["comment"].clone()),
         "Created": config["created"],
         "Config": config["config"],

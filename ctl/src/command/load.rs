@@ -47,7 +47,8 @@ pub async fn run(platform: &Platform, args: &Load) -> Result<u8> {
     if is_shown {
         clear();
     }
-    for image in reply?.into_inner().images {
+    let reply = reply.map_err(|status| super::of_archive(args.input.as_deref(), status.into()))?;
+    for image in reply.into_inner().images {
         for name in &image.names {
             let familiar = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.familiar());
             render::line(format!("Loaded image: {familiar}"))?;

@@ -1,29 +1,42 @@
-//! `ctl manifest inspect`
+//! `ctl manifest`
 
-use std::io::{IsTerminal, Write};
+mod edit;
+mod inspect;
+mod list;
+mod ls;
+mod push;
 
-use strata_proto::store::v1 as pb;
+use strata_types::Reference;
 
-use crate::args::ManifestInspect;
-use crate::error::Result;
+use crate::args::Manifest;
+use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::registries::{self, Registries};
-use crate::render;
+use crate::registries;
 
-/// Prints a manifest or an index exactly as its registry has it.
-pub async fn inspect(platform: &Platform, args: &ManifestInspect) -> Result<u8> {
-    let reference = registries::reference(&args.image)?;
-    let credentials = Registries::load()?.credentials(&reference).await?;
-    let request = pb::ResolveManifestRequest { reference: reference.to_string(), credentials };
-    let reply = platform.registry().await?.resolve_manifest(request).await?.into_inner();
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        // Whoever hashes it gets its digest.
-        stdout.lock().write_all(&reply.document_json).map_err(render::unwritable)?;
-        return Ok(0);
+/// Does what is asked with lists of images.
+pub async fn run(platform: &Platform, command: &Manifest) -> Result<u8> {
+    match command {
+        Manifest::Add(args) => edit::add(platform, args).await,
+        Manifest::Annotate(args) => edit::annotate(platform, args).await,
+        Manifest::Create(args) => edit::create(platform, args).await,
+        Manifest::Inspect(args) => inspect::run(platform, args).await,
+        Manifest::Ls(args) => ls::run(platform, args).await,
+        Manifest::Push(args) => push::run(platform, args).await,
+        Manifest::Remove(args) => edit::remove(platform, args).await,
+        Manifest::Rm(args) => edit::rm(platform, args).await,
     }
-    let text = String::from_utf8_lossy(&reply.document_json);
-    let harmless: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    render::line(harmless)?;
-    Ok(0)
+}
+
+/// The name of a list: one with a tag.
+fn list_name(text: &str) -> Result<Reference> {
+    let reference = image_name(text)?;
+    match reference.digest() {
+        None => Ok(reference),
+        Some(_) => Err(Error::usage(format!("{text}: a list has a name with a tag, and no digest"))),
+    }
+}
+
+/// The name of an image, with podman's prefix for registries or without.
+fn image_name(text: &str) -> Result<Reference> {
+    registries::reference(text.strip_prefix("docker://").unwrap_or(text))
 }

@@ -1,10 +1,10 @@
-//! `ctl system prune`
+//! `ctl system prune` and `ctl image prune`
 
 use std::io::{BufRead, Write};
 
 use strata_proto::{runtime::v1 as runtime, store::v1 as store};
 
-use crate::args::Prune;
+use crate::args::{ImagePrune, Prune};
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::render::{self, name, size};
@@ -19,7 +19,20 @@ pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {
     if !containers.deleted.is_empty() {
         render::line(format!("Deleted Containers:\n{}\n", containers.deleted.join("\n")))?;
     }
-    let request = store::PruneRequest { all_images: args.all, cache: args.all, images_only: false };
+    prune(platform, store::PruneRequest { all_images: args.all, cache: args.all, images_only: false }).await
+}
+
+/// `ctl image prune`: images alone.
+pub async fn images(platform: &Platform, args: &ImagePrune) -> Result<u8> {
+    let which = if args.all { "all images that no container uses" } else { "all images without a name" };
+    let question = format!("WARNING! This will remove {which}.\nAre you sure you want to continue? [y/N] ");
+    if !args.force && !agrees(&question).await? {
+        return Ok(0);
+    }
+    prune(platform, store::PruneRequest { all_images: args.all, cache: false, images_only: true }).await
+}
+
+async fn prune(platform: &Platform, request: store::PruneRequest) -> Result<u8> {
     let pruned = platform.store().await?.prune(request).await?.into_inner();
     if !pruned.untagged.is_empty() || !pruned.deleted_images.is_empty() {
         let untagged = pruned.untagged.iter().map(|full| format!("untagged: {}", name::familiar(full)));

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::runtime::v1 as pb;
 
-use crate::args::{Format, Ps};
+use crate::args::Ps;
 use crate::error::Result;
 use crate::platform::Platform;
+use crate::render::list::{self, Row};
 use crate::render::{self, table, time};
 use crate::streams;
 
@@ -16,8 +17,6 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
     containers.sort_by_key(|container| std::cmp::Reverse(container.created_at.as_ref().and_then(time::timestamp)));
     let now = Timestamp::now();
     let mut rows = vec![];
-    let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
-    rows.push(head.map(str::to_owned).to_vec());
     for container in &containers {
         let id = if args.no_trunc { container.id.as_str() } else { table::short_id(&container.id) };
         if args.quiet {
@@ -40,20 +39,17 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
             String::new(),
             container.name.clone(),
         ];
-        match args.format {
-            Format::Table => rows.push(cells.to_vec()),
-            Format::Json => {
-                let [id, image, command, running_for, status, ports, names] = cells;
-                render::line(json!({
-                    "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
-                    "State": state(container), "Ports": ports, "Names": names,
-                    "CreatedAt": created.map(|at| at.to_string()),
-                }))?;
-            }
-        }
+        let [id, image, command, running_for, status, ports, names] = &cells;
+        let fields = json!({
+            "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
+            "State": state(container), "Ports": ports, "Names": names,
+            "CreatedAt": created.map(|at| at.to_string()),
+        });
+        rows.push(Row { cells: cells.to_vec(), fields });
     }
-    if !args.quiet && args.format == Format::Table {
-        table::print(&rows)?;
+    if !args.quiet {
+        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+        list::print(&args.format, &head, rows)?;
     }
     Ok(0)
 }

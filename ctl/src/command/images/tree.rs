@@ -8,11 +8,12 @@ use serde_json::json;
 use strata_proto::store::v1 as pb;
 use strata_types::ImageConfig;
 
+use super::filter::Filter;
 use crate::args::Format;
 use crate::error::Result;
 use crate::explore::{Layer, history};
 use crate::platform::Platform;
-use crate::render::{self, name, size, table};
+use crate::render::{self, list, name, size, table};
 
 /// Images asked for at once.
 const AT_ONCE: usize = 16;
@@ -47,20 +48,20 @@ struct Sharing<'a> {
     layers: BTreeMap<&'a str, (u64, BTreeSet<usize>)>,
 }
 
-/// Shows the images of a repository, or all; what they share with is looked for among all.
-pub async fn run(platform: &Platform, reference: Option<&str>, format: Format, no_trunc: bool) -> Result<u8> {
-    let wanted = match reference {
-        Some(reference) => Some(super::list(platform, reference).await?),
-        None => None,
-    };
-    let listed = super::list(platform, "").await?;
-    let longest = if format == Format::Table && !no_trunc { INSTRUCTION } else { usize::MAX };
+/// Shows some images, or all; what they share with is looked for among all.
+pub async fn run(platform: &Platform, filter: &Filter, format: &Format, no_trunc: bool) -> Result<u8> {
+    let wanted = if filter.is_empty() { None } else { Some(filter.images(platform).await?) };
+    let listed = super::all(platform, "").await?;
+    let longest = if *format == Format::Table && !no_trunc { INSTRUCTION } else { usize::MAX };
     let images = load(platform, listed, longest).await?;
     let is_wanted = |image: &Whole| wanted.as_ref().is_none_or(|some| some.iter().any(|one| one.id == image.id));
     let sharing = Sharing::of(&images);
     let chosen: Vec<usize> = (0..images.len()).filter(|index| is_wanted(&images[*index])).collect();
     match format {
         Format::Json => render::line(sharing.json(&chosen))?,
+        Format::Template(template) | Format::Columns(template) => {
+            render::line(list::fill(template, &sharing.json(&chosen))?)?;
+        }
         Format::Table => {
             for index in &chosen {
                 render::text(&sharing.image_text(*index, no_trunc))?;

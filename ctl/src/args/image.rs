@@ -1,0 +1,134 @@
+//! `ctl image`: Docker's group. What has a name of its own at the top is that command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Build, Command, Explore, Format, History, ImageCopy, Inspect, Load, Pull, Push, Rmi, Save, Tag};
+
+/// `ctl image`
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Build an image from a Dockerfile
+    Build(Box<Build>),
+    /// Copy an image to the store of another context, file by file: what is there does not move
+    Cp(ImageCopy),
+    /// Show what each layer of an image added, changed and removed, and what the image wastes
+    Explore(Explore),
+    /// Show the history of an image
+    History(History),
+    /// Make an image from a root file system tar
+    Import(Import),
+    /// Show details of images as JSON
+    Inspect(ImageInspect),
+    /// Load images from an archive
+    Load(Load),
+    /// List images
+    #[command(alias = "list")]
+    Ls(Images),
+    /// Remove images that nothing uses
+    Prune(ImagePrune),
+    /// Fetch an image from its registry
+    Pull(Pull),
+    /// Send an image to its registry
+    Push(Push),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(Rmi),
+    /// Save images as an archive
+    Save(Save),
+    /// Give an image a further name
+    Tag(Tag),
+}
+
+impl Image {
+    /// The command at the top that it stands for, where there is one.
+    pub fn canonical(self) -> Command {
+        match self {
+            Self::Build(args) => Command::Build(args),
+            Self::History(args) => Command::History(args),
+            Self::Import(args) => Command::Import(args),
+            Self::Inspect(ImageInspect { format, images }) => {
+                Command::Inspect(Inspect { format, kind: Some("image".to_owned()), names: images })
+            }
+            Self::Load(args) => Command::Load(args),
+            Self::Ls(args) => Command::Images(args),
+            Self::Pull(args) => Command::Pull(args),
+            Self::Push(args) => Command::Push(args),
+            Self::Rm(args) => Command::Rmi(args),
+            Self::Save(args) => Command::Save(args),
+            Self::Tag(args) => Command::Tag(args),
+            Self::Cp(_) | Self::Explore(_) | Self::Prune(_) => Command::Image(self),
+        }
+    }
+}
+
+/// `ctl image inspect`
+#[derive(Debug, Args)]
+pub struct ImageInspect {
+    /// Format of the output: "json", or a template for each
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The images
+    #[arg(required = true)]
+    pub images: Vec<String>,
+}
+
+/// `ctl image prune`
+#[derive(Debug, Args)]
+pub struct ImagePrune {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `ctl images`
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Only images of this repository or name; "*" and "?" stand for any letters
+    pub reference: Option<String>,
+    /// Taken as Docker takes it, and of no effect: nothing stands between images
+    #[arg(short, long, hide = true)]
+    pub all: bool,
+    /// Only these: "reference=PATTERN", "dangling=true", "label=KEY[=VALUE]", "before=IMAGE", "since=IMAGE",
+    /// "until=24h"
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Print image ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show ids in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Show the layers of each image, which images share them, and what is only its own
+    #[arg(long, conflicts_with_all = ["quiet", "digests"])]
+    pub tree: bool,
+    /// Format of the output: "table", "json", or a template for each
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+}
+
+/// `ctl import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The tar (plain, gzip, bzip2, xz or zstd); "-" is standard input
+    pub file: PathBuf,
+    /// Name of the image
+    pub name: Option<String>,
+    /// Instruction for its config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or
+    /// WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Comment for the history
+    #[arg(short, long)]
+    pub message: Option<String>,
+    /// What it is for, "linux/arm64" [default: this host]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+}
