@@ -172,6 +172,9 @@ fn broken(host: &Host, error: reqwest::Error) -> Cause {
     let host = host.clone();
     let is_connect = error.is_connect() || error.is_builder();
     let source = error.without_url();
+    if is_connect && crate::error::is_in_the_clear(&source) {
+        return Cause::PlainHttp { host };
+    }
     if is_connect { Cause::Connect { host, source } } else { Cause::Lost { host, source } }
 }
 

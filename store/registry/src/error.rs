@@ -150,6 +150,15 @@ pub enum Cause {
         /// Why.
         source: reqwest::Error,
     },
+    /// The host answers in the clear where TLS is spoken.
+    #[error(
+        "{host} does not speak https; if plain http is right there, `plain_http = true` in the table of that host among \
+         the registries of the settings allows it"
+    )]
+    PlainHttp {
+        /// Who.
+        host: Host,
+    },
     /// The connection broke.
     #[error("the connection to {host} broke")]
     Lost {
@@ -330,6 +339,7 @@ impl Cause {
             Self::Denied { .. } => Kind::Denied,
             Self::RateLimited { .. } => Kind::RateLimited,
             Self::Connect { .. } | Self::Lost { .. } | Self::Stalled { .. } | Self::Cut { .. } => Kind::Unavailable,
+            Self::PlainHttp { .. } => Kind::Unavailable,
             Self::Renewed { .. } | Self::UploadLost { .. } => Kind::Unavailable,
             Self::Status { status, .. } if status.is_server_error() => Kind::Unavailable,
             Self::Status { .. } | Self::Protocol { .. } | Self::Redirect { .. } | Self::Realm { .. } => Kind::Refused,
@@ -349,6 +359,7 @@ impl Cause {
             Self::Unauthorized { .. } | Self::Denied { .. } | Self::NotFound { .. } => false,
             Self::WrongLength { .. } | Self::WrongDigest { .. } | Self::WrongName { .. } => false,
             Self::TooLarge { .. } | Self::Document { .. } | Self::Protocol { .. } | Self::Redirect { .. } => false,
+            Self::PlainHttp { .. } => false,
             Self::Realm { .. } | Self::Source { .. } | Self::Setting { .. } => false,
             Self::File { .. } | Self::Credentials { .. } => false,
         }
@@ -389,9 +400,19 @@ impl Cause {
 
 /// Did TLS fail for a reason that stays?
 fn is_certificate(error: &reqwest::Error) -> bool {
+    is_caused(error, |cause| cause.to_string().contains("certificate"))
+}
+
+/// Was what came no TLS at all?
+pub(crate) fn is_in_the_clear(error: &reqwest::Error) -> bool {
+    // The type of rustls stands behind those of the connector; its name is what is left of it.
+    is_caused(error, |cause| cause.to_string().contains("InvalidContentType"))
+}
+
+fn is_caused(error: &reqwest::Error, is_it: impl Fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = next {
-        if cause.to_string().contains("certificate") {
+        if is_it(cause) {
             return true;
         }
         next = cause.source();

@@ -174,6 +174,8 @@ async fn https_that_fails_is_not_followed_by_http() {
 
     assert_eq!(server.seen().len(), 0);
     assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    let said = chain(&error);
+    assert!(said.contains(&server.host()) && said.contains("plain_http"), "{said}");
 }
 
 #[tokio::test]
