@@ -23,10 +23,10 @@ pub use explore::Explore;
 pub use format::Format;
 pub use image::{Image, ImagePrune, Images, Import};
 pub use manifest::{
-    ListFormat, Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush,
-    ManifestRemove, ManifestRm, Says,
+    Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
+    ManifestRm, Says,
 };
-pub use registry::{Login, Logout, Pull, PullWhen, Push, PushCompression};
+pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
 
 /// Builds images layer by layer and runs containers from them.

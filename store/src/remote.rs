@@ -20,7 +20,7 @@ pub(crate) use again::{Elsewhere, again, elsewhere};
 pub use pull::{Pull, Pulled, pull};
 pub(crate) use pull::{Source, reporter};
 pub(crate) use push::rewritten;
-pub use push::{Push, Pushed, push};
+pub use push::{Form, Push, Pushed, push};
 pub use resolve::{Resolved, resolve};
 
 /// Events that may wait: half of them are room for what must not be missed, a few for each layer of the largest image.

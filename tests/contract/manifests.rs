@@ -2,8 +2,8 @@
 
 use strata_proto::{
     store::v1::{
-        FetchEntriesRequest, FetchEntriesResponse, GetManifestRequest, GetManifestResponse, IndexEntry, IndexFormat,
-        ListIndexesRequest, PushImageRequest, PutIndexRequest, PutIndexResponse,
+        FetchEntriesRequest, FetchEntriesResponse, GetManifestRequest, GetManifestResponse, IndexEntry,
+        ListIndexesRequest, ManifestFormat, PushImageRequest, PutIndexRequest, PutIndexResponse,
         manifest_service_client::ManifestServiceClient, push_image_response::Event,
         registry_service_client::RegistryServiceClient,
     },
@@ -67,7 +67,7 @@ async fn an_index_of_images_of_the_store_is_kept_and_pushed(node: &Node) {
     let request = PushImageRequest {
         reference: registry.image("list:1"),
         source: "list".into(),
-        index_format: IndexFormat::Docker.into(),
+        manifest_format: ManifestFormat::Docker.into(),
         ..Default::default()
     };
     let mut events = RegistryServiceClient::new(node.channel("store")).push_image(request).await.unwrap().into_inner();
@@ -141,8 +141,8 @@ async fn malformed_requests_about_indexes_are_refused(node: &Node) {
     entry.entry_json = json.replace(&digest, &format!("sha256:{}", "0".repeat(64))).into();
     entry.descriptor = None;
     refused(put(node, "list", index(&[entry]), None).await, Code::NotFound, "FAULT_IMAGE_NOT_FOUND");
-    let format = PushImageRequest { reference: "one".into(), index_format: 9, ..Default::default() };
-    malformed(RegistryServiceClient::new(node.channel("store")).push_image(format).await, "index_format");
+    let format = PushImageRequest { reference: "one".into(), manifest_format: 9, ..Default::default() };
+    malformed(RegistryServiceClient::new(node.channel("store")).push_image(format).await, "manifest_format");
     let source = PushImageRequest { reference: "one".into(), source: "UPPER".into(), ..Default::default() };
     malformed(RegistryServiceClient::new(node.channel("store")).push_image(source).await, "source");
 }

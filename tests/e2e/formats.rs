@@ -170,8 +170,9 @@ fn a_save_that_fails_leaves_no_file_and_a_load_no_image() {
     assert_eq!(std::fs::read(full.join("mine")).unwrap(), b"kept");
     let whole = std::fs::read(save(&house, "whole.tar", &["guest"])).unwrap();
     house.ctl(&["rmi", "guest"]).ok();
-    house.ctl_with(&["load"], &whole[..whole.len() / 2]).fails();
+    house.ctl_with(&["load"], &whole[..whole.len() / 2]).fails().complains(&["standard input: "]);
     house.ctl(&["load", "-i", "/etc"]).fails().complains(&["no image archive"]);
+    house.ctl(&["load", "-i", "/etc/passwd"]).fails().complains(&["/etc/passwd: "]);
     house.ctl(&["load", "-i", "/nowhere"]).fails().complains(&["/nowhere"]);
 
     assert_eq!(house.ctl(&["images", "-q"]).ok().stdout, "");

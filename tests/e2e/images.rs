@@ -77,6 +77,7 @@ fn a_tag_is_a_further_name_and_removing_one_keeps_the_others() {
     house.ctl(&["tag", "no-such", "x"]).fails().complains(&["no-such"]);
     house.ctl(&["rmi", "no-such"]).fails().complains(&["no-such"]);
     house.ctl(&["import", "/etc/hostname", "Not A Name"]).fails();
+    house.ctl(&["import", "/etc/passwd", "no:1"]).fails().complains(&["/etc/passwd: "]);
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn images_are_filtered_and_printed_by_templates() {
     let tar = tar.to_str().unwrap();
     house.ctl(&["import", "-c", "LABEL team=red", tar, "reg.example:5000/team/app:1"]).ok();
     house.ctl(&["tag", "reg.example:5000/team/app:1", "app:2"]).ok();
-    let nameless = house.ctl(&["import", "-c", "LABEL team", tar]).ok().text().to_owned();
+    let nameless = house.ctl(&["import", "-c", "LABEL team=", tar]).ok().text().to_owned();
     let names = |flags: &[&str]| {
         let format = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
         let listed = house.ctl(&[&format, flags].concat()).ok();

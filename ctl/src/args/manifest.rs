@@ -1,6 +1,8 @@
 //! `ctl manifest`: Docker's commands for manifest lists, and podman's where Docker has none.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
+
+use super::{Format, ManifestFormat};
 
 /// `ctl manifest`
 #[derive(Debug, Subcommand)]
@@ -111,17 +113,7 @@ pub struct ManifestLs {
     pub quiet: bool,
     /// Format of the output
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: super::Format,
-}
-
-/// Form of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ListFormat {
-    /// An OCI index
-    Oci,
-    /// Docker's manifest list
-    #[value(alias = "v2s2")]
-    Docker,
+    pub format: Format,
 }
 
 /// `ctl manifest push`
@@ -130,9 +122,9 @@ pub struct ManifestPush {
     /// Delete the list afterwards
     #[arg(short, long, alias = "rm")]
     pub purge: bool,
-    /// Form of the list [default: its own]. Its images keep theirs
+    /// Form of the list and its images there, for old clients [default: their own]
     #[arg(short, long, value_enum)]
-    pub format: Option<ListFormat>,
+    pub format: Option<ManifestFormat>,
     /// Print the digest only
     #[arg(short, long)]
     pub quiet: bool,

@@ -78,6 +78,16 @@ pub enum PushCompression {
     None,
 }
 
+/// Form of manifests and indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ManifestFormat {
+    /// OCI's
+    Oci,
+    /// Docker's, which knows no zstd
+    #[value(alias = "v2s2")]
+    Docker,
+}
+
 /// `ctl push`
 #[derive(Debug, Args)]
 pub struct Push {
@@ -92,6 +102,9 @@ pub struct Push {
     /// How layers are compressed that have no compressed form yet [default: the registry's setting, else gzip]
     #[arg(long, value_enum)]
     pub compression: Option<PushCompression>,
+    /// Form of manifests there, for old clients [default: their own]
+    #[arg(long, value_enum)]
+    pub format: Option<ManifestFormat>,
     /// Compress all layers as --compression says, those too that are compressed in another way
     #[arg(long, requires = "compression")]
     pub force_compression: bool,

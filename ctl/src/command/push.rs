@@ -3,7 +3,7 @@
 use strata_proto::store::v1 as pb;
 use strata_types::Reference;
 
-use crate::args::{Push, PushCompression};
+use crate::args::{ManifestFormat, Push, PushCompression};
 use crate::command::pull::names_no_tag;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -49,6 +49,7 @@ async fn push(platform: &Platform, reference: &Reference, args: &Push) -> Result
             Some(PushCompression::None) => pb::LayerCompression::None.into(),
         },
         force_compression: args.force_compression,
+        manifest_format: format(args.format).into(),
         credentials: Registries::load()?.credentials(reference).await?,
         ..Default::default()
     };
@@ -61,6 +62,15 @@ async fn push(platform: &Platform, reference: &Reference, args: &Push) -> Result
         render::line(format!("{tag}: digest: {} size: {}", target.digest, target.size_bytes))?;
     }
     Ok(())
+}
+
+/// The form that was asked for, as requests have it.
+pub fn format(format: Option<ManifestFormat>) -> pb::ManifestFormat {
+    match format {
+        None => pb::ManifestFormat::Unspecified,
+        Some(ManifestFormat::Oci) => pb::ManifestFormat::Oci,
+        Some(ManifestFormat::Docker) => pb::ManifestFormat::Docker,
+    }
 }
 
 /// Carries out one push and shows how it goes.

@@ -6,19 +6,23 @@ use futures_util::{Stream, StreamExt, stream};
 use strata_archive::Compression;
 use strata_image::Platforms;
 use strata_proto::store::v1::{
-    CheckLoginRequest, CheckLoginResponse, LayerCompression, PullCompleted, PullImageRequest, PullImageResponse, PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest, ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse, TransferProgress, TransferState, pull_image_response, push_image_response, registry_service_server::RegistryService, IndexFormat,
+    CheckLoginRequest, CheckLoginResponse, LayerCompression, ManifestFormat, PullCompleted, PullImageRequest,
+    PullImageResponse, PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest,
+    ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse,
+    TransferProgress, TransferState, pull_image_response, push_image_response,
+    registry_service_server::RegistryService,
 };
 use strata_proto::types::v1::{
     Descriptor as DescriptorMessage, RegistryCredentials, RegistryPassword, registry_credentials::Proof,
 };
 use strata_registry::{Credentials, Host, Secret};
-use strata_types::{Descriptor, Reference, media_type};
+use strata_types::{Descriptor, Reference};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Service, optional_lease, status};
-use crate::remote::{self, Event, Events, Identity, Pull, Pulled, Push, Stage};
+use crate::remote::{self, Event, Events, Form, Identity, Pull, Pulled, Push, Stage};
 use crate::{Error, Result, image};
 
 /// Answers on their way to a client.
@@ -138,17 +142,17 @@ fn push(request: PushImageRequest) -> Result<Push> {
     if request.force_compression && compression.is_none() {
         return Err(Error::invalid("force_compression", "it says nothing without compression"));
     }
-    let index_type = match IndexFormat::try_from(request.index_format) {
-        Ok(IndexFormat::Unspecified) => None,
-        Ok(IndexFormat::Oci) => Some(media_type::OCI_INDEX),
-        Ok(IndexFormat::Docker) => Some(media_type::DOCKER_INDEX),
-        Err(_) => return Err(Error::invalid("index_format", "an unknown value")),
+    let form = match ManifestFormat::try_from(request.manifest_format) {
+        Ok(ManifestFormat::Unspecified) => None,
+        Ok(ManifestFormat::Oci) => Some(Form::Oci),
+        Ok(ManifestFormat::Docker) => Some(Form::Docker),
+        Err(_) => return Err(Error::invalid("manifest_format", "an unknown value")),
     };
     let source = Some(request.source).filter(|source| !source.is_empty());
     Ok(Push {
         reference: image::tag_name("reference", &request.reference)?,
         source: source.map(|source| image::tag_name("source", &source)).transpose()?,
-        index_type,
+        form,
         platform: request.platform.map(|one| super::platform("platform", one)).transpose()?,
         compression,
         force: request.force_compression,

@@ -129,7 +129,7 @@ async fn portable_index(
     }
     let (_, bytes) = document::read(store, &row.digest).await?;
     let parsed = Document::parse(bytes, &row.media_type, &Limits::default())?;
-    let (media_type, bytes) = remote::rewritten(&parsed, &changed, None)?;
+    let (media_type, bytes) = remote::rewritten(&parsed, &changed, remote::Form::Oci)?;
     Ok(document::put(store, bytes, &media_type, lease, Durability::Relaxed).await?.descriptor())
 }
 

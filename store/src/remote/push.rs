@@ -39,10 +39,19 @@ pub struct Push {
     pub compression: Option<Compression>,
     /// Compress those that are compressed in another way too.
     pub force: bool,
-    /// Media type of the index, where it shall not be its own; its images keep theirs.
-    pub index_type: Option<&'static str>,
+    /// Form of images and indexes there, where it shall not be their own.
+    pub form: Option<Form>,
     /// Who we are.
     pub identity: Identity,
+}
+
+/// Whose media types documents have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// OCI's.
+    Oci,
+    /// Docker's, which know neither zstd nor annotations.
+    Docker,
 }
 
 /// What was pushed.
@@ -80,9 +89,12 @@ async fn run(store: &Arc<Store>, push: Push, lease: &LeaseId, events: &Events) -
         path: push.reference.path().to_owned(),
         lease: lease.clone(),
         identity: push.identity.clone(),
-        compression: push.compression.or(setting.map(super::compression)).unwrap_or(Compression::Gzip),
+        compression: match push.compression.or(setting.map(super::compression)).unwrap_or(Compression::Gzip) {
+            Compression::Zstd if push.form == Some(Form::Docker) => Compression::Gzip,
+            compression => compression,
+        },
         force: push.force,
-        index_type: push.index_type,
+        form: push.form,
         events: events.clone(),
         compressing: Semaphore::new(COMPRESSING),
     };
@@ -101,7 +113,7 @@ struct Work {
     identity: Identity,
     compression: Compression,
     force: bool,
-    index_type: Option<&'static str>,
+    form: Option<Form>,
     events: Events,
     compressing: Semaphore,
 }
@@ -210,12 +222,11 @@ impl Work {
                 // What came from elsewhere goes as it came; what was made here is in the form of its layers only for us.
                 Kind::Manifest(manifest) => self.manifest(manifest, row.is_made_here, &mut changed).await?,
             }
-            // Under its digest an index is part of another.
-            let is_root = target.is_some() && matches!(parsed.kind, Kind::Index(_));
-            let index_type = self.index_type.filter(|wanted| is_root && *wanted != parsed.descriptor.media_type);
-            let (media_type, bytes) = match changed.is_empty() && index_type.is_none() {
+            let form = self.form.filter(|_| is_convertible(&parsed));
+            let is_in_form = form.is_none_or(|form| media_type_in(form, &parsed.kind) == parsed.descriptor.media_type);
+            let (media_type, bytes) = match changed.is_empty() && is_in_form {
                 true => (parsed.descriptor.media_type.clone(), parsed.bytes),
-                false => rewritten(&parsed, &changed, index_type.or(self.index_type.filter(|_| is_root)))?,
+                false => rewritten(&parsed, &changed, form.unwrap_or(Form::Oci))?,
             };
             let digest = blob::digest(&bytes);
             let target = target.unwrap_or(Target::Digest(digest));
@@ -259,8 +270,11 @@ impl Work {
         let form = layer_type(&layer.media_type).map(|kind| kind.compression);
         let is_other = form.is_some_and(|form| form != self.compression);
         let is_raw = form == Some(Compression::None);
+        let is_unknown_there = form == Some(Compression::Zstd) && self.form == Some(Form::Docker);
         let wanted = match diff_id {
-            Some(diff_id) if is_other && ((is_raw && is_made_here) || self.force) => Some((diff_id, self.compression)),
+            Some(diff_id) if is_other && ((is_raw && is_made_here) || self.force || is_unknown_there) => {
+                Some((diff_id, self.compression))
+            }
             // Kept as a tree alone: the archive has to be written first.
             Some(diff_id) if is_raw => Some((diff_id, Compression::None)),
             _ => None,
@@ -333,56 +347,87 @@ fn note(changed: &mut BTreeMap<Digest, Descriptor>, before: &Descriptor, after: 
     }
 }
 
-/// A document with other descriptors in it. All that it says besides stays; it becomes one of OCI's, since Docker's know
-/// no zstd, unless it is an index for which another type was asked for.
+/// Has a document a form of Docker's? Artifacts and attestations have none.
+fn is_convertible(document: &Document) -> bool {
+    match &document.kind {
+        Kind::Index(_) => true,
+        Kind::Manifest(manifest) => {
+            manifest.is_image()
+                && manifest.layers.iter().all(|layer| layer_type(&layer.descriptor.media_type).is_some())
+        }
+    }
+}
+
+fn media_type_in(form: Form, kind: &Kind) -> &'static str {
+    match (form, kind) {
+        (Form::Oci, Kind::Index(_)) => media_type::OCI_INDEX,
+        (Form::Oci, Kind::Manifest(_)) => media_type::OCI_MANIFEST,
+        (Form::Docker, Kind::Index(_)) => media_type::DOCKER_INDEX,
+        (Form::Docker, Kind::Manifest(_)) => media_type::DOCKER_MANIFEST,
+    }
+}
+
+/// A document with other descriptors in it, in one of the two forms. All that it says besides, and that form knows, stays.
 pub(crate) fn rewritten(
     document: &Document,
     changed: &BTreeMap<Digest, Descriptor>,
-    index_type: Option<&'static str>,
+    form: Form,
 ) -> Result<(String, Vec<u8>)> {
     let what = || format!("document {}", document.descriptor.digest);
     let json = |source| strata_image::Error::Json { what: what(), source };
     let mut value: Value = serde_json::from_slice(&document.bytes).map_err(json)?;
-    let (list, media_type) = match &document.kind {
-        Kind::Index(_) => ("manifests", index_type.unwrap_or(media_type::OCI_INDEX)),
-        Kind::Manifest(_) => ("layers", media_type::OCI_MANIFEST),
-    };
+    let media_type = media_type_in(form, &document.kind);
+    let list = if matches!(document.kind, Kind::Index(_)) { "manifests" } else { "layers" };
     value["mediaType"] = media_type.into();
     if let Some(kind) = value.pointer_mut("/config/mediaType")
-        && *kind == media_type::DOCKER_CONFIG
+        && (*kind == media_type::DOCKER_CONFIG || *kind == media_type::OCI_CONFIG)
     {
-        *kind = media_type::OCI_CONFIG.into();
+        *kind = if form == Form::Oci { media_type::OCI_CONFIG } else { media_type::DOCKER_CONFIG }.into();
+    }
+    if form == Form::Docker
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.remove("annotations");
     }
     for entry in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
         let digest = entry.get("digest").and_then(Value::as_str).and_then(|text| Digest::parse(text).ok());
-        match digest.and_then(|digest| changed.get(&digest)) {
-            Some(after) => {
-                entry["mediaType"] = after.media_type.as_str().into();
-                entry["digest"] = after.digest.to_string().into();
-                entry["size"] = after.size.into();
-            }
-            None => {
-                let kind = entry.get("mediaType").and_then(Value::as_str).unwrap_or_default();
-                if let Some(kind) = of_oci(kind) {
-                    entry["mediaType"] = kind.into();
-                }
-            }
+        if let Some(after) = digest.and_then(|digest| changed.get(&digest)) {
+            entry["mediaType"] = after.media_type.as_str().into();
+            entry["digest"] = after.digest.to_string().into();
+            entry["size"] = after.size.into();
+        }
+        let kind = entry.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+        if let Some(kind) = layer_in(form, kind)? {
+            entry["mediaType"] = kind.into();
+        }
+        if form == Form::Docker
+            && let Some(fields) = entry.as_object_mut()
+        {
+            fields.remove("annotations");
         }
     }
     let bytes = serde_json::to_vec(&value).map_err(json)?;
     Ok((media_type.to_owned(), bytes))
 }
 
-/// OCI's name for a layer of Docker's.
-fn of_oci(media_type: &str) -> Option<&'static str> {
-    if !media_type.starts_with("application/vnd.docker.image.rootfs.diff.") {
-        return None;
-    }
-    Some(match layer_type(media_type)?.compression {
-        Compression::None => media_type::OCI_LAYER,
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-        _ => return None,
+/// The name of a layer in the other form; none for what has it already, or is no layer of the image's own.
+fn layer_in(form: Form, media_type: &str) -> Result<Option<&'static str>> {
+    let from = match form {
+        Form::Oci => "application/vnd.docker.image.rootfs.diff.",
+        Form::Docker => "application/vnd.oci.image.layer.v1.",
+    };
+    let Some(kind) = layer_type(media_type).filter(|_| media_type.starts_with(from)) else { return Ok(None) };
+    Ok(match (form, kind.compression) {
+        (Form::Oci, Compression::None) => Some(media_type::OCI_LAYER),
+        (Form::Oci, Compression::Gzip) => Some(media_type::OCI_LAYER_GZIP),
+        (Form::Oci, Compression::Zstd) => Some(media_type::OCI_LAYER_ZSTD),
+        (Form::Docker, Compression::None) => Some(media_type::DOCKER_LAYER),
+        (Form::Docker, Compression::Gzip) => Some(media_type::DOCKER_LAYER_GZIP),
+        (Form::Docker, Compression::Zstd) => {
+            let problem = "a layer is compressed with zstd, which Docker's form does not know; pull the image first";
+            return Err(Error::invalid("manifest_format", problem));
+        }
+        _ => None,
     })
 }
 
@@ -410,7 +455,7 @@ mod tests {
         let document = Document::parse(text.to_string().into_bytes(), "", &Limits::default()).unwrap();
         let after = Descriptor::new(media_type::OCI_LAYER_ZSTD, digest("zstd"), 9);
 
-        let (media_type, bytes) = rewritten(&document, &BTreeMap::from([(two, after)]), None).unwrap();
+        let (media_type, bytes) = rewritten(&document, &BTreeMap::from([(two, after)]), Form::Oci).unwrap();
 
         let again = Document::parse(bytes.clone(), &media_type, &Limits::default()).unwrap();
         let Kind::Manifest(manifest) = again.kind else { panic!("it became an index") };
@@ -420,7 +465,41 @@ mod tests {
         assert_eq!((layers[0].digest, layers[0].media_type.as_str()), (one, media_type::OCI_LAYER_GZIP));
         assert_eq!(layers[0].annotations["a"], "b");
         assert_eq!((layers[1].digest, layers[1].size), (digest("zstd"), 9));
-        let (_, same) = rewritten(&document, &BTreeMap::from([(two, layers[1].clone())]), None).unwrap();
+        let (_, same) = rewritten(&document, &BTreeMap::from([(two, layers[1].clone())]), Form::Oci).unwrap();
         assert_eq!(same, bytes, "equal inputs give equal bytes");
+    }
+
+    #[test]
+    fn an_image_has_a_form_of_dockers_unless_it_has_zstd() {
+        let of = |layer: &str| {
+            let text = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": media_type::OCI_MANIFEST,
+                "config": { "mediaType": media_type::OCI_CONFIG, "digest": digest("config"), "size": 3 },
+                "layers": [{ "mediaType": layer, "digest": digest("one"), "size": 1, "annotations": { "a": "b" } }],
+                "annotations": { "c": "d" },
+            });
+            Document::parse(text.to_string().into_bytes(), "", &Limits::default()).unwrap()
+        };
+
+        let (media_type, bytes) = rewritten(&of(media_type::OCI_LAYER_GZIP), &BTreeMap::new(), Form::Docker).unwrap();
+
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        let expected = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::DOCKER_MANIFEST,
+            "config": { "mediaType": media_type::DOCKER_CONFIG, "digest": digest("config"), "size": 3 },
+            "layers": [{ "mediaType": media_type::DOCKER_LAYER_GZIP, "digest": digest("one"), "size": 1 }],
+        });
+        assert_eq!((media_type.as_str(), value), (media_type::DOCKER_MANIFEST, expected));
+        let (media_type, again) =
+            rewritten(&Document::parse(bytes, "", &Limits::default()).unwrap(), &BTreeMap::new(), Form::Oci).unwrap();
+        let value: Value = serde_json::from_slice(&again).unwrap();
+        assert_eq!(
+            (media_type.as_str(), &value["layers"][0]["mediaType"]),
+            (media_type::OCI_MANIFEST, &Value::from(media_type::OCI_LAYER_GZIP))
+        );
+        assert!(rewritten(&of(media_type::OCI_LAYER_ZSTD), &BTreeMap::new(), Form::Docker).is_err());
+        assert!(!is_convertible(&of("application/x-of-an-artifact")));
     }
 }

@@ -4,7 +4,7 @@ use strata_proto::store::v1 as pb;
 use strata_types::media_type;
 
 use super::{edit, list_name};
-use crate::args::{ListFormat, ManifestPush};
+use crate::args::ManifestPush;
 use crate::command::{incomplete, push};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -36,11 +36,7 @@ pub async fn run(platform: &Platform, args: &ManifestPush) -> Result<u8> {
     let request = pb::PushImageRequest {
         reference: destination.to_string(),
         source: name.to_string(),
-        index_format: match args.format {
-            None => pb::IndexFormat::Unspecified.into(),
-            Some(ListFormat::Oci) => pb::IndexFormat::Oci.into(),
-            Some(ListFormat::Docker) => pb::IndexFormat::Docker.into(),
-        },
+        manifest_format: push::format(args.format).into(),
         credentials,
         ..Default::default()
     };

@@ -54,7 +54,7 @@ async fn send(store: &Arc<Store>, reference: &str) -> Result<()> {
         platform: None,
         compression: None,
         force: false,
-        index_type: None,
+        form: None,
         identity: Identity::default(),
     };
     push(store, what, &Events::channel().0).await.map(drop)
