@@ -224,7 +224,7 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
         "build",
         "--add-host --allow --annotation --build-context --builder --cache-from --cache-to --cgroup-parent --check \
          --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --isolation -m --memory --memory-swap --policy \
-         --print --resource --secret --security-opt --shm-size --squash --ssh --ulimit",
+         --print --resource --security-opt --shm-size --squash --ssh --ulimit",
     ),
     ("create", ABSENT_IN_RUN),
     ("exec", "--detach-keys"),
