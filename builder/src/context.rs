@@ -10,7 +10,7 @@ use strata_proto::builder::v1 as pb;
 
 use crate::error::Error;
 
-pub use select::{Selected, Selection, select, walk};
+pub use select::{Item, Selected, items, modified, select};
 
 /// A blake3 digest.
 pub type Blake3 = [u8; 32];
@@ -31,7 +31,12 @@ pub struct Entry {
     pub mode: u32,
     /// What it is.
     pub node: Node,
+    /// Extended attributes.
+    pub attributes: Attributes,
 }
+
+/// Extended attributes: names and values, ordered by name.
+pub type Attributes = Vec<(String, Vec<u8>)>;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,28 @@ pub enum Node {
     Directory(Blake3),
     /// A symbolic link.
     Symlink(Vec<u8>),
+    /// A device or a FIFO.
+    Special(Special),
+}
+
+/// A device or a FIFO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Special {
+    /// Type bits of `st_mode`.
+    pub kind: u32,
+    /// Major number of a device.
+    pub major: u32,
+    /// Minor number of a device.
+    pub minor: u32,
+}
+
+/// What decides about no cache, but belongs to a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Time of last change of the directory, in nanoseconds since 1970.
+    pub modified: i64,
+    /// Those of its entries, in their order, and which of them are names of one file: equal numbers, but 0.
+    pub entries: Vec<(i64, u64)>,
 }
 
 impl Directory {
@@ -69,9 +96,18 @@ impl Directory {
                 }
                 Some(pb::context_entry::Node::Directory(directory)) => Node::Directory(digest(&directory)?),
                 Some(pb::context_entry::Node::Symlink(target)) => Node::Symlink(target.to_vec()),
+                Some(pb::context_entry::Node::Special(special)) => {
+                    let pb::ContextSpecial { r#type: kind, major, minor } = special;
+                    // Character device, block device, FIFO.
+                    if !matches!(kind, 0o020_000 | 0o060_000 | 0o010_000) {
+                        return Err(wrong("a directory with an entry of an unknown type"));
+                    }
+                    Node::Special(Special { kind, major, minor })
+                }
                 None => return Err(wrong("a directory with an entry that is nothing")),
             };
-            entries.push(Entry { name, mode: entry.mode & 0o7777, node });
+            let attributes = entry.attributes.into_iter().map(|one| (one.name, one.value.to_vec())).collect();
+            entries.push(Entry { name, mode: entry.mode & 0o7777, node, attributes });
         }
         Ok(Self { entries })
     }
@@ -92,6 +128,22 @@ pub trait Directories: Sync {
     /// Several directories in one round trip.
     fn fetch(&self, digests: &[Blake3])
     -> impl std::future::Future<Output = Result<Vec<Arc<Directory>>, Error>> + Send;
+}
+
+/// Whoever knows the details of directories: the session, or a test.
+pub trait Describes: Directories {
+    /// Details of the directories at these paths of a context, in one round trip.
+    fn details(
+        &self,
+        context: &str,
+        paths: Vec<Vec<u8>>,
+    ) -> impl std::future::Future<Output = Result<Vec<Details>, Error>> + Send;
+}
+
+impl Describes for crate::session::Session {
+    async fn details(&self, context: &str, paths: Vec<Vec<u8>>) -> Result<Vec<Details>, Error> {
+        self.details(context, paths).await
+    }
 }
 
 impl Directories for crate::session::Session {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use strata_dockerfile::{Dockerfile, Flag, Instruction, Kind, Span, Stage, Word, mount, nearest};
 use strata_types::Platform;
 
+use crate::contexts::{Contexts, Named};
 use crate::error::Error;
 use crate::scope::Globals;
 
@@ -19,6 +20,17 @@ pub enum Origin {
     Stage(usize),
     /// An image of the store.
     Image(String),
+    /// A directory of the client, by its name among the contexts.
+    Context(String),
+}
+
+impl From<&Named> for Origin {
+    fn from(context: &Named) -> Self {
+        match context {
+            Named::Local(local) => Self::Context(local.name.clone()),
+            Named::Image(name) => Self::Image(name.clone()),
+        }
+    }
 }
 
 /// What is known of a stage before anything runs.
@@ -30,6 +42,8 @@ pub struct Plan {
     pub platform: Option<Platform>,
     /// Stages that it starts from or reads.
     pub needs: BTreeSet<usize>,
+    /// A named context took its place: it is that, and its instructions do not count.
+    pub is_replaced: bool,
 }
 
 /// The part of a Dockerfile that a target needs.
@@ -45,20 +59,24 @@ pub struct Graph {
 
 impl Graph {
     /// Prunes a Dockerfile to a target; empty: its last stage.
-    pub fn plan(file: &Dockerfile, target: &str, globals: &Globals) -> Result<Self, Error> {
+    pub fn plan(file: &Dockerfile, target: &str, globals: &Globals, contexts: &Contexts) -> Result<Self, Error> {
         let target = match target {
             "" => file.stages.len() - 1,
             name => find_target(file, name)?,
         };
-        let plans = file.stages.iter().map(|stage| plan(file, stage, globals)).collect::<Result<Vec<_>, _>>()?;
-        refuse_circles(file, &plans)?;
+        let plans =
+            file.stages.iter().map(|stage| plan(file, stage, globals, contexts)).collect::<Result<Vec<_>, _>>()?;
+        refuse_circles(file, &plans, contexts)?;
         let mut needed = BTreeSet::new();
         let mut pending = vec![target];
         while let Some(index) = pending.pop() {
             if needed.insert(index) {
                 pending.extend(&plans[index].needs);
+                if plans[index].is_replaced {
+                    continue;
+                }
                 for instruction in &file.stages[index].instructions {
-                    read_stages(file, index, instruction)?;
+                    read_stages(file, contexts, index, instruction)?;
                     check(file, instruction)?;
                 }
             }
@@ -67,25 +85,29 @@ impl Graph {
     }
 }
 
-fn plan(file: &Dockerfile, stage: &Stage, globals: &Globals) -> Result<Plan, Error> {
+fn plan(file: &Dockerfile, stage: &Stage, globals: &Globals, contexts: &Contexts) -> Result<Plan, Error> {
+    let replacement = stage.name.as_ref().and_then(|name| contexts.find(&name.value));
+    if let Some(context) = replacement {
+        return Ok(Plan { base: context.into(), platform: None, needs: BTreeSet::new(), is_replaced: true });
+    }
     let name = globals.expand(file, &stage.base)?;
     if name.is_empty() {
         return Err(mistake(file, stage.base.span, "the base image is empty after expansion"));
     }
     let platform = stage.platform.as_ref().map(|flag| platform(file, flag, globals)).transpose()?;
-    let base = base(file, &name, stage.index);
+    let base = base(file, &name, stage.index, contexts);
     let mut needs = BTreeSet::new();
     if let Origin::Stage(earlier) = base {
         needs.insert(earlier);
     }
     for instruction in &stage.instructions {
         for word in sources(instruction) {
-            if let Origin::Stage(other) = source(file, &word)? {
+            if let Origin::Stage(other) = source(file, contexts, &word)? {
                 needs.insert(other);
             }
         }
     }
-    Ok(Plan { base, platform, needs })
+    Ok(Plan { base, platform, needs, is_replaced: false })
 }
 
 /// The platform that a FROM names.
@@ -97,10 +119,13 @@ fn platform(file: &Dockerfile, flag: &Flag<String>, globals: &Globals) -> Result
     Platform::parse(&text).map_err(|problem| mistake(file, flag.value_span, problem.to_string()))
 }
 
-/// What a FROM names: of stages only earlier ones, by name only. A number there is an image.
-fn base(file: &Dockerfile, name: &str, before: usize) -> Origin {
+/// What a FROM names: a context, of stages only earlier ones, by name only. A number there is an image.
+fn base(file: &Dockerfile, name: &str, before: usize, contexts: &Contexts) -> Origin {
     if name == "scratch" {
         return Origin::Scratch;
+    }
+    if let Some(context) = contexts.find(name) {
+        return context.into();
     }
     match file.stage_named(name, before) {
         Some(stage) => Origin::Stage(stage.index),
@@ -108,14 +133,17 @@ fn base(file: &Dockerfile, name: &str, before: usize) -> Origin {
     }
 }
 
-/// What a `--from` or a mount's `from` names: any stage by name or number, else an image.
-pub fn source(file: &Dockerfile, word: &Word) -> Result<Origin, Error> {
+/// What a `--from` or a mount's `from` names: a context, any stage by name or number, else an image.
+pub fn source(file: &Dockerfile, contexts: &Contexts, word: &Word) -> Result<Origin, Error> {
     let name = word.value.as_str();
     if name.contains('$') {
         // COPY --from is refused by the parser.
         let hint = "name a stage with FROM … AS, where global ARGs expand, and mount from that";
         let diagnostic = file.diagnostic(word.span, "variables do not expand in from").with_suggestion(hint);
         return Err(Error::Dockerfile(Box::new(diagnostic)));
+    }
+    if let Some(context) = contexts.find(name) {
+        return Ok(context.into());
     }
     if let Some(stage) = file.stage(name, file.stages.len()) {
         return Ok(Origin::Stage(stage.index));
@@ -144,10 +172,15 @@ pub fn sources(instruction: &Instruction) -> Vec<Word> {
 }
 
 /// The stages that an instruction of a stage reads: only earlier ones, as everywhere in a Dockerfile.
-pub fn read_stages(file: &Dockerfile, stage: usize, instruction: &Instruction) -> Result<Vec<usize>, Error> {
+pub fn read_stages(
+    file: &Dockerfile,
+    contexts: &Contexts,
+    stage: usize,
+    instruction: &Instruction,
+) -> Result<Vec<usize>, Error> {
     let mut read = Vec::new();
     for word in sources(instruction) {
-        let Origin::Stage(other) = source(file, &word)? else { continue };
+        let Origin::Stage(other) = source(file, contexts, &word)? else { continue };
         if other >= stage {
             let name = title(&file.stages[other]);
             let message = format!("stage {name} comes later: only what stands above can be read");
@@ -161,13 +194,14 @@ pub fn read_stages(file: &Dockerfile, stage: usize, instruction: &Instruction) -
 }
 
 /// Refuses stages that need themselves, directly or through others.
-fn refuse_circles(file: &Dockerfile, plans: &[Plan]) -> Result<(), Error> {
+fn refuse_circles(file: &Dockerfile, plans: &[Plan], contexts: &Contexts) -> Result<(), Error> {
     let mut edges: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for (index, plan) in plans.iter().enumerate() {
         for &other in &plan.needs {
             if leads_to(&edges, other, index) {
                 let stage = &file.stages[index];
-                let is_it = |word: &Word| source(file, word).is_ok_and(|origin| origin == Origin::Stage(other));
+                let is_it =
+                    |word: &Word| source(file, contexts, word).is_ok_and(|origin| origin == Origin::Stage(other));
                 let at = stage.instructions.iter().flat_map(sources).find(is_it).map_or(stage.span, |word| word.span);
                 let (one, two) = (title(stage), title(&file.stages[other]));
                 let message = match index == other {
@@ -239,30 +273,14 @@ pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> 
                 _ => Ok(()),
             }
         }
-        Kind::Copy(copy) => {
-            let flag = |name: &'static str, flag: &Option<Flag<bool>>| flag.as_ref().map(|f| (f.span, name));
-            let found = flag("COPY --link", &copy.link).or(flag("COPY --parents", &copy.parents));
-            match (found, copy.exclude.first()) {
-                (Some((span, name)), _) => refuse(span, name),
-                (None, Some(exclude)) => refuse(exclude.span, "COPY --exclude"),
-                (None, None) => Ok(()),
-            }
-        }
-        Kind::Add(add) => {
-            let flag = |name: &'static str, flag: &Option<Flag<bool>>| flag.as_ref().map(|f| (f.span, name));
-            let found = flag("ADD --link", &add.link)
-                .or(flag("ADD --keep-git-dir", &add.keep_git_dir))
-                .or(flag("ADD --unpack", &add.unpack));
-            match (found, &add.checksum, add.exclude.first()) {
-                (Some((span, name)), _, _) => refuse(span, name),
-                (None, Some(checksum), _) => refuse(checksum.span, "ADD --checksum"),
-                (None, None, Some(exclude)) => refuse(exclude.span, "ADD --exclude"),
-                (None, None, None) => match add.sources.iter().find(|source| is_remote(&source.value)) {
-                    Some(source) => refuse(source.span, "ADD of a URL"),
-                    None => Ok(()),
-                },
-            }
-        }
+        Kind::Add(add) => match (&add.keep_git_dir, &add.checksum) {
+            (Some(flag), _) => refuse(flag.span, "ADD --keep-git-dir"),
+            (None, Some(checksum)) => refuse(checksum.span, "ADD --checksum"),
+            (None, None) => match add.sources.iter().find(|source| is_remote(&source.value)) {
+                Some(source) => refuse(source.span, "ADD of a URL"),
+                None => Ok(()),
+            },
+        },
         _ => Ok(()),
     }
 }
@@ -279,7 +297,7 @@ mod tests {
     fn plan(text: &str, target: &str) -> Result<Graph, Error> {
         let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
         let globals = Globals::new(&file, BTreeMap::new(), &Platform::host(), target)?;
-        Graph::plan(&file, target, &globals)
+        Graph::plan(&file, target, &globals, &Contexts::default())
     }
 
     fn place(error: &Error) -> Option<(usize, usize)> {
@@ -306,7 +324,9 @@ mod tests {
         let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
         let needs = |index: usize| {
             let words = file.stages[index].instructions.iter().flat_map(sources);
-            words.map(|word| source(&file, &word).expect("it names something")).collect::<Vec<_>>()
+            words
+                .map(|word| source(&file, &Contexts::default(), &word).expect("it names something"))
+                .collect::<Vec<_>>()
         };
         assert_eq!(needs(0), [Origin::Stage(2)]);
         assert_eq!(needs(1), [Origin::Stage(0)]);
@@ -358,7 +378,9 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
-        for (text, line, column) in [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nCOPY --link a b\n", 2, 6)] {
+        for (text, line, column) in
+            [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nADD --keep-git-dir a b\n", 2, 5)]
+        {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");
         }
@@ -366,7 +388,7 @@ mod tests {
 
     #[test]
     fn an_unused_stage_may_use_what_is_not_there_yet() {
-        let text = "FROM a AS x\nCOPY --link a b\nFROM b\nRUN true\n";
+        let text = "FROM a AS x\nADD --keep-git-dir a b\nFROM b\nRUN true\n";
 
         assert!(plan(text, "").is_ok());
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU32;
 use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
-use strata_dockerfile::ignore::IgnoreFile;
 use strata_proto::builder::v1 as pb;
 use strata_proto::builder::v1::build_service_server::{BuildService, BuildServiceServer};
 use strata_proto::builder::v1::system_service_server::{SystemService, SystemServiceServer};
@@ -30,7 +29,7 @@ use crate::scope::Globals;
 use crate::secret::Secret;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
 use crate::settings;
-use crate::solve::{self, Build, Built, Pull};
+use crate::solve::{self, Build, Built, NamedSource, Pull};
 use crate::stages::{Stages, Wanted};
 use crate::steps::Steps;
 
@@ -117,11 +116,10 @@ impl Service {
         let file = strata_dockerfile::parse(&request.dockerfile, &request.dockerfile_name)
             .map_err(|diagnostic| Error::Dockerfile(Box::new(diagnostic)))?;
         settings::check(&file, &request.build_args)?;
-        let ignore = IgnoreFile::parse(&request.ignore_file)
-            .map_err(|problem| Error::Invalid { field: "ignore_file", problem: problem.to_string() })?;
+        let contexts = request.contexts()?;
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let globals = Globals::new(&file, request.build_args.clone(), &platform, &request.target)?;
-        let graph = Graph::plan(&file, &request.target, &globals)?;
+        let graph = Graph::plan(&file, &request.target, &globals, &contexts)?;
         let store = self.peers.store().await?;
         let runtime = self.peers.runtime().await?;
         let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
@@ -131,7 +129,7 @@ impl Service {
         let (session, contents) = Session::new(self.directories.clone(), asks, request.has_secrets);
         let (stages, wanted) = Stages::new(file.stages.len());
         let build = Arc::new(Build {
-            ignore,
+            contexts,
             request,
             file,
             graph,
@@ -228,6 +226,7 @@ async fn listen(
                 }
             }
             Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
+            Ok(FromClient::Details(details)) => build.session.take_details(details),
             Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
             Ok(FromClient::Answer { number, answer }) => build.session.take_answer(number, answer),
             Ok(FromClient::Cancel) => return given_up.cancel(),
@@ -280,6 +279,10 @@ fn ask_event(ask: Ask) -> pb::build_response::Event {
             pb::build_response::Event::NeedDirectories(pb::NeedDirectories { digests: bytes(digests) })
         }
         Ask::Contents(digests) => pb::build_response::Event::NeedContents(pb::NeedContents { blake3: bytes(digests) }),
+        Ask::Details { context, paths } => {
+            let paths = paths.into_iter().map(Bytes::from).collect();
+            pb::build_response::Event::NeedDetails(pb::NeedDetails { context, paths })
+        }
         Ask::Credentials(registry) => pb::build_response::Event::NeedCredentials(pb::NeedCredentials { registry }),
         Ask::Secret { number, id } => pb::build_response::Event::NeedSecret(pb::NeedSecret { number, id }),
     }
@@ -352,13 +355,27 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         strata_types::Reference::parse(name)
             .map_err(|problem| Error::Invalid { field: "names", problem: format!("{name:?}: {problem}") })?;
     }
+    let root = |bytes: &Bytes, field| {
+        let wrong = |_| Error::Invalid { field, problem: "it is not 32 bytes long".to_owned() };
+        context::digest(bytes).map_err(wrong)
+    };
     let context_root = match start.context_root.is_empty() {
         true => None,
-        false => Some(
-            context::digest(&start.context_root)
-                .map_err(|_| Error::Invalid { field: "context_root", problem: "it is not 32 bytes long".to_owned() })?,
-        ),
+        false => Some(root(&start.context_root, "context_root")?),
     };
+    let mut contexts = Vec::with_capacity(start.contexts.len());
+    for pb::NamedContext { name, source } in start.contexts {
+        let source = match source {
+            Some(pb::named_context::Source::Image(image)) => NamedSource::Image(image),
+            Some(pb::named_context::Source::Local(local)) => NamedSource::Local {
+                root: root(&local.root, "contexts")?,
+                ignore_file: text(&local.ignore_file, "contexts")?,
+                ignore_file_name: local.ignore_file_name,
+            },
+            None => return Err(Error::Invalid { field: "contexts", problem: format!("{name:?} is nothing") }),
+        };
+        contexts.push((name, source));
+    }
     Ok(solve::Request {
         names: start.names,
         dockerfile: String::from_utf8_lossy(&start.dockerfile).into_owned(),
@@ -366,6 +383,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         ignore_file: text(&start.ignore_file, "ignore_file")?,
         ignore_file_name: start.ignore_file_name,
         context_root,
+        contexts,
         target: start.target,
         build_args: start.build_args.into_iter().collect(),
         no_cache: start.no_cache,
@@ -405,6 +423,9 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
             };
             Ok(FromClient::Content(Content { blake3, chunk: content.chunk, is_last: content.last }))
         }
+        Some(pb::build_request::Event::Details(details)) => {
+            details.directories.into_iter().map(details_of).collect::<Result<_, _>>().map(FromClient::Details)
+        }
         Some(pb::build_request::Event::Credentials(credentials)) => {
             let pb::BuildCredentials { registry, credentials, problem } = credentials;
             let found = if problem.is_empty() { Ok(Credentials::new(credentials)) } else { Err(problem) };
@@ -419,6 +440,17 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
             Err(Error::Context { problem: "a message that does not belong here".to_owned() })
         }
     }
+}
+
+fn details_of(message: pb::DirectoryDetails) -> Result<context::Details, Error> {
+    let pb::DirectoryDetails { modified_ns, entries_modified_ns, mut same_file } = message;
+    if same_file.is_empty() {
+        same_file = vec![0; entries_modified_ns.len()];
+    }
+    if same_file.len() != entries_modified_ns.len() {
+        return Err(Error::Context { problem: "details of a directory that do not fit each other".to_owned() });
+    }
+    Ok(context::Details { modified: modified_ns, entries: entries_modified_ns.into_iter().zip(same_file).collect() })
 }
 
 #[cfg(test)]

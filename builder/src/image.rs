@@ -8,6 +8,7 @@ use strata_types::{History, ImageConfig, Platform};
 use crate::context::Blake3;
 use crate::key::Key;
 use crate::peers::BaseImage;
+use crate::step::ContextLayer;
 
 /// PATH of images that start from nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,6 +50,17 @@ impl Draft {
         config.config.extra.clear();
         let base_history = config.history.len();
         Self { config, layers: base.layers, key, has_own_cmd: false, is_new: false, step: None, base_history }
+    }
+
+    /// The files of a context come first: a layer that no instruction made.
+    pub fn start_from(&mut self, context: ContextLayer) {
+        self.layers.push(context.layer);
+        self.key = Key::root("context").part(context.digest).finish();
+        self.config.history.push(History {
+            created: Some(Timestamp::now().to_string()),
+            comment: Some("buildkit.exporter.image.v0".to_owned()),
+            ..History::default()
+        });
     }
 
     /// The next stage starts from this one.

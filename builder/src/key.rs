@@ -23,6 +23,11 @@ impl Key {
         Self::root("step").part(parent).part(operation).finish()
     }
 
+    /// The key of a step that does `operation` and stands on nothing: its layer is the same on any other.
+    pub fn alone(operation: &Blake3) -> Blake3 {
+        Self::root("step alone").part(operation).finish()
+    }
+
     /// Starts a key of its own kind.
     pub fn root(kind: &str) -> Self {
         Self { hasher: blake3::Hasher::new() }.part(GENERATION).part(kind)

@@ -5,6 +5,7 @@
 
 mod config;
 mod context;
+mod contexts;
 mod error;
 mod export;
 mod flight;

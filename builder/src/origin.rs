@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use strata_dockerfile::Span;
-use strata_types::{Platform, Reference};
+use strata_types::{Digest, Platform, Reference};
 use tokio::sync::OnceCell;
 
 use crate::error::Error;
@@ -14,6 +14,7 @@ use crate::image::Draft;
 use crate::peers::{Credentials, Lookup};
 use crate::progress::{Running, StepState};
 use crate::solve::{Build, Pull, StageWork};
+use crate::step::ContextLayer;
 
 /// Pulls of a build, each made once: by name and platform.
 pub type Pulls = BTreeMap<(String, Option<Platform>), Arc<OnceCell<()>>>;
@@ -38,7 +39,15 @@ impl Build {
                 Ok(stage.draft.layers.clone())
             }
             Origin::Image(name) => Ok(self.image(name, self.request.platform.as_ref(), span, running).await?.0.layers),
+            Origin::Context(name) => Ok(vec![self.whole_context(name).await?.layer]),
         }
+    }
+
+    /// All files of a context that has a name, as a layer.
+    pub async fn whole_context(&self, name: &str) -> Result<ContextLayer, Error> {
+        let nothing = || Error::Context { problem: format!("there is no context {name:?}") };
+        let local = self.contexts.local(name).ok_or_else(nothing)?;
+        self.context_layer(local, "/").await?.ok_or_else(nothing)
     }
 
     /// An image as a place to start from or to copy from. Tells whether it was there, or was pulled by this build, as the
@@ -52,11 +61,13 @@ impl Build {
     ) -> Result<(Draft, StepState), Error> {
         let reference = Reference::parse(name)
             .map_err(|problem| self.mistake(span, format!("{name:?} is not an image reference: {problem}")))?;
-        if self.request.pull == Pull::Always {
+        // What is named by its id is here or nowhere.
+        let pull = if Digest::parse(name).is_ok() { Pull::Never } else { self.request.pull };
+        if pull == Pull::Always {
             self.pull(&reference, platform, span, running).await?;
         }
         let mut found = self.store.image(name, platform, &self.lease).await?;
-        let is_pulled = match (&found, self.request.pull) {
+        let is_pulled = match (&found, pull) {
             (Lookup::Found(_), pull) => pull == Pull::Always,
             (_, Pull::Missing) => {
                 let pulled = self.pull(&reference, platform, span, running).await;

@@ -13,7 +13,7 @@ use crate::error::Error;
 
 pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount};
 pub use store::{
-    BaseImage, ByContent, Credentials, Entry, Identity, Lookup, Manifest, Outcome, Placement, Store, Tree,
+    BaseImage, ByContent, Credentials, Entry, Identity, Listed, Lookup, Made, Manifest, Outcome, Placement, Store, Tree,
 };
 
 /// How to reach the two services; those of this host are started when they do not run.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
 
-use crate::context::{Blake3, Directory};
+use crate::context::{Blake3, Details, Directory};
 use crate::error::Error;
 use crate::peers::Credentials;
 use crate::secret::Secret;
@@ -21,6 +21,8 @@ pub enum FromClient {
     Directories(Vec<Vec<u8>>),
     /// The next part of a content.
     Content(Content),
+    /// Details of directories that were asked for.
+    Details(Vec<Details>),
     /// Credentials that were asked for.
     Credentials {
         /// The registry that was asked about.
@@ -57,6 +59,13 @@ pub enum Ask {
     Directories(Vec<Blake3>),
     /// Contents by digest.
     Contents(Vec<Blake3>),
+    /// Details of directories.
+    Details {
+        /// Name of the context.
+        context: String,
+        /// Their paths in it.
+        paths: Vec<Vec<u8>>,
+    },
     /// Credentials for a registry.
     Credentials(String),
     /// A secret.
@@ -120,6 +129,16 @@ pub struct Session {
     credentials: Mutex<HashMap<String, Answer>>,
     has_secrets: bool,
     questions: Mutex<Questions>,
+    /// Details are asked for one after the other.
+    details_turn: AsyncMutex<()>,
+    details: Mutex<Arriving>,
+}
+
+/// Details on their way.
+#[derive(Debug, Default)]
+struct Arriving {
+    wanted: usize,
+    come: Vec<Details>,
 }
 
 /// Credentials for a registry that were asked for; none until the client answers.
@@ -144,6 +163,8 @@ impl Session {
             credentials: Mutex::default(),
             has_secrets,
             questions: Mutex::default(),
+            details_turn: AsyncMutex::default(),
+            details: Mutex::default(),
         };
         (session, contents_in)
     }
@@ -180,6 +201,18 @@ impl Session {
             Some(open) => drop(open.send(answer)),
             None => return Err(Error::Context { problem: "an answer came to nothing that was asked".to_owned() }),
         }
+        Ok(())
+    }
+
+    /// Takes in details that the client sent.
+    pub fn take_details(&self, details: Vec<Details>) -> Result<(), Error> {
+        let mut arriving = self.details.lock().expect("no holder of this lock panics");
+        if arriving.come.len() + details.len() > arriving.wanted {
+            return Err(Error::Context { problem: "details came that were not asked for".to_owned() });
+        }
+        arriving.come.extend(details);
+        drop(arriving);
+        self.arrived.notify_waiters();
         Ok(())
     }
 
@@ -249,6 +282,28 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The details of directories of a context, by their paths, in one round trip.
+    pub async fn details(&self, context: &str, paths: Vec<Vec<u8>>) -> Result<Vec<Details>, Error> {
+        let wanted = paths.len();
+        let turn = self.details_turn.lock().await;
+        *self.details.lock().expect("no holder of this lock panics") = Arriving { wanted, come: Vec::new() };
+        self.ask(Ask::Details { context: context.to_owned(), paths }).await?;
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            {
+                let mut arriving = self.details.lock().expect("no holder of this lock panics");
+                if arriving.come.len() == wanted {
+                    drop(turn);
+                    return Ok(std::mem::take(&mut *arriving).come);
+                }
+            }
+            self.check_open()?;
+            arrived.await;
+        }
     }
 
     /// The credentials for a registry, asked for once per build.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use strata_dockerfile::ignore::IgnoreFile;
+use strata_dockerfile::ignore::{IgnoreError, IgnoreFile};
 use strata_dockerfile::{Dockerfile, Instruction, Kind, Span};
 use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::context::Blake3;
+use crate::contexts::{Contexts, Local, Named};
 use crate::error::Error;
 use crate::export::{self, Exported};
 use crate::flight::Flights;
@@ -38,6 +39,8 @@ pub struct Request {
     pub ignore_file_name: String,
     /// Root of the context. `None`: there is no context.
     pub context_root: Option<Blake3>,
+    /// Contexts with names.
+    pub contexts: Vec<(String, NamedSource)>,
     /// Stage to build; empty: the last.
     pub target: String,
     /// Build arguments.
@@ -62,6 +65,50 @@ pub struct Request {
     pub has_secrets: bool,
     /// The platform to build for. `None`: this machine's, and images that stages start from as they are.
     pub platform: Option<Platform>,
+}
+
+/// A context with a name, as it was asked for.
+#[derive(Debug, Clone)]
+pub enum NamedSource {
+    /// A directory of the client.
+    Local {
+        /// Its root.
+        root: Blake3,
+        /// Text of its ignore file.
+        ignore_file: String,
+        /// Its name, for messages.
+        ignore_file_name: String,
+    },
+    /// An image, by name or id.
+    Image(String),
+}
+
+impl Request {
+    /// The contexts, their ignore files read.
+    pub fn contexts(&self) -> Result<Contexts, Error> {
+        let local = |name: &str, root: Blake3, text: &str, ignore_name: &str| {
+            let invalid = |problem: IgnoreError| {
+                let context = if name.is_empty() { String::new() } else { format!("of the context {name}: ") };
+                Error::Invalid { field: "ignore_file", problem: format!("{context}{problem}") }
+            };
+            let ignore = IgnoreFile::parse(text).map_err(invalid)?;
+            Ok(Local { name: name.to_owned(), root, ignore, ignore_name: ignore_name.to_owned() })
+        };
+        // Without a context, too, a mistake in its ignore file is one.
+        let main = local("", self.context_root.unwrap_or_default(), &self.ignore_file, &self.ignore_file_name)?;
+        let mut named = Vec::with_capacity(self.contexts.len());
+        for (name, source) in &self.contexts {
+            let context = match source {
+                NamedSource::Local { root, ignore_file, ignore_file_name } => {
+                    Named::Local(Arc::new(local(name, *root, ignore_file, ignore_file_name)?))
+                }
+                NamedSource::Image(image) => Named::Image(image.clone()),
+            };
+            named.push((name.clone(), context));
+        }
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        Contexts::new(self.context_root.map(|_| main), named, &platform)
+    }
 }
 
 /// When a build pulls the images that it starts or copies from.
@@ -93,8 +140,8 @@ pub struct Build {
     pub request: Request,
     /// The Dockerfile.
     pub file: Dockerfile,
-    /// The ignore file that the client applied.
-    pub ignore: IgnoreFile,
+    /// The contexts.
+    pub contexts: Contexts,
     /// What must be built.
     pub graph: Graph,
     /// Global variables.
@@ -214,9 +261,12 @@ impl Build {
             self.progress.tell(Event::Warning { text, line: 0 });
         }
         for &index in &self.graph.needed {
-            let (stage, base) = (&self.file.stages[index], &self.graph.plans[index].base);
-            if matches!(base, Origin::Image(_)) {
+            let (stage, plan) = (&self.file.stages[index], &self.graph.plans[index]);
+            if matches!(plan.base, Origin::Image(_) | Origin::Context(_)) {
                 self.announce_step(index, Place::From, &stage.original, stage.line);
+            }
+            if plan.is_replaced {
+                continue;
             }
             for (at, instruction) in stage.instructions.iter().enumerate() {
                 if graph::makes_layer(&instruction.kind) {

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::error::Error;
 use crate::graph::{self, Origin, leads_to};
 use crate::image::Draft;
+use crate::progress::StepState;
 use crate::scope::Scope;
 use crate::solve::{Build, StageWork};
 use crate::step;
@@ -106,6 +107,9 @@ async fn one_stage(build: Arc<Build>, (index, sender): Wanted) -> Result<(), Err
 
 async fn stage(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
     let mut work = base(build, index).await?;
+    if build.graph.plans[index].is_replaced {
+        return Ok(work);
+    }
     work.draft.set_default_path();
     work.triggers = triggers(build, &mut work).await?;
     for (at, trigger) in work.triggers.clone().iter().enumerate() {
@@ -127,6 +131,26 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
         Origin::Stage(earlier) => {
             let earlier = build.stages.wait(build, index, *earlier, span).await?;
             Ok(StageWork::new(index, earlier.draft.derive(), earlier.scope.clone()))
+        }
+        Origin::Context(name) => {
+            let stage = &build.file.stages[index];
+            let step = build.steps.number(index, Place::From);
+            let shown = steps::name(&build.file, &plan.base, index, (Place::From, &[]), &format!("FROM {name}"));
+            let running = build.progress.running(step, &shown, stage.line as u32);
+            running.begin("");
+            match build.whole_context(name).await {
+                Ok(layer) => {
+                    let mut draft = Draft::scratch(&build.platform);
+                    draft.start_from(layer);
+                    draft.step = Some(step);
+                    running.end(StepState::Done);
+                    Ok(StageWork::new(index, draft, Scope::new(&build.globals)))
+                }
+                Err(error) => {
+                    running.fail(&error);
+                    Err(error)
+                }
+            }
         }
         Origin::Image(name) => {
             let stage = &build.file.stages[index];
@@ -161,7 +185,7 @@ async fn triggers(build: &Arc<Build>, work: &mut StageWork) -> Result<Vec<Instru
         let parsed = parse_trigger(expression, &build.request.dockerfile_name);
         let (_, trigger) = parsed.map_err(|problem| refused(Error::Dockerfile(Box::new(problem))))?;
         graph::check(&build.file, &trigger).map_err(refused)?;
-        for other in graph::read_stages(&build.file, work.index, &trigger).map_err(refused)? {
+        for other in graph::read_stages(&build.file, &build.contexts, work.index, &trigger).map_err(refused)? {
             build.stages.want(other);
         }
         triggers.push(trigger);

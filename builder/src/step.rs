@@ -6,6 +6,9 @@ mod meta;
 mod owner;
 mod printed;
 mod run;
+mod workdir;
+
+pub use copy::ContextLayer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +18,7 @@ use strata_dockerfile::{Instruction, Kind};
 use crate::context::Blake3;
 use crate::error::Error;
 use crate::graph;
+use crate::image::Draft;
 use crate::key::Key;
 use crate::peers::{ByContent, Identity, Outcome};
 use crate::progress::{Running, StepState};
@@ -30,6 +34,8 @@ struct Keyed {
     family: Blake3,
     /// The history entry.
     created_by: String,
+    /// Its layer is the same whatever is below: the key has nothing of that.
+    is_linked: bool,
 }
 
 /// Performs one instruction of a stage.
@@ -53,7 +59,7 @@ pub async fn perform(
     running.builds_on(work.draft.step);
     let result = match &instruction.kind {
         Kind::Run(run) => run::perform(build, work, instruction, run, &running).await,
-        Kind::Workdir(word) => copy::working_directory(build, work, instruction, word, &running).await,
+        Kind::Workdir(word) => workdir::perform(build, work, instruction, word, &running).await,
         Kind::Copy(copy) => copy::perform(build, work, instruction, copy::Transfer::from(copy), &running).await,
         Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
         _ => meta::apply(build, work, instruction),
@@ -104,8 +110,11 @@ async fn through_cache(
     running: &Running,
     make: impl AsyncFnOnce(&StageWork, &Identity, Option<String>) -> Result<Outcome, Error>,
 ) -> Result<(), Error> {
-    let Keyed { operation, family, created_by } = keyed;
-    let key = Key::step(&work.draft.key, &operation);
+    let Keyed { operation, family, created_by, is_linked } = keyed;
+    let below = if is_linked { &[][..] } else { &work.draft.layers[..] };
+    let key = if is_linked { Key::alone(&operation) } else { Key::step(&work.draft.key, &operation) };
+    // What later steps stand on, if the layer is that of a step with this key.
+    let tip = |draft: &Draft, key: Blake3| if is_linked { Key::step(&draft.key, &key) } else { key };
     let step = Identity { key, operation, family, description: created_by.clone() };
     let uncached = uncached(build, work.index);
     let flight = match uncached {
@@ -113,12 +122,14 @@ async fn through_cache(
         // What is to be made anew is nobody else's.
         Some(_) => None,
     };
-    let by_content = if work.draft.is_new || uncached.is_some() { ByContent::No } else { ByContent::Yes };
-    let found = build.store.cached(&step, &work.draft.layers, by_content, &build.lease).await?;
+    let is_by_content = !is_linked && !work.draft.is_new && uncached.is_none();
+    let by_content = if is_by_content { ByContent::Yes } else { ByContent::No };
+    let found = build.store.cached(&step, below, by_content, &build.lease).await?;
     if let (Some(record), None) = (found.record, uncached) {
         build.cached.fetch_add(1, Ordering::Relaxed);
         // Its key and not the one asked for: what comes next is found by its key then.
-        work.draft.push_layer(record.layer, record.key, record.created, created_by);
+        let tip = tip(&work.draft, record.key);
+        work.draft.push_layer(record.layer, tip, record.created, created_by);
         running.end(StepState::Cached);
         return Ok(());
     }
@@ -135,7 +146,8 @@ async fn through_cache(
     let Outcome { layer, created } = make(work, &step, found.previous).await?;
     drop((slot, flight));
     work.draft.is_new |= !found.is_operation_known;
-    work.draft.push_layer(layer, key, created, created_by);
+    let tip = tip(&work.draft, key);
+    work.draft.push_layer(layer, tip, created, created_by);
     running.end(StepState::Done);
     Ok(())
 }

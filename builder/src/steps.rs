@@ -48,7 +48,7 @@ pub fn name(
 ) -> String {
     let stage = &file.stages[stage];
     let layers = |list: &[Instruction]| list.iter().filter(|one| graph::makes_layer(&one.kind)).count();
-    let bases = usize::from(matches!(base, Origin::Image(_)));
+    let bases = usize::from(matches!(base, Origin::Image(_) | Origin::Context(_)));
     let total = bases + layers(triggers) + layers(&stage.instructions);
     let (number, prefix) = match place {
         Place::From => (1, ""),

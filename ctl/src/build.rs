@@ -1,9 +1,12 @@
 //! `ctl build`: reads the Dockerfile, sends what the builder asks for, shows what it does.
 
+mod attributes;
 mod context;
+mod contexts;
 mod deliver;
 mod index;
 mod interrupts;
+mod layout;
 mod own;
 mod secrets;
 mod upload;
@@ -31,6 +34,7 @@ use crate::platform::Platform;
 use crate::render::progress::{self, End, Own, Progress};
 use crate::render::{self, name};
 use context::Context;
+use contexts::Contexts;
 use deliver::{Delivered, Outputs};
 use interrupts::{Ended, Interrupts};
 use own::{Meter, Sending};
@@ -200,19 +204,27 @@ async fn prepare(
         progress.part(reading.begin("transferring context:").at(ignore_text.len() as u64, 0, true));
     }
     progress.step(reading.end(pb::StepState::Done));
+    let named = contexts::parse(&args.build_context)?;
     let scanning = Own::start(own::CONTEXT, own::CONTEXT_NAME);
     progress.step(scanning.running());
     let scan = tokio::task::spawn_blocking(move || Context::scan(&top, &ignore));
     let (client, scanned) = tokio::join!(platform.builds(), scan);
     let scanned = scanned.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
     progress.step(scanning.end(pb::StepState::Done));
+    let mut all = Contexts { main: scanned, named: Vec::new() };
+    let mut messages = Vec::with_capacity(named.len());
+    let of = args.platform.as_deref().map(input::platform).transpose()?;
+    for one in named {
+        messages.push(contexts::prepare(platform, one, of.clone(), &mut all).await?);
+    }
     let start = pb::BuildStart {
         names: outputs.names.clone(),
         dockerfile,
         dockerfile_name,
         ignore_file: Bytes::from(ignore_text),
         ignore_file_name: ignore_name,
-        context_root: Bytes::copy_from_slice(&scanned.root),
+        context_root: Bytes::copy_from_slice(&all.main.root),
+        contexts: messages,
         target: args.target.clone().unwrap_or_default(),
         build_args: build_args(&args.build_arg)?,
         no_cache: args.no_cache,
@@ -222,7 +234,7 @@ async fn prepare(
         },
         labels: input::labels(&args.label)?,
         has_credentials: true,
-        platform: args.platform.as_deref().map(input::platform).transpose()?,
+        platform: of,
         pull: match args.pull {
             PullWhen::Always => pb::BuildPull::Always.into(),
             PullWhen::Missing => pb::BuildPull::Missing.into(),
@@ -233,12 +245,12 @@ async fn prepare(
         keeps_tree: outputs.needs_tree(),
         has_secrets: !secrets.is_empty(),
     };
-    Ok((client?, start, Given { context: scanned, secrets }))
+    Ok((client?, start, Given { contexts: all, secrets }))
 }
 
 /// What the builder may ask for.
 struct Given {
-    context: Context,
+    contexts: Contexts,
     secrets: Secrets,
 }
 
@@ -284,6 +296,7 @@ async fn converse(
                 sending.asked(need.blake3.len(), progress);
                 upload.contents(need.blake3);
             }
+            Some(pb::build_response::Event::NeedDetails(need)) => upload.details(need),
             Some(pb::build_response::Event::NeedCredentials(need)) => upload.credentials(need.registry),
             Some(pb::build_response::Event::NeedSecret(need)) => upload.secret(need),
             Some(pb::build_response::Event::Step(step)) => progress.step(step),

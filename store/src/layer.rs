@@ -149,6 +149,7 @@ pub async fn write_tree(
         working_directory: settings.working_directory,
         previous: None,
         modified: settings.modified,
+        made: settings.made,
     };
     let this = Arc::clone(store);
     let written = blocking(move || {
@@ -165,7 +166,11 @@ pub async fn write_tree(
     .await;
     let cached = record.clone();
     let added = match written {
-        Ok(()) => store.catalog.add_layer(NewLayer { id: id.clone(), lease: lease.clone(), record }).await,
+        Ok(()) => {
+            // On nothing, it may stand on any other layer, whose root it leaves as it is.
+            let shape = parents.is_empty().then(|| Shape { has_root: false, ..Shape::exact() }.encode());
+            store.catalog.add_layer(NewLayer { id: id.clone(), lease: lease.clone(), record, shape }).await
+        }
         Err(error) => Err(error),
     };
     if added.is_err() {
@@ -273,6 +278,8 @@ pub struct TreeSettings {
     pub previous: Option<LayerId>,
     /// Time of directories that have to be made. Unset: now.
     pub modified: Option<tree::Time>,
+    /// What else they become.
+    pub made: tree::Made,
 }
 
 impl From<chain::Error> for Error {

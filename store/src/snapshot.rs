@@ -166,7 +166,7 @@ async fn commit_begun(
         })
         .await
     };
-    let new = NewLayer { id, lease: lease.clone(), record };
+    let new = NewLayer { id, lease: lease.clone(), record, shape: None };
     let (id, cached) = (new.id.clone(), new.record.clone());
     let finished = match renamed {
         Ok(()) => store.catalog.finish_commit(&row.key, new).await,

@@ -8,6 +8,7 @@ mod entry;
 #[cfg(test)]
 mod laws;
 mod legacy;
+mod links;
 mod list;
 mod pattern;
 mod place;
@@ -19,14 +20,14 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use entry::{Metadata, xattrs};
+pub(crate) use entry::{Metadata, Xattrs, is_portable, xattrs};
 #[cfg(test)]
 pub(crate) use list::names;
 pub use list::{Hashes, Listed, list};
 pub use read::open_file;
 pub(crate) use resolve::{copy_attributes, is_opaque, timestamps};
 pub use view::View;
-pub use write::{Entry, Owner, Plan, Source, Time, write};
+pub use write::{Entry, Made, Owner, Plan, Source, Time, TreeCopy, write};
 
 /// Why a tree could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,14 @@ pub enum Error {
     #[error("{} is not a directory", path.display())]
     NotADirectory {
         /// The path asked for.
+        path: PathBuf,
+    },
+    /// A link is where a directory shall go.
+    #[error(
+        "{} is a symbolic link, and a directory that is copied does not go through links", path.display()
+    )]
+    LinkInTheWay {
+        /// The path of the link.
         path: PathBuf,
     },
     /// Something else than a regular file is there, or a directory would have to go.

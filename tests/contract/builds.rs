@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use strata_proto::builder::v1::{
-    BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent,
-    ContextDirectories, ContextDirectory, ContextEntry, ContextFile, StepState, build_request, build_response::Event,
-    build_service_client::BuildServiceClient, context_entry,
+    BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDetails,
+    ContextDirectories, ContextDirectory, ContextEntry, ContextFile, DirectoryDetails, StepState, build_request,
+    build_response::Event, build_service_client::BuildServiceClient, context_entry,
 };
 use strata_proto::{
     runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
@@ -44,6 +44,8 @@ struct Tree {
     root: Bytes,
     directories: HashMap<Bytes, ContextDirectory>,
     contents: HashMap<Bytes, Bytes>,
+    /// It tells the time of one entry too many.
+    has_odd_details: bool,
 }
 
 enum Branch {
@@ -82,12 +84,48 @@ impl Tree {
                 }
                 Branch::Directory(below) => (0o755, context_entry::Node::Directory(self.add(below))),
             };
-            entries.push(ContextEntry { name: Bytes::copy_from_slice(name.as_bytes()), mode, node: Some(node) });
+            let name = Bytes::copy_from_slice(name.as_bytes());
+            entries.push(ContextEntry { name, mode, node: Some(node), attributes: vec![] });
         }
         let message = ContextDirectory { entries };
         let blake3 = digest(&message.encode_to_vec());
         self.directories.insert(blake3.clone(), message);
         blake3
+    }
+
+    /// The details of a directory: all times are the same second, no file has two names.
+    fn details(&self, path: &[u8]) -> DirectoryDetails {
+        let mut at = &self.directories[&self.root];
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let entry = at.entries.iter().find(|entry| entry.name == name).expect("a path of the tree");
+            let Some(context_entry::Node::Directory(digest)) = &entry.node else { panic!("no directory") };
+            at = &self.directories[digest];
+        }
+        let time = 1_600_000_000_000_000_000;
+        let entries_modified_ns = vec![time; at.entries.len() + usize::from(self.has_odd_details)];
+        DirectoryDetails { modified_ns: time, entries_modified_ns, same_file: vec![] }
+    }
+
+    /// What a client says to what the builder asks for.
+    fn answers(&self, asked: &Event) -> Vec<BuildRequest> {
+        match asked {
+            Event::NeedDirectories(need) => {
+                let directories = need.digests.iter().map(|digest| self.directories[digest].clone()).collect();
+                vec![event(build_request::Event::Directories(ContextDirectories { directories }))]
+            }
+            Event::NeedDetails(need) => {
+                let directories = need.paths.iter().map(|path| self.details(path)).collect();
+                vec![event(build_request::Event::Details(ContextDetails { directories }))]
+            }
+            Event::NeedContents(need) => {
+                let content = |blake3: &Bytes| {
+                    let (blake3, chunk) = (blake3.clone(), self.contents[blake3].clone());
+                    event(build_request::Event::Content(ContextContent { blake3, chunk, last: true }))
+                };
+                need.blake3.iter().map(content).collect()
+            }
+            _ => vec![],
+        }
     }
 }
 
@@ -96,6 +134,7 @@ impl Tree {
 struct Said {
     asked_directories: usize,
     asked_contents: usize,
+    asked_details: usize,
     output: Vec<u8>,
     cached: Vec<String>,
 }
@@ -131,21 +170,14 @@ async fn build(node: &Node, start: BuildStart, tree: &Tree) -> Result<(BuildComp
     let mut completed = None;
     while let Some(message) = events.message().await? {
         assert_eq!(completed, None, "completed is the last event");
-        match message.event.unwrap() {
-            Event::NeedDirectories(need) => {
-                said.asked_directories += need.digests.len();
-                let directories = need.digests.iter().map(|digest| tree.directories[digest].clone()).collect();
-                let answer = build_request::Event::Directories(ContextDirectories { directories });
-                sender.send(event(answer)).await.unwrap();
-            }
-            Event::NeedContents(need) => {
-                for blake3 in need.blake3 {
-                    said.asked_contents += 1;
-                    let chunk = tree.contents[&blake3].clone();
-                    let content = ContextContent { blake3, chunk, last: true };
-                    sender.send(event(build_request::Event::Content(content))).await.unwrap();
-                }
-            }
+        let message = message.event.unwrap();
+        for answer in tree.answers(&message) {
+            sender.send(answer).await.unwrap();
+        }
+        match message {
+            Event::NeedDirectories(need) => said.asked_directories += need.digests.len(),
+            Event::NeedContents(need) => said.asked_contents += need.blake3.len(),
+            Event::NeedDetails(need) => said.asked_details += need.paths.len(),
             Event::Step(step) if step.state() == StepState::Cached => said.cached.push(step.name),
             Event::Output(output) => said.output.extend_from_slice(&output.chunk),
             Event::Completed(end) => completed = Some(end),
@@ -167,8 +199,8 @@ async fn a_context_is_asked_for_once_and_becomes_an_image(node: &Node) {
     let (first, said) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
     let (second, again) = build(node, start(dockerfile, &tree), &tree).await.unwrap();
 
-    assert_eq!((said.asked_directories, said.asked_contents), (2, 2), "{said:?}");
-    assert_eq!((again.asked_directories, again.asked_contents), (0, 0), "{again:?}");
+    assert_eq!((said.asked_directories, said.asked_contents, said.asked_details), (2, 2, 2), "{said:?}");
+    assert_eq!((again.asked_directories, again.asked_contents, again.asked_details), (0, 0, 0), "{again:?}");
     assert_eq!(first.image_id, second.image_id);
     assert_eq!(second.names, ["docker.io/library/made:latest"]);
     assert!(second.cached_steps > 0 && second.cached_steps <= second.steps, "{second:?}");
@@ -257,6 +289,11 @@ async fn a_context_that_lies_is_refused(node: &Node) {
     let answer = build(node, start(dockerfile, &other), &other).await;
     refused(answer, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
 
+    let mut other = Tree::new(&[("a", "one"), ("sub/b", "two")]);
+    other.has_odd_details = true;
+    let answer = build(node, start(dockerfile, &other), &other).await;
+    refused(answer, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+
     let (sender, mut events) = begin(node, start(dockerfile, &honest)).await.unwrap();
     drop(sender);
     let silent = async {
@@ -321,17 +358,11 @@ async fn a_build_that_is_dropped_leaves_nothing(node: &Node) {
         "FROM guest\nCOPY a /a\nRUN [\"/guest\", \"then\", \"echo\", \"begun\", \"+\", \"sleep\", \"300\"]\n";
     let (sender, mut events) = begin(node, start(dockerfile, &tree)).await.unwrap();
     loop {
-        match events.message().await.unwrap().unwrap().event.unwrap() {
-            Event::NeedDirectories(_) => {
-                let directories = tree.directories.values().cloned().collect();
-                let answer = build_request::Event::Directories(ContextDirectories { directories });
-                sender.send(event(answer)).await.unwrap();
-            }
-            Event::NeedContents(need) => {
-                let chunk = Bytes::from_static(b"one");
-                let content = ContextContent { blake3: need.blake3[0].clone(), chunk, last: true };
-                sender.send(event(build_request::Event::Content(content))).await.unwrap();
-            }
+        let message = events.message().await.unwrap().unwrap().event.unwrap();
+        for answer in tree.answers(&message) {
+            sender.send(answer).await.unwrap();
+        }
+        match message {
             Event::Output(_) => break,
             _ => {}
         }
@@ -370,16 +401,11 @@ async fn files_of_a_build_are_kept_until_the_call_ends(node: &Node) {
     let start = BuildStart { has_no_image: true, keeps_tree: true, ..start("FROM scratch\nCOPY a /a\n", &tree) };
     let (sender, mut events) = begin(node, start).await.unwrap();
     let completed = loop {
-        match events.message().await.unwrap().unwrap().event.unwrap() {
-            Event::NeedDirectories(_) => {
-                let directories = tree.directories.values().cloned().collect();
-                let answer = build_request::Event::Directories(ContextDirectories { directories });
-                sender.send(event(answer)).await.unwrap();
-            }
-            Event::NeedContents(need) => {
-                let content = ContextContent { blake3: need.blake3[0].clone(), chunk: "one".into(), last: true };
-                sender.send(event(build_request::Event::Content(content))).await.unwrap();
-            }
+        let message = events.message().await.unwrap().unwrap().event.unwrap();
+        for answer in tree.answers(&message) {
+            sender.send(answer).await.unwrap();
+        }
+        match message {
             Event::Completed(completed) => break completed,
             _ => {}
         }

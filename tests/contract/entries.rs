@@ -87,14 +87,14 @@ async fn a_layer_that_was_just_built_is_waited_for(node: &Node) {
     let header = WriteTreeHeader { lease_id: lease.id.clone(), ..Default::default() };
     let blake3 = blake3::hash(b"hello").to_hex().to_string();
     let entry = |destination: &str, source| TreeEntry {
-        destination: destination.to_owned(),
+        destination: Bytes::copy_from_slice(destination.as_bytes()),
         source: Some(source),
         mode: Some(0o711),
         ..Default::default()
     };
     let placed = vec![
         entry("/app", Source::Directory(TreeDirectory { explicit: true })),
-        entry("/app/file", Source::File(TreeFile { blake3, size_bytes: 5 })),
+        entry("/app/file", Source::File(TreeFile { blake3, size_bytes: 5, same_file: 0 })),
     ];
     let parts = [Part::Header(header), Part::Entries(TreeEntries { entries: placed })];
     let messages = parts.map(|part| WriteTreeRequest { part: Some(part) });

@@ -35,11 +35,13 @@ fn entries(entries: Vec<TreeEntry>) -> WriteTreeRequest {
 }
 
 fn entry(destination: &str, source: Source) -> TreeEntry {
-    TreeEntry { destination: destination.to_owned(), source: Some(source), ..Default::default() }
+    let destination = Bytes::copy_from_slice(destination.as_bytes());
+    TreeEntry { destination, source: Some(source), ..Default::default() }
 }
 
 fn file(bytes: &[u8]) -> Source {
-    Source::File(TreeFile { blake3: blake3::hash(bytes).to_hex().to_string(), size_bytes: bytes.len() as u64 })
+    let blake3 = blake3::hash(bytes).to_hex().to_string();
+    Source::File(TreeFile { blake3, size_bytes: bytes.len() as u64, same_file: 0 })
 }
 
 async fn write(node: &Node, messages: Vec<WriteTreeRequest>) -> Result<Layer, Status> {
@@ -177,7 +179,7 @@ async fn malformed_entries_name_the_field(node: &Node) {
     malformed(write(node, one(name)).await, "entries.name_in_directory");
     let target = entry("/l", Source::Symlink(TreeSymlink { target: Bytes::from_static(b"a\0b") }));
     malformed(write(node, one(target)).await, "entries.symlink.target");
-    let digest = entry("/f", Source::File(TreeFile { blake3: "xyz".into(), size_bytes: 1 }));
+    let digest = entry("/f", Source::File(TreeFile { blake3: "xyz".into(), size_bytes: 1, same_file: 0 }));
     malformed(write(node, one(digest)).await, "entries.file.blake3");
     let many = (0..4097).map(|n| entry(&format!("/{n}"), Source::Directory(TreeDirectory::default()))).collect();
     malformed(write(node, vec![header(&lease.id, &[]), entries(many)]).await, "entries");

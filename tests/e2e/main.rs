@@ -3,9 +3,12 @@
 //! Each test has a house of its own, which fails the test when something is left behind at its end.
 
 mod archives;
+mod archives_added;
 mod build;
 mod builder;
 mod containers;
+mod contexts;
+mod copies;
 mod crashes;
 mod dockerfiles;
 mod explore;

@@ -106,6 +106,12 @@ impl IgnoreFile {
         (!pattern.is_negation).then_some(pattern)
     }
 
+    /// Whether some path below `path` can match a pattern that is no negation.
+    pub fn can_match_below(&self, path: &str) -> bool {
+        let path: Vec<char> = clean(path).trim_start_matches('/').chars().chain(['/']).collect();
+        self.patterns.iter().any(|pattern| !pattern.is_negation && pattern.can_match_below(&path))
+    }
+
     /// The last pattern that changed what becomes of `path`. As in moby, a pattern is only tried if it can change it.
     fn decide(&self, path: &str) -> Option<(usize, &Pattern)> {
         let path = clean(path);

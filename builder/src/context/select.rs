@@ -1,96 +1,88 @@
 //! What the sources of a COPY or ADD select in the context: a digest for the cache key first, entries when a layer
 //! must be written. Symbolic links in a source resolve inside the context, as a chroot would.
 
-use std::sync::Arc;
-
 use strata_dockerfile::glob;
 
-use super::{Blake3, Directories, Directory, Entry, Node};
+use super::{Attributes, Blake3, Describes, Details, Directories, Entry, Node};
 use crate::error::Error;
 
 /// Symbolic links followed in one path, at most.
 const MAX_LINKS: usize = 40;
 /// Directories inside each other, at most.
 const MAX_DEPTH: usize = 1024;
+/// Directories that details are asked for at once, at most.
+const DESCRIBED_AT_ONCE: usize = 4096;
 
 /// One thing that a source matched.
 #[derive(Debug, Clone)]
 pub struct Selected {
-    /// Its last component; "" for the context itself.
+    /// The last component of the source; "" for the context itself.
     pub name: Vec<u8>,
-    /// Its path in the context, for messages.
+    /// Its path in the context, links resolved.
+    pub path: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// What it is. A symbolic link only if it leads nowhere.
+    pub node: Node,
+    /// Extended attributes.
+    pub attributes: Attributes,
+    /// The directory that it is in. `None`: it is the context itself.
+    pub parent: Option<Blake3>,
+}
+
+/// Something below a directory.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Path below the directory.
     pub path: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
     /// What it is.
     pub node: Node,
-}
-
-/// What all sources of one instruction matched, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// The matches.
-    pub matches: Vec<Selected>,
-}
-
-impl Selection {
-    /// A digest of names, modes and contents.
-    pub fn digest(&self) -> Blake3 {
-        let mut hasher = blake3::Hasher::new();
-        for selected in &self.matches {
-            // The directory's own name does not matter: what it holds is placed, not itself.
-            match &selected.node {
-                Node::Directory(digest) => {
-                    hasher.update(b"d").update(&selected.mode.to_le_bytes()).update(digest);
-                }
-                Node::File { blake3, size } => {
-                    hasher.update(b"f").update(&selected.mode.to_le_bytes());
-                    hasher.update(&(selected.name.len() as u64).to_le_bytes()).update(&selected.name);
-                    hasher.update(&size.to_le_bytes()).update(blake3);
-                }
-                Node::Symlink(target) => {
-                    hasher.update(b"l").update(&(selected.name.len() as u64).to_le_bytes()).update(&selected.name);
-                    hasher.update(&(target.len() as u64).to_le_bytes()).update(target);
-                }
-            }
-        }
-        *hasher.finalize().as_bytes()
-    }
+    /// Extended attributes.
+    pub attributes: Attributes,
+    /// Time of last change, in nanoseconds since 1970, where details were asked for.
+    pub modified: i64,
+    /// Equal numbers in a context, but 0, are names of one file.
+    pub same_file: u64,
+    /// A directory that is only there for what is in it.
+    pub is_implied: bool,
 }
 
 /// Finds what one source names. An empty answer: nothing does.
+///
+/// The part before the first wildcard may lead through links; behind it only real directories are entered.
 pub async fn select(root: &Blake3, source: &str, directories: &impl Directories) -> Result<Vec<Selected>, Error> {
     let components: Vec<&str> = clean(source);
-    let is_pattern = |text: &str| text.contains(['*', '?', '[', '\\']);
-    let top = Selected { name: Vec::new(), path: Vec::new(), mode: 0o755, node: Node::Directory(*root) };
-    if components.is_empty() {
-        return Ok(vec![top]);
-    }
-    if !components.iter().any(|c| is_pattern(c)) {
-        let parts: Vec<Vec<u8>> = components.iter().map(|c| c.as_bytes().to_vec()).collect();
+    let plain = components.iter().position(|c| glob::has_wildcards(c)).unwrap_or(components.len());
+    let parts = components[..plain].iter().map(|c| c.as_bytes().to_vec()).collect();
+    let Some(start) = resolve(root, parts, directories).await? else { return Ok(Vec::new()) };
+    if plain == components.len() {
         let name = components.last().map(|c| c.as_bytes().to_vec()).unwrap_or_default();
-        let found = resolve(root, parts, directories).await?;
-        return Ok(found.map(|found| Selected { name, ..found }).into_iter().collect());
+        return Ok(vec![Selected { name, ..start }]);
     }
-    let mut level = vec![top];
-    for (index, component) in components.iter().enumerate() {
+    let mut level = vec![start];
+    for (index, component) in components.iter().enumerate().skip(plain) {
         let is_last = index + 1 == components.len();
         let mut next = Vec::new();
         for at in level {
-            let Some(directory) = open(root, &at, directories).await? else { continue };
+            let Node::Directory(digest) = &at.node else { continue };
+            let directory = directories.fetch(&[*digest]).await?.swap_remove(0);
             for entry in &directory.entries {
-                let name = String::from_utf8_lossy(&entry.name);
-                let matched = glob::matches(component, &name)
+                let matched = glob::matches(component, &String::from_utf8_lossy(&entry.name))
                     .map_err(|_| Error::Context { problem: format!("the pattern {source:?} is malformed") })?;
                 if !matched {
                     continue;
                 }
-                let found = found(&at.path, entry);
+                let found = found(&at.path, digest, entry);
                 if is_last && matches!(entry.node, Node::Symlink(_)) {
                     let parts = found.path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
                     let target = resolve(root, parts, directories).await?;
-                    next.extend(target.map(|target| Selected { name: found.name, ..target }));
-                } else if is_last || !matches!(entry.node, Node::File { .. }) {
+                    next.push(match target {
+                        Some(target) => Selected { name: found.name, ..target },
+                        None => found,
+                    });
+                } else if is_last || matches!(entry.node, Node::Directory(_)) {
                     next.push(found);
                 }
             }
@@ -100,28 +92,48 @@ pub async fn select(root: &Blake3, source: &str, directories: &impl Directories)
     Ok(level)
 }
 
-/// Everything below a directory, parents first: paths below it, and entries. One round trip per level.
-pub async fn walk(top: &Blake3, directories: &impl Directories) -> Result<Vec<(Vec<u8>, Entry)>, Error> {
-    let mut all = Vec::new();
+/// Everything below a directory, parents first, and the time of the directory; directories that `enters` refuses are not
+/// looked into. With the name of the context the details of each are asked for. One round trip per level.
+pub async fn items(
+    top: &Blake3,
+    top_path: &[u8],
+    details_of: Option<&str>,
+    enters: &(dyn Fn(&[u8]) -> bool + Sync),
+    directories: &impl Describes,
+) -> Result<(Vec<Item>, i64), Error> {
+    let (mut all, mut modified) = (Vec::new(), 0);
     let mut level = vec![(Vec::new(), *top)];
-    for _ in 0..MAX_DEPTH {
+    for depth in 0..MAX_DEPTH {
         if level.is_empty() {
-            return Ok(all);
+            return Ok((all, modified));
         }
         let digests: Vec<Blake3> = level.iter().map(|(_, digest)| *digest).collect();
         let fetched = directories.fetch(&digests).await?;
+        let details = match details_of {
+            Some(context) => {
+                let paths = level.iter().map(|(path, _)| join(top_path, path));
+                describe(context, paths.collect(), directories).await?
+            }
+            None => vec![Details::default(); level.len()],
+        };
         let mut next = Vec::new();
-        for ((path, _), directory) in level.iter().zip(fetched) {
-            for entry in &directory.entries {
-                let mut below = path.clone();
-                if !below.is_empty() {
-                    below.push(b'/');
-                }
-                below.extend_from_slice(&entry.name);
-                if let Node::Directory(digest) = entry.node {
+        for (((path, _), directory), details) in level.iter().zip(fetched).zip(details) {
+            if details_of.is_some() && details.entries.len() != directory.entries.len() {
+                return Err(Error::Context { problem: "details that do not fit their directory".to_owned() });
+            }
+            if depth == 0 {
+                modified = details.modified;
+            }
+            let entries = details.entries.into_iter().chain(std::iter::repeat((0, 0)));
+            for (entry, (modified, same_file)) in directory.entries.iter().zip(entries) {
+                let Entry { name, mode, node, attributes } = entry.clone();
+                let below = join(path, &name);
+                if let Node::Directory(digest) = node
+                    && enters(&below)
+                {
                     next.push((below.clone(), digest));
                 }
-                all.push((below, entry.clone()));
+                all.push(Item { path: below, mode, node, attributes, modified, same_file, is_implied: false });
             }
         }
         level = next;
@@ -129,30 +141,41 @@ pub async fn walk(top: &Blake3, directories: &impl Directories) -> Result<Vec<(V
     Err(Error::Context { problem: format!("directories are nested more than {MAX_DEPTH} deep") })
 }
 
-fn found(parent: &[u8], entry: &Entry) -> Selected {
-    let mut path = parent.to_vec();
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(&entry.name);
-    Selected { name: entry.name.clone(), path, mode: entry.mode, node: entry.node.clone() }
+/// The time of one thing that is no directory, in nanoseconds since 1970.
+pub async fn modified(selected: &Selected, context: &str, directories: &impl Describes) -> Result<i64, Error> {
+    let Some(parent) = selected.parent else { return Ok(0) };
+    let (path, name) = match selected.path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&selected.path[..at], &selected.path[at + 1..]),
+        None => (&[][..], &selected.path[..]),
+    };
+    let directory = directories.fetch(&[parent]).await?.swap_remove(0);
+    let details = describe(context, vec![path.to_vec()], directories).await?.swap_remove(0);
+    let at = directory.entries.iter().position(|entry| entry.name == name);
+    let found = at.and_then(|at| details.entries.get(at));
+    let problem = || Error::Context { problem: "details that do not fit their directory".to_owned() };
+    found.map(|(modified, _)| *modified).ok_or_else(problem)
 }
 
-async fn open(root: &Blake3, at: &Selected, directories: &impl Directories) -> Result<Option<Arc<Directory>>, Error> {
-    match &at.node {
-        Node::Directory(digest) => Ok(Some(directories.fetch(&[*digest]).await?.swap_remove(0))),
-        Node::Symlink(_) => {
-            let mut parts: Vec<Vec<u8>> = at.path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
-            parts.push(b".".to_vec());
-            match resolve(root, parts, directories).await? {
-                Some(Selected { node: Node::Directory(digest), .. }) => {
-                    Ok(Some(directories.fetch(&[digest]).await?.swap_remove(0)))
-                }
-                _ => Ok(None),
-            }
-        }
-        Node::File { .. } => Ok(None),
+async fn describe(context: &str, paths: Vec<Vec<u8>>, directories: &impl Describes) -> Result<Vec<Details>, Error> {
+    let mut all = Vec::with_capacity(paths.len());
+    for some in paths.chunks(DESCRIBED_AT_ONCE) {
+        all.extend(directories.details(context, some.to_vec()).await?);
     }
+    Ok(all)
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut joined = path.to_vec();
+    if !path.is_empty() && !name.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name);
+    joined
+}
+
+fn found(path: &[u8], parent: &Blake3, entry: &Entry) -> Selected {
+    let Entry { name, mode, node, attributes } = entry.clone();
+    Selected { path: join(path, &name), name, mode, node, attributes, parent: Some(*parent) }
 }
 
 /// Walks a path; links are followed inside the root, the last component's too, as COPY does.
@@ -193,9 +216,16 @@ async fn resolve(
             pending.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
             continue;
         }
-        stack.push(found(&parent, entry));
+        stack.push(found(&parent, &digest, entry));
     }
-    let top = Selected { name: Vec::new(), path: Vec::new(), mode: 0o755, node: Node::Directory(*root) };
+    let top = Selected {
+        name: Vec::new(),
+        path: Vec::new(),
+        mode: 0o755,
+        node: Node::Directory(*root),
+        attributes: Vec::new(),
+        parent: None,
+    };
     Ok(Some(stack.pop().unwrap_or(top)))
 }
 
@@ -217,8 +247,10 @@ fn clean(source: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::context::Directory;
 
     struct Fake(HashMap<Blake3, Arc<Directory>>);
 
@@ -230,15 +262,18 @@ mod tests {
 
     fn file(name: &str) -> Entry {
         let node = Node::File { blake3: *blake3::hash(name.as_bytes()).as_bytes(), size: name.len() as u64 };
-        Entry { name: name.as_bytes().to_vec(), mode: 0o644, node }
+        Entry { name: name.as_bytes().to_vec(), mode: 0o644, node, attributes: Vec::new() }
     }
 
     /// app.py, lib/{a.txt,b.txt}, link -> lib, out -> ../../lib
     fn tree() -> (Blake3, Fake) {
         let (root, lib) = ([1; 32], [2; 32]);
-        let link =
-            |name: &str, target: &str| Entry { name: name.into(), mode: 0o777, node: Node::Symlink(target.into()) };
-        let directory = Entry { name: b"lib".to_vec(), mode: 0o755, node: Node::Directory(lib) };
+        let link = |name: &str, target: &str| {
+            let node = Node::Symlink(target.into());
+            Entry { name: name.into(), mode: 0o777, node, attributes: Vec::new() }
+        };
+        let node = Node::Directory(lib);
+        let directory = Entry { name: b"lib".to_vec(), mode: 0o755, node, attributes: Vec::new() };
         let top = vec![file("app.py"), directory, link("link", "lib"), link("out", "../../lib")];
         let map = HashMap::from([
             (root, Arc::new(Directory { entries: top })),
@@ -269,6 +304,8 @@ mod tests {
             ("app.py/x", vec![]),
             ("*.none", vec![]),
             ("link", vec!["lib"]),
+            ("lin*", vec!["lib"]),
+            ("l*/a.txt", vec!["lib/a.txt"]),
         ] {
             assert_eq!(paths(source).await, expected, "{source}");
         }

@@ -1,7 +1,6 @@
 //! Whatever a client sends is an answer or an error, never a panic (security research, rows 102 and 106).
 
 use prost::Message;
-use strata_dockerfile::ignore::IgnoreFile;
 use strata_dockerfile::{Dockerfile, Kind};
 
 use super::*;
@@ -89,6 +88,10 @@ fn definitions() -> Vec<pb::BuildStart> {
         ignore_file_name: ".dockerignore".to_owned(),
         context_root: vec![7; 32].into(),
         build_args: [("V".to_owned(), "3".to_owned())].into(),
+        contexts: vec![pb::NamedContext {
+            name: "base".to_owned(),
+            source: Some(pb::named_context::Source::Image("debian".to_owned())),
+        }],
         ..pb::BuildStart::default()
     };
     texts.chain([whole.to_owned()]).map(start).collect()
@@ -97,8 +100,8 @@ fn definitions() -> Vec<pb::BuildStart> {
 /// All that is done with a definition before anything runs.
 fn digest(start: pb::BuildStart) -> Result<(), Error> {
     let request = read_start(start)?;
-    if let Ok(ignore) = IgnoreFile::parse(&request.ignore_file) {
-        let _ = ignore.matches("src/a/b.c");
+    if let Ok(contexts) = request.contexts() {
+        let _ = contexts.main.map(|main| main.ignore.matches("src/a/b.c"));
     }
     let file = match strata_dockerfile::parse(&request.dockerfile, &request.dockerfile_name) {
         Ok(file) => file,
@@ -111,7 +114,7 @@ fn digest(start: pb::BuildStart) -> Result<(), Error> {
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let globals = Globals::new(&file, request.build_args.clone(), &platform, &request.target)?;
     expand(&file, &globals)?;
-    Graph::plan(&file, &request.target, &globals)?;
+    Graph::plan(&file, &request.target, &globals, &request.contexts()?)?;
     Ok(())
 }
 
@@ -185,11 +188,13 @@ fn mutated_directories_are_read_or_refused() {
         name: Bytes::copy_from_slice(name.as_bytes()),
         mode: 0o644,
         node: Some(node),
+        attributes: vec![pb::ContextAttribute { name: "user.a".to_owned(), value: Bytes::from_static(b"b") }],
     };
     let file = pb::context_entry::Node::File(pb::ContextFile { blake3: vec![1; 32].into(), size_bytes: 3 });
     let link = pb::context_entry::Node::Symlink(Bytes::from_static(b"target"));
     let directory = pb::context_entry::Node::Directory(vec![2; 32].into());
-    let entries = vec![name("a", file), name("b", link), name("c", directory)];
+    let special = pb::context_entry::Node::Special(pb::ContextSpecial { r#type: 0o010_000, major: 0, minor: 0 });
+    let entries = vec![name("a", file), name("b", link), name("c", directory), name("d", special)];
     let whole = pb::ContextDirectory { entries }.encode_to_vec();
     let mut numbers = Numbers(101);
 

@@ -3,6 +3,8 @@
 mod contents;
 mod pull;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use strata_proto::store::v1 as pb;
 use strata_types::{ImageConfig, Platform};
@@ -11,7 +13,7 @@ use tonic::transport::Channel;
 pub use pull::Credentials;
 
 use super::MountPoint;
-use crate::context::Blake3;
+use crate::context::{Attributes, Blake3, Special};
 use crate::error::Error;
 use crate::export::Exported;
 
@@ -110,8 +112,10 @@ pub struct Outcome {
 /// Something to place in a new layer.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Absolute destination in the merged view.
-    pub destination: String,
+    /// Absolute destination in the merged view; links are followed.
+    pub destination: Vec<u8>,
+    /// Path below the destination, without links; empty: the destination itself.
+    pub below: Vec<u8>,
     /// Name to use when the destination is a directory there.
     pub name_in_directory: Vec<u8>,
     /// What to place.
@@ -120,6 +124,41 @@ pub struct Entry {
     pub mode: Option<u32>,
     /// Owner and group; `None`: the source's.
     pub owner: Option<(u32, u32)>,
+    /// Time of last change, in nanoseconds since 1970; `None`: the source's, or now.
+    pub modified: Option<i64>,
+    /// Extended attributes.
+    pub attributes: Attributes,
+}
+
+impl Entry {
+    /// Something at this destination, with what its source says of the rest.
+    pub fn new(destination: Vec<u8>, placement: Placement) -> Self {
+        Self {
+            destination,
+            below: Vec::new(),
+            name_in_directory: Vec::new(),
+            placement,
+            mode: None,
+            owner: None,
+            modified: None,
+            attributes: Vec::new(),
+        }
+    }
+}
+
+/// What directories become that are made on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner and group.
+    pub owner: (u32, u32),
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self { mode: 0o755, owner: (0, 0) }
+    }
 }
 
 /// What is placed.
@@ -127,7 +166,7 @@ pub struct Entry {
 pub enum Placement {
     /// A directory.
     Directory {
-        /// It is wanted for itself, not only as a place for others.
+        /// It is wanted for itself, not only as a place for others: that leaves one that is there as it is.
         explicit: bool,
     },
     /// A file with a content of the store.
@@ -136,17 +175,23 @@ pub enum Placement {
         blake3: Blake3,
         /// Size in bytes.
         size: u64,
+        /// Equal numbers, but 0, are names of one file.
+        same_file: u64,
     },
     /// A symbolic link.
     Symlink(Vec<u8>),
-    /// A path of another tree.
+    /// A device or a FIFO.
+    Special(Special),
+    /// A path of another tree; of a directory what it holds.
     Copy {
         /// Its layers, bottom first.
-        layers: Vec<String>,
+        layers: Arc<[String]>,
         /// The path.
-        path: String,
-        /// What a directory holds, not itself.
-        contents_only: bool,
+        path: Vec<u8>,
+        /// Only what the path names, not what is below.
+        alone: bool,
+        /// A directory that is only a place for others.
+        implied: bool,
     },
     /// The entries of an archive.
     Archive(Blake3),
@@ -172,6 +217,8 @@ pub struct Tree {
     pub previous: String,
     /// What to place.
     pub entries: Vec<Entry>,
+    /// What directories become that are made on the way.
+    pub made: Made,
 }
 
 /// An entry of a merged view.
@@ -183,6 +230,8 @@ pub struct Listed {
     pub mode: u32,
     /// Digest over content and metadata.
     pub digest: String,
+    /// Time of last change, in nanoseconds since 1970.
+    pub modified: Option<i64>,
 }
 
 /// A platform as the wire has it.
@@ -311,6 +360,9 @@ impl Store {
             working_directory: "/".to_owned(),
             modified_at: None,
             record: Some(record),
+            made_mode: Some(tree.made.mode),
+            made_uid: tree.made.owner.0,
+            made_gid: tree.made.owner.1,
         };
         let mut messages = vec![pb::WriteTreeRequest { part: Some(pb::write_tree_request::Part::Header(header)) }];
         for entries in tree.entries.chunks(ENTRIES) {
@@ -342,6 +394,7 @@ impl Store {
                     path: e.path.to_vec(),
                     mode: e.mode,
                     digest: e.digest,
+                    modified: e.modified_at.map(|at| at.seconds.saturating_mul(1_000_000_000) + i64::from(at.nanos)),
                 })),
                 Ok(None) => return Ok(found),
                 Err(status) if is_absent(&status) => return Ok(found),
@@ -435,22 +488,38 @@ fn entry(entry: &Entry) -> pb::TreeEntry {
     use pb::tree_entry::Source;
     let source = match &entry.placement {
         Placement::Directory { explicit } => Source::Directory(pb::TreeDirectory { explicit: *explicit }),
-        Placement::File { blake3, size } => {
-            Source::File(pb::TreeFile { blake3: hex::encode(blake3), size_bytes: *size })
+        Placement::File { blake3, size, same_file } => {
+            Source::File(pb::TreeFile { blake3: hex::encode(blake3), size_bytes: *size, same_file: *same_file })
+        }
+        Placement::Special(Special { kind, major, minor }) => {
+            Source::Special(pb::TreeSpecial { r#type: *kind, major: *major, minor: *minor })
         }
         Placement::Symlink(target) => Source::Symlink(pb::TreeSymlink { target: Bytes::copy_from_slice(target) }),
-        Placement::Copy { layers, path, contents_only } => {
-            Source::Copy(pb::TreeCopy { layer_ids: layers.clone(), path: path.clone(), contents_only: *contents_only })
-        }
+        Placement::Copy { layers, path, alone, implied } => Source::Copy(pb::TreeCopy {
+            layer_ids: layers.to_vec(),
+            path: Bytes::copy_from_slice(path),
+            contents_only: true,
+            alone: *alone,
+            implied: *implied,
+        }),
         Placement::Archive(blake3) => Source::Archive(pb::TreeArchive { blake3: hex::encode(blake3) }),
     };
     pb::TreeEntry {
-        destination: entry.destination.clone(),
+        destination: Bytes::copy_from_slice(&entry.destination),
+        below: Bytes::copy_from_slice(&entry.below),
         source: Some(source),
         mode: entry.mode,
         uid: entry.owner.map(|owner| owner.0),
         gid: entry.owner.map(|owner| owner.1),
-        modified_at: None,
+        modified_at: entry.modified.map(|at| prost_types::Timestamp {
+            seconds: at.div_euclid(1_000_000_000),
+            nanos: at.rem_euclid(1_000_000_000) as i32,
+        }),
+        attributes: entry.attributes.iter().map(attribute).collect(),
         name_in_directory: Bytes::copy_from_slice(&entry.name_in_directory),
     }
+}
+
+fn attribute((name, value): &(String, Vec<u8>)) -> pb::TreeAttribute {
+    pb::TreeAttribute { name: name.clone(), value: Bytes::copy_from_slice(value) }
 }

@@ -56,7 +56,7 @@ pub async fn perform(
         mounts: script.into_iter().map(script_mount).collect(),
         secret_env,
     };
-    let keyed = Keyed { operation, family: family(build, work, instruction), created_by };
+    let keyed = Keyed { operation, family: family(build, work, instruction), created_by, is_linked: false };
     through_cache(build, work, keyed, running, async |work, identity, _| {
         execute(build, &work.draft.layers, instruction, (step, &mounts, identity), running).await
     })

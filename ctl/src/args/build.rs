@@ -44,6 +44,9 @@ pub struct Build {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub build_arg: Vec<String>,
+    /// A context beside the build context, "NAME=DIR", "NAME=docker-image://IMAGE" or "NAME=oci-layout://DIR[:TAG]"
+    #[arg(long, value_name = "NAME=WHERE")]
+    pub build_context: Vec<String>,
     /// Add a label to the image
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,

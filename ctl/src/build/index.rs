@@ -10,6 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
+use super::attributes::{self, Attributes};
+
 /// Files changed less than this long before a scan are read again by the next one, in nanoseconds.
 const RACY: i64 = 20_000_000;
 
@@ -33,6 +35,25 @@ struct SavedFile {
     inode: u64,
     #[prost(bytes = "vec", tag = "6")]
     blake3: Vec<u8>,
+    #[prost(message, repeated, tag = "7")]
+    attributes: Vec<SavedAttribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedAttribute {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// blake3 of its content.
+    pub digest: [u8; 32],
+    /// Its extended attributes.
+    pub attributes: Attributes,
 }
 
 /// Stat data that change when a file does.
@@ -52,8 +73,8 @@ pub struct Stamp {
 #[derive(Debug)]
 pub struct Index {
     file: Option<PathBuf>,
-    old: HashMap<Vec<u8>, (Stamp, [u8; 32])>,
-    new: HashMap<Vec<u8>, (Stamp, [u8; 32])>,
+    old: HashMap<Vec<u8>, (Stamp, Known)>,
+    new: HashMap<Vec<u8>, (Stamp, Known)>,
     is_dirty: bool,
     now: i64,
 }
@@ -66,32 +87,35 @@ impl Index {
         let saved = saved.and_then(|bytes| Saved::decode(&bytes[..]).ok()).unwrap_or_default();
         let entry = |file: SavedFile| {
             let stamp = Stamp { size: file.size, changed: file.changed, modified: file.modified, inode: file.inode };
-            Some((file.path, (stamp, file.blake3.try_into().ok()?)))
+            let attributes = file.attributes.into_iter().map(|one| (one.name, one.value)).collect();
+            Some((file.path, (stamp, Known { digest: file.blake3.try_into().ok()?, attributes })))
         };
         let old = saved.files.into_iter().filter_map(entry).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64);
         Self { file, old, new: HashMap::new(), is_dirty: false, now }
     }
 
-    /// The digest of a file: remembered, or read now.
-    pub fn digest(
+    /// What is known of a file: remembered, or read now.
+    pub fn look(
         &mut self,
         path: &[u8],
         stamp: Stamp,
         open: impl FnOnce() -> io::Result<fs::File>,
-    ) -> io::Result<[u8; 32]> {
-        let known = self.old.get(path).filter(|(old, _)| *old == stamp).map(|(_, digest)| *digest);
-        let digest = match known {
-            Some(digest) => digest,
+    ) -> io::Result<Known> {
+        let known = self.old.get(path).filter(|(old, _)| *old == stamp).map(|(_, known)| known.clone());
+        let known = match known {
+            Some(known) => known,
             None => {
                 self.is_dirty = true;
-                hash(open()?)?
+                let file = open()?;
+                let attributes = attributes::of_file(&file)?;
+                Known { digest: hash(file)?, attributes }
             }
         };
         if self.now - stamp.changed.max(stamp.modified) > RACY {
-            self.new.insert(path.to_vec(), (stamp, digest));
+            self.new.insert(path.to_vec(), (stamp, known.clone()));
         }
-        Ok(digest)
+        Ok(known)
     }
 
     /// Writes what this scan learnt. A failure only costs time at the next build.
@@ -100,13 +124,15 @@ impl Index {
         if !self.is_dirty && self.new.len() == self.old.len() {
             return;
         }
-        let files = self.new.into_iter().map(|(path, (stamp, blake3))| SavedFile {
+        let attribute = |(name, value)| SavedAttribute { name, value };
+        let files = self.new.into_iter().map(|(path, (stamp, known))| SavedFile {
             path,
             size: stamp.size,
             changed: stamp.changed,
             modified: stamp.modified,
             inode: stamp.inode,
-            blake3: blake3.to_vec(),
+            blake3: known.digest.to_vec(),
+            attributes: known.attributes.into_iter().map(attribute).collect(),
         });
         let bytes = Saved { files: files.collect() }.encode_to_vec();
         let part = file.with_extension(format!("part{}", std::process::id()));

@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Given;
-use super::context::Context;
+use super::contexts::Contexts;
 use super::secrets::Secrets;
 use crate::error::Error;
 use crate::registries::{self, Registries};
@@ -26,6 +26,7 @@ const BATCH: usize = 1 << 20;
 enum Asked {
     Directories(Vec<Bytes>),
     Contents(Vec<Bytes>),
+    Details(pb::NeedDetails),
 }
 
 /// The sending side of a build.
@@ -40,15 +41,16 @@ type Sender = mpsc::Sender<pb::BuildRequest>;
 
 impl Upload {
     /// Serves asks until this is dropped, or the call is over.
-    pub fn start(Given { context, secrets }: Given, sender: Sender) -> Self {
+    pub fn start(Given { contexts, secrets }: Given, sender: Sender) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (failed, failure) = oneshot::channel();
         let own = sender.clone();
         tokio::spawn(async move {
             while let Some(ask) = asked.recv().await {
                 let result = match ask {
-                    Asked::Directories(digests) => send_directories(&context, &digests, &sender).await,
-                    Asked::Contents(digests) => send_contents(&context, &digests, &sender).await,
+                    Asked::Directories(digests) => send_directories(&contexts, &digests, &sender).await,
+                    Asked::Contents(digests) => send_contents(&contexts, &digests, &sender).await,
+                    Asked::Details(need) => send_details(&contexts, &need, &sender).await,
                 };
                 if let Err(error) = result {
                     let _ = failed.send(error);
@@ -69,6 +71,11 @@ impl Upload {
     /// The builder asks for contents.
     pub fn contents(&self, digests: Vec<Bytes>) {
         let _ = self.asks.send(Asked::Contents(digests));
+    }
+
+    /// The builder asks about entries of directories.
+    pub fn details(&self, need: pb::NeedDetails) {
+        let _ = self.asks.send(Asked::Details(need));
     }
 
     /// The builder asks for the credentials for a registry. They do not wait for contents.
@@ -112,10 +119,28 @@ async fn send(sender: &Sender, event: pb::build_request::Event) {
     let _ = sender.send(pb::BuildRequest { event: Some(event) }).await;
 }
 
-async fn send_directories(context: &Context, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
+async fn send_details(contexts: &Contexts, need: &pb::NeedDetails, sender: &Sender) -> Result<(), Error> {
+    let context = contexts.find(&need.context).ok_or_else(|| unknown("context"))?;
+    let (mut batch, mut size) = (Vec::new(), 0);
+    for path in &need.paths {
+        let details = context.details(path).ok_or_else(|| unknown("directory"))?.clone();
+        let length = details.encoded_len();
+        if size > 0 && size + length > BATCH {
+            let directories = std::mem::take(&mut batch);
+            send(sender, pb::build_request::Event::Details(pb::ContextDetails { directories })).await;
+            size = 0;
+        }
+        size += length;
+        batch.push(details);
+    }
+    send(sender, pb::build_request::Event::Details(pb::ContextDetails { directories: batch })).await;
+    Ok(())
+}
+
+async fn send_directories(contexts: &Contexts, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
     let (mut batch, mut size) = (Vec::new(), 0);
     for digest in digests {
-        let directory = context.get(digest).ok_or_else(|| unknown("directory"))?.clone();
+        let directory = contexts.directory(digest).ok_or_else(|| unknown("directory"))?.clone();
         let length = directory.encoded_len();
         if size > 0 && size + length > BATCH {
             let directories = std::mem::take(&mut batch);
@@ -129,9 +154,17 @@ async fn send_directories(context: &Context, digests: &[Bytes], sender: &Sender)
     Ok(())
 }
 
-async fn send_contents(context: &Context, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
+async fn send_contents(contexts: &Contexts, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
     for digest in digests {
-        let path = context.file(digest).ok_or_else(|| unknown("file"))?;
+        let Some(path) = contexts.file(digest) else {
+            if **digest == *blake3::hash(b"").as_bytes() {
+                // A socket has no bytes.
+                let content = pb::ContextContent { blake3: digest.clone(), chunk: Bytes::new(), last: true };
+                send(sender, pb::build_request::Event::Content(content)).await;
+                continue;
+            }
+            return Err(unknown("file"));
+        };
         let sent = send_file(path, digest, sender).await;
         sent.map_err(|error| Error::new(format!("cannot read {} of the build context: {error}", path.display())))?;
     }

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::{input, render, sending, terminal};
 
-type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+/// An archive as it is read.
+pub type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// How often progress is shown.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,28 +28,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub async fn run(platform: &Platform, args: &Load) -> Result<u8> {
     let chunks = open(args.input.as_deref()).await?;
     let wanted = args.platform.as_deref().map(input::platform).transpose()?;
-    let header = pb::LoadImagesRequest {
-        part: Some(pb::load_images_request::Part::Header(pb::LoadImagesHeader { platform: wanted })),
-    };
-    let mut client = platform.archives().await?;
     let is_shown = !args.quiet && terminal::is_live();
     let chunks = if is_shown { shown(chunks) } else { chunks };
-    let (parts, failure) = sending::messages(chunks, |chunk| pb::LoadImagesRequest {
-        part: Some(pb::load_images_request::Part::Chunk(chunk)),
-    });
-    let requests = futures_util::stream::once(std::future::ready(header)).chain(parts);
-    let reply = tokio::select! {
-        reply = client.load_images(requests) => reply,
-        Ok(error) = failure => {
-            let what = args.input.as_deref().unwrap_or(Path::new("standard input"));
-            return Err(Error::new(format!("cannot read {}: {error}", what.display())));
-        }
-    };
+    let what = args.input.as_deref().unwrap_or(Path::new("standard input"));
+    let loaded = load(platform, chunks, wanted, &what.display().to_string()).await;
     if is_shown {
         clear();
     }
-    let reply = reply.map_err(|status| super::of_archive(args.input.as_deref(), status.into()))?;
-    for image in reply.into_inner().images {
+    let loaded = loaded.map_err(|error| super::of_archive(args.input.as_deref(), error))?;
+    for image in loaded {
         for name in &image.names {
             let familiar = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.familiar());
             render::line(format!("Loaded image: {familiar}"))?;
@@ -60,6 +48,27 @@ pub async fn run(platform: &Platform, args: &Load) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Has the store load an archive; `what` names it in messages.
+pub async fn load(
+    platform: &Platform,
+    chunks: Chunks,
+    wanted: Option<strata_proto::types::v1::Platform>,
+    what: &str,
+) -> Result<Vec<pb::LoadedImage>> {
+    let header = pb::LoadImagesRequest {
+        part: Some(pb::load_images_request::Part::Header(pb::LoadImagesHeader { platform: wanted })),
+    };
+    let mut client = platform.archives().await?;
+    let (parts, failure) = sending::messages(chunks, |chunk| pb::LoadImagesRequest {
+        part: Some(pb::load_images_request::Part::Chunk(chunk)),
+    });
+    let requests = futures_util::stream::once(std::future::ready(header)).chain(parts);
+    tokio::select! {
+        reply = client.load_images(requests) => Ok(reply?.into_inner().images),
+        Ok(error) = failure => Err(Error::new(format!("cannot read {what}: {error}"))),
+    }
 }
 
 async fn open(path: Option<&Path>) -> Result<Chunks> {

@@ -45,6 +45,8 @@ pub struct NewLayer {
     pub lease: LeaseId,
     /// What the build cache is to know of it: a record that names no layer yet.
     pub record: Option<CacheRecord>,
+    /// What it leaves to those below. `None`: nothing.
+    pub shape: Option<Vec<u8>>,
 }
 
 /// What the tar of a layer is.
@@ -123,11 +125,11 @@ pub(super) fn set_usable(transaction: &Transaction<'_>, id: &LayerId, boot_id: &
 
 /// Adds a layer whose directory is in place, with its record in the build cache.
 pub(super) fn insert(transaction: &Transaction<'_>, new: NewLayer, boot_id: &str) -> Result<LayerRow> {
-    let NewLayer { id, lease, record } = new;
+    let NewLayer { id, lease, record, shape } = new;
     leases::must_exist(transaction, &lease)?;
     transaction
-        .prepare_cached("INSERT INTO layers (id, project, state, boot_id, created) VALUES (?, ?, 'unsynced', ?, ?)")?
-        .execute(params![id.as_str(), PROJECT, boot_id, now()])?;
+        .prepare_cached("INSERT INTO layers (id, project, state, boot_id, created, shape) VALUES (?, ?, 'unsynced', ?, ?, ?)")?
+        .execute(params![id.as_str(), PROJECT, boot_id, now(), shape])?;
     leases::add(transaction, &lease, Held::Layer, id.as_str())?;
     if let Some(record) = record {
         cache::put(transaction, &CacheRecord { layer: Some(id.clone()), ..record })?;

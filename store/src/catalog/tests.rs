@@ -139,7 +139,7 @@ async fn a_step_is_one_commit() {
     catalog.release_snapshot(&key, "container").await.unwrap();
     catalog.begin_commit(&key).await.unwrap();
     let id = catalog.new_layer_id(&lease).await.unwrap();
-    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "f", None)) };
+    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "f", None)), shape: None };
     let layer = catalog.finish_commit(&key, new).await.unwrap();
 
     assert_eq!((missed, layer.state), (CacheFound::default(), LayerState::Unsynced));
@@ -156,7 +156,7 @@ async fn a_layer_whose_lease_has_ended_is_not_there_nor_its_record() {
     let id = catalog.new_layer_id(&lease).await.unwrap();
     catalog.delete_lease(&lease).await.unwrap();
 
-    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "", None)) };
+    let new = NewLayer { id: id.clone(), lease: lease.clone(), record: Some(record("k", "", None)), shape: None };
     let refused = catalog.add_layer(new).await;
 
     assert!(matches!(refused, Err(Error::LeaseNotFound { .. })), "{refused:?}");
@@ -248,7 +248,7 @@ async fn committed_is_committed(catalog: &Catalog, new: NewSnapshot, lease: &Lea
     assert!(matches!(catalog.acquire_snapshot(&key, "a").await, Err(Error::SnapshotCommitted { .. })));
 
     let layer = catalog.new_layer_id(lease).await.unwrap();
-    let new = NewLayer { id: layer.clone(), lease: lease.clone(), record: None };
+    let new = NewLayer { id: layer.clone(), lease: lease.clone(), record: None, shape: None };
     catalog.finish_commit(&key, new).await.unwrap();
     assert!(matches!(catalog.snapshot(&key).await, Err(Error::SnapshotNotFound { .. })));
     catalog.layers_usable(&[layer]).await.unwrap();

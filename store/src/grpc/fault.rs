@@ -119,7 +119,9 @@ fn image(error: &Image) -> (Code, Reason) {
 fn in_tree(error: &tree::Error) -> (Code, Reason) {
     match error {
         tree::Error::PathNotFound { .. } => (Code::NotFound, Reason::PathNotFound),
-        tree::Error::NotADirectory { .. } => (Code::FailedPrecondition, Reason::NotADirectory),
+        tree::Error::NotADirectory { .. } | tree::Error::LinkInTheWay { .. } => {
+            (Code::FailedPrecondition, Reason::NotADirectory)
+        }
         tree::Error::NotAFile { .. } => (Code::FailedPrecondition, Reason::NotAFile),
         tree::Error::TooLarge { .. } => (Code::ResourceExhausted, Reason::TooLarge),
         tree::Error::InvalidPath { .. } => (Code::InvalidArgument, Reason::InvalidArgument),

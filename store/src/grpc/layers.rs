@@ -1,5 +1,6 @@
 //! `LayerService`.
 
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use rustix::fs::FileType;
 use strata_proto::store::v1 as proto;
 use strata_types::{LayerId, LeaseId};
 use tokio::sync::mpsc;
@@ -15,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::cache::record_of_new_layer;
 use super::{Service, lease_id, status};
 use crate::catalog::{CacheRecord, LayerRow, blocking};
-use crate::tree::{self, Owner, Source, Time};
+use crate::tree::{self, Made, Owner, Source, Time, TreeCopy};
 use crate::{Error, Result, Store, layer};
 
 /// Entries in one message of a listing.
@@ -194,6 +196,11 @@ fn parse_header(header: proto::WriteTreeHeader) -> Result<Header> {
         working_directory: PathBuf::from(header.working_directory),
         previous: previous.map(|id| layer_id("previous_layer_id", &id)).transpose()?,
         modified: header.modified_at.map(|time| to_time("modified_at", time)).transpose()?,
+        made: Made {
+            mode: mode("made_mode", header.made_mode)?.unwrap_or(Made::default().mode),
+            uid: header.made_uid,
+            gid: header.made_gid,
+        },
     };
     let lease = lease_id(&header.lease_id)?;
     let record = record_of_new_layer(header.record)?;
@@ -218,8 +225,10 @@ async fn read_entries(store: &Arc<Store>, message: proto::WriteTreeRequest) -> R
 async fn read_entry(store: &Arc<Store>, entry: proto::TreeEntry) -> Result<tree::Entry> {
     use proto::tree_entry::Source as From;
     let source = match entry.source {
-        Some(From::Directory(_)) => Source::Directory,
-        Some(From::File(file)) => Source::File { blake3: content_hex("entries.file.blake3", &file.blake3)? },
+        Some(From::Directory(directory)) => Source::Directory { explicit: directory.explicit },
+        Some(From::File(file)) => {
+            Source::File { blake3: content_hex("entries.file.blake3", &file.blake3)?, same_file: file.same_file }
+        }
         Some(From::Symlink(link)) if link.target.is_empty() || link.target.contains(&0) => {
             return Err(Error::invalid("entries.symlink.target", "it is empty or holds a NUL"));
         }
@@ -227,9 +236,15 @@ async fn read_entry(store: &Arc<Store>, entry: proto::TreeEntry) -> Result<tree:
         Some(From::Copy(copy)) => {
             let layers = layer_ids("entries.copy.layer_ids", &copy.layer_ids)?;
             let chain = layer::chain(store, &layers).await?;
-            let path = PathBuf::from(copy.path);
-            Source::Copy { lowers: chain.lowers.clone(), path, contents_only: copy.contents_only }
+            Source::Copy(TreeCopy {
+                lowers: chain.lowers.clone(),
+                path: path(&copy.path),
+                contents_only: copy.contents_only,
+                alone: copy.alone,
+                implied: copy.implied,
+            })
         }
+        Some(From::Special(special)) => special_file(&special)?,
         Some(From::Archive(archive)) => {
             Source::Archive { blake3: content_hex("entries.archive.blake3", &archive.blake3)? }
         }
@@ -239,16 +254,50 @@ async fn read_entry(store: &Arc<Store>, entry: proto::TreeEntry) -> Result<tree:
     if name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
         return Err(Error::invalid("entries.name_in_directory", "it is no name of a file"));
     }
-    if entry.mode.is_some_and(|mode| mode > 0o7777) {
-        return Err(Error::invalid("entries.mode", "it has bits that are no permissions"));
-    }
+    let attributes = entry.attributes.into_iter().map(attribute).collect::<Result<_>>()?;
     Ok(tree::Entry {
-        destination: PathBuf::from(entry.destination),
+        destination: path(&entry.destination),
+        below: path(&entry.below),
         name_in_directory: name,
         source,
-        owner: Owner { mode: entry.mode, uid: entry.uid, gid: entry.gid },
+        owner: Owner { mode: mode("entries.mode", entry.mode)?, uid: entry.uid, gid: entry.gid },
         modified: entry.modified_at.map(|time| to_time("entries.modified_at", time)).transpose()?,
+        attributes,
     })
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn mode(field: &'static str, mode: Option<u32>) -> Result<Option<u32>> {
+    match mode {
+        Some(mode) if mode > 0o7777 => Err(Error::invalid(field, "it has bits that are no permissions")),
+        mode => Ok(mode),
+    }
+}
+
+fn special_file(special: &proto::TreeSpecial) -> Result<Source> {
+    let kind = FileType::from_raw_mode(special.r#type);
+    match kind {
+        FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {}
+        _ => return Err(Error::invalid("entries.special.type", "it is neither a device nor a FIFO")),
+    }
+    let device = rustix::fs::makedev(special.major, special.minor);
+    if kind == FileType::CharacterDevice && device == 0 {
+        return Err(Error::invalid("entries.special", "the device 0:0 is a mark of deletion in a layer"));
+    }
+    Ok(Source::Special { kind, device })
+}
+
+/// Reads an extended attribute that belongs to a tree.
+fn attribute(attribute: proto::TreeAttribute) -> Result<(CString, Vec<u8>)> {
+    let invalid = || Error::invalid("entries.attributes.name", "it is no attribute of a tree");
+    if attribute.name.is_empty() || !tree::is_portable(attribute.name.as_bytes()) {
+        return Err(invalid());
+    }
+    let name = CString::new(attribute.name).map_err(|_| invalid())?;
+    Ok((name, attribute.value.to_vec()))
 }
 
 /// Converts a layer.
@@ -269,6 +318,10 @@ fn listed_to_proto(entry: &tree::Listed) -> proto::ListedEntry {
         size_bytes: entry.size,
         digest: entry.digest.to_hex().to_string(),
         target: Bytes::copy_from_slice(&entry.target),
+        modified_at: Some(prost_types::Timestamp {
+            seconds: entry.modified.seconds,
+            nanos: entry.modified.nanoseconds as i32,
+        }),
     }
 }
 

@@ -92,13 +92,8 @@ async fn a_written_tree_is_described_behind() {
     let bench = Bench::new().await;
     let base = bench.base_layer().await;
     let blake3 = bench.store.contents.put("lease", b"text").unwrap();
-    let entry = tree::Entry {
-        destination: "/lib/".into(),
-        name_in_directory: b"x".to_vec(),
-        source: tree::Source::File { blake3 },
-        owner: tree::Owner::default(),
-        modified: None,
-    };
+    let source = tree::Source::File { blake3, same_file: 0 };
+    let entry = tree::Entry { name_in_directory: b"x".to_vec(), ..tree::Entry::new("/lib/", source) };
 
     let written = write_tree(
         &bench.store,
@@ -117,14 +112,8 @@ async fn a_written_tree_is_described_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_that_cannot_be_written_leaves_no_layer() {
     let bench = Bench::new().await;
-    let missing = tree::Source::File { blake3: blake3::hash(b"none") };
-    let entry = tree::Entry {
-        destination: "/x".into(),
-        name_in_directory: Vec::new(),
-        source: missing,
-        owner: tree::Owner::default(),
-        modified: None,
-    };
+    let missing = tree::Source::File { blake3: blake3::hash(b"none"), same_file: 0 };
+    let entry = tree::Entry::new("/x", missing);
 
     let result = write_tree(&bench.store, &[], &bench.lease, (TreeSettings::default(), None), [Ok(entry)]).await;
 

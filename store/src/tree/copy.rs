@@ -3,8 +3,9 @@
 //! The source is walked in its merged view, so that what its layers hide stays hidden; the bytes come from the layer
 //! that holds them, by a hard link where nothing about the file changes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,15 +14,24 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::resolve::{self, Directory, Found};
-use super::write::{Entry, Owner, Time, Writer};
+use super::links::FileId;
+use super::resolve::{self, Directory};
+use super::write::{Entry, Owner, Time, TreeCopy, Writer};
 use super::{Error, Metadata, Result, View, entry as attributes, list, place};
 
+/// Directories of a source that are kept open, at most: entries of one directory come one after the other.
+const KEPT_OPEN: usize = 64;
+
 /// The tree copied from.
-struct Origin {
+pub(super) struct Origin {
+    /// Its place among the origins of the writer.
+    number: usize,
+    lowers: Vec<PathBuf>,
     view: View,
     /// Layer directories, topmost first.
-    lowers: Vec<OwnedFd>,
+    layers: Vec<OwnedFd>,
+    /// Directories by the path that was asked for.
+    open: RefCell<HashMap<PathBuf, Rc<SourceDirectory>>>,
 }
 
 /// A directory of the source: merged, and in each layer that adds to it, topmost first.
@@ -33,40 +43,16 @@ struct SourceDirectory {
 /// One copy under way.
 struct Copy<'w, 'a, 'e> {
     writer: &'w mut Writer<'a>,
+    origin: usize,
     entry: &'e Entry,
-    /// Where files went that have several names, by layer and inode.
-    links: HashMap<(usize, u64), (PathBuf, OsString)>,
 }
 
-/// Copies `path` of the tree made of `lowers` to `destination`.
-pub(super) fn tree(
-    writer: &mut Writer<'_>,
-    lowers: &[PathBuf],
-    path: &Path,
-    contents_only: bool,
-    destination: &Path,
-    entry: &Entry,
-) -> Result<()> {
-    let origin = Origin::open(lowers, &writer.plan.empty)?;
-    let path = Path::new("/").join(path);
-    let top = list::open_top(&origin.view, &path)?.ok_or_else(|| Error::PathNotFound { path: path.clone() })?;
-    let metadata = Metadata::of(&top).map_err(|source| Error::lookup(&path, source))?;
-    let real = canonical(&top, &path)?;
-    let mut copy = Copy { writer, entry, links: HashMap::new() };
-    if metadata.kind() == FileType::Directory {
-        let source = origin.directory(&real)?;
-        let existed = copy.writer.canvas_has(destination)?;
-        let target = copy.writer.canvas.directory(destination)?;
-        if !contents_only || !existed {
-            copy.directory_attributes(&source, &target, &metadata)?;
-        }
-        return copy.contents(&source, &target, &path);
-    }
-    let name = real.file_name().ok_or_else(|| Error::PathNotFound { path: path.clone() })?;
-    let source = origin.directory(real.parent().unwrap_or(Path::new("/")))?;
-    let wanted_name = path.file_name().unwrap_or(name);
-    let (parent, target_name) = copy.writer.file_target(destination, wanted_name)?;
-    copy.leaf(&source, name, &metadata, &parent, &target_name, &path)
+/// Copies something of another tree.
+pub(super) fn copy(writer: &mut Writer<'_>, what: &TreeCopy, entry: &Entry) -> Result<()> {
+    let origin = writer.origin(&what.lowers)?;
+    let path = Path::new("/").join(&what.path);
+    let copy = Copy { writer, origin: origin.number, entry };
+    if what.alone { copy.alone(&origin, &path, what.implied) } else { copy.tree(&origin, &path, what.contents_only) }
 }
 
 /// Returns where an open file is in its view, links resolved.
@@ -77,13 +63,30 @@ fn canonical(file: &OwnedFd, path: &Path) -> Result<PathBuf> {
 }
 
 impl Origin {
-    fn open(lowers: &[PathBuf], empty: &Path) -> Result<Self> {
+    fn open(number: usize, lowers: &[PathBuf], empty: &Path) -> Result<Self> {
         let view = View::open(lowers, empty)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |path: &PathBuf| {
             rustix::fs::open(path, flags, Mode::empty()).map_err(|source| Error::io("open", path, source))
         };
-        Ok(Self { view, lowers: lowers.iter().map(open).collect::<Result<_>>()? })
+        let layers = lowers.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { number, lowers: lowers.to_vec(), view, layers, open: RefCell::default() })
+    }
+
+    /// Opens a directory by a path that may lead through links.
+    fn known(&self, path: &Path) -> Result<Rc<SourceDirectory>> {
+        if let Some(known) = self.open.borrow().get(path) {
+            return Ok(Rc::clone(known));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let found = self.view.lookup(path, flags).map_err(|source| Error::lookup(path, source))?;
+        let directory = Rc::new(self.directory(&canonical(&found, path)?)?);
+        let mut open = self.open.borrow_mut();
+        if open.len() >= KEPT_OPEN {
+            open.clear();
+        }
+        open.insert(path.to_path_buf(), Rc::clone(&directory));
+        Ok(directory)
     }
 
     /// Opens a directory by its path without links.
@@ -91,7 +94,7 @@ impl Origin {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let merged = self.view.lookup(Path::new("/"), flags).map_err(|source| Error::lookup("/", source))?;
         let mut layers = Vec::new();
-        for (index, layer) in self.lowers.iter().enumerate() {
+        for (index, layer) in self.layers.iter().enumerate() {
             let layer = layer.try_clone().map_err(|source| Error::io("open", path, source))?;
             layers.push((index, layer));
         }
@@ -136,6 +139,52 @@ impl SourceDirectory {
 }
 
 impl Copy<'_, '_, '_> {
+    /// Copies what a path leads to, with all below it.
+    fn tree(mut self, origin: &Origin, path: &Path, contents_only: bool) -> Result<()> {
+        let top =
+            list::open_top(&origin.view, path)?.ok_or_else(|| Error::PathNotFound { path: path.to_path_buf() })?;
+        let metadata = Metadata::of(&top).map_err(|source| Error::lookup(path, source))?;
+        let real = canonical(&top, path)?;
+        if metadata.kind() == FileType::Directory {
+            let source = origin.directory(&real)?;
+            let (target, _) = self.writer.directory(self.entry)?;
+            if contents_only {
+                // It was there, or was made on the way.
+                let time = self.time(&metadata);
+                self.writer.canvas.set_directory(&target, Owner::default(), Some(time))?;
+            } else {
+                self.directory_attributes(&source, &target, &metadata)?;
+            }
+            return self.contents(&source, &target, path);
+        }
+        let name = real.file_name().ok_or_else(|| Error::PathNotFound { path: path.to_path_buf() })?;
+        let source = origin.directory(real.parent().unwrap_or(Path::new("/")))?;
+        let own = path.file_name().unwrap_or(name);
+        let (parent, target_name) = self.writer.leaf(self.entry, own)?;
+        self.leaf(&source, name, &metadata, &parent, &target_name, path)
+    }
+
+    /// Copies only what a path names.
+    fn alone(mut self, origin: &Origin, path: &Path, implied: bool) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::InvalidPath { path: path.to_path_buf(), reason: "it names nothing below the root" });
+        };
+        let source = origin.known(parent)?;
+        let metadata = Metadata::at(source.merged.as_fd(), Path::new(name));
+        let metadata = metadata.map_err(|errno| Error::lookup(path, errno))?;
+        if metadata.kind() != FileType::Directory {
+            let (target, target_name) = self.writer.leaf(self.entry, name)?;
+            return self.leaf(&source, name, &metadata, &target, &target_name, path);
+        }
+        let below = source.enter(name, path)?;
+        let (target, existed) = self.writer.directory(self.entry)?;
+        if implied && existed {
+            let owner = Owner { mode: self.owner(&metadata).mode, ..Owner::default() };
+            return self.writer.canvas.set_directory(&target, owner, None);
+        }
+        self.directory_attributes(&below, &target, &metadata)
+    }
+
     fn owner(&self, metadata: &Metadata) -> Owner {
         let Owner { mode, uid, gid } = self.entry.owner;
         Owner {
@@ -168,13 +217,7 @@ impl Copy<'_, '_, '_> {
                 continue;
             }
             let below = source.enter(&name, &shown)?;
-            let into = match self.writer.canvas.look(target, &name)? {
-                Found::Symlink(_) => self.writer.canvas.directory_from(target, Path::new(&name))?,
-                Found::Other => {
-                    return Err(Error::NotADirectory { path: Path::new("/").join(&target.path).join(&name) });
-                }
-                Found::Absent | Found::Directory { .. } => self.writer.canvas.enter(target, &name)?,
-            };
+            let into = self.writer.canvas.enter_plain(target, &name)?;
             self.directory_attributes(&below, &into, &metadata)?;
             self.contents(&below, &into, &shown)?;
         }
@@ -200,18 +243,7 @@ impl Copy<'_, '_, '_> {
                 let link = link.map_err(|errno| Error::lookup(path, errno))?;
                 place::symlink(self.writer, target, target_name, link.as_bytes(), owner, time)
             }
-            kind => {
-                self.writer.canvas.clear(target, target_name)?;
-                let mode = owner.mode.unwrap_or(0);
-                let make = || {
-                    rustix::fs::mknodat(&target.upper, target_name, kind, Mode::from_raw_mode(mode), metadata.device)?;
-                    let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
-                    strata_archive::owner::set_at(target.upper.as_fd(), target_name, uid, gid)?;
-                    rustix::fs::chmodat(&target.upper, target_name, Mode::from_raw_mode(mode), AtFlags::empty())?;
-                    super::write::set_times(target.upper.as_fd(), Path::new(target_name), time)
-                };
-                make().map_err(|source| Error::io("make device", path, source))
-            }
+            kind => place::special(self.writer, target, target_name, (kind, metadata.device), owner, time),
         }
     }
 
@@ -230,14 +262,26 @@ impl Copy<'_, '_, '_> {
             Some((index, layer, real)) if real.kind() == FileType::RegularFile => (*index, *layer, real),
             _ => return Err(Error::PathNotFound { path: path.to_path_buf() }),
         };
-        if real.links > 1 {
-            if let Some((directory, other)) = self.links.get(&(index, real.inode)) {
-                let from = self.writer.canvas.directory(&Path::new("/").join(directory))?;
-                return rustix::fs::linkat(&from.upper, other, &target.upper, target_name, AtFlags::empty())
-                    .map_err(|errno| Error::io("link", path, errno));
-            }
-            self.links.insert((index, real.inode), (target.path.clone(), target_name.to_owned()));
+        let id = FileId::Inode(self.origin, index, real.inode);
+        if real.links > 1 && self.writer.links.take(&mut self.writer.canvas, id, target, target_name)? {
+            return Ok(());
         }
+        self.bytes((layer, name), metadata, real, (target, target_name), path)?;
+        if real.links > 1 {
+            self.writer.links.remember(id, target, target_name);
+        }
+        Ok(())
+    }
+
+    /// Links a file of a layer where nothing about it changes, or copies it.
+    fn bytes(
+        &mut self,
+        (layer, name): (BorrowedFd<'_>, &OsStr),
+        metadata: &Metadata,
+        real: &Metadata,
+        (target, target_name): (&Directory, &OsStr),
+        path: &Path,
+    ) -> Result<()> {
         let (owner, time) = (self.owner(metadata), self.time(metadata));
         let unchanged = owner == plain_owner(metadata) && time == metadata.modified.into();
         if unchanged
@@ -285,34 +329,13 @@ fn plain_owner(metadata: &Metadata) -> Owner {
 }
 
 impl Writer<'_> {
-    /// Says whether a directory of the destination exists before the copy.
-    pub(super) fn canvas_has(&mut self, destination: &Path) -> Result<bool> {
-        let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else { return Ok(true) };
-        let parent = self.canvas.directory(parent)?;
-        Ok(!matches!(self.canvas.look(&parent, name)?, Found::Absent))
-    }
-
-    /// Finds where a single file goes: below the destination when that is a directory, else in its place.
-    fn file_target(&mut self, destination: &Path, name: &OsStr) -> Result<(Rc<Directory>, OsString)> {
-        let slash = destination.as_os_str().as_bytes().ends_with(b"/");
-        match destination.file_name() {
-            Some(last) if !slash && !self.leads_to_directory(destination)? => {
-                let parent = self.canvas.directory(destination.parent().unwrap_or(Path::new("/")))?;
-                Ok((parent, last.to_owned()))
-            }
-            _ => Ok((self.canvas.directory(destination)?, name.to_owned())),
+    /// Opens a tree to copy from, once.
+    fn origin(&mut self, lowers: &[PathBuf]) -> Result<Rc<Origin>> {
+        if let Some(known) = self.origins.iter().find(|origin| origin.lowers == lowers) {
+            return Ok(Rc::clone(known));
         }
-    }
-
-    /// Says whether a path is a directory, or a link of the view below to one.
-    pub(super) fn leads_to_directory(&mut self, path: &Path) -> Result<bool> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        if self.canvas.view().is_some_and(|view| view.lookup(path, flags).is_ok()) {
-            return Ok(true);
-        }
-        let Some(name) = path.file_name() else { return Ok(true) };
-        // A parent that is missing is going to be made in any case.
-        let parent = self.canvas.directory(path.parent().unwrap_or(Path::new("/")))?;
-        Ok(matches!(self.canvas.look(&parent, name)?, Found::Directory { .. }))
+        let origin = Rc::new(Origin::open(self.origins.len(), lowers, &self.plan.empty)?);
+        self.origins.push(Rc::clone(&origin));
+        Ok(origin)
     }
 }

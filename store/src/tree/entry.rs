@@ -97,7 +97,7 @@ impl From<Stat> for Metadata {
 }
 
 /// Says whether an attribute belongs to the tree.
-fn is_portable(name: &[u8]) -> bool {
+pub(crate) fn is_portable(name: &[u8]) -> bool {
     !(name.starts_with(b"trusted.overlay.")
         || name.starts_with(b"user.overlay.")
         || name == b"security.selinux"
@@ -129,6 +129,18 @@ pub(crate) fn set_xattrs(file: BorrowedFd<'_>, xattrs: &Xattrs, path: &Path) -> 
     for (name, value) in xattrs {
         rustix::fs::fsetxattr(file, name.as_c_str(), value, rustix::fs::XattrFlags::empty())
             .map_err(|source| Error::io("set an extended attribute of", path, source))?;
+    }
+    Ok(())
+}
+
+/// Writes attributes that somebody gave: those that the file system, or a service without root, does not take are left.
+pub(crate) fn set_given(file: BorrowedFd<'_>, xattrs: &Xattrs, path: &Path) -> Result<()> {
+    for (name, value) in xattrs {
+        match rustix::fs::fsetxattr(file, name.as_c_str(), value, rustix::fs::XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(Errno::PERM) if owner::is_restricted() => {}
+            Err(source) => return Err(Error::io("set an extended attribute of", path, source)),
+        }
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use strata_archive::{ApplyOptions, DiffOptions};
 
-use super::View;
+use super::{Entry, Made, Plan, Source, TreeCopy, View, write};
+use crate::content::Contents;
+use crate::layer::Images;
 
 /// What is done to a tree. What cannot be done is left.
 #[derive(Clone, Debug)]
@@ -177,6 +179,35 @@ fn place_of(view: &View) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", view.root().as_raw_fd()))
 }
 
+/// Copies a tree to a new layer: as a whole, or name by name, as `COPY --exclude` does.
+fn copy(tree: &Path, upper: &Path, is_whole: bool) {
+    let base = scratch();
+    for name in ["work", "empty", "layers"] {
+        fs::create_dir(base.path().join(name)).unwrap();
+    }
+    let contents = Contents::open(base.path(), Images::new(&base.path().join("layers")).into()).unwrap();
+    let plan = Plan {
+        lowers: Vec::new(),
+        upper: upper.to_path_buf(),
+        work: base.path().join("work"),
+        empty: base.path().join("empty"),
+        working_directory: "/".into(),
+        previous: None,
+        modified: None,
+        made: Made::default(),
+    };
+    let what =
+        TreeCopy { lowers: vec![tree.to_path_buf()], path: "/".into(), contents_only: true, ..Default::default() };
+    let whole = Entry::new("/", Source::Copy(what.clone()));
+    let paths = look(tree).into_keys().filter(|path| !path.as_os_str().is_empty());
+    let alone = paths.map(|path| {
+        let what = TreeCopy { path: path.clone(), alone: true, ..what.clone() };
+        Entry { below: path, ..Entry::new("/", Source::Copy(what)) }
+    });
+    let entries = if is_whole { vec![whole] } else { alone.collect() };
+    write(&plan, &contents, entries.into_iter().map(Ok)).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -188,6 +219,22 @@ proptest! {
         unpack(&pack(tree.path()), again.path());
 
         prop_assert_eq!(look(again.path()), look(tree.path()));
+    }
+
+    #[test]
+    fn a_copy_of_a_tree_is_the_tree(acts in prop::collection::vec(act(), 0..30), is_whole in any::<bool>()) {
+        let (tree, upper) = (scratch(), scratch());
+        perform(&acts, tree.path());
+
+        copy(tree.path(), upper.path(), is_whole);
+
+        let (mut copied, mut wanted) = (look(upper.path()), look(tree.path()));
+        if !is_whole {
+            // What holds the names is the destination, which is not copied.
+            copied.remove(Path::new(""));
+            wanted.remove(Path::new(""));
+        }
+        prop_assert_eq!(copied, wanted);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::write::Time;
 use super::{Error, Metadata, Result, View, entry, pattern};
 
 /// How many contents are remembered; about 100 bytes each.
@@ -30,6 +31,8 @@ pub struct Listed {
     pub gid: u32,
     /// Size of a regular file, else 0.
     pub size: u64,
+    /// Time of last change.
+    pub modified: Time,
     /// Digest of content and attributes, not times.
     pub digest: blake3::Hash,
     /// Target of a symbolic link.
@@ -217,6 +220,7 @@ fn describe(file: &OwnedFd, name: &Path, path: PathBuf, metadata: &Metadata, has
         mode: metadata.mode,
         uid: metadata.uid,
         gid: metadata.gid,
+        modified: metadata.modified.into(),
         size: if metadata.kind() == FileType::RegularFile { metadata.size } else { 0 },
         target,
         path,

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use strata_archive::{ApplyOptions, Whiteouts, owner};
 
 use super::resolve::{self, Directory};
-use super::write::{Entry, Owner, Time, Writer};
-use super::{Error, Metadata, Result};
+use super::write::{Entry, Made, Owner, Time, Writer};
+use super::{Error, Metadata, Result, entry};
 use crate::content::Found;
 
 /// Mode of a file from a context that comes without one.
@@ -42,17 +42,31 @@ pub(super) fn file(
     match &found {
         Found::Staged(path) => {
             if writer.contents.claim(path, parent.upper.as_fd(), name) {
-                return attributes(parent, name, &wanted, time).map_err(|e| Error::io("write", shown(), e));
+                attributes(parent, name, &wanted, time).map_err(|e| Error::io("write", shown(), e))?;
+                return extended(parent, name, entry);
             }
         }
         Found::Layer(path) => {
-            if share(writer, path, &wanted, entry.modified, parent, name) {
+            if entry.attributes.is_empty() && share(writer, path, &wanted, entry.modified, parent, name) {
                 return Ok(());
             }
         }
     }
     let from = File::open(found.path()).map_err(|source| Error::io("open", found.path(), source))?;
-    copy_file(&from, parent, name, &wanted, time)
+    copy_file(&from, parent, name, &wanted, time)?;
+    extended(parent, name, entry)
+}
+
+/// Gives a file just placed the attributes that its entry names.
+fn extended(parent: &Directory, name: &OsStr, entry: &Entry) -> Result<()> {
+    if entry.attributes.is_empty() {
+        return Ok(());
+    }
+    let shown = Path::new("/").join(&parent.path).join(name);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&parent.upper, name, flags, Mode::empty());
+    let file = file.map_err(|source| Error::io("open", &shown, source))?;
+    entry::set_given(file.as_fd(), &entry.attributes, &shown)
 }
 
 /// Links a file of another layer if it is, but for its time, what is wanted.
@@ -124,13 +138,43 @@ pub(super) fn symlink(
     make().map_err(|source| Error::io("make link", Path::new("/").join(&parent.path).join(name), source))
 }
 
+/// Makes a device or a FIFO; of a socket, which nobody would listen on, an empty file. A service without root leaves
+/// devices out.
+pub(super) fn special(
+    writer: &mut Writer<'_>,
+    parent: &Directory,
+    name: &OsStr,
+    (kind, device): (FileType, u64),
+    owner: Owner,
+    time: Time,
+) -> Result<()> {
+    let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+    if is_device && owner::is_restricted() {
+        return Ok(());
+    }
+    writer.canvas.clear(parent, name)?;
+    let kind = if kind == FileType::Socket { FileType::RegularFile } else { kind };
+    let mode = Mode::from_raw_mode(owner.mode.unwrap_or(FILE_MODE) & 0o7777);
+    let make = || {
+        rustix::fs::mknodat(&parent.upper, name, kind, mode, if is_device { device } else { 0 })?;
+        owner::set_at(parent.upper.as_fd(), name, owner.uid.unwrap_or(0), owner.gid.unwrap_or(0))?;
+        rustix::fs::chmodat(&parent.upper, name, mode, AtFlags::empty())?;
+        resolve::set_times(parent.upper.as_fd(), Path::new(name), time)
+    };
+    make().map_err(|source| Error::io("make", Path::new("/").join(&parent.path).join(name), source))
+}
+
 /// Unpacks an archive below a directory of the view, which is made where missing.
-pub(super) fn archive(writer: &mut Writer<'_>, destination: &Path, blake3: &blake3::Hash, entry: &Entry) -> Result<()> {
+pub(super) fn archive(writer: &mut Writer<'_>, blake3: &blake3::Hash, entry: &Entry) -> Result<()> {
     let hex = || blake3.to_hex().to_string();
     let found = writer.contents.find(blake3, None).ok_or_else(|| Error::ContentNotFound { blake3: hex() })?;
     let packed = File::open(found.path()).map_err(|source| Error::io("open", found.path(), source))?;
-    let directory = writer.canvas.directory(destination)?;
-    writer.canvas.set_directory(&directory, entry.owner, entry.modified)?;
+    let (directory, existed) = writer.directory(entry)?;
+    if !existed {
+        // What --chmod says is not for archives.
+        let made = Made { mode: Made::default().mode, ..writer.plan.made };
+        writer.canvas.set_directory(&directory, made.owner(), entry.modified)?;
+    }
     let path = Path::new("/").join(&directory.path);
     drop(directory);
     let view = writer.mount()?;

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use strata_archive::{OverlayXattrs, owner};
 
-use super::write::{Owner, Time};
+use super::write::{Made, Owner, Time};
 use super::{Error, Metadata, Result, View, entry};
 
 /// As many links as the kernel follows in one lookup.
@@ -50,8 +50,7 @@ pub(super) enum Found {
 }
 
 /// The new layer over its parents.
-pub(super) struct Canvas<'a> {
-    view: Option<&'a View>,
+pub(super) struct Canvas {
     root: Rc<Directory>,
     /// Directories by their path without links.
     open: HashMap<PathBuf, Rc<Directory>>,
@@ -59,19 +58,20 @@ pub(super) struct Canvas<'a> {
     resolved: HashMap<PathBuf, Rc<Directory>>,
     /// Times to set at the end, by path.
     times: HashMap<PathBuf, Time>,
-    /// Time of directories that have to be made.
+    /// What directories become that have to be made.
+    made: Made,
     made_at: Time,
 }
 
-impl<'a> Canvas<'a> {
+impl Canvas {
     /// Starts to write to `upper`, over `view`.
-    pub fn new(view: &'a View, upper: OwnedFd, made_at: Time) -> Result<Self> {
+    pub fn new(view: &View, upper: OwnedFd, made: Made, made_at: Time) -> Result<Self> {
         let below = view.lookup(Path::new("/"), OFlags::PATH).map_err(|source| Error::lookup("/", source))?;
         let root = Rc::new(Directory { path: PathBuf::new(), upper, below: Some(below) });
         let metadata = Metadata::of(root.below.as_ref().expect("set above")).map_err(|e| Error::lookup("/", e))?;
         let mut times = HashMap::new();
         times.insert(PathBuf::new(), Time::from(metadata.modified));
-        Ok(Self { view: Some(view), root, open: HashMap::new(), resolved: HashMap::new(), times, made_at })
+        Ok(Self { root, open: HashMap::new(), resolved: HashMap::new(), times, made, made_at })
     }
 
     /// Says what a name in a directory stands for.
@@ -134,6 +134,48 @@ impl<'a> Canvas<'a> {
         Ok(current)
     }
 
+    /// Resolves a path whose last name need not be there, following it too if it is a link: the directory that holds
+    /// it, and the name in that; no name where the path is a directory itself.
+    pub fn target(&mut self, path: &Path) -> Result<(Rc<Directory>, Option<OsString>)> {
+        let (mut start, mut next) = (Rc::clone(&self.root), path.to_path_buf());
+        for _ in 0..LONGEST_CHAIN_OF_LINKS {
+            let name = match next.file_name() {
+                Some(name) if !next.as_os_str().as_bytes().ends_with(b"/") => name.to_owned(),
+                _ => return Ok((self.directory_from(&start, &next)?, None)),
+            };
+            let parent = self.directory_from(&start, next.parent().unwrap_or(Path::new("")))?;
+            match self.look(&parent, &name)? {
+                Found::Absent | Found::Other => return Ok((parent, Some(name))),
+                Found::Directory { .. } => return Ok((self.enter(&parent, &name)?, None)),
+                Found::Symlink(target) => (start, next) = (parent, target.into()),
+            }
+        }
+        Err(Error::io("follow", path, Errno::LOOP))
+    }
+
+    /// Enters directories below `base` by their names, making what is missing. No link is followed: what is copied goes
+    /// where its own path says.
+    pub fn below(&mut self, base: &Rc<Directory>, path: &Path) -> Result<Rc<Directory>> {
+        if let Some(known) = self.open.get(&base.path.join(path)) {
+            return Ok(Rc::clone(known));
+        }
+        let mut current = Rc::clone(base);
+        for name in path {
+            current = self.enter_plain(&current, name)?;
+        }
+        Ok(current)
+    }
+
+    /// Enters a directory by its name, not following a link.
+    pub fn enter_plain(&mut self, parent: &Rc<Directory>, name: &OsStr) -> Result<Rc<Directory>> {
+        let shown = || Path::new("/").join(&parent.path).join(name);
+        match self.look(parent, name)? {
+            Found::Absent | Found::Directory { .. } => self.enter(parent, name),
+            Found::Symlink(_) => Err(Error::LinkInTheWay { path: shown() }),
+            Found::Other => Err(Error::NotADirectory { path: shown() }),
+        }
+    }
+
     /// Returns a directory whose path without links is known to be entered.
     fn known(&self, path: &Path) -> Result<Rc<Directory>> {
         if path.as_os_str().is_empty() {
@@ -190,7 +232,7 @@ impl<'a> Canvas<'a> {
                     )
                     .map_err(failed)?;
                 }
-                rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                set_owner_and_mode(made.as_fd(), self.made.owner()).map_err(failed)?;
                 self.times.insert(path.to_path_buf(), self.made_at);
             }
         }
@@ -249,11 +291,6 @@ impl<'a> Canvas<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Borrows the view below.
-    pub fn view(&self) -> Option<&'a View> {
-        self.view
     }
 }
 

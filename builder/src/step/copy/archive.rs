@@ -1,6 +1,6 @@
 //! ADD of a local archive: known by its content, not by its name.
 
-use super::Target;
+use super::transfer::Target;
 use crate::error::Error;
 use crate::peers::{Entry, Placement};
 use crate::solve::Build;
@@ -8,18 +8,19 @@ use crate::solve::Build;
 /// Bytes of a block of a tar: the first one tells whether it is one.
 const SNIFF: usize = 512;
 
-/// ADD: files that are archives give their entries.
-pub(super) async fn unpack(build: &Build, entries: &mut [Entry], target: &Target) -> Result<(), Error> {
-    for entry in entries {
-        let Placement::File { blake3, .. } = entry.placement else { continue };
-        if !is_archive(&build.store.content_head(&blake3, SNIFF).await?) {
-            continue;
+/// ADD: files that are archives give their entries. `places` are those of the files that may be.
+pub(super) async fn unpack(
+    build: &Build,
+    entries: &mut [Entry],
+    places: &[usize],
+    target: &Target,
+) -> Result<(), Error> {
+    for &place in places {
+        let Placement::File { blake3, .. } = entries[place].placement else { continue };
+        if is_archive(&build.store.content_head(&blake3, SNIFF).await?) {
+            let owner = target.owner;
+            entries[place] = Entry { owner, ..Entry::new(target.destination(), Placement::Archive(blake3)) };
         }
-        entry.placement = Placement::Archive(blake3);
-        entry.destination.clone_from(&target.path);
-        entry.name_in_directory.clear();
-        entry.mode = None;
-        entry.owner = target.has_owner.then_some(target.owner);
     }
     Ok(())
 }

@@ -184,7 +184,7 @@ async fn bind(
         let hint = "a stage that copies it can be mounted: FROM scratch AS context, COPY . /, and from=context";
         return Err(Error::Unsupported(Box::new(diagnostic.with_suggestion(hint))));
     };
-    let origin = graph::source(&build.file, &Word::new(from.to_owned(), span))?;
+    let origin = graph::source(&build.file, &build.contexts, &Word::new(from.to_owned(), span))?;
     let layers = build.layers_of(work, &origin, span, running).await?;
     let path = absolute("/", options.get("source").unwrap_or_default());
     let digest = shown(build, &origin, &layers, &path, span).await?;
@@ -202,6 +202,7 @@ async fn shown(build: &Build, origin: &Origin, layers: &[String], path: &str, sp
     if listed.is_empty() {
         let what = match origin {
             Origin::Image(name) => format!("image {name}"),
+            Origin::Context(name) => format!("the context {name}"),
             Origin::Stage(index) => format!("stage {}", graph::title(&build.file.stages[*index])),
             Origin::Scratch => "scratch, which is empty".to_owned(),
         };

@@ -92,13 +92,8 @@ async fn what_a_build_writes_over_images_is_a_directory_with_their_contents() {
     let layers = chain(&bench).await;
     let missing = bench.store.contents.missing("lease", &[blake3::hash(b"old\n")]).unwrap();
     assert!(missing.missing.is_empty(), "contents of images are known");
-    let entry = tree::Entry {
-        destination: "/lib/".into(),
-        name_in_directory: b"copied".to_vec(),
-        source: tree::Source::File { blake3: blake3::hash(b"old\n") },
-        owner: tree::Owner::default(),
-        modified: None,
-    };
+    let source = tree::Source::File { blake3: blake3::hash(b"old\n"), same_file: 0 };
+    let entry = tree::Entry { name_in_directory: b"copied".to_vec(), ..tree::Entry::new("/lib/", source) };
     let settings = TreeSettings { previous: Some(layers[0].clone()), ..TreeSettings::default() };
 
     let written = layer::write_tree(&bench.store, &layers, &bench.lease, (settings, None), [Ok(entry)]).await.unwrap();

@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn put(&self, text: &str) -> Source {
-        Source::File { blake3: self.contents.put("lease", text.as_bytes()).unwrap() }
+        Source::File { blake3: self.contents.put("lease", text.as_bytes()).unwrap(), same_file: 0 }
     }
 
     fn plan(&self, name: &str) -> Plan {
@@ -47,6 +47,7 @@ impl Bench {
             working_directory: "/".into(),
             previous: None,
             modified: None,
+            made: Made::default(),
         }
     }
 
@@ -58,13 +59,7 @@ impl Bench {
 }
 
 fn entry(destination: &str, source: Source) -> Entry {
-    Entry {
-        destination: destination.into(),
-        name_in_directory: Vec::new(),
-        source,
-        owner: Owner::default(),
-        modified: None,
-    }
+    Entry::new(destination, source)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -98,7 +93,7 @@ fn parents_are_as_below_and_missing_ones_are_made() {
 fn a_directory_over_a_file_and_a_file_over_a_directory_are_refused() {
     let bench = Bench::new();
 
-    let over_file = bench.write("one", vec![entry("/usr/lib/file", Source::Directory)]);
+    let over_file = bench.write("one", vec![entry("/usr/lib/file", Source::Directory { explicit: true })]);
     let below_file = bench.write("two", vec![entry("/usr/lib/file/x", bench.put("x"))]);
     let over_directory = bench.write("three", vec![entry("/usr/lib", bench.put("x"))]);
 
@@ -149,7 +144,7 @@ fn an_equal_file_of_the_previous_layer_is_shared_and_another_is_not() {
     bench.contents.record("one", [(hash, b"a".as_slice(), 1)]).unwrap();
     bench.contents.sweep(|_| false).unwrap();
 
-    let file = || Source::File { blake3: hash };
+    let file = || Source::File { blake3: hash, same_file: 0 };
     let two = bench.write("two", vec![entry("a", file()), entry("b", file())]).unwrap();
     let owned = Entry { owner: Owner { uid: Some(5), ..Owner::default() }, ..entry("a", file()) };
     let three = bench.write("three", vec![owned]).unwrap();
@@ -176,7 +171,7 @@ fn a_name_goes_below_a_destination_that_is_a_directory() {
 fn a_content_that_is_nowhere_is_an_error() {
     let bench = Bench::new();
 
-    let result = bench.write("new", vec![entry("a", Source::File { blake3: blake3::hash(b"none") })]);
+    let result = bench.write("new", vec![entry("a", Source::File { blake3: blake3::hash(b"none"), same_file: 0 })]);
 
     assert!(matches!(result, Err(Error::ContentNotFound { .. })));
 }
@@ -195,8 +190,11 @@ fn a_copy_from_another_tree_keeps_links_and_hard_links_and_hides_what_is_hidden(
     let device = rustix::fs::makedev(0, 0);
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(rustix::fs::CWD, top.join("app/gone"), kind, Mode::empty(), device).unwrap();
-    let from =
-        |path: &str| Source::Copy { lowers: vec![top.clone(), low.clone()], path: path.into(), contents_only: true };
+    let lowers = vec![top.clone(), low.clone()];
+    let from = |path: &str| {
+        let (lowers, path) = (lowers.clone(), path.into());
+        Source::Copy(TreeCopy { lowers, path, contents_only: true, ..TreeCopy::default() })
+    };
 
     let layer = bench.write("new", vec![entry("/lib/", from("/alias")), entry("/tmp", from("/app/link"))]).unwrap();
 
@@ -213,7 +211,8 @@ fn a_copy_from_another_tree_keeps_links_and_hard_links_and_hides_what_is_hidden(
 fn a_copy_with_an_owner_does_not_change_the_source() {
     let bench = Bench::new();
     let source = bench.layer("base").join("usr/lib/file");
-    let from = Source::Copy { lowers: vec![bench.layer("base")], path: "/lib/file".into(), contents_only: true };
+    let (lowers, path) = (vec![bench.layer("base")], "/lib/file".into());
+    let from = Source::Copy(TreeCopy { lowers, path, ..TreeCopy::default() });
     let owned = Entry { owner: Owner { uid: Some(5), gid: Some(6), mode: None }, ..entry("/copy", from) };
 
     let layer = bench.write("new", vec![owned]).unwrap();
