@@ -351,6 +351,7 @@ async fn dockerfile(args: &Build) -> Result<(Bytes, String, Option<PathBuf>)> {
         Some(path) => (path.clone(), path.display().to_string()),
         None => (usual_dockerfile(&args.path), "Dockerfile".to_owned()),
     };
+    contexts::stays_inside(&args.path, &path)?;
     match std::fs::read(&path) {
         Ok(text) => Ok((text.into(), shown, Some(path))),
         Err(error) => {
@@ -386,6 +387,7 @@ fn ignore_file(top: &Path, dockerfile: Option<&Path>) -> Result<(String, String)
     });
     for path in own.into_iter().chain([top.join(".dockerignore")]) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        contexts::stays_inside(top, &path)?;
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok((name, text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

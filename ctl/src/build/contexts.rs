@@ -140,6 +140,20 @@ pub async fn prepare(
     Ok(pb::NamedContext { name, source: Some(source) })
 }
 
+/// Refuses a Dockerfile or ignore file of a context that is a link out of it: whoever made the context would have a file of
+/// the user's read and shown. A file that is not there is somebody else's to name.
+pub fn stays_inside(context: &Path, file: &Path) -> Result<()> {
+    let resolved = |path: &Path| path.canonicalize().ok();
+    let (Some(top), Some(target)) = (resolved(context), resolved(file)) else { return Ok(()) };
+    let place = file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let is_of_context = place.and_then(resolved).is_some_and(|place| place.starts_with(&top));
+    if !is_of_context || target.starts_with(&top) {
+        return Ok(());
+    }
+    let hint = "a copy in the place of the link does, or `-f` with the path that it leads to";
+    Err(Error::new(format!("{} is a link out of the context, to {}", file.display(), target.display())).hint(hint))
+}
+
 async fn local(name: &str, directory: &Path) -> Result<(pb::LocalContext, Context)> {
     let shown = directory.display();
     let failed = |error| Error::new(format!("cannot open the context {name} at {shown}: {error}"));
