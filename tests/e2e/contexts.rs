@@ -75,10 +75,7 @@ fn a_named_context_is_an_image_of_the_store_or_of_a_layout() {
     assert!(shown[0]["Config"]["Env"].to_string().contains("MADE=yes"), "{shown:#}");
     house.ctl(&["inspect", "made:1"]).fails();
     let wrong = format!("base=oci-layout://{}:2", layout.display());
-    house
-        .ctl(&["build", "--build-context", &wrong, context.arg()])
-        .fails()
-        .complains(&["there is no image 2"]);
+    house.ctl(&["build", "--build-context", &wrong, context.arg()]).fails().complains(&["there is no image 2"]);
 }
 
 #[test]

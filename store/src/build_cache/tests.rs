@@ -190,13 +190,9 @@ async fn find(store: &Arc<Store>, key: &str, lease: &LeaseId) -> Option<CacheRec
 
 /// Writes a directory of this name and time over layers, as a step of this key and operation.
 async fn step(store: &Arc<Store>, lease: &LeaseId, on: &[LayerId], name: &str, time: i64, key: &str) -> LayerId {
-    let entry = tree::Entry {
-        destination: Path::new("/").join(name),
-        name_in_directory: Vec::new(),
-        source: tree::Source::Directory,
-        owner: tree::Owner::default(),
-        modified: Some(tree::Time { seconds: time, nanoseconds: 0 }),
-    };
+    let modified = Some(tree::Time { seconds: time, nanoseconds: 0 });
+    let source = tree::Source::Directory { explicit: true };
+    let entry = tree::Entry { modified, ..tree::Entry::new(Path::new("/").join(name), source) };
     let record = CacheRecord { key: key.to_owned(), operation: "make".to_owned(), ..CacheRecord::default() };
     let how = (layer::TreeSettings::default(), Some(record));
     layer::write_tree(store, on, lease, how, [Ok(entry)]).await.unwrap().id

@@ -128,7 +128,9 @@ pub(super) fn insert(transaction: &Transaction<'_>, new: NewLayer, boot_id: &str
     let NewLayer { id, lease, record, shape } = new;
     leases::must_exist(transaction, &lease)?;
     transaction
-        .prepare_cached("INSERT INTO layers (id, project, state, boot_id, created, shape) VALUES (?, ?, 'unsynced', ?, ?, ?)")?
+        .prepare_cached(
+            "INSERT INTO layers (id, project, state, boot_id, created, shape) VALUES (?, ?, 'unsynced', ?, ?, ?)",
+        )?
         .execute(params![id.as_str(), PROJECT, boot_id, now(), shape])?;
     leases::add(transaction, &lease, Held::Layer, id.as_str())?;
     if let Some(record) = record {
