@@ -362,9 +362,8 @@ async fn a_build_that_is_dropped_leaves_nothing(node: &Node) {
         for answer in tree.answers(&message) {
             sender.send(answer).await.unwrap();
         }
-        match message {
-            Event::Output(_) => break,
-            _ => {}
+        if let Event::Output(_) = message {
+            break;
         }
     }
 
@@ -405,9 +404,8 @@ async fn files_of_a_build_are_kept_until_the_call_ends(node: &Node) {
         for answer in tree.answers(&message) {
             sender.send(answer).await.unwrap();
         }
-        match message {
-            Event::Completed(completed) => break completed,
-            _ => {}
+        if let Event::Completed(completed) = message {
+            break completed;
         }
     };
 
