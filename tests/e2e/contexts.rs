@@ -9,15 +9,15 @@ fn a_named_context_is_what_from_and_copy_mean() {
     let house = House::with_guest();
     let other =
         Context::new("").file("sub/x", "x").file("ignored.tmp", "i").file(".dockerignore", "*.tmp\nDockerfile\n.*\n");
-    let context =
-        Context::new("FROM other\nCOPY --from=other sub /copied\nCOPY ignored.tmp /own\n").file("ignored.tmp", "own");
+    let context = Context::new("FROM other\nCOPY --from=other --chmod=700 sub /copied\nCOPY ignored.tmp /own\n")
+        .file("ignored.tmp", "own");
     let flag = format!("Other={}", other.arg());
 
     let found = files(&house, &context, &["--build-context", &flag]);
 
     let expected = [
-        ("copied", "d 755 0:0"),
-        ("copied/x", "f 644 0:0 x"),
+        ("copied", "d 700 0:0"),
+        ("copied/x", "f 700 0:0 x"),
         ("own", "f 644 0:0 own"),
         ("sub", "d 755 0:0"),
         ("sub/x", "f 644 0:0 x"),
@@ -42,13 +42,13 @@ fn a_named_context_takes_the_place_of_a_stage_and_of_an_image() {
     let other = Context::new("").file("from", "context");
     let context = Context::new(
         "FROM guest AS stage\nRUN [\"/guest\", \"exit\", \"1\"]\nFROM scratch\nCOPY --from=stage /from /stage\n\
-         COPY --from=no-such:image /from /image\n",
+         COPY --from=no-such:image --chmod=600 /from /image\n",
     );
     let flags = [format!("stage={}", other.arg()), format!("no-such:image={}", other.arg())];
 
     let found = files(&house, &context, &["--build-context", &flags[0], "--build-context", &flags[1]]);
 
-    assert_eq!(found, lines(&[("image", "f 644 0:0 context"), ("stage", "f 644 0:0 context")]));
+    assert_eq!(found, lines(&[("image", "f 600 0:0 context"), ("stage", "f 644 0:0 context")]));
     // The target itself, too.
     let found = files(&house, &context, &["--build-context", &flags[0], "--target", "stage"]);
     assert_eq!(found["from"], "f 644 0:0 context");
@@ -61,14 +61,14 @@ fn a_named_context_is_an_image_of_the_store_or_of_a_layout() {
     let layout = house.path("layout");
     house.build(&made, "made:1").ok();
     house.ctl(&["save", "--format", "oci-dir", "-o", layout.to_str().unwrap(), "made:1"]).ok();
-    let context = Context::new("FROM base\nCOPY --from=base /f /g\n");
+    let context = Context::new("FROM base\nCOPY --from=base --chmod=600 /f /g\n");
 
     let image = files(&house, &context, &["--build-context", "base=docker-image://made:1"]);
     house.ctl(&["rmi", "made:1"]).ok();
     let flag = format!("base=oci-layout://{}:1", layout.display());
     let from_layout = files(&house, &context, &["--build-context", &flag]);
 
-    assert_eq!(image, lines(&[("f", "f 644 0:0 layout"), ("g", "f 644 0:0 layout")]));
+    assert_eq!(image, lines(&[("f", "f 644 0:0 layout"), ("g", "f 600 0:0 layout")]));
     assert_eq!(from_layout, image);
     house.ctl(&["build", "--build-context", &flag, "-t", "app", context.arg()]).ok();
     let shown = house.ctl(&["inspect", "app"]).ok().json();
