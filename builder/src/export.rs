@@ -23,13 +23,12 @@ pub struct Exported {
 
 /// Makes what the request asks for of the last stage.
 pub async fn run(build: &Build, config: &ImageConfig, last: &Draft) -> Result<Exported, Error> {
-    let layers = &last.layers;
     let mut exported = Exported::default();
     if build.request.makes_image {
         let running = build.progress.running(build.steps.count() + 1, "exporting to image", 0);
         running.builds_on(last.step);
         running.begin("");
-        exported = match image(build, config, layers, &running).await {
+        exported = match image(build, config, last, &running).await {
             Ok(exported) => exported,
             Err(error) => {
                 running.fail(&error);
@@ -40,14 +39,34 @@ pub async fn run(build: &Build, config: &ImageConfig, last: &Draft) -> Result<Ex
     }
     if build.request.keeps_tree {
         exported.snapshot = format!("{}-result", build.lease);
-        build.store.prepare(&exported.snapshot, layers, &build.lease).await?;
+        let layers = files(build, last).await?;
+        build.store.prepare(&exported.snapshot, &layers, &build.lease).await?;
     }
     Ok(exported)
 }
 
-async fn image(build: &Build, config: &ImageConfig, layers: &[String], running: &Running) -> Result<Exported, Error> {
+/// The layers of the last stage; where they must be fetched for that, it is a step.
+async fn files(build: &Build, last: &Draft) -> Result<Vec<String>, Error> {
+    if let Some(layers) = last.here() {
+        return Ok(layers);
+    }
+    let running = build.progress.running(build.steps.count() + 1, "fetching layers", 0);
+    match build.files(last, &running).await {
+        Ok(layers) => {
+            running.end(StepState::Done);
+            Ok(layers)
+        }
+        Err(error) => {
+            running.fail(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn image(build: &Build, config: &ImageConfig, last: &Draft, running: &Running) -> Result<Exported, Error> {
+    let layers = build.files(last, running).await?;
     let describing = running.part("exporting layers");
-    let exported = build.store.create_image(config, layers, &build.request.names, &build.lease).await?;
+    let exported = build.store.create_image(config, &layers, &build.request.names, &build.lease).await?;
     describing.done();
     running.part(format!("writing image {}", exported.image_id)).done();
     for name in exported.names.iter().filter(|name| is_asked_for(build, name)) {

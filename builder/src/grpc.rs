@@ -141,7 +141,7 @@ impl Service {
             lease: lease.id.clone(),
             progress,
             slots: Semaphore::new(self.slots),
-            pulls: Mutex::default(),
+            remotes: Mutex::default(),
             stages,
             flights: self.flights.clone(),
             steps: Steps::default(),

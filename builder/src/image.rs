@@ -1,12 +1,14 @@
 //! The image in the making: its config, its layers, and one history entry per instruction.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use strata_types::{History, ImageConfig, Platform};
 
 use crate::context::Blake3;
 use crate::key::Key;
+use crate::origin::Remote;
 use crate::peers::BaseImage;
 use crate::step::ContextLayer;
 
@@ -18,8 +20,10 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub struct Draft {
     /// The config so far.
     pub config: ImageConfig,
-    /// Layers in the store, bottom first.
-    pub layers: Vec<String>,
+    /// Layers in the store, bottom first; without those of `remote`.
+    layers: Vec<String>,
+    /// The image it starts from, where that was found at its registry.
+    remote: Option<Arc<Remote>>,
     /// What the file system is made of: the key of the last step, or of the base.
     pub key: Blake3,
     /// CMD was set in this stage: a later ENTRYPOINT leaves it alone.
@@ -35,21 +39,47 @@ pub struct Draft {
 impl Draft {
     /// Nothing: `FROM scratch`.
     pub fn scratch(platform: &Platform) -> Self {
-        let key = Key::root("scratch").finish();
         let mut config = ImageConfig::empty(platform);
         config.config.working_dir = "/".to_owned();
-        Self { config, layers: Vec::new(), key, has_own_cmd: false, is_new: false, step: None, base_history: 0 }
+        Self::new(config, Key::root("scratch").finish())
     }
 
     /// An image of the store. Of its config stays what means something to an image: other fields are of whoever made it.
     pub fn image(base: BaseImage) -> Self {
-        let key = Key::root("image").list(&base.diff_ids).finish();
-        let mut config = base.config;
+        Self { layers: base.layers, ..Self::base(base.config, &base.diff_ids) }
+    }
+
+    /// An image at its registry.
+    pub fn remote(remote: Arc<Remote>) -> Self {
+        let base = Self::base(remote.resolved.config.clone(), &remote.resolved.diff_ids);
+        Self { remote: Some(remote), ..base }
+    }
+
+    fn base(mut config: ImageConfig, diff_ids: &[String]) -> Self {
         config.created = None;
         config.extra.retain(|name, _| name == "os.version" || name == "os.features");
         config.config.extra.clear();
+        Self::new(config, Key::root("image").list(diff_ids).finish())
+    }
+
+    fn new(config: ImageConfig, key: Blake3) -> Self {
         let base_history = config.history.len();
-        Self { config, layers: base.layers, key, has_own_cmd: false, is_new: false, step: None, base_history }
+        let (layers, remote) = (Vec::new(), None);
+        Self { config, layers, remote, key, has_own_cmd: false, is_new: false, step: None, base_history }
+    }
+
+    /// The image that it starts from, where that was found at its registry, and the layers above that.
+    pub fn parts(&self) -> (Option<&Arc<Remote>>, &[String]) {
+        (self.remote.as_ref(), &self.layers)
+    }
+
+    /// Its layers, bottom first. `None`: some are still at a registry.
+    pub fn here(&self) -> Option<Vec<String>> {
+        let below = match &self.remote {
+            Some(remote) => remote.here()?,
+            None => &[],
+        };
+        Some([below, &self.layers].concat())
     }
 
     /// The files of a context come first: a layer that no instruction made.

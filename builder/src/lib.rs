@@ -13,6 +13,7 @@ mod graph;
 mod grpc;
 mod image;
 mod key;
+mod memo;
 mod origin;
 mod peers;
 mod progress;

@@ -1,23 +1,19 @@
-//! What FROM, `--from` and the `from` of mounts lead to: stages that are built, images of the store, which pulls them first
-//! where that is asked for.
+//! What FROM, `--from` and the `from` of mounts lead to: stages that are built, images of the store, images at registries.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod remote;
 
 use strata_dockerfile::Span;
 use strata_types::{Digest, Platform, Reference};
-use tokio::sync::OnceCell;
 
 use crate::error::Error;
 use crate::graph::Origin;
 use crate::image::Draft;
-use crate::peers::{Credentials, Lookup};
+use crate::peers::Lookup;
 use crate::progress::{Running, StepState};
 use crate::solve::{Build, Pull, StageWork};
 use crate::step::ContextLayer;
 
-/// Pulls of a build, each made once: by name and platform.
-pub type Pulls = BTreeMap<(String, Option<Platform>), Arc<OnceCell<()>>>;
+pub use remote::{Remote, Remotes};
 
 /// What helps where an image is for another platform.
 const OTHER_PLATFORM: &str = "`--platform` of ctl build, or of this FROM, chooses the platform";
@@ -31,15 +27,34 @@ impl Build {
         span: Span,
         running: &Running,
     ) -> Result<Vec<String>, Error> {
+        if let Some(draft) = self.draft_of(work, origin, span, running).await? {
+            return self.files(&draft, running).await;
+        }
         match origin {
-            Origin::Scratch => Ok(Vec::new()),
+            Origin::Context(name) => Ok(vec![self.whole_context(name).await?.layer]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The stage or image that an instruction reads. `None`: it reads something else.
+    pub async fn draft_of(
+        &self,
+        work: &StageWork,
+        origin: &Origin,
+        span: Span,
+        running: &Running,
+    ) -> Result<Option<Draft>, Error> {
+        match origin {
+            Origin::Scratch | Origin::Context(_) => Ok(None),
             Origin::Stage(index) => {
                 let stage = self.stages.wait(self, work.index, *index, span).await?;
                 running.builds_on(stage.draft.step);
-                Ok(stage.draft.layers.clone())
+                Ok(Some(stage.draft.clone()))
             }
-            Origin::Image(name) => Ok(self.image(name, self.request.platform.as_ref(), span, running).await?.0.layers),
-            Origin::Context(name) => Ok(vec![self.whole_context(name).await?.layer]),
+            Origin::Image(name) => {
+                let (draft, _) = self.image(name, self.request.platform.as_ref(), span, running).await?;
+                Ok(Some(draft))
+            }
         }
     }
 
@@ -50,8 +65,8 @@ impl Build {
         self.context_layer(local, "/").await?.ok_or_else(nothing)
     }
 
-    /// An image as a place to start from or to copy from. Tells whether it was there, or was pulled by this build, as the
-    /// state of a step.
+    /// An image as a place to start from or to copy from. Tells whether it was there, or was found at its registry by this
+    /// build, as the state of a step.
     pub async fn image(
         &self,
         name: &str,
@@ -63,80 +78,31 @@ impl Build {
             .map_err(|problem| self.mistake(span, format!("{name:?} is not an image reference: {problem}")))?;
         // What is named by its id is here or nowhere.
         let pull = if Digest::parse(name).is_ok() { Pull::Never } else { self.request.pull };
-        if pull == Pull::Always {
-            self.pull(&reference, platform, span, running).await?;
-        }
-        let mut found = self.store.image(name, platform, &self.lease).await?;
-        let is_pulled = match (&found, pull) {
-            (Lookup::Found(_), pull) => pull == Pull::Always,
-            (_, Pull::Missing) => {
-                let pulled = self.pull(&reference, platform, span, running).await;
-                if let (Err(Error::BaseImage { .. }), Lookup::OtherPlatform(problem)) = (&pulled, &found) {
-                    // What is here says more than that a registry has nothing else.
-                    return Err(self.no_base(name, span, problem.clone(), OTHER_PLATFORM));
-                }
-                pulled?;
-                found = self.store.image(name, platform, &self.lease).await?;
-                true
-            }
-            (_, Pull::Always | Pull::Never) => false,
+        let remote = async || {
+            let remote = self.remote(&reference, platform, span, running).await?;
+            Ok((Draft::remote(remote), StepState::Done))
         };
-        match found {
-            Lookup::Found(base) => {
-                Ok((Draft::image(*base), if is_pulled { StepState::Done } else { StepState::Cached }))
-            }
-            Lookup::OtherPlatform(problem) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
-            Lookup::Absent => {
+        if pull == Pull::Always {
+            return remote().await;
+        }
+        match (self.store.image(name, platform, &self.lease).await?, pull) {
+            (Lookup::Found(base), _) => Ok((Draft::image(*base), StepState::Cached)),
+            (Lookup::OtherPlatform(problem), Pull::Missing) => match remote().await {
+                // What is here says more than that a registry has nothing else.
+                Err(Error::BaseImage { .. }) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
+                found => found,
+            },
+            (Lookup::OtherPlatform(problem), _) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
+            (Lookup::Absent, Pull::Missing) => remote().await,
+            (Lookup::Absent, _) => {
                 let hint = "`ctl images` lists what is there; `ctl pull` fetches an image from its registry";
                 Err(self.no_base(name, span, format!("image {name} is not in the store"), hint))
             }
         }
     }
 
-    /// Has the store pull an image, once per build.
-    async fn pull(
-        &self,
-        reference: &Reference,
-        platform: Option<&Platform>,
-        span: Span,
-        running: &Running,
-    ) -> Result<(), Error> {
-        let once = self.pulls.lock().await.entry((reference.to_string(), platform.cloned())).or_default().clone();
-        let pulled = once.get_or_try_init(|| async {
-            running.begin("");
-            let credentials = match self.request.has_credentials {
-                true => self.session.credentials(reference.domain()).await?,
-                false => Credentials::default(),
-            };
-            self.store.pull(&reference.to_string(), platform, credentials, &self.lease, running).await
-        });
-        pulled.await.map(|_| ()).map_err(|error| match error {
-            Error::Peer { status, .. } if is_no_image(&status) => {
-                let name = reference.familiar();
-                let message = format!("image {name} is not in the store, and cannot be pulled: {}", status.message());
-                self.no_base(&name, span, message, "is the name right? `ctl login` helps where the image is private")
-            }
-            Error::Peer { .. } => {
-                let message = error.to_string();
-                Error::StepRefused { diagnostic: self.at(span, message), source: Box::new(error) }
-            }
-            other => other,
-        })
-    }
-
     fn no_base(&self, name: &str, span: Span, message: String, hint: &str) -> Error {
         let diagnostic = self.file.diagnostic(span, message).with_suggestion(hint);
         Error::BaseImage { image: name.to_owned(), diagnostic: Box::new(diagnostic) }
     }
-}
-
-/// Does the registry say that there is no such image, at least for us? Docker Hub denies what does not exist.
-fn is_no_image(status: &tonic::Status) -> bool {
-    let reasons = [
-        "FAULT_REGISTRY_NOT_FOUND",
-        "FAULT_REGISTRY_UNAUTHORIZED",
-        "FAULT_REGISTRY_DENIED",
-        "FAULT_PLATFORM_NOT_FOUND",
-    ];
-    strata_rpc::reason_of(status).is_some_and(|reason| reasons.contains(&reason.as_str()))
 }

@@ -13,7 +13,8 @@ use crate::error::Error;
 
 pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount};
 pub use store::{
-    BaseImage, ByContent, Credentials, Entry, Identity, Listed, Lookup, Made, Manifest, Outcome, Placement, Store, Tree,
+    BaseImage, ByContent, Credentials, Entry, Identity, Listed, Lookup, Made, Manifest, Outcome, Placement, Resolved,
+    Store, Tree,
 };
 
 /// How to reach the two services; those of this host are started when they do not run.

@@ -155,7 +155,10 @@ impl Progress {
 impl Running {
     /// A step whose result it uses; `None`: what it uses is no step's.
     pub fn builds_on(&self, step: Option<u32>) {
-        self.inputs.lock().expect("no holder of this lock panics").extend(step);
+        let mut inputs = self.inputs.lock().expect("no holder of this lock panics");
+        if let Some(step) = step.filter(|step| !inputs.contains(step)) {
+            inputs.push(step);
+        }
     }
 
     /// Tells that it works, and why it must.

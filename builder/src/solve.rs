@@ -16,7 +16,7 @@ use crate::export::{self, Exported};
 use crate::flight::Flights;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
-use crate::origin::Pulls;
+use crate::origin::Remotes;
 use crate::peers::{Network, Runtime, Store};
 use crate::progress::{Event, Progress, StepState};
 use crate::scope::{Globals, Scope};
@@ -160,8 +160,8 @@ pub struct Build {
     pub progress: Progress,
     /// Steps that work at once.
     pub slots: Semaphore,
-    /// Images that this build has pulled, by name and platform: each once, so that all its stages mean the same.
-    pub pulls: Mutex<Pulls>,
+    /// Images at registries that it has met.
+    pub remotes: Mutex<Remotes>,
     /// The stages that are being built.
     pub stages: Stages,
     /// Steps at work in any build.

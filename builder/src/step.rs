@@ -111,7 +111,7 @@ async fn through_cache(
     make: impl AsyncFnOnce(&StageWork, &Identity, Option<String>) -> Result<Outcome, Error>,
 ) -> Result<(), Error> {
     let Keyed { operation, family, created_by, is_linked } = keyed;
-    let below = if is_linked { &[][..] } else { &work.draft.layers[..] };
+    let below = if is_linked { Some(Vec::new()) } else { work.draft.here() };
     let key = if is_linked { Key::alone(&operation) } else { Key::step(&work.draft.key, &operation) };
     // What later steps stand on, if the layer is that of a step with this key.
     let tip = |draft: &Draft, key: Blake3| if is_linked { Key::step(&draft.key, &key) } else { key };
@@ -124,7 +124,20 @@ async fn through_cache(
     };
     let is_by_content = !is_linked && !work.draft.is_new && uncached.is_none();
     let by_content = if is_by_content { ByContent::Yes } else { ByContent::No };
-    let found = build.store.cached(&step, below, by_content, &build.lease).await?;
+    let found = match &below {
+        Some(below) => build.store.cached(&step, below, by_content, &build.lease).await?,
+        None => {
+            let found = build.store.cached(&step, &[], ByContent::No, &build.lease).await?;
+            match (&found.record, uncached) {
+                (Some(_), None) => found,
+                // Nobody did this after what the base is by name: its files are needed now, and tell more.
+                _ => {
+                    let below = build.files(&work.draft, running).await?;
+                    build.store.cached(&step, &below, by_content, &build.lease).await?
+                }
+            }
+        }
+    };
     if let (Some(record), None) = (found.record, uncached) {
         build.cached.fetch_add(1, Ordering::Relaxed);
         // Its key and not the one asked for: what comes next is found by its key then.

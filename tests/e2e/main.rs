@@ -4,6 +4,7 @@
 
 mod archives;
 mod archives_added;
+mod bases;
 mod build;
 mod builder;
 mod containers;

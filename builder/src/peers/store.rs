@@ -10,7 +10,7 @@ use strata_proto::store::v1 as pb;
 use strata_types::{ImageConfig, Platform};
 use tonic::transport::Channel;
 
-pub use pull::Credentials;
+pub use pull::{Credentials, Resolved};
 
 use super::MountPoint;
 use crate::context::{Attributes, Blake3, Special};
@@ -348,6 +348,34 @@ impl Store {
             previous: response.previous.map(|record| record.layer_id).filter(|id| !id.is_empty()),
             is_operation_known: response.is_operation_known,
         })
+    }
+
+    /// What was memorized under a key.
+    pub async fn recall(&self, key: &Blake3, lease: &str) -> Result<Option<Blake3>, Error> {
+        let request = pb::GetCacheRecordRequest {
+            key: hex::encode(key),
+            lease_id: lease.to_owned(),
+            ..pb::GetCacheRecordRequest::default()
+        };
+        let mut client = pb::cache_service_client::CacheServiceClient::new(self.channel.clone());
+        let response = client.get_cache_record(request).await;
+        let response = response.map_err(|status| Error::peer("store", "look into the cache", status))?.into_inner();
+        let mut answer = [0; 32];
+        let found = response.record.map(|record| hex::decode_to_slice(&record.operation, &mut answer));
+        Ok(matches!(found, Some(Ok(()))).then_some(answer))
+    }
+
+    /// Keeps an answer under a key, as a record without a layer.
+    pub async fn memorize(&self, key: &Blake3, answer: &Blake3, title: &str) -> Result<(), Error> {
+        let record = pb::CacheRecord {
+            key: hex::encode(key),
+            operation: hex::encode(answer),
+            description: title.to_owned(),
+            ..pb::CacheRecord::default()
+        };
+        let mut client = pb::cache_service_client::CacheServiceClient::new(self.channel.clone());
+        let stored = client.put_cache_record(pb::PutCacheRecordRequest { record: Some(record) }).await;
+        stored.map(drop).map_err(|status| Error::peer("store", "write the cache", status))
     }
 
     /// Writes a tree as a layer, which the cache knows as what the step made.

@@ -6,6 +6,7 @@ mod filter;
 mod find;
 mod layer;
 mod missing;
+mod recall;
 mod transfer;
 mod write;
 
@@ -19,6 +20,8 @@ use crate::key::Key;
 use crate::peers::Tree;
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
+
+use recall::Recall;
 
 pub use layer::ContextLayer;
 pub use transfer::{Transfer, absolute};
@@ -41,12 +44,27 @@ pub async fn perform(
         return Err(build.mistake(transfer.destination.span, message));
     }
     let created_by = transfer.history(build, work, &words, &destination)?;
-    let target = transfer.target(build, work, &destination).await?;
-    let sources = find::all(build, work, &transfer, &words, running).await?;
+    let target = transfer.target(build, work, &destination, running).await?;
+    let recall = Recall::new(build, work, &transfer, &words, running).await?;
+    let known = match &recall {
+        Some(recall) => recall.known(build).await?,
+        None => None,
+    };
+    let (sources, digest) = match known {
+        Some(digest) => (None, digest),
+        None => {
+            let sources = find::all(build, work, &transfer, &words, running).await?;
+            let digest = sources.digest();
+            if let Some(recall) = recall {
+                recall.keep(build, digest).await?;
+            }
+            (Some(sources), digest)
+        }
+    };
     let unpacks = transfer.unpack.unwrap_or(transfer.is_add);
     let owner = target.owner.map(|(uid, gid)| [uid.to_le_bytes(), gid.to_le_bytes()].concat());
     let operation = Key::operation("copy")
-        .part(sources.digest())
+        .part(digest)
         .part(target.destination())
         .part([u8::from(unpacks), u8::from(target.owner.is_some())])
         .part(owner.unwrap_or_default())
@@ -55,8 +73,12 @@ pub async fn perform(
     let is_linked = transfer.is_linked;
     let keyed = Keyed { operation, family: family(build, work, instruction), created_by, is_linked };
     through_cache(build, work, keyed, running, async |work, step, previous| {
+        let sources = match sources {
+            Some(sources) => sources,
+            None => find::all(build, work, &transfer, &words, running).await?,
+        };
         let entries = write::entries(build, &sources, &target, unpacks).await?;
-        let parents = if is_linked { Vec::new() } else { work.draft.layers.clone() };
+        let parents = if is_linked { Vec::new() } else { build.files(&work.draft, running).await? };
         let tree = Tree { parents, previous: previous.unwrap_or_default(), entries, made: target.made() };
         build.store.write_tree(tree, step, &build.lease).await
     })

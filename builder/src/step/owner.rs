@@ -3,23 +3,37 @@
 use strata_dockerfile::Span;
 
 use crate::error::Error;
+use crate::key::Key;
+use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
 /// Resolves `user[:group]` against the stage's passwd and group. A user alone gives the group of the same number.
-pub async fn resolve(build: &Build, work: &StageWork, text: &str, span: Span) -> Result<(u32, u32), Error> {
+pub async fn resolve(
+    build: &Build,
+    work: &StageWork,
+    text: &str,
+    span: Span,
+    running: &Running,
+) -> Result<(u32, u32), Error> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let uid = id(build, work, user, "/etc/passwd", span).await?;
+    let uid = id(build, work, (user, "/etc/passwd"), span, running).await?;
     let gid = match group {
-        Some(group) => id(build, work, group, "/etc/group", span).await?,
+        Some(group) => id(build, work, (group, "/etc/group"), span, running).await?,
         None => uid,
     };
     Ok((uid, gid))
 }
 
-async fn id(build: &Build, work: &StageWork, name: &str, path: &str, span: Span) -> Result<u32, Error> {
+async fn id(
+    build: &Build,
+    work: &StageWork,
+    (name, path): (&str, &str),
+    span: Span,
+    running: &Running,
+) -> Result<u32, Error> {
     if name.is_empty() {
         return Err(build.mistake(span, "the owner is written as user[:group]"));
     }
@@ -30,8 +44,19 @@ async fn id(build: &Build, work: &StageWork, name: &str, path: &str, span: Span)
         let id: u32 = name.parse().ok().filter(|_| is_plain).ok_or_else(wrong)?;
         return if id == u32::MAX { Err(wrong()) } else { Ok(id) };
     }
-    let file = build.store.read_file(&work.draft.layers, path).await?.unwrap_or_default();
-    find(&file, name).ok_or_else(|| build.mistake(span, format!("the image's {path} has no entry {name:?}")))
+    let question = Key::root("id").part(path).part(name).finish();
+    if let Some(answer) = build.recall(&work.draft, &question).await? {
+        let [a, b, c, d, ..] = answer;
+        return Ok(u32::from_le_bytes([a, b, c, d]));
+    }
+    let layers = build.files(&work.draft, running).await?;
+    let file = build.store.read_file(&layers, path).await?.unwrap_or_default();
+    let found = find(&file, name);
+    let found = found.ok_or_else(|| build.mistake(span, format!("the image's {path} has no entry {name:?}")))?;
+    let mut answer = [0; 32];
+    answer[..4].copy_from_slice(&found.to_le_bytes());
+    build.memorize(&work.draft, &question, answer, &format!("{name} in {path}")).await?;
+    Ok(found)
 }
 
 fn looks_numeric(name: &str) -> bool {

@@ -58,7 +58,8 @@ pub async fn perform(
     };
     let keyed = Keyed { operation, family: family(build, work, instruction), created_by, is_linked: false };
     through_cache(build, work, keyed, running, async |work, identity, _| {
-        execute(build, &work.draft.layers, instruction, (step, &mounts, identity), running).await
+        let layers = build.files(&work.draft, running).await?;
+        execute(build, &layers, instruction, (step, &mounts, identity), running).await
     })
     .await
 }

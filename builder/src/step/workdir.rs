@@ -30,7 +30,7 @@ pub async fn perform(
     work.draft.config.config.working_dir = path.clone();
     let owner = match user.as_str() {
         "" | "0" | "root" => (0, 0),
-        user => owner::resolve(build, work, user, word.span).await?,
+        user => owner::resolve(build, work, user, word.span, running).await?,
     };
     let operation =
         Key::operation("workdir").part(&path).part(owner.0.to_le_bytes()).part(owner.1.to_le_bytes()).finish();
@@ -39,7 +39,8 @@ pub async fn perform(
         // One that is there is left as it is.
         let entry = Entry::new(path.into_bytes(), Placement::Directory { explicit: false });
         let made = Made { owner, ..Made::default() };
-        let tree = Tree { parents: work.draft.layers.clone(), entries: vec![entry], made, ..Tree::default() };
+        let parents = build.files(&work.draft, running).await?;
+        let tree = Tree { parents, entries: vec![entry], made, ..Tree::default() };
         build.store.write_tree(tree, step, &build.lease).await
     })
     .await

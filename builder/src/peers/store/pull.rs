@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use strata_proto::store::v1 as pb;
 use strata_proto::types::v1::RegistryCredentials;
-use strata_types::Platform;
+use strata_types::{Digest, ImageConfig, Platform};
 
 use super::Store;
 use crate::error::Error;
@@ -21,6 +21,19 @@ impl Credentials {
     }
 }
 
+/// What an image is at its registry.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Digest of the manifest or index that the name stands for.
+    pub target: String,
+    /// Digest of the manifest of the chosen image.
+    pub manifest: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Its diff-ids, bottom first.
+    pub diff_ids: Vec<String>,
+}
+
 /// A layer that is fetched: how far that is, or how far it is unpacked.
 #[derive(Debug)]
 enum Fetched {
@@ -29,10 +42,35 @@ enum Fetched {
 }
 
 impl Store {
-    /// Pulls an image, for this platform or as suits the store's machine, which the lease will hold from then on.
+    /// What an image is at its registry, for this platform or as suits the store's machine.
+    pub async fn resolve(
+        &self,
+        reference: &str,
+        platform: Option<&Platform>,
+        credentials: Credentials,
+    ) -> Result<Resolved, Error> {
+        let request = pb::ResolveImageRequest {
+            reference: reference.to_owned(),
+            platform: platform.map(super::platform_message),
+            credentials: credentials.0,
+        };
+        let mut client = pb::registry_service_client::RegistryServiceClient::new(self.channel.clone());
+        let response = client.resolve_image(request).await;
+        let found = response.map_err(|status| Error::peer("store", "resolve the image", status))?.into_inner();
+        let config = serde_json::from_slice(&found.config_json)
+            .map_err(|source| Error::ImageConfig { image: reference.to_owned(), source })?;
+        let manifest = found.manifest.and_then(|manifest| Digest::parse(&manifest.digest).ok());
+        let manifest = manifest.ok_or(Error::Answer { peer: "store", what: "a manifest" })?;
+        let target = found.target.map(|target| target.digest).unwrap_or_default();
+        Ok(Resolved { target, manifest, config, diff_ids: found.diff_ids })
+    }
+
+    /// Pulls an image, for this platform or as suits the store's machine, which the lease will hold from then on. `known` is
+    /// what its tag stood for, or empty.
     pub async fn pull(
         &self,
         reference: &str,
+        known: &str,
         platform: Option<&Platform>,
         credentials: Credentials,
         lease: &str,
@@ -44,9 +82,8 @@ impl Store {
             all_platforms: false,
             credentials: credentials.0,
             lease_id: lease.to_owned(),
-            digest: String::new(),
+            digest: known.to_owned(),
         };
-        let mut resolving = Some(running.part(format!("resolve {reference}")));
         let mut layers = HashMap::new();
         let mut client = pb::registry_service_client::RegistryServiceClient::new(self.channel.clone());
         let mut events = client.pull_image(request).await.map_err(refused)?.into_inner();
@@ -54,9 +91,6 @@ impl Store {
             let Some(pb::PullImageResponse { event }) = events.message().await.map_err(refused)? else {
                 return Err(Error::Answer { peer: "store", what: "the end of a pull" });
             };
-            if let (Some(_), Some(resolving)) = (&event, resolving.take()) {
-                resolving.done();
-            }
             match event {
                 Some(pb::pull_image_response::Event::Progress(progress)) => layer(&mut layers, &progress, running),
                 Some(pb::pull_image_response::Event::Completed(_)) => return Ok(()),

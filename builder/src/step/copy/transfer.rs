@@ -5,6 +5,7 @@ use strata_dockerfile::{Add, Copy, Flag, Heredoc, Span, Word, meta};
 
 use crate::error::Error;
 use crate::peers::Made;
+use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 use crate::step::owner;
 
@@ -113,7 +114,13 @@ impl Target {
 
 impl Transfer<'_> {
     /// The destination and the flags, expanded and looked up.
-    pub async fn target(&self, build: &Build, work: &StageWork, destination: &str) -> Result<Target, Error> {
+    pub async fn target(
+        &self,
+        build: &Build,
+        work: &StageWork,
+        destination: &str,
+        running: &Running,
+    ) -> Result<Target, Error> {
         let mode = match self.chmod {
             None => None,
             Some(flag) => {
@@ -126,7 +133,7 @@ impl Transfer<'_> {
             None => None,
             Some(flag) => {
                 let text = work.scope.expand(&build.file, &word(flag))?;
-                Some(owner::resolve(build, work, &text, flag.value_span).await?)
+                Some(owner::resolve(build, work, &text, flag.value_span, running).await?)
             }
         };
         let path = absolute(&work.draft.working_directory(), destination);
@@ -134,9 +141,13 @@ impl Transfer<'_> {
     }
 
     /// The patterns of `--exclude`.
+    pub fn exclude_patterns(&self) -> impl Iterator<Item = &str> {
+        self.exclude.iter().map(|flag| flag.value.as_str())
+    }
+
+    /// The patterns of `--exclude`.
     pub fn excludes(&self, build: &Build) -> Result<IgnoreFile, Error> {
-        let patterns = self.exclude.iter().map(|flag| flag.value.as_str());
-        IgnoreFile::from_patterns(patterns).map_err(|problem| {
+        IgnoreFile::from_patterns(self.exclude_patterns()).map_err(|problem| {
             let span = self.exclude.first().map_or(self.destination.span, |flag| flag.value_span);
             build.mistake(span, format!("the patterns of --exclude cannot be read: {problem}"))
         })
