@@ -146,6 +146,9 @@ pub struct ChunkWriter {
 impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(MAX_CHUNK - self.pending.len());
+        if self.pending.capacity() == 0 {
+            self.pending.reserve(MAX_CHUNK);
+        }
         self.pending.extend_from_slice(&bytes[..n]);
         if self.pending.len() == MAX_CHUNK {
             self.flush()?;
@@ -164,7 +167,7 @@ impl Write for ChunkWriter {
 
 /// One full chunk, or what is left; empty at the end.
 fn fill(reader: &mut impl Read) -> io::Result<Bytes> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(MAX_CHUNK);
     reader.take(MAX_CHUNK as u64).read_to_end(&mut bytes)?;
     Ok(bytes.into())
 }

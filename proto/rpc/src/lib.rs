@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod fault;
+pub mod handed;
 pub mod identity;
 pub mod idle;
 pub mod pages;
