@@ -27,7 +27,7 @@ pub use compress::{Compression, decompress, decompress_ahead};
 pub use diff::{DiffOptions, Times, diff, pack};
 pub use error::{Error, Name};
 pub use export::{Exported, export};
-pub use member::{Member, MemberKind, MemberWriter, members};
+pub use member::{Member, MemberKind, MemberWriter, each_member, members};
 pub use recipe::{Part, Recipe, decoder, encoder};
 pub use toc::{Listed, ListedKind, Stored, Toc};
 pub use verify::{Damage, verify};

@@ -1,13 +1,13 @@
 //! Archives as containers of whole files: listed with their places without reading contents, and written in one fixed
 //! form. What a member makes on a disk is not decided here; see [`apply`](fn@crate::apply) for that.
 
-use crate::entry::{Entries, Type};
+use crate::entry::{Entries, Entry, Type};
 use crate::error::{Error, Name};
 use crate::header::{BLOCK, Block};
 use crate::stream::Blocks;
 use crate::tree::{Inode, Kind};
 use crate::write::{Described, headers};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 
 /// A name of this many bytes, or a PAX header, is more than a container of files needs.
 const MAX_METADATA: u64 = 64 * 1024;
@@ -49,20 +49,136 @@ pub fn members(archive: impl Read + Seek, limit: u64) -> Result<Vec<Member>, Err
     let mut entries = Entries::new(limit, MAX_METADATA);
     let mut found = Vec::new();
     while let Some(entry) = entries.next(&mut seeker)? {
-        if entry.sparse.is_some() {
-            return Err(Error::entry(&entry.path, "a sparse file has no place in an archive of whole files"));
-        }
-        let kind = match entry.kind {
-            Type::Regular => MemberKind::File,
-            Type::Directory => MemberKind::Directory,
-            Type::Symlink => MemberKind::Symlink(entry.link),
-            Type::Link => MemberKind::Link(entry.link),
-            Type::Char | Type::Block | Type::Fifo => MemberKind::Special,
-        };
-        found.push(Member { path: entry.path, kind, offset: seeker.offset, size: entry.size });
-        seeker.skip(entry.size)?;
+        let member = member(entry, seeker.offset)?;
+        let size = member.size;
+        found.push(member);
+        seeker.skip(size)?;
     }
     Ok(found)
+}
+
+fn member(entry: Entry, offset: u64) -> Result<Member, Error> {
+    if entry.sparse.is_some() {
+        return Err(Error::entry(&entry.path, "a sparse file has no place in an archive of whole files"));
+    }
+    let kind = match entry.kind {
+        Type::Regular => MemberKind::File,
+        Type::Directory => MemberKind::Directory,
+        Type::Symlink => MemberKind::Symlink(entry.link),
+        Type::Link => MemberKind::Link(entry.link),
+        Type::Char | Type::Block | Type::Fifo => MemberKind::Special,
+    };
+    Ok(Member { path: entry.path, kind, offset, size: entry.size })
+}
+
+/// Reads an uncompressed archive once, front to back, at most `limit` header blocks of it, with the rules of
+/// [`members`]. `visit` gets each member with its content, and may leave what it does not want of that. Not a byte is
+/// read that follows the end marks.
+pub fn each_member<R: Read>(
+    archive: R,
+    limit: u64,
+    mut visit: impl FnMut(&Member, &mut dyn Read) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut walker = Walker { archive, offset: 0 };
+    let mut entries = Entries::new(limit, MAX_METADATA);
+    while let Some(entry) = entries.next(&mut walker)? {
+        let member = member(entry, walker.offset)?;
+        let mut content = Content { walker: &mut walker, left: member.size };
+        visit(&member, &mut content)?;
+        content.pass()?;
+        walker.pad(member.size)?;
+    }
+    Ok(())
+}
+
+/// Reads headers and contents in their order.
+struct Walker<R> {
+    archive: R,
+    offset: u64,
+}
+
+impl<R: Read> Walker<R> {
+    /// Reads until the buffer is full or the archive has ended.
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<usize, Error> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.archive.read(&mut bytes[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Read { source }),
+            }
+        }
+        self.offset += filled as u64;
+        Ok(filled)
+    }
+
+    /// Passes over what follows a content up to the next header; of the last member it may be missing.
+    fn pad(&mut self, size: u64) -> Result<(), Error> {
+        let padding = size.next_multiple_of(BLOCK as u64) - size;
+        self.fill(&mut [0; BLOCK][..padding as usize]).map(drop)
+    }
+}
+
+impl<R: Read> Blocks for Walker<R> {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn block(&mut self) -> Result<Option<Block>, Error> {
+        let mut block = [0; BLOCK];
+        match self.fill(&mut block)? {
+            0 => Ok(None),
+            BLOCK => Ok(Some(block)),
+            _ => Err(Error::Truncated { offset: self.offset }),
+        }
+    }
+
+    fn body(&mut self, size: u64) -> Result<Vec<u8>, Error> {
+        // The caller bounds the size.
+        let mut body = vec![0; size as usize];
+        if self.fill(&mut body)? < body.len() {
+            return Err(Error::Truncated { offset: self.offset });
+        }
+        self.pad(size)?;
+        Ok(body)
+    }
+}
+
+/// The content of a member. Its end before its time is an error that carries an [`Error`].
+struct Content<'a, R> {
+    walker: &'a mut Walker<R>,
+    left: u64,
+}
+
+impl<R: Read> Content<'_, R> {
+    /// Passes over what is left of it.
+    fn pass(&mut self) -> Result<(), Error> {
+        let mut piece = vec![0; if self.left > 0 { 64 * 1024 } else { 0 }];
+        while self.left > 0 {
+            self.next(&mut piece)?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.walker.fill(&mut buffer[..wanted])?;
+        if count < wanted {
+            return Err(Error::Truncated { offset: self.walker.offset });
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.next(buffer).map_err(|error| match error {
+            Error::Read { source } => source,
+            error => std::io::Error::new(ErrorKind::UnexpectedEof, error),
+        })
+    }
 }
 
 /// Reads headers and seeks over the rest.
@@ -219,10 +335,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_once_has_the_same_members_with_their_contents() {
+        let mut bytes = archive();
+        let listed = members(Cursor::new(&bytes), 100).unwrap();
+        bytes.extend_from_slice(b"what follows");
+
+        for is_read in [true, false] {
+            let (mut found, mut stream) = (Vec::new(), &bytes[..]);
+            each_member(&mut stream, 100, |member, content| {
+                let mut text = String::new();
+                if is_read {
+                    content.read_to_string(&mut text).unwrap();
+                }
+                assert_eq!(text.len() as u64, if is_read { member.size } else { 0 });
+                found.push(member.clone());
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(found, listed);
+            assert!(stream.ends_with(b"what follows"), "what follows the end is not read");
+        }
+    }
+
+    #[test]
     fn an_archive_cut_in_a_header_or_a_content_is_truncated() {
         let bytes = archive();
         for length in [1, 511, 513, 1000, 1026, 1028] {
             let cut = members(Cursor::new(&bytes[..length]), 100);
+            assert!(matches!(cut, Err(Error::Truncated { .. })), "{length}: {cut:?}");
+            let cut = each_member(&bytes[..length], 100, |_, _| Ok(()));
+            assert!(matches!(cut, Err(Error::Truncated { .. })), "{length}: {cut:?}");
+            let cut = each_member(&bytes[..length], 100, |_, content| {
+                let read = content.read_to_end(&mut Vec::new());
+                read.map(drop).map_err(|error| error.downcast::<Error>().unwrap())
+            });
             assert!(matches!(cut, Err(Error::Truncated { .. })), "{length}: {cut:?}");
         }
     }
@@ -237,13 +383,16 @@ mod tests {
         bytes[512 + 148..512 + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 
         let refused = members(Cursor::new(&bytes), 100);
-
+        assert!(matches!(refused, Err(Error::Truncated { .. })), "{refused:?}");
+        let refused = each_member(&bytes[..], 100, |_, _| Ok(()));
         assert!(matches!(refused, Err(Error::Truncated { .. })), "{refused:?}");
     }
 
     #[test]
     fn more_members_than_allowed_are_refused() {
         let refused = members(Cursor::new(archive()), 2);
+        assert!(matches!(refused, Err(Error::Limit { limit: 2, .. })), "{refused:?}");
+        let refused = each_member(&archive()[..], 2, |_, _| Ok(()));
         assert!(matches!(refused, Err(Error::Limit { limit: 2, .. })), "{refused:?}");
     }
 

@@ -4,16 +4,20 @@
 mod docker;
 mod files;
 pub(crate) mod layout;
+mod stream;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use strata_archive::Compression;
 use strata_types::Digest;
 
-use crate::spool::spool;
 use crate::{Blob, BlobSource, Error, Limits, Result, Root};
-use files::{Files, Part};
+use files::Files;
+pub use files::{Part, PartReader};
+pub use stream::{Passing, Taken, Taker};
 
 /// The form of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +48,30 @@ enum Place {
 }
 
 impl Archive {
-    /// Opens an archive that is read once, front to back. Memory stays small; the disk takes all of it.
-    pub fn from_stream(stream: impl Read, spool_directory: &Path, limits: &Limits) -> Result<Self> {
+    /// Opens an archive in a file, which is read where it stands; only one that is compressed as a whole is written down
+    /// first. The file need not stay as it is: what changes is noticed by its digest.
+    pub fn from_file(mut file: File, spool_directory: &Path, limits: &Limits, taker: &mut dyn Taker) -> Result<Self> {
+        let failed = |source| Error::io("read", "the archive", source);
+        let mut start = Vec::new();
+        file.by_ref().take(6).read_to_end(&mut start).map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        match Compression::detect(&start) {
+            Compression::None => Self::new(Files::tar(file, BTreeMap::new(), limits)?, limits),
+            _ => Self::from_stream(file, spool_directory, limits, taker),
+        }
+    }
+
+    /// Opens an archive that is read once, front to back. Memory stays small; the disk takes all of it but the contents
+    /// that are taken.
+    pub fn from_stream(
+        stream: impl Read,
+        spool_directory: &Path,
+        limits: &Limits,
+        taker: &mut dyn Taker,
+    ) -> Result<Self> {
         let (_, mut plain) = strata_archive::decompress(stream)?;
-        let file = spool(&mut plain, spool_directory, limits.max_archive)?;
-        Self::new(Files::tar(file, limits)?, limits)
+        let (file, taken) = stream::read(&mut plain, spool_directory, limits, taker)?;
+        Self::new(Files::tar(file, taken, limits)?, limits)
     }
 
     fn new(files: Files, limits: &Limits) -> Result<Self> {
@@ -77,7 +100,8 @@ impl Archive {
         &self.roots
     }
 
-    fn part(&self, digest: &Digest) -> io::Result<Option<Part>> {
+    /// The file of a blob, which can be read by several at once; none if it is in none.
+    pub fn part(&self, digest: &Digest) -> io::Result<Option<Part>> {
         let path = match self.places.get(digest) {
             Some(Place::File(path)) => path.clone(),
             _ => layout::blob_path(digest),
@@ -96,10 +120,8 @@ impl BlobSource for Archive {
 
     fn open(&self, digest: &Digest) -> io::Result<Option<Blob<'_>>> {
         match self.places.get(digest) {
-            Some(Place::Bytes(bytes)) => {
-                Ok(Some(Blob { size: bytes.len() as u64, reader: Box::new(bytes.as_slice()) }))
-            }
-            _ => Ok(self.part(digest)?.map(|part| Blob { size: part.size(), reader: Box::new(part.reader()) })),
+            Some(Place::Bytes(bytes)) => Ok(Some(Blob::new(bytes.len() as u64, bytes.as_slice()))),
+            _ => Ok(self.part(digest)?.map(|part| Blob::new(part.size(), part.reader()))),
         }
     }
 }

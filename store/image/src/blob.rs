@@ -18,6 +18,21 @@ pub struct Blob<'a> {
     pub size: u64,
     /// Its bytes from the start.
     pub reader: Box<dyn Read + Send + 'a>,
+    /// Where the bytes are not those of the digest, their reader itself ends with an error: hashing them once more would
+    /// show nothing.
+    is_verified: bool,
+}
+
+impl<'a> Blob<'a> {
+    /// A blob whose bytes nobody has looked at.
+    pub fn new(size: u64, reader: impl Read + Send + 'a) -> Self {
+        Self { size, reader: Box::new(reader), is_verified: false }
+    }
+
+    /// A blob whose reader gives the bytes of its digest, or an error.
+    pub fn verified(size: u64, reader: impl Read + Send + 'a) -> Self {
+        Self { is_verified: true, ..Self::new(size, reader) }
+    }
 }
 
 /// Something that holds blobs: a store, a registry, an archive. Need not be trusted: what it gives is checked.
@@ -29,16 +44,14 @@ pub trait BlobSource {
     fn open(&self, digest: &Digest) -> io::Result<Option<Blob<'_>>>;
 }
 
-/// Opens a blob that a plan has found.
-pub(crate) fn open<'a>(
-    source: &'a dyn BlobSource,
-    descriptor: &Descriptor,
-) -> Result<Checked<Box<dyn Read + Send + 'a>>> {
+/// Opens a blob that a plan has found, for whoever looks at its length.
+pub(crate) fn open<'a>(source: &'a dyn BlobSource, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + 'a>> {
     let digest = descriptor.digest;
     let failed = |source| Error::Source { digest, source };
     let blob = source.open(&digest).map_err(|error| Error::unwrap_io(error, failed))?;
     let missing = || Error::BlobMissing { digest, needed_by: "the image".into() };
-    Ok(Checked::new(blob.ok_or_else(missing)?.reader, descriptor.clone()))
+    let Blob { reader, is_verified, .. } = blob.ok_or_else(missing)?;
+    Ok(if is_verified { reader } else { Box::new(Checked::new(reader, descriptor.clone())) })
 }
 
 /// A reader that gives exactly the bytes of a descriptor: where size or digest differ, its end is an error that

@@ -10,7 +10,7 @@
 //! carried out:
 //!
 //! ```text
-//! load   Archive::from_stream ─► archive.roots() ─► Plan::new(&archive, …) ─► the store takes plan.blobs()
+//! load   Archive::from_file   ─► archive.roots() ─► Plan::new(&archive, …) ─► the store takes plan.blobs()
 //!                                                         plan.roots: what to name, with names
 //! save   store names          ─► Root::new(…)    ─► Plan::new(&store, …)   ─► save::tar
 //! pull   as load, with a registry as the source; the store may also take plan.blobs() and fetch them side by side
@@ -35,9 +35,8 @@ mod media;
 mod plan;
 mod platform;
 pub mod save;
-mod spool;
 
-pub use archive::{Archive, Format};
+pub use archive::{Archive, Format, Part, PartReader, Passing, Taken, Taker};
 pub use blob::{Blob, BlobSource, Checked, digest};
 pub use compress::{Codec, Compressed, Compressor};
 pub use config::Config;

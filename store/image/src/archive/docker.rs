@@ -109,7 +109,10 @@ fn layer(path: &str, part: &Part, diff_id: &Digest) -> Result<Descriptor> {
     let digest = match named_digest(path) {
         // A layer named by its diff-id and compressed afterwards is not what its name says.
         Some(named) if path.starts_with("blobs/") && named != *diff_id => named,
-        _ => hash(part).map_err(failed)?,
+        _ => match part.taken().and_then(|taken| taken.digest) {
+            Some(digest) => digest,
+            None => hash(part).map_err(failed)?,
+        },
     };
     Ok(Descriptor::new(media_type, digest, part.size()))
 }
@@ -128,7 +131,7 @@ fn hash(part: &Part) -> std::io::Result<Digest> {
 
 /// The digest that a file name is made of: `<hex>`, `<hex>.json`, `<hex>.tar`, below any directory. The directories of
 /// old archives (`<hex>/layer.tar`) are ids of Docker's own and say nothing.
-fn named_digest(path: &str) -> Option<Digest> {
+pub(super) fn named_digest(path: &str) -> Option<Digest> {
     let name = path.rsplit('/').next()?;
     let stem = name.strip_suffix(".json").or(name.strip_suffix(".tar")).unwrap_or(name);
     Digest::from_hex(stem)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use strata_archive::{Compression, MemberKind, members};
 
+use super::stream::Taken;
 use crate::{Error, Limits, Result};
 
 /// Docker's own links are one step long.
@@ -19,6 +20,8 @@ const MAX_LINKS: usize = 8;
 pub(crate) struct Files {
     file: Arc<File>,
     members: BTreeMap<Vec<u8>, Member>,
+    /// Contents that are not in the file, by their place in it.
+    taken: BTreeMap<u64, Taken>,
 }
 
 #[derive(Debug)]
@@ -35,25 +38,26 @@ pub(crate) enum Member {
     Special,
 }
 
-/// One file: a range of an open file.
+/// One file of an archive: a range of an open file.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub struct Part {
     file: Arc<File>,
     offset: u64,
     size: u64,
+    taken: Option<Taken>,
 }
 
 /// Reads a part without moving the offset of the file, so that several can be read at once.
 #[derive(Debug)]
-pub(crate) struct PartReader {
+pub struct PartReader {
     part: Part,
     done: u64,
 }
 
 impl Files {
     /// Lists an uncompressed tar. Two members of one name are refused, as readers differ about which one counts, and
-    /// so are names that lead out.
-    pub(crate) fn tar(file: File, limits: &Limits) -> Result<Self> {
+    /// so are names that lead out. `taken` says which contents are not in the file.
+    pub(crate) fn tar(file: File, taken: BTreeMap<u64, Taken>, limits: &Limits) -> Result<Self> {
         let mut found = BTreeMap::new();
         for member in members(&file, limits.max_members)? {
             let path = normalise(&member.path).map_err(|reason| Error::member(&member.path, reason))?;
@@ -71,7 +75,7 @@ impl Files {
                 None => {}
             }
         }
-        Ok(Self { file: Arc::new(file), members: found })
+        Ok(Self { file: Arc::new(file), members: found, taken })
     }
 
     /// Says whether there is a file of this name.
@@ -82,7 +86,7 @@ impl Files {
     /// Finds a file; none if there is none of this name.
     pub(crate) fn part(&self, path: &str) -> Result<Option<Part>> {
         let path = normalise(path.as_bytes()).map_err(|reason| Error::member(path.as_bytes(), reason))?;
-        find(&self.file, &self.members, path)
+        self.find(path)
     }
 
     /// Reads a small file; none if there is none of this name.
@@ -95,23 +99,24 @@ impl Files {
         part.reader().read_to_end(&mut bytes).map_err(|source| Error::io("read", path, source))?;
         Ok(Some(bytes))
     }
-}
 
-fn find(file: &Arc<File>, members: &BTreeMap<Vec<u8>, Member>, mut path: Vec<u8>) -> Result<Option<Part>> {
-    for _ in 0..=MAX_LINKS {
-        path = match members.get(&path) {
-            None | Some(Member::Directory) => return Ok(None),
-            Some(Member::File { offset, size }) => {
-                return Ok(Some(Part { file: Arc::clone(file), offset: *offset, size: *size }));
-            }
-            Some(Member::Special) => return Err(Error::member(&path, "it is a device or a pipe")),
-            Some(Member::Link(target)) => normalise(target).map_err(|reason| Error::member(&path, reason))?,
-            Some(Member::Symlink(target)) => {
-                follow(&path, target).ok_or_else(|| Error::member(&path, "its link leads out of the archive"))?
-            }
-        };
+    fn find(&self, mut path: Vec<u8>) -> Result<Option<Part>> {
+        for _ in 0..=MAX_LINKS {
+            path = match self.members.get(&path) {
+                None | Some(Member::Directory) => return Ok(None),
+                Some(&Member::File { offset, size }) => {
+                    let taken = self.taken.get(&offset).copied();
+                    return Ok(Some(Part { file: Arc::clone(&self.file), offset, size, taken }));
+                }
+                Some(Member::Special) => return Err(Error::member(&path, "it is a device or a pipe")),
+                Some(Member::Link(target)) => normalise(target).map_err(|reason| Error::member(&path, reason))?,
+                Some(Member::Symlink(target)) => {
+                    follow(&path, target).ok_or_else(|| Error::member(&path, "its link leads out of the archive"))?
+                }
+            };
+        }
+        Err(Error::member(&path, "its link leads to a link, and so on"))
     }
-    Err(Error::member(&path, "its link leads to a link, and so on"))
 }
 
 /// A name without ".", doubled and final slashes; absolute ones and ".." are refused.
@@ -151,25 +156,40 @@ fn follow(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 
 impl Part {
     /// Its length in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Reads it from its start.
     pub(crate) fn reader(&self) -> PartReader {
-        PartReader { part: self.clone(), done: 0 }
+        self.reader_at(0)
+    }
+
+    /// Reads it from this offset, or finds its end there.
+    pub fn reader_at(&self, offset: u64) -> PartReader {
+        PartReader { part: self.clone(), done: offset.min(self.size) }
+    }
+
+    /// What became of it, if it was taken while the archive streamed by: it cannot be read any more.
+    pub fn taken(&self) -> Option<Taken> {
+        self.taken
     }
 
     /// How its bytes are compressed.
     pub(crate) fn compression(&self) -> io::Result<Compression> {
         let mut start = Vec::new();
-        self.reader().take(6).read_to_end(&mut start)?;
+        // The start is there of what was taken, too.
+        let start_alone = Self { taken: None, size: self.size.min(6), ..self.clone() };
+        start_alone.reader().read_to_end(&mut start)?;
         Ok(Compression::detect(&start))
     }
 }
 
 impl Read for PartReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.part.taken.is_some() {
+            return Err(io::Error::other("it was taken for a layer while the archive streamed by"));
+        }
         let left = self.part.size - self.done;
         let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let count = self.part.file.read_at(&mut buffer[..wanted], self.part.offset + self.done)?;

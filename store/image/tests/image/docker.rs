@@ -11,7 +11,7 @@ use crate::memory::{Memory, compress, transfer};
 use crate::tar::Tar;
 
 fn open(bytes: Vec<u8>) -> Result<Archive> {
-    Archive::from_stream(Cursor::new(bytes), tempdir().unwrap().path(), &Limits::default())
+    Archive::from_stream(Cursor::new(bytes), tempdir().unwrap().path(), &Limits::default(), &mut ())
 }
 
 fn load(archive: &Archive) -> Result<Memory> {

@@ -13,7 +13,7 @@ use crate::tar::Tar;
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 fn open(bytes: Vec<u8>) -> Result<Archive> {
-    Archive::from_stream(Cursor::new(bytes), tempdir().unwrap().path(), &Limits::default())
+    Archive::from_stream(Cursor::new(bytes), tempdir().unwrap().path(), &Limits::default(), &mut ())
 }
 
 fn load(archive: &Archive) -> Result<Memory> {
@@ -134,7 +134,7 @@ fn a_document_of_a_hundred_megabytes_is_refused_unread() {
         Tar::default().lie("manifest.json", size, b""),
     ] {
         let stream = Cursor::new(tar.0).chain(repeat(b' ').take(size)).chain(&[0; 1024][..]);
-        let refused = Archive::from_stream(stream, tempdir().unwrap().path(), &Limits::default());
+        let refused = Archive::from_stream(stream, tempdir().unwrap().path(), &Limits::default(), &mut ());
         assert!(matches!(refused, Err(Error::Limit { unit: "bytes", .. })), "{refused:?}");
     }
 }
@@ -165,7 +165,7 @@ fn an_archive_that_inflates_without_end_stops_at_the_limit() {
     let limits = Limits { max_archive: 1 << 20, ..Limits::default() };
     let scratch = tempdir().unwrap();
 
-    let refused = Archive::from_stream(Cursor::new(bomb), scratch.path(), &limits);
+    let refused = Archive::from_stream(Cursor::new(bomb), scratch.path(), &limits, &mut ());
 
     assert!(matches!(refused, Err(Error::Limit { .. })), "{refused:?}");
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left of it");
@@ -175,7 +175,7 @@ fn an_archive_that_inflates_without_end_stops_at_the_limit() {
 #[test]
 fn more_members_or_images_than_allowed_are_refused() {
     let limits = Limits { max_members: 10, max_entries: 3, ..Limits::default() };
-    let open = |tar: Tar| Archive::from_stream(Cursor::new(tar.end()), tempdir().unwrap().path(), &limits);
+    let open = |tar: Tar| Archive::from_stream(Cursor::new(tar.end()), tempdir().unwrap().path(), &limits, &mut ());
     let many = (0..11).fold(Tar::default(), |tar, number| tar.file(&number.to_string(), ""));
     assert!(matches!(open(many), Err(Error::Tar { .. })));
     let image = json!({"Config": "c", "Layers": []});

@@ -38,7 +38,14 @@ fn saved(memory: &Memory, roots: &[Root], format: Format) -> Vec<u8> {
 }
 
 fn from_stream(bytes: &[u8]) -> Archive {
-    Archive::from_stream(Cursor::new(bytes.to_vec()), tempdir().unwrap().path(), &Limits::default()).unwrap()
+    Archive::from_stream(Cursor::new(bytes.to_vec()), tempdir().unwrap().path(), &Limits::default(), &mut ()).unwrap()
+}
+
+fn from_file(bytes: &[u8]) -> Archive {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    Archive::from_file(file, tempdir().unwrap().path(), &Limits::default(), &mut ()).unwrap()
 }
 
 fn loaded(archive: &Archive) -> Memory {
@@ -56,6 +63,8 @@ fn what_is_saved_is_read_compressed_or_not() {
     for format in [Format::OciLayout, Format::DockerArchive] {
         let bytes = saved(&memory, &roots, format);
         for stream in [bytes.clone(), compress(&bytes, Codec::Gzip(1)), compress(&bytes, Codec::Zstd(3))] {
+            let file = from_file(&stream);
+            assert!(loaded(&file) == loaded(&from_stream(&stream)), "{format:?} from a file");
             let archive = from_stream(&stream);
 
             assert_eq!(archive.format(), Format::OciLayout);

@@ -20,7 +20,7 @@ impl BlobSource for Memory {
     }
 
     fn open(&self, digest: &Digest) -> io::Result<Option<Blob<'_>>> {
-        Ok(self.0.get(digest).map(|bytes| Blob { size: bytes.len() as u64, reader: Box::new(Trickle(bytes)) }))
+        Ok(self.0.get(digest).map(|bytes| Blob::new(bytes.len() as u64, Trickle(bytes))))
     }
 }
 

@@ -88,7 +88,7 @@ proptest! {
         };
 
         let scratch = tempdir().unwrap();
-        let archive = Archive::from_stream(Cursor::new(stream), scratch.path(), &limits).unwrap();
+        let archive = Archive::from_stream(Cursor::new(stream), scratch.path(), &limits, &mut ()).unwrap();
         let again = Plan::new(&archive, archive.roots(), &Platforms::All, &limits).unwrap();
         let mut loaded = Memory::default();
         transfer(&again, &archive, &mut loaded).unwrap();
