@@ -38,4 +38,4 @@ pub use host::Host;
 pub use list::{Referrer, TagPages};
 pub use manifest::{Document, LARGEST_MANIFEST, Resolved, Target};
 pub use repository::{Client, Repository};
-pub use upload::{BlobSource, Pushed};
+pub use upload::{BlobSource, GrowingSource, Pushed};

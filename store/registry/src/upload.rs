@@ -1,6 +1,8 @@
 //! Pushing blobs: what is there already, or in a neighbouring repository, is not sent; the rest goes in one request, or in
 //! chunks, and goes on after a failure where the registry says it stands.
 
+mod growing;
+
 use std::{
     io,
     sync::{
@@ -31,6 +33,8 @@ use crate::{
     error::{Cause, Error, Item, Result},
     session::{Call, Outgoing, Session, pause, protocol},
 };
+
+pub use growing::GrowingSource;
 
 /// Up to this size a blob goes with the request that ends its upload: two requests instead of three.
 const SMALL: u64 = 1 << 20;
@@ -200,7 +204,7 @@ impl<'a> Upload<'a> {
             let range = format!("{}-{}", self.offset, self.offset + length - 1);
             call.headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits fit in a header"));
         }
-        let response = self.stream(&mut call, length).await?;
+        let response = self.stream(&mut call, Some(length)).await?;
         match response.status().as_u16() {
             200..=204 => {}
             404 | 416 => return Err(self.lost(Codes::default())),
@@ -226,7 +230,7 @@ impl<'a> Upload<'a> {
             call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             self.session.once(&call, None).await?
         } else {
-            self.stream(&mut call, rest).await?
+            self.stream(&mut call, Some(rest)).await?
         };
         match response.status().as_u16() {
             200..=204 => {}
@@ -244,10 +248,12 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Sends `length` bytes from where the registry stands.
-    async fn stream(&self, call: &mut Call<'_>, length: u64) -> Result<Response, Cause> {
+    /// Sends `length` bytes from where the registry stands, or all that come.
+    async fn stream(&self, call: &mut Call<'_>, length: Option<u64>) -> Result<Response, Cause> {
         call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        call.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some(length) = length {
+            call.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let bytes = self.source.open(self.offset).await.map_err(|source| Cause::Source { source })?;
         let sent = Arc::new(AtomicU64::new(0));
         let broken: Arc<Mutex<Option<io::Error>>> = Arc::default();
@@ -337,10 +343,10 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Exactly `length` bytes of a stream, counted as they go; why there are fewer is left in `broken`.
+/// Exactly `length` bytes of a stream, or all of it, counted as they go; why there are fewer is left in `broken`.
 fn measured(
     bytes: BoxStream<'static, io::Result<Bytes>>,
-    length: u64,
+    length: Option<u64>,
     sent: Arc<AtomicU64>,
     broken: Arc<Mutex<Option<io::Error>>>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
@@ -358,6 +364,7 @@ fn measured(
             let chunk = match bytes.next().await {
                 Some(Ok(chunk)) => chunk,
                 Some(Err(error)) => return Some((fail(error), (bytes, 0))),
+                None if length.is_none() => return None,
                 None => return Some((fail(io::ErrorKind::UnexpectedEof.into()), (bytes, 0))),
             };
             let taken = left.min(chunk.len() as u64);
@@ -365,5 +372,5 @@ fn measured(
             Some((Ok(chunk.slice(..taken as usize)), (bytes, left - taken)))
         }
     };
-    stream::unfold((bytes, length), next).boxed()
+    stream::unfold((bytes, length.unwrap_or(u64::MAX)), next).boxed()
 }

@@ -14,8 +14,8 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use strata_registry::{BlobSource, Cause, Kind, Pushed, Target};
-use strata_types::media_type;
+use strata_registry::{BlobSource, Cause, GrowingSource, Kind, Pushed, Target};
+use strata_types::{Descriptor, media_type};
 
 use crate::{
     anonymous, chain, digest_of, layer,
@@ -290,4 +290,116 @@ async fn a_manifest_that_the_registry_renames_is_an_error() {
     let error = repository.push_manifest(&Target::Tag("v1".into()), media_type::OCI_MANIFEST, bytes).await.unwrap_err();
 
     assert_eq!(error.kind(), Kind::Corrupt);
+}
+
+/// Bytes that come one after the other, each time a permit is there, and break off or end.
+#[derive(Clone)]
+struct Slow {
+    bytes: Bytes,
+    permits: Arc<tokio::sync::Semaphore>,
+    breaks: bool,
+}
+
+impl Slow {
+    fn new(bytes: &Bytes, permits: usize, breaks: bool) -> Self {
+        Self { bytes: bytes.clone(), permits: Arc::new(tokio::sync::Semaphore::new(permits)), breaks }
+    }
+}
+
+impl BlobSource for Slow {
+    fn open(&self, offset: u64) -> BoxFuture<'_, io::Result<BoxStream<'static, io::Result<Bytes>>>> {
+        let next = |(this, at): (Self, usize)| async move {
+            if at == this.bytes.len() && !this.breaks {
+                return None;
+            }
+            this.permits.acquire().await.unwrap().forget();
+            let end = this.bytes.len().min(at + (1 << 20));
+            let piece = match at == this.bytes.len() {
+                true => Err(io::Error::other("the disk burns")),
+                false => Ok(this.bytes.slice(at..end)),
+            };
+            Some((piece, (this, end)))
+        };
+        let bytes = stream::unfold((self.clone(), offset as usize), next).boxed();
+        Box::pin(async move { Ok(bytes) })
+    }
+}
+
+impl GrowingSource for Slow {
+    fn whole(&self) -> BoxFuture<'_, io::Result<Descriptor>> {
+        Box::pin(async move {
+            match self.breaks {
+                true => std::future::pending().await,
+                false => Ok(layer(&self.bytes)),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_blob_is_sent_while_it_is_made() {
+    let bytes = sample((3 << 20) + 17);
+    let model = Model::with_blobs(&[]);
+    let server = model.serve().await;
+    let slow = Slow::new(&bytes, 100, false);
+
+    let pushed = repository(&server.host(), "", anonymous()).push_growing(digest_of(b"raw"), &slow).await;
+
+    assert_eq!(pushed.unwrap(), Pushed::Sent);
+    assert!(model.has_blob(&bytes));
+    let patches: Vec<_> = server.seen().into_iter().filter(|seen| seen.method == "PATCH").collect();
+    assert_eq!(patches.len(), 1);
+    assert_eq!((patches[0].header("content-length"), patches[0].header("content-range")), (None, None));
+}
+
+#[tokio::test]
+async fn what_turns_out_to_be_there_is_not_sent_to_the_end() {
+    let bytes = sample(3 << 20);
+    let model = Model::with_blobs(&[&bytes]);
+    let server = model.serve().await;
+    // It is known what it is, and not all of it will ever come.
+    let slow = Slow::new(&bytes, 1, false);
+
+    let pushed = repository(&server.host(), "", anonymous()).push_growing(digest_of(b"raw"), &slow).await;
+
+    assert_eq!(pushed.unwrap(), Pushed::Present);
+    assert_eq!(steps(&server).last().map(String::as_str), Some("DELETE"), "the upload is cancelled");
+}
+
+#[tokio::test]
+async fn a_growing_blob_that_is_cut_or_breaks_is_an_error_and_its_upload_is_cancelled() {
+    let bytes = sample(3 << 20);
+    for (cut, breaks, kind) in [(Some(1 << 20), false, Kind::Unavailable), (None, true, Kind::Local)] {
+        let model = Model::with_blobs(&[]);
+        let server = model.serve().await;
+        if let Some(cut) = cut {
+            server.cut_next_body(cut);
+        }
+        let slow = Slow::new(&bytes, 100, breaks);
+
+        let repository = repository(&server.host(), "", anonymous());
+        let error = repository.push_growing(digest_of(b"raw"), &slow).await.unwrap_err();
+
+        assert_eq!(error.kind(), kind, "{}", chain(&error));
+        assert_eq!(steps(&server).last().map(String::as_str), Some("DELETE"));
+        assert!(!model.has_blob(&bytes));
+        if !breaks {
+            // Whole, it goes as any other.
+            assert_eq!(repository.push_blob(&layer(&bytes), &bytes, None).await.unwrap(), Pushed::Sent);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_growing_blob_waits_where_chunks_are_wanted() {
+    let bytes = sample((2 << 20) + 17);
+    let model = Model::with_blobs(&[]);
+    let server = model.serve().await;
+    let table = chunks_of(&server, 1 << 20);
+    let slow = Slow::new(&bytes, 100, false);
+
+    let pushed = repository(&server.host(), &table, anonymous()).push_growing(digest_of(b"raw"), &slow).await;
+
+    assert_eq!(pushed.unwrap(), Pushed::Sent);
+    assert_eq!(steps(&server), ["HEAD", "POST", "PATCH", "PATCH", "PATCH", "PUT"]);
 }

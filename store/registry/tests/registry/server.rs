@@ -223,7 +223,9 @@ async fn read_body(
     start: Vec<u8>,
     record: &Record,
 ) -> Option<()> {
-    assert_eq!(seen.header("transfer-encoding"), None, "uploads state their length");
+    if seen.header("transfer-encoding") == Some("chunked") {
+        return read_chunks(stream, seen, start, record).await;
+    }
     let length: usize = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
     let most = if length > 0 { record.cuts.lock().unwrap().pop_front() } else { None };
     seen.is_whole = most.is_none();
@@ -236,6 +238,42 @@ async fn read_body(
     }
     seen.body.truncate(wanted);
     Some(())
+}
+
+/// A body without a length (RFC 9112, section 7.1).
+async fn read_chunks(
+    stream: &mut (impl AsyncRead + Unpin),
+    seen: &mut Seen,
+    mut bytes: Vec<u8>,
+    record: &Record,
+) -> Option<()> {
+    let most = record.cuts.lock().unwrap().pop_front();
+    seen.is_whole = most.is_none();
+    loop {
+        let line = loop {
+            if let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+                break end;
+            }
+            if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
+        while bytes.len() < line + 2 + size + 2 {
+            if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+        }
+        seen.body.extend_from_slice(&bytes[line + 2..][..size]);
+        bytes.drain(..line + 2 + size + 2);
+        if let Some(most) = most.filter(|most| seen.body.len() >= *most) {
+            seen.body.truncate(most);
+            return Some(());
+        }
+        if size == 0 {
+            return Some(());
+        }
+    }
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), reply: &Reply, is_head: bool, record: &Record) -> Option<()> {
