@@ -284,6 +284,12 @@ pub enum Error {
         /// Process id in the lock file, "unknown" while it is being written.
         pid: String,
     },
+    /// An open file of the caller cannot be used from here.
+    #[error("cannot use the open file of the caller; stream it instead")]
+    FileUnreachable {
+        /// Why.
+        source: strata_rpc::handed::Error,
+    },
     /// The client went away in the middle of a stream.
     #[error("the client ended the stream early")]
     StreamEnded {

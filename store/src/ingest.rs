@@ -16,13 +16,15 @@ use futures_util::stream::BoxStream;
 use sha2::Sha256;
 use strata_archive::Compression;
 use strata_types::{Descriptor, Digest, LayerId, LeaseId};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{self, Partial, PartialName};
-use crate::catalog::{BlobRow, Durability, LayerRow};
+use crate::catalog::{BlobRow, Durability, LayerRow, blocking};
 use crate::config::Keep;
-use crate::{Error, Result, Store, layer, remote};
+use crate::{Error, Result, Store, disk, layer, remote};
 use flow::Flow;
+pub(crate) use flow::is_about_bytes;
 pub(crate) use locks::{Ingests, Key};
 
 /// What is there of a blob that is to be continued.
@@ -226,16 +228,22 @@ impl Work {
     }
 
     async fn unpack(&self, diff_id: &Digest, is_kept: bool) -> Result<LayerRow> {
-        let _permit = self.store.ingests.permit().await;
+        let permit = self.store.ingests.permit().await;
         let id = self.store.catalog.create_layer(&self.order.lease).await?;
-        let result = self.unpack_to(&id, diff_id, is_kept).await;
+        let result = self.unpack_to(&id, diff_id, is_kept, permit).await;
         if !result.as_ref().is_ok_and(|row| row.id == id) {
             layer::give_up(&self.store, &id).await;
         }
         result
     }
 
-    async fn unpack_to(&self, id: &LayerId, diff_id: &Digest, is_kept: bool) -> Result<LayerRow> {
+    async fn unpack_to(
+        &self,
+        id: &LayerId,
+        diff_id: &Digest,
+        is_kept: bool,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<LayerRow> {
         let blob = &self.order.blob;
         // Without a blob to keep, the partial one is only for a second try.
         let needs_partial = !is_kept && (self.is_compressed() || !self.order.fetch.is_local());
@@ -244,6 +252,8 @@ impl Work {
             true => self.flow_from_here(id).await?,
             false => self.flow(partial, Some(id)).await?,
         };
+        // What is left is bookkeeping, which keeps no processor busy: the next layer may begin.
+        drop(permit);
         match partial {
             Some(partial) if self.is_compressed() => {
                 partial.finish(&blob.digest, &self.order.lease, Durability::Relaxed).await?;
@@ -283,7 +293,13 @@ impl Work {
         let is_whole = prefix.bytes == self.order.blob.size;
         // A blob that is here but for its last check needs no source.
         let rest = if is_whole { None } else { Some(self.order.fetch.fetch(&self.order.blob, prefix)) };
-        Flow { work: self, rest }.run(partial, layer).await
+        let outcome = Flow { work: self, rest }.run(partial, layer).await;
+        if outcome.is_err() && self.order.fetch.is_local() {
+            // Nobody needs it for a second try.
+            let path = blob::partial_path(&self.store, &self.order.blob.digest);
+            blocking(move || disk::remove(&path)).await?;
+        }
+        outcome
     }
 
     /// Unpacks a blob that is here.

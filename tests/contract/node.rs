@@ -156,6 +156,11 @@ impl Node {
         text
     }
 
+    /// How clients reach the services.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// Directory of a service's state.
     pub fn root(&self, name: &str) -> PathBuf {
         self.house.root().join(name)

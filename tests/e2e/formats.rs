@@ -71,6 +71,45 @@ fn equal_images_are_saved_to_equal_bytes_and_loaded_as_themselves() {
 }
 
 #[test]
+fn whatever_an_archive_comes_from_or_goes_to_it_is_the_same() {
+    let house = with_app();
+    let (app, ctl) = (id(&house, "app:1"), strata_tests::binaries().join("ctl"));
+    let archive = save(&house, "archive.tar", &["app:1"]);
+    let bytes = std::fs::read(&archive).unwrap();
+    let shell = |script: &str| {
+        let mut command = house.command("/bin/sh");
+        command.args(["-c", script, "sh", text(&ctl), text(&archive)]);
+        Running::spawn(command).finish()
+    };
+    // A file as standard input, a pipe, and names of both.
+    for script in [
+        "\"$1\" load < \"$2\"",
+        "cat \"$2\" | \"$1\" load",
+        "\"$1\" load -i /dev/stdin < \"$2\"",
+        "(head -c 0 \"$2\"; cat \"$2\") | \"$1\" load -i -",
+    ] {
+        house.ctl(&["rmi", "app:1"]).ok();
+        house.ctl(&["system", "prune", "-af"]).ok();
+        shell(script).ok().says(&["Loaded image: app:1"]);
+        assert_eq!(id(&house, "app:1"), app, "{script}");
+    }
+    for script in ["\"$1\" save app:1 | cat > \"$2\"", "\"$1\" save app:1 > \"$2\"", "\"$1\" save -o \"$2\" app:1"] {
+        std::fs::write(&archive, "another file").unwrap();
+        shell(script).ok();
+        assert!(std::fs::read(&archive).unwrap() == bytes, "{script}");
+    }
+    let link = house.path("link.tar");
+    std::os::unix::fs::symlink(&archive, &link).unwrap();
+    std::fs::write(&archive, "").unwrap();
+    house.ctl(&["save", "-o", text(&link), "app:1"]).ok();
+    assert!(link.is_symlink() && std::fs::read(&archive).unwrap() == bytes, "a link leads to the file that is meant");
+    let beside = std::fs::read_dir(house.path("archive.tar").parent().unwrap()).unwrap().flatten();
+    let partial = beside.filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial")).count();
+    assert_eq!(partial, 0);
+    house.verify();
+}
+
+#[test]
 fn save_piped_into_load_is_the_identity() {
     let from = with_app();
     let to = House::start();

@@ -342,3 +342,15 @@ fn without_a_variable_state_and_sockets_are_in_the_home_directory() {
         strata_tests::living(&home).iter().all(|trace| !trace.words.iter().any(|word| word.contains(".local/share")))
     });
 }
+
+/// The store is in a user namespace, from where it cannot reach what `ctl` has open: the bytes are streamed.
+#[test]
+fn images_go_out_to_files_and_come_in_from_them() {
+    let tenant = Tenant::new(Ids::Single);
+    let archive = tenant.house.path("guest-saved.tar");
+    let archive = archive.to_str().unwrap();
+
+    tenant.ctl(&["save", "-o", archive, "guest"]).ok();
+    tenant.ctl(&["rmi", "guest"]).ok();
+    tenant.ctl(&["load", "-i", archive]).ok().says(&["Loaded image: guest"]);
+}

@@ -162,6 +162,7 @@ impl Outputs {
                 }
                 _ => store::ArchiveLayers::Gzip.into(),
             },
+            file: None,
         };
         let reply = platform.archives().await?.save_images(request).await?.into_inner();
         let chunks = reply.map(|message| message.map(|message| message.chunk));

@@ -14,7 +14,8 @@ use strata_rpc::fault;
 use crate::args::{ArchiveCompression, ArchiveFormat, Save};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::{input, receiving, terminal};
+use crate::receiving::Whole;
+use crate::{input, receiving, sending, terminal};
 
 /// Asks for the archive and writes it.
 pub async fn run(platform: &Platform, args: &Save) -> Result<u8> {
@@ -28,13 +29,30 @@ pub async fn run(platform: &Platform, args: &Save) -> Result<u8> {
         ArchiveCompression::Zstd => pb::ArchiveLayers::Zstd,
         ArchiveCompression::None => pb::ArchiveLayers::Plain,
     };
-    let request = pb::SaveImagesRequest {
+    let mut request = pb::SaveImagesRequest {
         references: args.images.clone(),
         platform: args.platform.as_deref().map(input::platform).transpose()?,
         format: format.into(),
         layers: layers.into(),
+        file: None,
     };
-    let chunks = platform.archives().await?.save_images(request).await?.into_inner();
+    let mut client = platform.archives().await?;
+    if let Target::File(path) = &target
+        && let Some(whole) = Whole::begin(path)?
+    {
+        let failed = |error: io::Error| Error::new(format!("cannot write {}: {error}", path.display()));
+        request.file = Some(sending::handed(&whole.file).map_err(failed)?);
+        match client.save_images(request.clone()).await {
+            Ok(reply) => {
+                let mut end = reply.into_inner();
+                while end.message().await?.is_some() {}
+                return whole.place().map(|()| 0);
+            }
+            Err(status) if sending::is_unreachable(&status) => request.file = None,
+            Err(status) => return Err(status.into()),
+        }
+    }
+    let chunks = client.save_images(request).await?.into_inner();
     let chunks = chunks.map(|message| message.map(|message| message.chunk));
     let archive = chunks::to_read(chunks);
     let written = tokio::task::spawn_blocking(move || target.write(archive)).await;

@@ -46,6 +46,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::Registry(error) => registry(error.kind()),
         Error::RegistrySettings { .. } => (Code::FailedPrecondition, Reason::RegistrySettings),
         Error::Image(error) => image(error),
+        Error::FileUnreachable { .. } => (Code::FailedPrecondition, Reason::FileUnreachable),
         Error::StreamEnded { source } => (source.code(), Reason::InvalidArgument),
         Error::Archive { source } => archive(source),
         Error::LayerImage { source: strata_erofs::Error::TooLarge { .. }, .. } => {

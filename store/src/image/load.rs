@@ -1,16 +1,24 @@
 //! Load: the images of an archive, with all that belongs to them. The one that suits this host is unpacked, of the
-//! others what is needed to save, push or unpack them.
+//! others what is needed to save, push or unpack them. A file is read where it stands; of a stream layers are unpacked as
+//! they come, and the rest is written down first.
+
+mod take;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use strata_image::{Archive, BlobKind, BlobSource, Format, Limits, Plan, PlannedRoot, Platforms};
+use strata_image::{Archive, BlobKind, BlobSource, Format, Limits, Plan, PlannedRoot, Platforms, Taken};
 use strata_types::{Descriptor, Digest, LeaseId, Reference};
+use tokio_util::sync::CancellationToken;
 
+use self::take::{Failures, Taking};
 use super::adopt::{Adoption, adopt};
+use super::source::Source;
 use crate::catalog::{Durability, ImageRow, blocking};
 use crate::ingest::{self, Fetch, Order, Prefix, Report};
 use crate::lease::{GRACE, Session};
@@ -39,42 +47,82 @@ pub async fn load(
     platforms: Platforms,
     report: Report,
 ) -> Result<Vec<Loaded>> {
+    let open =
+        move |spool: &Path, limits: &Limits, taking: &mut Taking| Archive::from_stream(archive, spool, limits, taking);
+    // Who leaves cuts the stream.
+    run(store, open, platforms, report, CancellationToken::new()).await
+}
+
+/// Loads an archive from a file, without writing it down first; given up when that is cancelled.
+pub async fn load_file(
+    store: &Arc<Store>,
+    archive: File,
+    platforms: Platforms,
+    report: Report,
+    given_up: CancellationToken,
+) -> Result<Vec<Loaded>> {
+    let open =
+        move |spool: &Path, limits: &Limits, taking: &mut Taking| Archive::from_file(archive, spool, limits, taking);
+    run(store, open, platforms, report, given_up).await
+}
+
+async fn run(
+    store: &Arc<Store>,
+    open: impl FnOnce(&Path, &Limits, &mut Taking) -> strata_image::Result<Archive> + Send + 'static,
+    platforms: Platforms,
+    report: Report,
+    given_up: CancellationToken,
+) -> Result<Vec<Loaded>> {
     let session = Session::begin(store, "load", GRACE).await?;
-    let result = load_under(store, archive, platforms, session.lease().id.clone(), report).await;
+    let lease = session.lease().id.clone();
+    let spool = store.paths.ingest();
+    let failures = Failures::default();
+    let mut taking = Taking::new(store, &lease, &failures);
+    let result = async {
+        let (archive, plan) = blocking(move || {
+            let limits = Limits::default();
+            let archive = open(&spool, &limits, &mut taking)?;
+            let plan = Plan::new(&archive, archive.roots(), &platforms, &limits)?;
+            Ok::<_, Error>((Arc::new(archive), plan))
+        })
+        .await?;
+        Load { store: Arc::clone(store), archive, lease, failures, report, given_up }.run(&plan).await
+    }
+    .await;
     let ended = session.end().await;
-    let loaded = result?;
+    let loaded = result.map_err(of_the_stream)?;
     ended?;
     Ok(loaded)
 }
 
-async fn load_under(
-    store: &Arc<Store>,
-    archive: impl Read + Send + 'static,
-    platforms: Platforms,
-    lease: LeaseId,
-    report: Report,
-) -> Result<Vec<Loaded>> {
-    let spool = store.paths.ingest();
-    let (archive, plan) = blocking(move || {
-        let limits = Limits::default();
-        let archive = Archive::from_stream(archive, &spool, &limits)?;
-        let plan = Plan::new(&archive, archive.roots(), &platforms, &limits)?;
-        Ok::<_, Error>((Arc::new(archive), plan))
-    })
-    .await?;
-    Load { store: Arc::clone(store), archive, lease, report }.run(&plan).await
+/// What ended the stream of an archive early, where that is why the archive could not be read.
+fn of_the_stream(error: Error) -> Error {
+    use strata_archive::Error as Archive;
+    use strata_image::Error as Image;
+    match error {
+        Error::Image(Image::Tar { source: Archive::Read { source } }) => match source.downcast::<Error>() {
+            Ok(error) => error,
+            Err(source) => Image::Tar { source: Archive::Read { source } }.into(),
+        },
+        error => error,
+    }
 }
 
 struct Load {
     store: Arc<Store>,
     archive: Arc<Archive>,
     lease: LeaseId,
+    failures: Failures,
     report: Report,
+    given_up: CancellationToken,
 }
 
 impl Load {
     async fn run(&self, plan: &Plan) -> Result<Vec<Loaded>> {
         self.layers(plan).await?;
+        if self.given_up.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
         // What refers to a document comes after it.
         for planned in plan.blobs().iter().rev().filter(|planned| planned.kind != BlobKind::Layer) {
             self.document(&planned.descriptor, planned.kind).await?;
@@ -116,7 +164,12 @@ impl Load {
     }
 
     fn order(&self, blob: &Descriptor) -> Order {
-        let fetch: Arc<dyn Fetch> = Arc::new(Member(Arc::clone(&self.archive)));
+        let fetch: Arc<dyn Fetch> = Arc::new(Member {
+            store: Arc::clone(&self.store),
+            archive: Arc::clone(&self.archive),
+            failures: Arc::clone(&self.failures),
+            given_up: self.given_up.clone(),
+        });
         Order { fetch, lease: self.lease.clone(), report: Arc::clone(&self.report), blob: blob.clone() }
     }
 
@@ -157,22 +210,69 @@ fn read(archive: &Archive, descriptor: &Descriptor) -> Result<Vec<u8>> {
 }
 
 /// An archive as a source of layers.
-struct Member(Arc<Archive>);
+struct Member {
+    store: Arc<Store>,
+    archive: Arc<Archive>,
+    failures: Failures,
+    given_up: CancellationToken,
+}
+
+impl Member {
+    /// The bytes of a blob that was taken while the archive streamed by, from where they went.
+    fn taken(&self, taken: Taken, expected: Digest, prefix: u64) -> BoxStream<'static, Result<Bytes>> {
+        let failure = match taken.digest {
+            Some(actual) if actual == expected => {
+                return again(&self.store, expected, prefix);
+            }
+            Some(actual) => {
+                let what = format!("blob {expected} of the archive");
+                strata_image::Error::DigestMismatch { what, expected, actual }.into()
+            }
+            None => {
+                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+                let failure = failures.get_mut(taken.number).and_then(Option::take);
+                failure.unwrap_or(Error::BlobNotFound { digest: expected })
+            }
+        };
+        stream::iter([Err(failure)]).boxed()
+    }
+}
+
+/// The bytes of a blob that the store has in whatever form.
+fn again(store: &Arc<Store>, digest: Digest, prefix: u64) -> BoxStream<'static, Result<Bytes>> {
+    let source = Source::new(store);
+    let chunks = strata_rpc::chunks::from_write(move |out| {
+        let missing = || io::Error::other(Error::BlobNotFound { digest });
+        let mut reader = source.open(&digest)?.ok_or_else(missing)?.reader;
+        io::copy(&mut reader.by_ref().take(prefix), &mut io::sink())?;
+        io::copy(&mut reader, out).map(drop)
+    });
+    let failed = move |error: io::Error| match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => Error::Image(strata_image::Error::Source { digest, source }),
+    };
+    chunks.map(move |chunk| chunk.map_err(failed)).boxed()
+}
 
 impl Fetch for Member {
     fn fetch(&self, blob: &Descriptor, prefix: Prefix) -> BoxStream<'static, Result<Bytes>> {
-        let (archive, digest) = (Arc::clone(&self.0), blob.digest);
-        let chunks = strata_rpc::chunks::from_write(move |out| {
-            let missing = || io::Error::other(Error::BlobNotFound { digest });
-            let mut reader = archive.open(&digest)?.ok_or_else(missing)?.reader;
-            io::copy(&mut reader.by_ref().take(prefix.bytes), &mut io::sink())?;
-            io::copy(&mut reader, out).map(drop)
-        });
-        let failed = move |error: io::Error| match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(source) => Error::Image(strata_image::Error::Source { digest, source }),
+        let digest = blob.digest;
+        let failed = move |source| Error::Image(strata_image::Error::Source { digest, source });
+        let part = match self.archive.part(&digest) {
+            Ok(Some(part)) => part,
+            Ok(None) => return stream::iter([Err(Error::BlobNotFound { digest })]).boxed(),
+            Err(source) => return stream::iter([Err(failed(source))]).boxed(),
         };
-        chunks.map(move |chunk| chunk.map_err(failed)).boxed()
+        if let Some(taken) = part.taken() {
+            return self.taken(taken, digest, prefix.bytes);
+        }
+        let given_up = self.given_up.clone();
+        let chunks = strata_rpc::chunks::from_read(part.reader_at(prefix.bytes));
+        let chunks = chunks.map(move |chunk| match given_up.is_cancelled() {
+            true => Err(Error::Interrupted),
+            false => chunk.map_err(failed),
+        });
+        chunks.boxed()
     }
 
     fn is_local(&self) -> bool {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use strata_archive::Toc;
 use strata_image::{Blob, BlobKind, BlobSource, Plan};
 use strata_types::{Digest, LeaseId};
 use tokio::runtime::Handle;
@@ -85,18 +84,19 @@ impl BlobSource for Source {
         let place = self.runtime.block_on(self.place(digest)).map_err(io::Error::other)?;
         Ok(match place {
             None => None,
-            Some(Place::File(path, size)) => Some(Blob { size, reader: Box::new(std::fs::File::open(path)?) }),
+            Some(Place::File(path, size)) => Some(Blob::new(size, std::fs::File::open(path)?)),
             Some(Place::Tree(path, toc, size)) => {
                 let _inside = self.runtime.enter();
-                let reader = strata_rpc::chunks::pipe(move |out| rebuild(&path, &toc, out));
-                Some(Blob { size, reader: Box::new(reader) })
+                let digest = *digest;
+                let reader = strata_rpc::chunks::pipe(move |out| rebuild(&path, &toc, &digest, out));
+                Some(Blob::verified(size, reader))
             }
         })
     }
 }
 
 /// Writes the tar of the layer at this path by its encoded table of contents.
-fn rebuild(layer: &Path, toc: &[u8], out: &mut impl Write) -> io::Result<()> {
-    let toc = Toc::decode(toc).map_err(|source| io::Error::other(Error::Archive { source }))?;
+fn rebuild(layer: &Path, toc: &[u8], diff_id: &Digest, out: &mut impl Write) -> io::Result<()> {
+    let toc = layer::table_of(toc, diff_id).map_err(io::Error::other)?;
     layer::write_archive(layer, &toc, out).map_err(io::Error::other)
 }

@@ -185,7 +185,7 @@ async fn hand<T: Send + 'static>(stage: &mut Option<Stage<T>>, piece: &Bytes, to
 }
 
 /// Says whether bytes are at fault, and not the disk that they go to.
-fn is_about_bytes(error: &Error) -> bool {
+pub(crate) fn is_about_bytes(error: &Error) -> bool {
     use strata_archive::Error as Archive;
     let Error::Archive { source } = error else { return false };
     !error.is_disk_full() && !matches!(source, Archive::Write { .. } | Archive::Disk { .. })

@@ -149,8 +149,18 @@ fn is_image(path: &Path) -> Result<bool> {
     Ok(found.is_file())
 }
 
+/// Reads the table of contents of a layer with this diff-id. The caller has checked the digest of the bytes.
+pub(crate) fn table_of(bytes: &[u8], diff_id: &Digest) -> Result<Toc> {
+    let toc = Toc::decode(bytes).map_err(|source| Error::Archive { source })?;
+    if toc.diff_id() == diff_id.to_string() { Ok(toc) } else { Err(differs("its table of contents is of another")) }
+}
+
+fn differs(reason: &'static str) -> Error {
+    Error::Archive { source: strata_archive::Error::Damaged { path: strata_archive::Name(Vec::new()), reason } }
+}
+
 /// Writes the exact archive that a layer was unpacked from, by its table of contents; what is not as it was ends in an
-/// error.
+/// error. Each byte is checked once: contents in a tree by the table, an archive in an image by its diff-id.
 pub(crate) fn write_archive(layer: &Path, toc: &Toc, out: &mut impl Write) -> Result<()> {
     if !is_image(layer)? {
         let root = open_directory(layer)?;
@@ -171,8 +181,7 @@ pub(crate) fn write_archive(layer: &Path, toc: &Toc, out: &mut impl Write) -> Re
         written.map_err(|source| Error::Archive { source: strata_archive::Error::Write { source } })?;
     }
     if Digest::from_sha256_bytes(hasher.finalize().into()).to_string() != toc.diff_id() {
-        let (path, reason) = (strata_archive::Name(Vec::new()), "the archive in its image differs");
-        return Err(Error::Archive { source: strata_archive::Error::Damaged { path, reason } });
+        return Err(differs("the archive in its image differs"));
     }
     Ok(())
 }

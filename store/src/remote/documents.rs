@@ -272,6 +272,6 @@ impl BlobSource for Documents {
         };
         let Some(bytes) = bytes else { return Ok(None) };
         self.keep(&descriptor, bytes.clone());
-        Ok(Some(Blob { size: bytes.len() as u64, reader: Box::new(Cursor::new(bytes)) }))
+        Ok(Some(Blob::new(bytes.len() as u64, Cursor::new(bytes))))
     }
 }

@@ -1,6 +1,7 @@
 //! Claims about archives of images: what is saved is loaded as the same, byte for byte, and by its own digests.
 
 mod laws;
+mod streams;
 
 use std::io::Cursor;
 use std::time::Duration;
