@@ -43,6 +43,11 @@ impl Temporary {
         reserve(&self.file, &self.path, size)
     }
 
+    /// Opens it once more, for whoever reads what is there already.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(|source| Error::io("open", &self.path, source))
+    }
+
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))

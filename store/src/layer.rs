@@ -8,6 +8,7 @@ mod archive;
 mod backend;
 pub mod chain;
 mod describe;
+mod growing;
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,11 +27,13 @@ use crate::trash::Trash;
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
 pub use archive::archive;
+pub(crate) use archive::archive_growing;
 pub use backend::{Backend, Images};
-pub(crate) use backend::{verify, write_archive};
+pub(crate) use backend::{table_of, verify, write_archive};
 use chain::{Chain, Chains, Link, Shape};
 pub(crate) use describe::start;
 pub use describe::{describe, resume, table_of_contents};
+pub(crate) use growing::{Growing, growing};
 
 /// The kernel stacks at most so many directories: fs/overlayfs/params.h, OVL_MAX_STACK.
 const MOST_LOWERS: usize = 500;

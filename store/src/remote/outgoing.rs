@@ -1,4 +1,5 @@
-//! A blob of the store on its way out: read from its file as often as the registry wants it, with progress.
+//! A blob of the store on its way out: read from its file as often as the registry wants it, with progress, or while it
+//! is being made.
 
 use std::io::{self, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,12 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use strata_registry::BlobSource;
+use strata_registry::{BlobSource, GrowingSource};
 use strata_types::{Descriptor, Digest, LeaseId};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::{Event, Events, Identity, Stage};
+use crate::layer::Growing;
 use crate::{Error, Result, Store, blob};
 
 /// Bytes that are read at a time.
@@ -73,7 +75,8 @@ impl Outgoing {
         let mut file = tokio::fs::File::from_std(file);
         file.set_max_buf_size(PIECE);
         file.seek(SeekFrom::Start(offset)).await?;
-        let state = Reading { file, offset, size: self.blob.size, told: self.told.clone(), last: None };
+        let progress = Progress { told: self.told.clone(), last: None };
+        let state = Reading { file, offset, size: self.blob.size, progress };
         Ok(stream::unfold(state, Reading::next).boxed())
     }
 }
@@ -88,8 +91,7 @@ struct Reading {
     file: tokio::fs::File,
     offset: u64,
     size: u64,
-    told: Option<(Digest, Events)>,
-    last: Option<Instant>,
+    progress: Progress,
 }
 
 impl Reading {
@@ -99,19 +101,61 @@ impl Reading {
             Ok(0) => None,
             Ok(count) => {
                 self.offset += count as u64;
-                self.tell();
+                self.progress.tell(self.offset, self.size);
                 Some((Ok(bytes.into()), self))
             }
             Err(error) => Some((Err(error), self)),
         }
     }
+}
 
-    fn tell(&mut self) {
+/// Tells now and then how far a blob is.
+struct Progress {
+    told: Option<(Digest, Events)>,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn tell(&mut self, offset: u64, size: u64) {
         let Some((digest, events)) = &self.told else { return };
         if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
             self.last = Some(Instant::now());
-            let (stage, offset, size) = (Stage::Moving, self.offset, self.size);
-            events.hint(Event::Transfer { digest: *digest, stage, offset, size });
+            events.hint(Event::Transfer { digest: *digest, stage: Stage::Moving, offset, size });
         }
+    }
+}
+
+/// A layer that is being compressed.
+#[derive(Debug)]
+pub(crate) struct OutgoingGrowth {
+    pub(crate) growing: Growing,
+    /// What events call it, and where they go.
+    pub(crate) told: (Digest, Events),
+}
+
+impl BlobSource for OutgoingGrowth {
+    fn open(&self, offset: u64) -> BoxFuture<'_, io::Result<BoxStream<'static, io::Result<Bytes>>>> {
+        let last = Some(Instant::now());
+        let told = Progress { told: Some(self.told.clone()), last };
+        let next = |(mut growing, offset, mut told): (Growing, u64, Progress)| async move {
+            let bytes = growing.read(offset, PIECE).await?;
+            Ok(bytes.map(|bytes| {
+                let offset = offset + bytes.len() as u64;
+                // While its size is not known, it is still being compressed, which was told.
+                if let Some(whole) = growing.known() {
+                    told.tell(offset, whole.size);
+                }
+                (bytes, (growing, offset, told))
+            }))
+        };
+        let bytes = stream::try_unfold((self.growing.clone(), offset, told), next);
+        Box::pin(async move { Ok(bytes.boxed()) })
+    }
+}
+
+impl GrowingSource for OutgoingGrowth {
+    fn whole(&self) -> BoxFuture<'_, io::Result<Descriptor>> {
+        let mut growing = self.growing.clone();
+        Box::pin(async move { growing.whole().await })
     }
 }

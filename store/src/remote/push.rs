@@ -1,9 +1,11 @@
 //! Pushes: layers first, side by side, then configs and documents from the inside out, the tag last.
 //!
-//! Layers of images made here have no compressed form: it is made on the way, and the manifest says so. What came from a
-//! registry goes as it came, byte for byte.
+//! Layers of images made here have no compressed form: it is made on the way, the largest first, and sent while it is
+//! made; the manifest says so. What came from a registry goes as it came, byte for byte.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +13,11 @@ use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde_json::Value;
 use strata_archive::Compression;
 use strata_image::{Config, Document, Kind, Limits, Manifest, Platforms, layer_type};
-use strata_registry::{Host, Pushed as Way, Repository, Target};
+use strata_registry::{Host, Kind as Refusal, Pushed as Way, Repository, Target};
 use strata_types::{Descriptor, Digest, LeaseId, Platform, Reference, media_type};
 use tokio::sync::Semaphore;
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, OutgoingGrowth};
 use super::{Event, Events, Identity, Stage};
 use crate::catalog::{ChildKind, DocumentKind, DocumentRow};
 use crate::lease::Session;
@@ -250,12 +252,17 @@ impl Work {
             self.tell(layer, Stage::Waiting).await;
         }
         let side_by_side = self.store.remotes.settings().transfers.max(1) + COMPRESSING;
-        let wanted = layers.clone().into_iter().map(|layer| (diff_ids.get(&layer.digest).copied(), layer));
-        let pushes = stream::iter(wanted.collect::<Vec<_>>());
-        let pushes = pushes.map(|(diff_id, layer)| async move { self.layer(&layer, diff_id, is_made_here).await });
-        let pushed: Vec<Descriptor> = pushes.buffered(side_by_side).try_collect().await?;
-        for (layer, after) in layers.iter().zip(pushed) {
-            note(changed, layer, after);
+        // A large one that begins last would have its end for itself.
+        let mut wanted: Vec<_> =
+            layers.into_iter().map(|layer| (diff_ids.get(&layer.digest).copied(), layer)).collect();
+        wanted.sort_by_key(|(_, layer)| Reverse(layer.size));
+        let pushes = stream::iter(wanted).map(|(diff_id, layer)| async move {
+            let after = self.layer(&layer, diff_id, is_made_here).await?;
+            Ok::<_, Error>((layer, after))
+        });
+        let pushed: Vec<(Descriptor, Descriptor)> = pushes.buffer_unordered(side_by_side).try_collect().await?;
+        for (layer, after) in pushed {
+            note(changed, &layer, after);
         }
         let config = &manifest.config.descriptor;
         let neighbour = self.neighbour(&config.digest).await?;
@@ -279,31 +286,66 @@ impl Work {
             Some(diff_id) if is_raw => Some((diff_id, Compression::None)),
             _ => None,
         };
-        let (sent, diff_id) = match wanted {
-            None => (layer.clone(), diff_id),
-            Some((diff_id, compression)) => (self.form(layer, &diff_id, compression).await?, Some(diff_id)),
-        };
-        self.send(layer, &sent, diff_id).await
+        let Some((diff_id, compression)) = wanted else { return self.send(layer, layer, diff_id).await };
+        match self.form(&diff_id, compression).await? {
+            Some(form) => self.send(layer, &form, Some(diff_id)).await,
+            None if compression == Compression::None => {
+                let _place = self.compressing.acquire().await;
+                let made = layer::archive(&self.store, &diff_id, compression, &self.lease).await?;
+                self.send(layer, &made.ok_or(Error::BlobNotFound { digest: layer.digest })?, Some(diff_id)).await
+            }
+            None => self.make(layer, diff_id, compression).await,
+        }
     }
 
-    /// A layer in another form: one that the registry has, else one that is here, else a new one.
-    async fn form(&self, layer: &Descriptor, diff_id: &Digest, compression: Compression) -> Result<Descriptor> {
+    /// A layer in another form: one that the registry has, else one that is here.
+    async fn form(&self, diff_id: &Digest, compression: Compression) -> Result<Option<Descriptor>> {
         let is_wanted = |media_type: &str| layer_type(media_type).is_some_and(|kind| kind.compression == compression);
         let forms = self.store.catalog.forms(diff_id).await?;
         let is_here = forms.iter().any(|form| form.is_here && is_wanted(&form.descriptor.media_type));
-        for form in forms {
-            let descriptor = form.descriptor;
-            let is_gone = !is_here && is_wanted(&descriptor.media_type);
-            if is_gone && self.repository.has_blob(descriptor.digest).await? {
-                return Ok(descriptor);
+        if is_here {
+            // Found by a request of another one.
+            return layer::archive(&self.store, diff_id, compression, &self.lease).await;
+        }
+        for form in forms.into_iter().filter(|form| is_wanted(&form.descriptor.media_type)) {
+            if self.repository.has_blob(form.descriptor.digest).await? {
+                return Ok(Some(form.descriptor));
             }
         }
-        let _place = self.compressing.acquire().await;
-        if compression != Compression::None && !is_here {
-            self.tell(layer, Stage::Compressing).await;
+        Ok(None)
+    }
+
+    /// Compresses a layer, and sends it meanwhile.
+    async fn make(&self, layer: &Descriptor, diff_id: Digest, compression: Compression) -> Result<Descriptor> {
+        let place = self.compressing.acquire().await;
+        self.tell(layer, Stage::Compressing).await;
+        let (grower, growing) = layer::growing();
+        let source = OutgoingGrowth { growing, told: (layer.digest, self.events.clone()) };
+        let mut making = pin!(async {
+            let made = layer::archive_growing(&self.store, &diff_id, compression, &self.lease, grower).await;
+            // The next one may be compressed while this one is still being sent.
+            drop(place);
+            made
+        });
+        let mut sending = pin!(self.repository.push_growing(layer.digest, &source));
+        let (made, sent) = tokio::select! {
+            made = &mut making => (made?, sending.await),
+            sent = &mut sending => match sent {
+                // Nothing will help that, and nobody needs the layer.
+                Err(error) if !matches!(error.kind(), Refusal::Unavailable | Refusal::RateLimited | Refusal::Local) => {
+                    return Err(error.into());
+                }
+                sent => (making.await?, sent),
+            },
+        };
+        let made = made.ok_or(Error::BlobNotFound { digest: layer.digest })?;
+        match sent {
+            Ok(way) => self.sent(layer, &made, Some(diff_id), way).await,
+            Err(error) => {
+                tracing::debug!("a layer is sent again from its start: {}", strata_rpc::fault::chain(&error));
+                self.send(layer, &made, Some(diff_id)).await
+            }
         }
-        let made = layer::archive(&self.store, diff_id, compression, &self.lease).await?;
-        made.ok_or(Error::BlobNotFound { digest: layer.digest })
     }
 
     /// Pushes one blob; events call it by the digest that it has here.
@@ -312,7 +354,19 @@ impl Work {
         let told = (here.digest, self.events.clone());
         let outgoing = Outgoing::of_blob(&self.store, sent, Some(told)).or_from_elsewhere(&self.lease, &self.identity);
         let pushed = self.repository.push_blob(sent, &outgoing, neighbour.as_deref()).await;
-        let stage = match pushed.map_err(|error| outgoing.explain(error))? {
+        let way = pushed.map_err(|error| outgoing.explain(error))?;
+        self.sent(here, sent, diff_id, way).await
+    }
+
+    /// Writes down and tells that the registry has a blob.
+    async fn sent(
+        &self,
+        here: &Descriptor,
+        sent: &Descriptor,
+        diff_id: Option<Digest>,
+        way: Way,
+    ) -> Result<Descriptor> {
+        let stage = match way {
             Way::Present => Stage::Exists,
             Way::Mounted => Stage::Mounted,
             Way::Sent => Stage::Done,
