@@ -1,6 +1,7 @@
 //! Images: made from layers that are described and on disk, found by name or id, removed by Docker's rules.
 
 mod adopt;
+mod arriving;
 mod import;
 mod load;
 mod save;
@@ -17,9 +18,10 @@ use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Remo
 use crate::disk::{self, Sync};
 use crate::{Error, Result, Store, blob, layer};
 
-pub use adopt::{Adoption, adopt};
+pub use adopt::{Adoption, adopt, adopt_telling};
+pub use arriving::Arriving;
 pub use import::{Import, import};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_file};
 pub(crate) use save::portable;
 pub use save::{Save, Saved, save};
 pub use source::Source;
@@ -165,6 +167,27 @@ pub async fn get_on(
     };
     let (row, layers) = found?;
     Ok(Image { row, layers })
+}
+
+/// As [`get_on`], for a container. One that the host takes with it when it goes down starts from an image that is not on
+/// disk yet; any other waits for that.
+pub async fn get_for_container(
+    store: &Arc<Store>,
+    reference: &str,
+    platforms: Platforms,
+    lease: Option<LeaseId>,
+    is_volatile: bool,
+) -> Result<Image> {
+    let wanted = Wanted::parse(reference)?.on(platforms.clone());
+    let arriving = if is_volatile { store.arriving.image(&wanted) } else { None };
+    match (arriving, &lease) {
+        (Some(image), None) => Ok(image),
+        // What a lease shall hold has to be in the catalog.
+        _ => {
+            store.arriving.settled(&wanted).await;
+            get_on(store, reference, platforms, lease).await
+        }
+    }
 }
 
 /// Reads the config of an image: the exact bytes.

@@ -74,6 +74,8 @@ pub struct Store {
     pub(crate) partials: blob::Claims,
     /// Blobs and layers on their way here.
     pub(crate) ingests: ingest::Ingests,
+    /// Images on their way to the disk.
+    pub(crate) arriving: image::Arriving,
     /// Keeps the service alive while layers are described in the background.
     pub idle: Idle,
     /// Ends and awaits background work when the service stops.
@@ -114,6 +116,7 @@ impl Store {
             placing: tokio::sync::RwLock::new(()),
             partials: blob::Claims::default(),
             ingests: ingest::Ingests::default(),
+            arriving: image::Arriving::default(),
             idle,
             drain,
             _fence: fence,

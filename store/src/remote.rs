@@ -67,6 +67,8 @@ pub enum Event {
         /// The layers that are needed, bottom first, each once.
         layers: Vec<Descriptor>,
     },
+    /// Containers can start from the image; it is not on disk for sure.
+    Usable,
     /// A blob came further.
     Transfer {
         /// The blob.

@@ -8,10 +8,11 @@ use strata_proto::{
         build_service_client::BuildServiceClient,
     },
     store::v1::{
-        CheckLoginRequest, DeleteImageRequest, GetImageRequest, LayerCompression, PullCompleted, PullImageRequest,
-        PullImageResponse, PushCompleted, PushImageRequest, ReadTagsRequest, ResolveImageRequest,
-        ResolveManifestRequest, TransferState, image_service_client::ImageServiceClient, pull_image_response::Event,
-        push_image_response::Event as PushEvent, registry_service_client::RegistryServiceClient,
+        CheckLoginRequest, DeleteImageRequest, GetImageRequest, LayerCompression, PrepareSnapshotRequest,
+        PullCompleted, PullImageRequest, PullImageResponse, PushCompleted, PushImageRequest, ReadTagsRequest,
+        RemoveSnapshotRequest, ResolveImageRequest, ResolveManifestRequest, TransferState,
+        image_service_client::ImageServiceClient, pull_image_response::Event, push_image_response::Event as PushEvent,
+        registry_service_client::RegistryServiceClient, snapshot_service_client::SnapshotServiceClient,
     },
     types::v1::{Platform, RegistryCredentials, RegistryPassword, registry_credentials::Proof},
 };
@@ -24,14 +25,15 @@ use crate::{
     faults::{malformed, refused},
     images::{import, tar},
     leases::hold,
-    node::{ALL, Node, STORE},
+    node::{ALL, Node, STORE, eventually},
 };
 
 over_both!(STORE; a_pull_tells_of_its_layers_and_ends_with_the_image, what_is_there_is_neither_sent_nor_fetched_again,
     a_lease_holds_what_is_pulled_for_it, tags_and_manifests_are_read_from_the_registry,
     an_image_is_resolved_without_its_layers_and_pulled_as_it_was_then,
     credentials_are_needed_tried_and_not_told, what_is_not_there_says_where_it_is_not,
-    malformed_requests_to_registries_are_refused, a_pull_that_nobody_listens_to_leaves_no_image);
+    malformed_requests_to_registries_are_refused, a_pull_that_nobody_listens_to_leaves_no_image,
+    containers_start_from_what_is_on_its_way_to_the_disk_and_who_leaves_then_stops_nothing);
 
 mod builds {
     use super::*;
@@ -118,6 +120,40 @@ async fn a_pull_tells_of_its_layers_and_ends_with_the_image(node: &Node) {
     assert_eq!((pulled.target, pulled.name.as_str(), pulled.was_current), (pushed.target, name.as_str(), false));
     assert_eq!(pulled.image.unwrap().id, made.id, "the config travels byte for byte");
     assert_eq!(get(node, &name).await.unwrap(), made.id);
+}
+
+async fn containers_start_from_what_is_on_its_way_to_the_disk_and_who_leaves_then_stops_nothing(node: &Node) {
+    let registry = DockerRegistry::open();
+    let name = registry.image("words:1");
+    let made = import(node.channel("store"), &name, tar("one")).await.unwrap();
+    push(node, to(&name)).await.unwrap();
+    for volatile in [true, false] {
+        remove(node, &name).await;
+        let mut events = client(node).pull_image(of(&name)).await.unwrap().into_inner();
+        loop {
+            match events.message().await.unwrap().and_then(|message| message.event) {
+                Some(Event::Usable(_)) => break,
+                Some(Event::Completed(_)) | None => panic!("it is usable before it is completed"),
+                Some(Event::Resolved(_) | Event::Progress(_)) => {}
+            }
+        }
+        drop(events);
+
+        let key = format!("key-{volatile}");
+        let request = PrepareSnapshotRequest { key, image: name.clone(), volatile, ..Default::default() };
+        let mut snapshots = SnapshotServiceClient::new(node.channel("store"));
+        let prepared = snapshots.prepare_snapshot(request).await.unwrap().into_inner();
+
+        assert!(!prepared.image_config_json.is_empty());
+        if !volatile {
+            // It waited for the end.
+            assert_eq!(get(node, &name).await.unwrap(), made.id);
+        }
+        eventually("the pull has ended", async || get(node, &name).await.is_ok()).await;
+        assert_eq!(get(node, &name).await.unwrap(), made.id);
+        let remove = RemoveSnapshotRequest { key: format!("key-{volatile}"), ..Default::default() };
+        snapshots.remove_snapshot(remove).await.unwrap();
+    }
 }
 
 async fn what_is_there_is_neither_sent_nor_fetched_again(node: &Node) {

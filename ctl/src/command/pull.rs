@@ -20,7 +20,8 @@ pub async fn run(platform: &Platform, args: &Pull) -> Result<u8> {
         if names_no_tag(&args.image) && !args.quiet {
             render::line("Using default tag: latest")?;
         }
-        let pulled = pull(platform, &reference, &wish, Transfer::new(To::Stdout, args.quiet)).await?;
+        let shown = Transfer::new(To::Stdout, args.quiet);
+        let pulled = pull(platform, &reference, &wish, Until::Completed, shown).await?;
         if !args.quiet {
             told(&reference, &pulled)?;
         }
@@ -33,7 +34,7 @@ pub async fn run(platform: &Platform, args: &Pull) -> Result<u8> {
     for tag in tags(platform, &reference).await? {
         // A registry that lists what is no tag has it left out.
         let Ok(one) = reference.with_tag(&tag) else { continue };
-        let pulled = pull(platform, &one, &wish, Transfer::new(To::Stdout, args.quiet)).await?;
+        let pulled = pull(platform, &one, &wish, Until::Completed, Transfer::new(To::Stdout, args.quiet)).await?;
         if !args.quiet {
             told(&one, &pulled)?;
         }
@@ -51,11 +52,21 @@ pub struct Wish {
     pub all: bool,
 }
 
+/// How long a pull is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The image is on disk.
+    Completed,
+    /// Containers that are removed at their end can start from it; the store brings it to the disk meanwhile.
+    Usable,
+}
+
 /// Pulls one image.
 pub async fn pull(
     platform: &Platform,
     reference: &Reference,
     wish: &Wish,
+    until: Until,
     mut shown: Transfer,
 ) -> Result<pb::PullCompleted> {
     let request = pb::PullImageRequest {
@@ -69,12 +80,18 @@ pub async fn pull(
     let mut events = platform.registry().await?.pull_image(request).await?.into_inner();
     let label = reference.tag().map_or_else(|| reference.digest().map(ToString::to_string), |tag| Some(tag.to_owned()));
     shown.title(format!("{}: Pulling from {}", label.unwrap_or_default(), reference.path()));
+    let mut target = None;
     let result = loop {
         match events.message().await {
             Ok(Some(reply)) => match reply.event {
                 Some(pb::pull_image_response::Event::Resolved(resolved)) => {
                     shown.expect(resolved.layers.iter().map(|layer| (layer.digest.as_str(), layer.size_bytes)));
+                    target = resolved.target;
                 }
+                Some(pb::pull_image_response::Event::Usable(_)) if until == Until::Usable => {
+                    break Ok(pb::PullCompleted { target, ..Default::default() });
+                }
+                Some(pb::pull_image_response::Event::Usable(_)) => {}
                 Some(pb::pull_image_response::Event::Progress(progress)) => shown.pulled(&progress),
                 Some(pb::pull_image_response::Event::Completed(completed)) => break Ok(completed),
                 None => {}
@@ -101,12 +118,19 @@ fn told(reference: &Reference, pulled: &pb::PullCompleted) -> Result<()> {
 
 /// For `ctl run`: pulls what the policy says before the container is made. The output of the container stays alone on
 /// standard output.
-pub async fn before_run(platform: &Platform, image: &str, wish: &Wish, when: PullWhen, quiet: bool) -> Result<()> {
+pub async fn before_run(
+    platform: &Platform,
+    image: &str,
+    wish: &Wish,
+    when: PullWhen,
+    until: Until,
+    quiet: bool,
+) -> Result<()> {
     let reference = registries::reference(image)?;
     if when == PullWhen::Missing && !quiet {
         render::note(format!("Unable to find image '{}' locally", reference.familiar()));
     }
-    let pulled = pull(platform, &reference, wish, Transfer::new(To::Stderr, quiet)).await?;
+    let pulled = pull(platform, &reference, wish, until, Transfer::new(To::Stderr, quiet)).await?;
     if !quiet {
         if let Some(target) = &pulled.target {
             render::note(format!("Digest: {}", target.digest));

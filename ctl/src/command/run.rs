@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::{Create, Network, PullWhen, Run};
-use crate::command::pull::{self, Wish};
+use crate::command::pull::{self, Until, Wish};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::{Containers, Platform};
@@ -68,7 +68,9 @@ pub async fn create(platform: &Platform, args: &Create) -> Result<u8> {
 /// Pulls the image.
 async fn fetch(platform: &Platform, args: &Create) -> Result<()> {
     let wish = Wish { platform: args.platform.as_deref().map(input::platform).transpose()?, all: false };
-    pull::before_run(platform, args.image(), &wish, args.pull, args.quiet).await
+    // Any other container shall survive what its image would not.
+    let until = if args.rm { Until::Usable } else { Until::Completed };
+    pull::before_run(platform, args.image(), &wish, args.pull, until, args.quiet).await
 }
 
 /// Makes the container; pulls its image first where it is missing and may be pulled.

@@ -7,7 +7,7 @@ use strata_archive::Compression;
 use strata_image::Platforms;
 use strata_proto::store::v1::{
     CheckLoginRequest, CheckLoginResponse, LayerCompression, ManifestFormat, PullCompleted, PullImageRequest,
-    PullImageResponse, PullResolved, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest,
+    PullImageResponse, PullResolved, PullUsable, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest,
     ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse,
     TransferProgress, TransferState, pull_image_response, push_image_response,
     registry_service_server::RegistryService,
@@ -87,6 +87,7 @@ fn pull_event(event: Event) -> Option<PullImageResponse> {
             target: Some(message(target)),
             layers: layers.iter().map(message).collect(),
         }),
+        Event::Usable => pull_image_response::Event::Usable(PullUsable {}),
         Event::Transfer { .. } => pull_image_response::Event::Progress(progress(&event)?),
     };
     Some(PullImageResponse { event: Some(event) })

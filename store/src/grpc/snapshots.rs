@@ -41,7 +41,9 @@ impl Service {
             return Err(Error::invalid("layer_ids", "an image has its own"));
         }
         let platforms = super::platforms("platform", request.platform)?;
-        let image = image::get_on(&self.store, &request.image, platforms, lease.clone()).await?;
+        let is_volatile = keep == Keep::Volatile;
+        let image =
+            image::get_for_container(&self.store, &request.image, platforms, lease.clone(), is_volatile).await?;
         let config = image::config_json(&self.store, &image.row).await?;
         let id = Some(image.row.id);
         let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease, keep).await?;

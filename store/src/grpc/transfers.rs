@@ -157,6 +157,8 @@ fn told(event: &Event) -> Option<ReceiveImageResponse> {
             target: Some(message(target)),
             layers: layers.iter().map(message).collect(),
         }),
+        // Nobody runs what a copy brings before it has ended.
+        Event::Usable => return None,
         Event::Transfer { .. } => receive_image_response::Event::Progress(progress(event)?),
     };
     Some(said(event))

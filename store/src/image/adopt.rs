@@ -1,11 +1,12 @@
 //! Adoption: what came in becomes images with names. Everything is there and right, but nothing is on disk for sure:
-//! one `syncfs` for all of it, then the rows, the names last.
+//! one `syncfs` for all of it, then the rows, the names last. Meanwhile the images are [`Arriving`](super::Arriving).
 
 use std::sync::Arc;
 
 use strata_types::{Digest, ImageConfig, LeaseId, Reference};
 
-use super::made_at;
+use super::arriving::Announced;
+use super::{Image, made_at};
 use crate::catalog::{ImageRow, LayerRow, LayerState, NewImage};
 use crate::{Error, Result, Store, blob};
 
@@ -26,14 +27,26 @@ pub struct Adoption {
 
 /// Makes images durable and names them; returns their rows. None of them is named unless all are.
 pub async fn adopt(store: &Arc<Store>, adoption: Adoption) -> Result<Vec<ImageRow>> {
+    adopt_telling(store, adoption, || ()).await
+}
+
+/// As [`adopt`]; tells when containers can start from the images, before they are durable.
+pub async fn adopt_telling(
+    store: &Arc<Store>,
+    adoption: Adoption,
+    usable: impl FnOnce() + Send,
+) -> Result<Vec<ImageRow>> {
     let Adoption { target, images, blobs, names, lease } = adoption;
-    let mut rows = Vec::with_capacity(images.len());
+    let mut arriving = Vec::with_capacity(images.len());
     let mut is_unsynced = false;
     for image in &images {
         let layers = layers(store, image, &lease).await?;
         is_unsynced |= layers.iter().any(|layer| layer.state == LayerState::Unsynced);
-        rows.push(row(store, image, layers).await?);
+        arriving.push(Image { row: row(store, image, &layers).await?, layers });
     }
+    let rows: Vec<ImageRow> = arriving.iter().map(|image| image.row.clone()).collect();
+    let _announced = Announced::new(store, arriving, &names, target);
+    usable();
     for digest in &blobs {
         is_unsynced = is_unsynced || matches!(store.catalog.blob(digest).await, Ok(row) if !row.is_durable);
     }
@@ -67,7 +80,7 @@ async fn layers(store: &Arc<Store>, image: &strata_image::Image, lease: &LeaseId
     Ok(rows)
 }
 
-async fn row(store: &Arc<Store>, image: &strata_image::Image, layers: Vec<LayerRow>) -> Result<ImageRow> {
+async fn row(store: &Arc<Store>, image: &strata_image::Image, layers: &[LayerRow]) -> Result<ImageRow> {
     let id = image.config.digest;
     let config = blob::read(store, &id).await?;
     let config: ImageConfig =
@@ -80,6 +93,6 @@ async fn row(store: &Arc<Store>, image: &strata_image::Image, layers: Vec<LayerR
         size: layers.iter().map(|layer| layer.size).sum(),
         platform: image.platform.clone(),
         names: Vec::new(),
-        layers: layers.into_iter().map(|layer| layer.id).collect(),
+        layers: layers.iter().map(|layer| layer.id.clone()).collect(),
     })
 }

@@ -16,7 +16,7 @@ use strata_types::{Descriptor, Digest, LeaseId, Reference};
 use super::documents::{self, Planned};
 use super::{Event, Events, Identity, Stage, target};
 use crate::blob::{Partial, PartialName};
-use crate::image::{Adoption, Image, adopt};
+use crate::image::{Adoption, Image, adopt_telling};
 use crate::ingest::{self, Fetch, Order, Prefix, Report, Step};
 use crate::lease::{LONGEST_GRACE, Session};
 use crate::{Error, Result, Store, document, image};
@@ -71,11 +71,55 @@ pub async fn pull(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pul
     let named = strata_image::Root::new(target.clone(), vec![pull.reference.clone()]);
     let origin = Arc::new(repository.clone());
     let planned = documents::plan(store, origin, named, root.bytes, pull.platforms.clone()).await?;
-    let work = Work { store, pull: &pull, repository, lease, events };
-    let pulled = work.carry_out(target, planned).await?;
-    // Only now: what a pull brought that fails, or is stopped, is of use to the next one.
-    session.end().await?;
-    Ok(pulled)
+    let adoption = Work { store, pull: &pull, repository, lease, events }.bring(&target, &planned).await?;
+    let ending = Ending { store: Arc::clone(store), session, pull, target, events: events.clone() };
+    // What is all here is brought to its end, whoever leaves.
+    let busy = store.idle.busy();
+    let ended = store.drain.spawn(async move {
+        let pulled = ending.run(adoption).await;
+        drop(busy);
+        if let Err(error) = &pulled {
+            // Who has left already would never hear of it.
+            tracing::warn!("a pull could not be ended: {}", strata_rpc::fault::chain(error));
+        }
+        pulled
+    });
+    match ended.await {
+        Ok(pulled) => pulled,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::Interrupted),
+    }
+}
+
+/// A pull whose image is all here.
+struct Ending {
+    store: Arc<Store>,
+    session: Session,
+    pull: Pull,
+    target: Descriptor,
+    events: Events,
+}
+
+impl Ending {
+    /// Makes the image and names it, after all of it is on disk.
+    async fn run(self, adoption: Adoption) -> Result<Pulled> {
+        let reference = &self.pull.reference;
+        let manifest = adoption.images.first().map(|image| image.manifest.digest);
+        let events = &self.events;
+        adopt_telling(&self.store, adoption, || events.note(Event::Usable)).await?;
+        let image = match manifest {
+            // Held by whoever asked before this pull lets go.
+            Some(manifest) => {
+                let text = reference.with_digest(manifest).to_string();
+                Some(image::get(&self.store, &text, self.pull.lease.clone()).await?)
+            }
+            None => None,
+        };
+        // Only now: what a pull brought that fails, or is stopped, is of use to the next one.
+        self.session.end().await?;
+        let name = reference.digest().is_none().then(|| reference.clone());
+        Ok(Pulled { target: self.target, name, was_current: false, image })
+    }
 }
 
 /// The image, if it is here and what its name points at is still what the registry has. Costs one small request, and
@@ -128,7 +172,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn carry_out(&self, target: Descriptor, planned: Planned) -> Result<Pulled> {
+    /// Brings all of it here; returns what is to be made of it.
+    async fn bring(&self, target: &Descriptor, planned: &Planned) -> Result<Adoption> {
         let images = planned.images();
         let unpacked = documents::unpacked(&self.pull.platforms, &images);
         let mut layers: Vec<Descriptor> =
@@ -137,11 +182,17 @@ impl Work<'_> {
         layers.retain(|layer| seen.insert(layer.digest));
         self.events.tell(Event::Resolved { target: target.clone(), layers }).await;
 
-        planned.keep(self.store, &self.repository, &target, &self.lease).await?;
-        self.fetch(&planned, unpacked).await?;
-        let image = self.name(&target, &planned, unpacked).await?;
-        let name = self.pull.reference.digest().is_none().then(|| self.pull.reference.clone());
-        Ok(Pulled { target, name, was_current: false, image })
+        planned.keep(self.store, &self.repository, target, &self.lease).await?;
+        self.fetch(planned, unpacked).await?;
+        let reference = &self.pull.reference;
+        let blobs = planned.plan.blobs().iter().map(|blob| blob.descriptor.digest).chain([target.digest]);
+        Ok(Adoption {
+            target: target.digest,
+            images: unpacked.into_iter().cloned().collect(),
+            blobs: blobs.collect(),
+            names: reference.digest().is_none().then(|| reference.clone()).into_iter().collect(),
+            lease: self.lease.clone(),
+        })
     }
 
     /// Fetches what is no document, side by side: layers that are unpacked, and other blobs as they are.
@@ -175,29 +226,6 @@ impl Work<'_> {
         });
         try_join_all(fetches.collect::<Vec<_>>()).await?;
         Ok(())
-    }
-
-    /// Makes the image and names it, after all of it is on disk.
-    async fn name(
-        &self,
-        target: &Descriptor,
-        planned: &Planned,
-        image: Option<&PlannedImage>,
-    ) -> Result<Option<Image>> {
-        let reference = &self.pull.reference;
-        let blobs = planned.plan.blobs().iter().map(|blob| blob.descriptor.digest).chain([target.digest]);
-        let adoption = Adoption {
-            target: target.digest,
-            images: image.into_iter().cloned().collect(),
-            blobs: blobs.collect(),
-            names: reference.digest().is_none().then(|| reference.clone()).into_iter().collect(),
-            lease: self.lease.clone(),
-        };
-        adopt(self.store, adoption).await?;
-        let Some(image) = image else { return Ok(None) };
-        // Held by whoever asked before this pull lets go.
-        let manifest = reference.with_digest(image.manifest.digest).to_string();
-        image::get(self.store, &manifest, self.pull.lease.clone()).await.map(Some)
     }
 }
 

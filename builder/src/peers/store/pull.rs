@@ -94,7 +94,9 @@ impl Store {
             match event {
                 Some(pb::pull_image_response::Event::Progress(progress)) => layer(&mut layers, &progress, running),
                 Some(pb::pull_image_response::Event::Completed(_)) => return Ok(()),
-                Some(pb::pull_image_response::Event::Resolved(_)) | None => {}
+                // What a build makes of it shall survive the host.
+                Some(pb::pull_image_response::Event::Usable(_) | pb::pull_image_response::Event::Resolved(_))
+                | None => {}
             }
         }
     }
