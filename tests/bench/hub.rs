@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use strata_tests::DockerRegistry;
+use strata_tests::{DockerRegistry, Wire};
 
 use crate::{
     Outcome,
@@ -16,14 +16,18 @@ use crate::{
 
 /// Layers of the image that has many.
 const MANY: u64 = 10;
+/// Bytes of the layer of the large image, not compressed.
+const LARGE: u64 = 425_000_000;
 
 /// The registry, and what its images are made of.
 pub(crate) struct Hub {
     directory: PathBuf,
     registry: DockerRegistry,
+    /// Counts what is pulled over it.
+    wire: Wire,
     one: Layers,
     many: Layers,
-    double: Layers,
+    large: Layers,
 }
 
 impl Hub {
@@ -34,17 +38,19 @@ impl Hub {
             return Err(format!("{} is not there: `make python-base` makes it", base.display()).into());
         }
         eprintln!("compressing layers");
-        let double = directory.join("double.tar");
+        let large = directory.join("large.tar");
         fs::create_dir_all(directory)?;
-        layout::double(&base, &double)?;
+        layout::grown(&base, &large, LARGE)?;
+        let registry = DockerRegistry::open();
         let hub = Self {
             directory: directory.to_owned(),
-            registry: DockerRegistry::open(),
+            wire: registry.wire(),
+            registry,
             one: Layers::split(&base, 1, &directory.join("one"))?,
             many: Layers::split(&base, MANY, &directory.join("many"))?,
-            double: Layers::split(&double, 1, &directory.join("double"))?,
+            large: Layers::split(&large, 1, &directory.join("large"))?,
         };
-        fs::remove_file(double)?;
+        fs::remove_file(large)?;
         Ok(hub)
     }
 
@@ -58,6 +64,16 @@ impl Hub {
         self.registry.image("bench/many:latest")
     }
 
+    /// The large image of one layer.
+    pub(crate) fn large(&self) -> String {
+        self.registry.image("bench/large:latest")
+    }
+
+    /// Two images of ten layers that share nine, over the wire that counts.
+    pub(crate) fn shared(&self) -> [String; 2] {
+        ["bench/first:latest", "bench/second:latest"].map(|name| self.wire.image(name))
+    }
+
     /// What is pushed.
     pub(crate) fn pushed(&self) -> String {
         self.registry.image("bench/pushed:latest")
@@ -65,15 +81,44 @@ impl Hub {
 
     /// Replaces both by images that nobody has seen.
     pub(crate) fn renew(&self, mark: &str) -> Outcome<()> {
-        for (layers, name) in [(&self.one, self.one()), (&self.many, self.many())] {
-            let layout = self.fresh("layout")?;
-            layers.write(&layout, "new", mark)?;
-            let mut copy = Command::new("skopeo");
-            copy.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
-            copy.arg(format!("oci:{}:new", layout.display())).arg(format!("docker://{name}"));
-            room::finish(copy)?;
+        self.replace(&self.one, &self.one(), |_| mark.to_owned())?;
+        self.replace(&self.many, &self.many(), |_| mark.to_owned())
+    }
+
+    /// Replaces the large one.
+    pub(crate) fn renew_large(&self, mark: &str) -> Outcome<()> {
+        self.replace(&self.large, &self.large(), |_| mark.to_owned())
+    }
+
+    /// Replaces the two that share all layers but the last.
+    pub(crate) fn renew_shared(&self, mark: &str) -> Outcome<()> {
+        for name in ["first", "second"] {
+            let image = self.registry.image(&format!("bench/{name}:latest"));
+            let is_last = |index: usize| index as u64 == MANY - 1;
+            let own = |index: usize| if is_last(index) { format!("{mark} {name}") } else { mark.to_owned() };
+            self.replace(&self.many, &image, own)?;
         }
         Ok(())
+    }
+
+    fn replace(&self, layers: &Layers, name: &str, mark: impl Fn(usize) -> String) -> Outcome<()> {
+        let layout = self.fresh("layout")?;
+        layers.write(&layout, "new", mark)?;
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
+        copy.arg(format!("oci:{}:new", layout.display())).arg(format!("docker://{name}"));
+        room::finish(copy).map(drop)
+    }
+
+    /// Counts from now on.
+    pub(crate) fn count(&self) {
+        self.wire.mend();
+    }
+
+    /// What came over the wire since then, in per cent of the compressed layer that is not shared.
+    pub(crate) fn counted(&self) -> Outcome<f64> {
+        let layer = self.layers(&self.many()).pop().ok_or("there are ten layers")?;
+        Ok(self.wire.carried() as f64 * 100.0 / layer.metadata()?.len() as f64)
     }
 
     /// The compressed layers of the image of one, or of many, as they are in the registry but for their marks.
@@ -83,10 +128,10 @@ impl Hub {
         (1..=number).map(|index| self.directory.join(name).join(format!("layer-{index}.tar.gz"))).collect()
     }
 
-    /// Writes an archive with a larger image that nobody has seen, in one compressed layer.
-    pub(crate) fn write_double(&self, to: &Path, name: &str, mark: &str) -> Outcome<()> {
+    /// Writes an archive with the large image, which nobody has seen.
+    pub(crate) fn write_large(&self, to: &Path, name: &str, mark: &str) -> Outcome<()> {
         let layout = self.fresh("layout")?;
-        self.double.write(&layout, name, mark)?;
+        self.large.write(&layout, name, |_| mark.to_owned())?;
         layout::archive(&layout, to)
     }
 

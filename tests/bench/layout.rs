@@ -49,13 +49,13 @@ impl Layers {
         Ok(Self(layers))
     }
 
-    /// Writes an image of them to an empty directory; `mark` makes it new. Returns its name in the layout.
-    pub(crate) fn write(&self, directory: &Path, name: &str, mark: &str) -> Outcome<()> {
+    /// Writes an image of them to an empty directory; a mark for each layer, by its number, makes it new.
+    pub(crate) fn write(&self, directory: &Path, name: &str, mark: impl Fn(usize) -> String) -> Outcome<()> {
         let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs)?;
         let (mut diff_ids, mut descriptors) = (vec![], vec![]);
         for (index, layer) in self.0.iter().enumerate() {
-            let first = entry(&format!("bench-mark-{index}"), mark.as_bytes())?;
+            let first = entry(&format!("bench-mark-{index}"), mark(index).as_bytes())?;
             let mut plain = Hashing(Sha256::new());
             plain.write_all(&first)?;
             io::copy(&mut File::open(&layer.tar)?, &mut plain)?;
@@ -145,19 +145,26 @@ fn nearest(starts: &[u64], wanted: u64) -> u64 {
     starts.get(next).or(starts.last()).copied().unwrap_or(0)
 }
 
-/// Writes a tar with all of another in it twice: as it is, and below `copy/`.
-pub(crate) fn double(tar: &Path, to: &Path) -> Outcome<()> {
+/// Writes a tar of about so many bytes: all of another as it is, then below `copy-1/`, and so on.
+pub(crate) fn grown(tar: &Path, to: &Path, bytes: u64) -> Outcome<()> {
     let mut builder = tar::Builder::new(io::BufWriter::new(File::create(to)?));
-    for prefix in ["", "copy"] {
+    let (mut written, mut copies) = (0, 0);
+    while written < bytes {
+        let prefix = if copies == 0 { PathBuf::new() } else { PathBuf::from(format!("copy-{copies}")) };
+        copies += 1;
         let mut archive = tar::Archive::new(BufReader::new(File::open(tar)?));
         for entry in archive.entries()? {
             let mut entry = entry?;
+            if written >= bytes {
+                break;
+            }
+            written += 512 + entry.size().next_multiple_of(512);
             let mut header = entry.header().clone();
-            let path = Path::new(prefix).join(entry.path()?.strip_prefix(".").unwrap_or(&entry.path()?));
+            let path = prefix.join(entry.path()?.strip_prefix(".").unwrap_or(&entry.path()?));
             let path = if path.as_os_str().is_empty() { PathBuf::from("./") } else { path };
             match entry.link_name()? {
                 Some(target) if header.entry_type().is_hard_link() => {
-                    let target = Path::new(prefix).join(target.strip_prefix(".").unwrap_or(&target));
+                    let target = prefix.join(target.strip_prefix(".").unwrap_or(&target));
                     builder.append_link(&mut header, path, target)?;
                 }
                 Some(target) => builder.append_link(&mut header, path, target)?,

@@ -28,6 +28,7 @@ mod memory;
 mod report;
 mod room;
 mod unpack;
+mod update;
 mod work;
 
 use disk::Disk;
@@ -51,12 +52,11 @@ struct Options {
     /// Rounds of each measure; slow ones stop when their time is used up, after three at least
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Measure only these (run, again, idle, together, peak, exec, cached, changed,
-    /// many, one, steps, graph, large, build-peak, per-step, records, memory, load, save, rmi, catalog); may be repeated
+    /// Measure only these; may be repeated
     #[arg(long, value_name = "NAME", value_enum)]
     only: Vec<Measure>,
-    /// Measure only these engines (ctl, strata-oci, floor, docker, podman, buildah, crun, runc, skopeo+umoci,
-    /// containerd); may be repeated
+    /// Measure only these engines (ctl, ctl-erofs, strata-oci, floor, docker, podman, buildah, crun, runc,
+    /// skopeo+umoci, containerd); may be repeated
     #[arg(long, value_name = "ENGINE")]
     engine: Vec<String>,
     /// File for the figures [default: target/bench/bench.json]
@@ -153,11 +153,15 @@ fn of_images_on(
 /// Those that are compared. Ours comes first: ratios are to it.
 const ALL: [&str; 8] = ["ctl", "strata-oci", "floor", "docker", "podman", "buildah", "crun", "runc"];
 /// Those that do something with images by a command of their own.
-const OF_IMAGES: [&str; 6] = ["ctl", "floor", "docker", "podman", "containerd", "skopeo+umoci"];
+const OF_IMAGES: [&str; 7] = ["ctl", "ctl-erofs", "floor", "docker", "podman", "containerd", "skopeo+umoci"];
 
 fn start<'a>(name: &'a str, work: &'a Work, room: &'a Room) -> Start<'a> {
     match name {
-        "ctl" => Box::new(|| Ok(Box::new(Ours::start(work, room)?) as Box<dyn Engine>)),
+        "ctl" => Box::new(|| Ok(Box::new(Ours::start("ctl", "", work, room)?) as Box<dyn Engine>)),
+        "ctl-erofs" => {
+            let settings = "layer_backend = \"erofs\"\n";
+            Box::new(move || Ok(Box::new(Ours::start("ctl-erofs", settings, work, room)?)))
+        }
         "strata-oci" => Box::new(|| Ok(Box::new(Bundles::strata_oci(work, room)?))),
         "floor" => Box::new(|| Ok(Box::new(Floor::start(work, room)?))),
         "docker" => Box::new(|| Ok(Box::new(Docker::start(work, room)?))),

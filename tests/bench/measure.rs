@@ -19,6 +19,7 @@ use crate::{
     memory::{self, Part},
     report::{Cell, Report, Samples, Unit},
     room::Done,
+    update,
     work::{CHANGED, STEPS, Work},
 };
 
@@ -85,16 +86,24 @@ pub(crate) enum Measure {
     Save,
     /// `rmi` of it
     Rmi,
+    /// `rmi` of an image of 500 MB
+    RmiLarge,
     /// Pull of an image in one layer, until a container of it has run
     Pull,
     /// The same in ten layers
     PullMany,
-    /// What the services have in memory at most meanwhile
+    /// What is fetched of an image of ten layers when another one is there that shares nine
+    PullShared,
+    /// What the services have in memory at most during the first of these
     PullPeak,
+    /// The same during a pull of 425 MB
+    PullPeakLarge,
     /// `push` of a loaded image
     Push,
     /// `load` of a larger image in one compressed layer
     Unpack,
+    /// What `image cp` moves of a security update of a base image
+    Update,
     /// A store with 10,000 images
     Catalog,
 }
@@ -113,12 +122,14 @@ impl Measure {
 
     /// Is it about images on disk? Those are measured on a disk of their own.
     pub(crate) fn is_of_images(self) -> bool {
-        self.needs_hub() || matches!(self, Self::Load | Self::Save | Self::Rmi | Self::Catalog)
+        let is_local = matches!(self, Self::Load | Self::Save | Self::Rmi | Self::RmiLarge);
+        is_local || self.needs_hub() || matches!(self, Self::Update | Self::Catalog)
     }
 
     /// Does it need a registry, or its layers?
     pub(crate) fn needs_hub(self) -> bool {
-        matches!(self, Self::Pull | Self::PullMany | Self::PullPeak | Self::Push | Self::Unpack)
+        let is_pull = matches!(self, Self::Pull | Self::PullMany | Self::PullShared | Self::PullPeak);
+        is_pull || matches!(self, Self::PullPeakLarge | Self::Push | Self::Unpack)
     }
 
     /// As the table names it.
@@ -144,11 +155,15 @@ impl Measure {
             Self::Load => "load, Debian in one plain layer",
             Self::Save => "save, Debian",
             Self::Rmi => "rmi, Debian",
+            Self::RmiLarge => "rmi, 500 MB",
             Self::Pull => "pull and run, 1 layer of 196 MB",
             Self::PullMany => "pull and run, 10 layers of that",
+            Self::PullShared => "pull, 9 of 10 there: of the 10th",
             Self::PullPeak => "pull, peak memory of services",
+            Self::PullPeakLarge => "pull of 425 MB, peak of services",
             Self::Push => "push, Debian, not compressed yet",
-            Self::Unpack => "load, 393 MB in one gzip layer",
+            Self::Unpack => "load, 425 MB in one gzip layer",
+            Self::Update => "image cp, an update: of its layer",
             Self::Catalog => "a store with 10,000 images",
         }
     }
@@ -166,6 +181,9 @@ pub(crate) fn measure(
 ) -> Outcome<()> {
     if measure == Measure::Memory {
         return memory_of(engines, report);
+    }
+    if measure == Measure::Update {
+        return update::measure(work, report);
     }
     if measure == Measure::Catalog {
         return catalog::measure(work, runs, report);
@@ -212,10 +230,10 @@ pub(crate) fn measure(
         };
         cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
     }
-    let unit = if matches!(measure, Measure::Peak | Measure::PullPeak | Measure::BuildPeak) {
-        Unit::Mebibytes
-    } else {
-        Unit::Milliseconds
+    let unit = match measure {
+        Measure::Peak | Measure::PullPeak | Measure::PullPeakLarge | Measure::BuildPeak => Unit::Mebibytes,
+        Measure::PullShared => Unit::Percent,
+        _ => Unit::Milliseconds,
     };
     report.row(measure.title(), unit, cells);
     Ok(())
@@ -275,6 +293,8 @@ struct Places {
     saved: PathBuf,
     one: String,
     many: String,
+    large_image: String,
+    shared: [String; 2],
     pushed: String,
 }
 
@@ -292,6 +312,8 @@ impl Places {
             saved: work.saved(engine.name()),
             one: name(Hub::one),
             many: name(Hub::many),
+            large_image: name(Hub::large),
+            shared: work.hub().map(Hub::shared).unwrap_or_default(),
             pushed: name(Hub::pushed),
         }
     }
@@ -309,9 +331,11 @@ fn task(measure: Measure, places: &Places) -> Task<'_> {
         Measure::BuildPeak => Task::Build(&places.many_files, "many", Cache::Ignored),
         Measure::Load => Task::Load(&places.archive),
         Measure::Save => Task::Save(LARGE, &places.saved),
-        Measure::Rmi => Task::RemoveImage(LARGE),
+        Measure::Rmi | Measure::RmiLarge => Task::RemoveImage(LARGE),
         Measure::Pull | Measure::PullPeak => Task::Pull(&places.one),
         Measure::PullMany => Task::Pull(&places.many),
+        Measure::PullShared => Task::Pull(&places.shared[1]),
+        Measure::PullPeakLarge => Task::Pull(&places.large_image),
         Measure::Push => Task::Push(&places.pushed),
         Measure::Unpack => Task::LoadLayout(&places.archive),
         _ => Task::Run(IMAGE, &["noop"]),
@@ -323,7 +347,7 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
     let places = Places::of(work, engine);
     let task = task(measure, &places);
     match measure {
-        _ if measure.is_of_images() => return images::perform(measure, engine, &places),
+        _ if measure.is_of_images() => return images::perform(measure, engine, &places, work),
         Measure::Again => {
             if let Err(err) = engine.perform(task)? {
                 return Some(Err(err));

@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Of memory
     Mebibytes,
+    /// Of what the title says
+    Percent,
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
         match self {
             Self::Milliseconds => "ms",
             Self::Mebibytes => "MiB",
+            Self::Percent => "%",
         }
     }
 }

@@ -7,12 +7,14 @@ use std::{
 
 use strata_tests::Tar;
 
-use crate::{Outcome, archive, contexts, hub::Hub};
+use crate::{Outcome, archive, contexts, hub::Hub, layout};
 
 /// Steps of the build that runs programs.
 pub(crate) const STEPS: usize = 20;
 const DIRECTORIES: usize = 20;
 const FILES: usize = 50;
+/// Bytes of the image that is only removed.
+const REMOVED: u64 = 500_000_000;
 /// The file that changes, as the container sees it.
 pub(crate) const CHANGED: &str = "/app/d07/f07";
 
@@ -120,6 +122,19 @@ impl Work {
             return Err(format!("{} is not there: `make base` makes it", base.display()).into());
         }
         archive::write(&self.archive(), &base, name, &format!("round {round}"))
+    }
+
+    /// The same for an image of 500 MB.
+    pub(crate) fn renew_larger_archive(&self, name: &str, round: u32) -> Outcome<()> {
+        let base = strata_tests::target().join("images/debian-python.tar");
+        if !base.exists() {
+            return Err(format!("{} is not there: `make python-base` makes it", base.display()).into());
+        }
+        let larger = self.dir.join("larger.tar");
+        if !larger.exists() {
+            layout::grown(&base, &larger, REMOVED)?;
+        }
+        archive::write(&self.archive(), &larger, name, &format!("round {round}"))
     }
 
     /// Gives one file a content that it never had; returns it.

@@ -1,13 +1,9 @@
 //! `ctl image cp`: images from one store to another, file by file, whoever dies on the way.
 
-use std::{
-    fs,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use nix::sys::signal::Signal;
-use strata_tests::{House, Output, Running, Tar, eventually};
+use strata_tests::{House, Output, Running, Tar, eventually, update, update::noise};
 
 /// A store besides the one that ctl starts, with a context of its name.
 struct Store {
@@ -49,26 +45,8 @@ impl Store {
     }
 }
 
-/// "Moved 5.3MB, spared ..." in bytes.
 fn moved(output: &Output) -> u64 {
-    let line = output.stdout.lines().find(|line| line.starts_with("Moved ")).expect("it says what moved");
-    let text = line.trim_start_matches("Moved ").split(',').next().expect("a size");
-    let at = text.find(|c: char| c.is_ascii_alphabetic()).expect("a unit");
-    let scale = match &text[at..] {
-        "B" => 1.0,
-        "kB" => 1e3,
-        "MB" => 1e6,
-        "GB" => 1e9,
-        other => panic!("{other} in {line}"),
-    };
-    (text[..at].parse::<f64>().expect("a number") * scale) as u64
-}
-
-/// Bytes without any order, always the same of one seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
+    update::moved(&output.stdout).expect("it says what moved")
 }
 
 /// An image of files without any order.
@@ -155,36 +133,6 @@ fn whoever_dies_on_the_way_the_next_copy_goes_on() {
     two.signal(Signal::SIGTERM);
 }
 
-/// Debian with another OpenSSL, and everything newer, as after a security update.
-fn updated(base: &Path, to: &Path) -> PathBuf {
-    let mut archive = tar::Archive::new(fs::File::open(base).unwrap());
-    let mut made = tar::Builder::new(fs::File::create(to).unwrap());
-    let mut changed = 0;
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let path = entry.path().unwrap().into_owned();
-        let mut header = entry.header().clone();
-        header.set_mtime(header.mtime().unwrap() + 86_400);
-        header.set_cksum();
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).unwrap();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_openssl = name.starts_with("libssl.so") || name.starts_with("libcrypto.so");
-        if header.entry_type().is_file() && is_openssl {
-            // Worse than any update: it cannot be compressed.
-            bytes = noise(changed, bytes.len());
-            changed += 1;
-        }
-        match entry.link_name().unwrap() {
-            Some(link) => made.append_link(&mut header, &path, link).unwrap(),
-            None => made.append_data(&mut header, &path, &bytes[..]).unwrap(),
-        }
-    }
-    made.finish().unwrap();
-    assert!(changed > 0, "Debian has OpenSSL");
-    to.to_owned()
-}
-
 #[test]
 fn a_security_update_of_debian_moves_a_small_part_over_mutual_tls() {
     let house = House::start();
@@ -205,8 +153,9 @@ fn a_security_update_of_debian_moves_a_small_part_over_mutual_tls() {
     house.ctl(&words).ok();
     let base = strata_tests::debian();
     house.ctl(&["import", base.to_str().unwrap(), "debian:1"]).ok();
-    let update = updated(&base, &house.path("update.tar"));
-    house.ctl(&["import", update.to_str().unwrap(), "debian:2"]).ok();
+    let newer = house.path("update.tar");
+    assert!(update::with_another_openssl(&base, &newer).unwrap() > 0, "Debian has OpenSSL");
+    house.ctl(&["import", newer.to_str().unwrap(), "debian:2"]).ok();
     let archive = house.path("debian.tar");
     house.ctl(&["save", "-o", archive.to_str().unwrap(), "debian:2"]).ok();
     // All of it but the layer is a few kilobytes.

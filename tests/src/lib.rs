@@ -16,6 +16,7 @@ mod process;
 mod registry;
 mod steps;
 mod terminal;
+pub mod update;
 
 pub use faulty::{Answer, Asked, FaultyRegistry, Part, digest};
 pub use house::{House, NOBODY, layers};

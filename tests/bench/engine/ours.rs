@@ -1,6 +1,6 @@
 //! Ours: `ctl` and three services on demand, in a house of their own.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use strata_tests::House;
 
@@ -13,20 +13,24 @@ use crate::{
 
 /// A house with the image in it.
 pub(crate) struct Ours {
+    name: &'static str,
     house: House,
     version: String,
 }
 
 impl Ours {
-    /// Starts the services and imports the image.
-    pub(crate) fn start(work: &Work, room: &Room) -> Outcome<Self> {
+    /// Starts the services, the store with these settings, and imports the image.
+    pub(crate) fn start(name: &'static str, settings: &str, work: &Work, room: &Room) -> Outcome<Self> {
         let ctl = strata_tests::target().join("bin/ctl");
         let version =
             version_of(&ctl, room).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
-        let house = House::with_root(Some(&work.home("ctl")?.join("state")));
+        let house = House::with_root(Some(&work.home(name)?.join("state")));
+        if !settings.is_empty() {
+            fs::write(house.root().join("etc/store.toml"), settings)?;
+        }
         let mut import = house.ctl_command(&["import"]);
         import.arg(work.image()).arg(IMAGE);
-        let ours = Self { house, version };
+        let ours = Self { name, house, version };
         ours.finish(import)?;
         Ok(ours)
     }
@@ -34,7 +38,7 @@ impl Ours {
 
 impl Engine for Ours {
     fn name(&self) -> &str {
-        "ctl"
+        self.name
     }
 
     fn version(&self) -> &str {

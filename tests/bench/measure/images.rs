@@ -16,17 +16,23 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// What has to be there before, each time.
 fn before(measure: Measure, places: &Places) -> Option<Task<'_>> {
-    matches!(measure, Measure::Rmi | Measure::Push).then_some(Task::Load(&places.archive))
+    match measure {
+        Measure::Rmi | Measure::RmiLarge | Measure::Push => Some(Task::Load(&places.archive)),
+        Measure::PullShared => Some(Task::Pull(&places.shared[0])),
+        _ => None,
+    }
 }
 
 /// What puts it away again.
-fn after(measure: Measure, places: &Places) -> Option<Task<'_>> {
+fn after(measure: Measure, places: &Places) -> Vec<Task<'_>> {
     match measure {
-        Measure::Load | Measure::Unpack => Some(Task::RemoveImage(LARGE)),
-        Measure::Pull | Measure::PullPeak => Some(Task::RemoveImage(&places.one)),
-        Measure::PullMany => Some(Task::RemoveImage(&places.many)),
-        Measure::Push => Some(Task::RemoveImage(&places.pushed)),
-        _ => None,
+        Measure::Load | Measure::Unpack => vec![Task::RemoveImage(LARGE)],
+        Measure::Pull | Measure::PullPeak => vec![Task::RemoveImage(&places.one)],
+        Measure::PullMany => vec![Task::RemoveImage(&places.many)],
+        Measure::PullPeakLarge => vec![Task::RemoveImage(&places.large_image)],
+        Measure::PullShared => places.shared.iter().map(|name| Task::RemoveImage(name)).collect(),
+        Measure::Push => vec![Task::RemoveImage(&places.pushed)],
+        _ => vec![],
     }
 }
 
@@ -35,10 +41,13 @@ pub(super) fn renew(measure: Measure, work: &Work, round: u32) -> Outcome<()> {
     let hub = || work.hub().ok_or("there is no registry");
     match measure {
         Measure::Load | Measure::Rmi => work.renew_archive(LARGE, round),
+        Measure::RmiLarge => work.renew_larger_archive(LARGE, round),
         Measure::Save if round == 0 => work.renew_archive(LARGE, round),
         Measure::Push => work.renew_archive(&hub()?.pushed(), round),
         Measure::Pull | Measure::PullMany | Measure::PullPeak => hub()?.renew(&format!("{measure:?} {round}")),
-        Measure::Unpack => hub()?.write_double(&work.archive(), LARGE, &format!("round {round}")),
+        Measure::PullPeakLarge => hub()?.renew_large(&format!("{measure:?} {round}")),
+        Measure::PullShared => hub()?.renew_shared(&format!("{measure:?} {round}")),
+        Measure::Unpack => hub()?.write_large(&work.archive(), LARGE, &format!("round {round}")),
         _ => Ok(()),
     }
 }
@@ -51,7 +60,7 @@ pub(super) fn tasks(measure: Measure, places: &Places) -> Vec<Task<'_>> {
 }
 
 /// Does it once with the large image; what makes room for it or puts it away again is not measured.
-pub(super) fn perform(measure: Measure, engine: &dyn Engine, places: &Places) -> Option<Outcome<f64>> {
+pub(super) fn perform(measure: Measure, engine: &dyn Engine, places: &Places, work: &Work) -> Option<Outcome<f64>> {
     if measure == Measure::Save {
         // Not every engine replaces a file.
         match fs::remove_file(&places.saved) {
@@ -66,18 +75,27 @@ pub(super) fn perform(measure: Measure, engine: &dyn Engine, places: &Places) ->
     }
     thread::sleep(SETTLE);
     rustix::fs::sync();
-    let figure = if measure == Measure::PullPeak {
-        peak_of_services(engine, task(measure, places))?
-    } else {
-        engine.perform(task(measure, places))?.map(milliseconds)
+    let task = task(measure, places);
+    let figure = match measure {
+        Measure::PullPeak | Measure::PullPeakLarge => peak_of_services(engine, task)?,
+        Measure::PullShared => fetched(engine, task, work)?,
+        _ => engine.perform(task)?.map(milliseconds),
     };
-    if figure.is_ok()
-        && let Some(task) = after(measure, places)
-        && let Err(err) = engine.perform(task)?
-    {
-        return Some(Err(err));
+    if figure.is_ok() {
+        for task in after(measure, places) {
+            if let Err(err) = engine.perform(task)? {
+                return Some(Err(err));
+            }
+        }
     }
     Some(figure)
+}
+
+/// What a pull fetches, in per cent of the one layer that is new; None: it cannot pull.
+fn fetched(engine: &dyn Engine, task: Task<'_>, work: &Work) -> Option<Outcome<f64>> {
+    let Some(hub) = work.hub() else { return Some(Err("there is no registry".into())) };
+    hub.count();
+    Some(engine.perform(task)?.and_then(|_| hub.counted()))
 }
 
 /// Of all services, together, while they do a task; None: it has none, or cannot.
