@@ -225,7 +225,9 @@ async fn listen(
                     Err(_) => return,
                 }
             }
-            Ok(FromClient::Directories(encodings)) => build.session.take_directories(encodings),
+            Ok(FromClient::Directories { encodings, continues }) => {
+                build.session.take_directories(encodings, continues)
+            }
             Ok(FromClient::Details(details)) => build.session.take_details(details),
             Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
             Ok(FromClient::Answer { number, answer }) => build.session.take_answer(number, answer),
@@ -414,7 +416,7 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
     match event {
         Some(pb::build_request::Event::Directories(directories)) => {
             let encodings = directories.directories.iter().map(Message::encode_to_vec).collect();
-            Ok(FromClient::Directories(encodings))
+            Ok(FromClient::Directories { encodings, continues: directories.continues })
         }
         Some(pb::build_request::Event::Content(content)) => {
             let blake3 = match content.blake3.is_empty() {

@@ -1,7 +1,7 @@
 //! The conversation with the client of one build: directories, contents and credentials that the builder asks for.
 //! What arrives is checked against its digest before anybody sees it; a client can only fail its own build.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
@@ -11,14 +11,25 @@ use crate::error::Error;
 use crate::peers::Credentials;
 use crate::secret::Secret;
 
-/// Directories kept for later builds, at most this many.
-const KEPT_DIRECTORIES: usize = 65_536;
+mod directories;
+
+pub use directories::DirectoryCache;
+
+use directories::Arrivals;
+
+/// Digests in one question, at most: more than one message can hold may be wanted.
+const ASKED_AT_ONCE: usize = 16_384;
 
 /// What the client sends after its start.
 #[derive(Debug)]
 pub enum FromClient {
     /// Directories that were asked for, as their encodings.
-    Directories(Vec<Vec<u8>>),
+    Directories {
+        /// The encodings.
+        encodings: Vec<Vec<u8>>,
+        /// The last one goes on in the next message.
+        continues: bool,
+    },
     /// The next part of a content.
     Content(Content),
     /// Details of directories that were asked for.
@@ -90,40 +101,12 @@ struct Questions {
     open: HashMap<u32, oneshot::Sender<Answered>>,
 }
 
-/// Directories by digest, and the digests by age.
-type Known = (HashMap<Blake3, Arc<Directory>>, VecDeque<Blake3>);
-
-/// Directories seen in any build, oldest forgotten first.
-#[derive(Debug, Default)]
-pub struct DirectoryCache {
-    inner: Mutex<Known>,
-}
-
-impl DirectoryCache {
-    fn get(&self, digest: &Blake3) -> Option<Arc<Directory>> {
-        self.inner.lock().expect("no holder of this lock panics").0.get(digest).cloned()
-    }
-
-    fn insert(&self, digest: Blake3, directory: Arc<Directory>) {
-        let mut inner = self.inner.lock().expect("no holder of this lock panics");
-        if inner.0.insert(digest, directory).is_none() {
-            inner.1.push_back(digest);
-        }
-        while inner.1.len() > KEPT_DIRECTORIES {
-            if let Some(oldest) = inner.1.pop_front() {
-                inner.0.remove(&oldest);
-            }
-        }
-    }
-}
-
 /// One build's conversation.
 #[derive(Debug)]
 pub struct Session {
-    cache: Arc<DirectoryCache>,
     asks: mpsc::Sender<Ask>,
     arrived: Notify,
-    asked: Mutex<HashSet<Blake3>>,
+    directories: Arrivals,
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<Content>>,
     credentials: Mutex<HashMap<String, Answer>>,
@@ -154,10 +137,9 @@ impl Session {
     ) -> (Self, mpsc::Sender<Content>) {
         let (contents_in, contents) = mpsc::channel(16);
         let session = Self {
-            cache,
             asks,
             arrived: Notify::new(),
-            asked: Mutex::default(),
+            directories: Arrivals::new(cache),
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
             credentials: Mutex::default(),
@@ -169,16 +151,10 @@ impl Session {
         (session, contents_in)
     }
 
-    /// Takes in directories that the client sent, as their encodings.
-    pub fn take_directories(&self, encodings: Vec<Vec<u8>>) -> Result<(), Error> {
-        for encoding in encodings {
-            let digest = *blake3::hash(&encoding).as_bytes();
-            // What was asked for and does not come would be waited for for ever.
-            if !self.asked.lock().expect("no holder of this lock panics").contains(&digest) {
-                return Err(Error::Context { problem: "a directory came that was not asked for".to_owned() });
-            }
-            self.cache.insert(digest, Arc::new(Directory::decode(&encoding)?));
-        }
+    /// Takes in directories that the client sent, as their encodings. The last one goes on in the next message, if
+    /// `continues` says so.
+    pub fn take_directories(&self, encodings: Vec<Vec<u8>>, continues: bool) -> Result<(), Error> {
+        self.directories.take(encodings, continues)?;
         self.arrived.notify_waiters();
         Ok(())
     }
@@ -232,17 +208,15 @@ impl Session {
 
     /// The directories with these digests, from earlier builds or from the client, in one round trip.
     pub async fn directories(&self, digests: &[Blake3]) -> Result<Vec<Arc<Directory>>, Error> {
-        let missing: Vec<Blake3> = digests.iter().filter(|d| self.cache.get(d).is_none()).copied().collect();
-        if !missing.is_empty() {
-            self.asked.lock().expect("no holder of this lock panics").extend(&missing);
-            self.ask(Ask::Directories(missing)).await?;
+        let (mut wait, new) = self.directories.begin(digests);
+        for some in new.chunks(ASKED_AT_ONCE) {
+            self.ask(Ask::Directories(some.to_vec())).await?;
         }
         loop {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
-            let found: Option<Vec<_>> = digests.iter().map(|d| self.cache.get(d)).collect();
-            if let Some(found) = found {
+            if let Some(found) = self.directories.collect(&mut wait, digests) {
                 return Ok(found);
             }
             self.check_open()?;
@@ -254,7 +228,9 @@ impl Session {
     pub async fn contents(&self, wanted: Vec<Blake3>, sink: mpsc::Sender<Content>) -> Result<(), Error> {
         let mut receiver = self.contents.lock().await;
         let mut left = wanted.len();
-        self.ask(Ask::Contents(wanted)).await?;
+        for some in wanted.chunks(ASKED_AT_ONCE) {
+            self.ask(Ask::Contents(some.to_vec())).await?;
+        }
         while left > 0 {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);

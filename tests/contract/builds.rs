@@ -111,7 +111,7 @@ impl Tree {
         match asked {
             Event::NeedDirectories(need) => {
                 let directories = need.digests.iter().map(|digest| self.directories[digest].clone()).collect();
-                vec![event(build_request::Event::Directories(ContextDirectories { directories }))]
+                vec![event(build_request::Event::Directories(ContextDirectories { directories, continues: false }))]
             }
             Event::NeedDetails(need) => {
                 let directories = need.paths.iter().map(|path| self.details(path)).collect();

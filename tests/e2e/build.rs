@@ -359,3 +359,23 @@ fn two_builds_at_once_share_what_they_have_in_common() {
     }
     house.verify();
 }
+
+/// More entries than fit a message of the directory's, and more contents than one question asks for.
+#[test]
+fn a_directory_of_twenty_thousand_files_travels() {
+    let house = House::with_guest();
+    let context = Context::new("FROM guest\nCOPY many /many\n");
+    let many = context.path().join("many");
+    std::fs::create_dir(&many).unwrap();
+    let name = |number: u32| format!("{number:05}-{}", "x".repeat(100));
+    for number in 0..20_000 {
+        std::fs::write(many.join(name(number)), number.to_string()).unwrap();
+    }
+
+    house.build(&context, "app").ok();
+
+    let path = format!("/many/{}", name(19_999));
+    assert_eq!(house.ctl(&["run", "--rm", "app", "/guest", "read", &path]).ok().stdout, "19999");
+    let again = house.build(&context, "app").ok();
+    Steps::of(&again).all_cached();
+}

@@ -140,18 +140,44 @@ async fn send_details(contexts: &Contexts, need: &pb::NeedDetails, sender: &Send
 async fn send_directories(contexts: &Contexts, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
     let (mut batch, mut size) = (Vec::new(), 0);
     for digest in digests {
-        let directory = contexts.directory(digest).ok_or_else(|| unknown("directory"))?.clone();
+        let directory = contexts.directory(digest).ok_or_else(|| unknown("directory"))?;
         let length = directory.encoded_len();
         if size > 0 && size + length > BATCH {
-            let directories = std::mem::take(&mut batch);
-            send(sender, pb::build_request::Event::Directories(pb::ContextDirectories { directories })).await;
+            send_some(std::mem::take(&mut batch), false, sender).await;
             size = 0;
         }
+        if length > BATCH {
+            let mut parts = parts(&directory.entries).peekable();
+            while let Some(entries) = parts.next() {
+                let part = pb::ContextDirectory { entries: entries.to_vec() };
+                send_some(vec![part], parts.peek().is_some(), sender).await;
+            }
+            continue;
+        }
         size += length;
-        batch.push(directory);
+        batch.push(directory.clone());
     }
-    send(sender, pb::build_request::Event::Directories(pb::ContextDirectories { directories: batch })).await;
+    send_some(batch, false, sender).await;
     Ok(())
+}
+
+async fn send_some(directories: Vec<pb::ContextDirectory>, continues: bool, sender: &Sender) {
+    send(sender, pb::build_request::Event::Directories(pb::ContextDirectories { directories, continues })).await;
+}
+
+/// The entries of a directory in parts that fit a message. An entry is small: two names and a digest at most.
+fn parts(entries: &[pb::ContextEntry]) -> impl Iterator<Item = &[pb::ContextEntry]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let mut size = 0;
+        let count = rest.iter().take_while(|entry| {
+            size += entry.encoded_len() + 8;
+            size <= BATCH
+        });
+        let (part, after) = rest.split_at(count.count().max(1).min(rest.len()));
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 async fn send_contents(contexts: &Contexts, digests: &[Bytes], sender: &Sender) -> Result<(), Error> {
