@@ -12,7 +12,7 @@ use std::time::Duration;
 use strata_types::LayerId;
 use tokio::sync::mpsc;
 
-use crate::catalog::{self, CacheFound, CacheQuery, CacheRecord, CacheUse, Finds};
+use crate::catalog::{self, CacheFound, CacheQuery, CacheRecord, CacheUse, Finds, LayerContents};
 use crate::{Result, Store, gc, layer};
 
 pub use policy::{BuildCache, Policy, Space};
@@ -130,25 +130,15 @@ impl Store {
         let deeds = std::mem::take(&mut *self.usage.deeds());
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for deed in deeds {
-            match self.content_key(&deed.operation, &deed.layers).await? {
-                Some(content) => known.push((deed.key, content)),
-                None => unknown.push(deed),
+            match self.catalog.layer_contents(&deed.layers).await? {
+                LayerContents::Known(contents) => known.push((deed.key, content_key(&deed.operation, &contents))),
+                LayerContents::Later => unknown.push(deed),
+                LayerContents::Never => {}
             }
         }
-        // A layer that is gone is never known, and its record went with it.
         unknown.truncate(PENDING);
         self.usage.deeds().append(&mut unknown);
         if known.is_empty() { Ok(()) } else { self.catalog.set_cache_contents(known).await }
-    }
-
-    /// What an operation does to the files of these layers. `None`: it is not known yet what is in them.
-    async fn content_key(&self, operation: &str, layers: &[LayerId]) -> Result<Option<String>> {
-        let Some(contents) = self.catalog.layer_contents(layers).await? else { return Ok(None) };
-        let mut hasher = blake3::Hasher::new();
-        for part in contents.iter().map(String::as_str).chain([operation]) {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        Ok(Some(hasher.finalize().to_hex().to_string()))
     }
 
     /// Finds the record of a key; else, if `layers` are given, that of a step that did the same to the same files, for which
@@ -161,7 +151,8 @@ impl Store {
                 layer::describe(self, id).await?;
             }
             self.write_cache_deeds().await?;
-            if let Some(content) = self.content_key(&operation, layers).await? {
+            if let LayerContents::Known(contents) = self.catalog.layer_contents(layers).await? {
+                let content = content_key(&operation, &contents);
                 found.record = self.catalog.cache_record_of_content(&content, &lease).await?;
             }
         }
@@ -245,6 +236,15 @@ impl Store {
     fn free(&self) -> Result<u64> {
         Ok(self.disk()?.1)
     }
+}
+
+/// What an operation does to these files.
+fn content_key(operation: &str, contents: &[String]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in contents.iter().map(String::as_str).chain([operation]) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 impl Usage {

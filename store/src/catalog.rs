@@ -35,7 +35,7 @@ pub use documents::{Child, ChildKind, DocumentKind, DocumentRow, NewDocument};
 pub use forms::Form;
 pub use garbage::{Garbage, Pruned, Reclaim};
 pub use images::{ImageRow, NewImage};
-pub use layers::{Description, LayerRow, LayerState, NewLayer};
+pub use layers::{Description, LayerContents, LayerPart, LayerRow, LayerState, NewLayer};
 pub use leases::LeaseRow;
 pub use names::NameRow;
 pub use recovery::Known;

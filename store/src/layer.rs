@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
 use strata_archive::{Applied, Toc};
-use strata_types::{LayerId, LeaseId};
+use strata_types::{Digest, LayerId, LeaseId};
 use tokio::sync::{Semaphore, watch};
 
-use crate::catalog::{CacheRecord, LayerRow, NewLayer, blocking};
+use crate::catalog::{CacheRecord, LayerPart, LayerRow, NewLayer, blocking};
 use crate::trash::Trash;
 use crate::tree::{self, Hashes, View};
 use crate::{Error, Paths, Result, Store};
@@ -230,30 +230,31 @@ fn flatten_behind(store: &Arc<Store>, ids: &[LayerId], chain: &Chain) {
 }
 
 async fn assemble(store: &Arc<Store>, ids: &[LayerId]) -> Result<Arc<Chain>> {
-    let rows = store.catalog.layers_usable(ids).await?;
     let names: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-    if let Some(known) = store.layers.chains.known(&names) {
+    if store.catalog.are_layers_usable(ids).await?
+        && let Some(known) = store.layers.chains.known(&names)
+    {
         return Ok(known);
     }
-    let shapes = store.catalog.layer_shapes(ids).await?;
-    let mut links = Vec::with_capacity(rows.len());
+    let parts = store.catalog.layer_parts(ids).await?;
+    let mut links = Vec::with_capacity(parts.len());
     let mut tocs = HashMap::new();
-    for (row, shape) in rows.iter().zip(shapes) {
+    for (id, LayerPart { toc, shape }) in ids.iter().zip(parts) {
         let shape = match shape {
             Some(bytes) => Shape::decode(&bytes).ok_or_else(|| Error::LayerDamaged {
-                id: row.id.clone(),
+                id: id.clone(),
                 problem: "its row does not say which directories it implies".to_owned(),
             })?,
             // Written over its parents, so nothing in it is made up.
             None => Shape::exact(),
         };
-        links.push(Link { id: row.id.as_str().to_owned(), shape: Arc::new(shape) });
-        tocs.insert(row.id.as_str().to_owned(), row.toc);
+        links.push(Link { id: id.as_str().to_owned(), shape: Arc::new(shape) });
+        tocs.extend(toc.map(|toc| (id.as_str().to_owned(), toc)));
     }
     let this = Arc::clone(store);
     blocking(move || {
         let load = |id: &str| -> Result<Toc, Box<dyn std::error::Error + Send + Sync>> {
-            let digest = tocs.get(id).copied().flatten().ok_or("it has none")?;
+            let digest = Digest::parse(tocs.get(id).ok_or("it has none")?)?;
             let bytes = fs::read(this.paths.blob(&digest))?;
             if crate::blob::digest(&bytes) != digest {
                 return Err(format!("blob {digest} is damaged").into());

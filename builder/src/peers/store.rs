@@ -329,7 +329,8 @@ impl Store {
             family: hex::encode(step.family),
             lease_id: lease.to_owned(),
             operation: hex::encode(step.operation),
-            layer_ids: layers.to_vec(),
+            // Without need they are not sent: there may be hundreds, in every step.
+            layer_ids: if by_content == ByContent::Yes { layers.to_vec() } else { Vec::new() },
             by_content: by_content == ByContent::Yes,
         };
         let mut client = pb::cache_service_client::CacheServiceClient::new(self.channel.clone());

@@ -1,5 +1,7 @@
 //! Rows of layers. A layer is usable before its diff-id is known and before it is on disk; see `LayerState`.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 use strata_types::{Digest, LayerId, LeaseId};
 
@@ -68,6 +70,26 @@ pub struct Description {
     pub content: String,
 }
 
+/// What a chain needs to know of a layer.
+#[derive(Clone, Debug)]
+pub struct LayerPart {
+    /// Blob with its table of contents, once known.
+    pub toc: Option<String>,
+    /// The directories that it implies; none: it was written over its parents.
+    pub shape: Option<Vec<u8>>,
+}
+
+/// What is known of the files of layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerContents {
+    /// A digest of each, in hex.
+    Known(Vec<String>),
+    /// One of them is not described yet.
+    Later,
+    /// One of them is gone, or was described before digests of files were.
+    Never,
+}
+
 const COLUMNS: &str = "id, state, diff_id, toc, size, tar_size";
 
 pub(super) fn layer_id(text: String) -> Result<LayerId> {
@@ -105,6 +127,35 @@ pub(super) fn usable(transaction: &Transaction<'_>, id: &LayerId) -> Result<Laye
         LayerState::Unsynced | LayerState::Ready => Ok(found),
         LayerState::Incomplete | LayerState::Deleting => Err(Error::LayerNotFound { id: id.clone() }),
     }
+}
+
+/// Says whether all these layers may be used: one look, however many there are.
+pub(super) fn are_usable(transaction: &Transaction<'_>, ids: &[LayerId]) -> Result<bool> {
+    let distinct: BTreeSet<&str> = ids.iter().map(LayerId::as_str).collect();
+    let found: usize = transaction
+        .prepare_cached(
+            "SELECT count(*) FROM json_each(?) AS wanted JOIN layers l ON l.id = wanted.value
+             WHERE l.state IN ('unsynced', 'ready')",
+        )?
+        .query_row([list(&distinct)], |row| row.get(0))?;
+    Ok(found == distinct.len())
+}
+
+/// Says whether a lease holds all these layers.
+pub(super) fn are_held(transaction: &Transaction<'_>, ids: &[LayerId], lease: &LeaseId) -> Result<bool> {
+    let distinct: BTreeSet<&str> = ids.iter().map(LayerId::as_str).collect();
+    let found: usize = transaction
+        .prepare_cached(
+            "SELECT count(*) FROM json_each(?) AS wanted JOIN lease_refs r ON r.object = wanted.value
+             WHERE r.project = ? AND r.lease_id = ? AND r.kind = 'layer'",
+        )?
+        .query_row(params![list(&distinct), PROJECT, lease.as_str()], |row| row.get(0))?;
+    Ok(found == distinct.len())
+}
+
+/// Ids as a list of JSON: they are letters and digits.
+fn list(ids: &BTreeSet<&str>) -> String {
+    format!("[{}]", ids.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","))
 }
 
 fn oldest(transaction: &Transaction<'_>, diff_id: &Digest) -> Result<Option<LayerRow>> {
@@ -226,16 +277,30 @@ impl Catalog {
         .await
     }
 
-    /// What is known of the files of layers, in the order given. `None`: one of them is not described yet.
-    pub async fn layer_contents(&self, ids: &[LayerId]) -> Result<Option<Vec<String>>> {
+    /// What is known of the files of layers, in the order given.
+    pub async fn layer_contents(&self, ids: &[LayerId]) -> Result<LayerContents> {
         let ids = ids.to_vec();
         self.read("read what layers hold", move |transaction| {
-            let mut statement = transaction.prepare_cached("SELECT content FROM layers WHERE id = ?")?;
-            let contents = ids.iter().map(|id| statement.query_row([id.as_str()], |row| row.get(0)).optional());
-            let contents = contents.map(|found| found.map(Option::flatten)).collect::<Result<_, rusqlite::Error>>();
-            Ok(contents?)
+            let mut statement =
+                transaction.prepare_cached("SELECT content, diff_id IS NULL FROM layers WHERE id = ?")?;
+            let mut contents = Vec::with_capacity(ids.len());
+            for id in &ids {
+                let row = statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                match row {
+                    Some((Some(content), _)) => contents.push(content),
+                    Some((None, true)) => return Ok(LayerContents::Later),
+                    Some((None, false)) | None => return Ok(LayerContents::Never),
+                }
+            }
+            Ok(LayerContents::Known(contents))
         })
         .await
+    }
+
+    /// Says whether all these layers may be used.
+    pub async fn are_layers_usable(&self, ids: &[LayerId]) -> Result<bool> {
+        let ids = ids.to_vec();
+        self.read("find layers", move |transaction| are_usable(transaction, &ids)).await
     }
 
     /// Writes down which directories a layer implies, before it is usable. Without it the layer implies none.
@@ -250,13 +315,19 @@ impl Catalog {
         .await
     }
 
-    /// Reads the shapes of layers, in the order given.
-    pub async fn layer_shapes(&self, ids: &[LayerId]) -> Result<Vec<Option<Vec<u8>>>> {
+    /// Reads what a chain needs to know of usable layers, in the order given: no more, since chains are long.
+    pub async fn layer_parts(&self, ids: &[LayerId]) -> Result<Vec<LayerPart>> {
         let ids = ids.to_vec();
         self.read("read the shapes of layers", move |transaction| {
-            let mut statement = transaction.prepare_cached("SELECT shape FROM layers WHERE id = ?")?;
-            let shapes = ids.iter().map(|id| statement.query_row([id.as_str()], |row| row.get(0)));
-            Ok(shapes.collect::<Result<_, rusqlite::Error>>()?)
+            let mut statement = transaction
+                .prepare_cached("SELECT toc, shape FROM layers WHERE id = ? AND state IN ('unsynced', 'ready')")?;
+            let parts = ids.iter().map(|id| {
+                let part = statement
+                    .query_row([id.as_str()], |row| Ok(LayerPart { toc: row.get(0)?, shape: row.get(1)? }))
+                    .optional()?;
+                part.ok_or_else(|| Error::LayerNotFound { id: id.clone() })
+            });
+            parts.collect()
         })
         .await
     }

@@ -207,12 +207,11 @@ impl Catalog {
                     return Err(Error::SnapshotExists { key });
                 }
                 leases::must_exist(transaction, &of)?;
-                let mut is_held = true;
-                for id in &ids {
-                    layers::usable(transaction, id)?;
-                    is_held &= leases::holds(transaction, &of, Held::Layer, id.as_str())?;
+                if !layers::are_usable(transaction, &ids)? {
+                    // This says which.
+                    ids.iter().try_for_each(|id| layers::usable(transaction, id).map(drop))?;
                 }
-                Ok(is_held)
+                layers::are_held(transaction, &ids, &of)
             })
             .await?;
         if is_held { Ok(()) } else { self.hold_layers(layer_ids, lease).await.map(drop) }
