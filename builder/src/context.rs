@@ -9,6 +9,7 @@ use prost::Message;
 use strata_proto::builder::v1 as pb;
 
 use crate::error::Error;
+use crate::session::Session;
 
 pub use select::{Item, Selected, items, modified, select};
 
@@ -140,13 +141,13 @@ pub trait Describes: Directories {
     ) -> impl std::future::Future<Output = Result<Vec<Details>, Error>> + Send;
 }
 
-impl Describes for crate::session::Session {
+impl Describes for Arc<Session> {
     async fn details(&self, context: &str, paths: Vec<Vec<u8>>) -> Result<Vec<Details>, Error> {
-        self.details(context, paths).await
+        Session::details(self, context, paths).await
     }
 }
 
-impl Directories for crate::session::Session {
+impl Directories for Arc<Session> {
     async fn fetch(&self, digests: &[Blake3]) -> Result<Vec<Arc<Directory>>, Error> {
         self.directories(digests).await
     }

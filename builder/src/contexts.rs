@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use strata_dockerfile::ignore::IgnoreFile;
+use strata_dockerfile::remote::Remote;
 use strata_types::{Platform, Reference};
 
 use crate::context::Blake3;
 use crate::error::Error;
+use crate::remotes::RemoteTree;
 
 /// A directory of the client.
 #[derive(Debug, Clone)]
@@ -29,6 +31,15 @@ impl Local {
     }
 }
 
+/// A context that is elsewhere, as it came.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// What it is called in messages.
+    pub title: String,
+    /// Its files.
+    pub tree: RemoteTree,
+}
+
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub enum Named {
@@ -36,6 +47,13 @@ pub enum Named {
     Local(Arc<Local>),
     /// An image, by name or id.
     Image(String),
+    /// Something that is elsewhere, and fetched when it is needed.
+    Remote {
+        /// Its own name.
+        name: String,
+        /// What it is.
+        remote: Remote,
+    },
 }
 
 /// The contexts of a build.
@@ -43,6 +61,8 @@ pub enum Named {
 pub struct Contexts {
     /// What COPY and ADD read. `None`: nothing.
     pub main: Option<Arc<Local>>,
+    /// What they read instead.
+    pub fetched: Option<Fetched>,
     named: BTreeMap<String, Named>,
     /// The platform built for.
     platform: String,
@@ -58,7 +78,7 @@ impl Contexts {
                 return Err(Error::Invalid { field: "contexts", problem });
             }
         }
-        Ok(Self { main: main.map(Arc::new), named: all, platform: platform.to_string() })
+        Ok(Self { main: main.map(Arc::new), fetched: None, named: all, platform: platform.to_string() })
     }
 
     /// The context that FROM or `--from` means by a name.
@@ -68,6 +88,14 @@ impl Contexts {
         }
         let plain = canonical(name);
         self.named.get(&format!("{plain}::{}", self.platform)).or_else(|| self.named.get(&plain))
+    }
+
+    /// The context that is elsewhere with this very name.
+    pub fn remote(&self, name: &str) -> Option<&Remote> {
+        match self.named.get(name) {
+            Some(Named::Remote { remote, .. }) => Some(remote),
+            _ => None,
+        }
     }
 
     /// The local context with this very name.

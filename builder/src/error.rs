@@ -1,7 +1,9 @@
 //! What can go wrong in a build, and the code that each failure has on the wire.
 
-use strata_dockerfile::Diagnostic;
+use strata_dockerfile::{Diagnostic, Dockerfile, Span};
 use tonic::Code;
+
+use crate::source::Failure;
 
 /// A failed build.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,26 @@ pub enum Error {
         diagnostic: Box<Diagnostic>,
         /// The refusal.
         source: Box<Error>,
+    },
+    /// A source that is elsewhere cannot be had.
+    #[error("{}", diagnostic.as_ref().map_or_else(|| unfetched(url, problem), ToString::to_string))]
+    Remote {
+        /// The source, without credentials.
+        url: String,
+        /// Why.
+        problem: String,
+        /// What to do.
+        advice: Option<&'static str>,
+        /// Where it is named, if that is in the Dockerfile.
+        diagnostic: Option<Box<Diagnostic>>,
+    },
+    /// A context that is elsewhere has no Dockerfile.
+    #[error("{context} has no file {path:?}")]
+    NoDockerfile {
+        /// The context.
+        context: String,
+        /// Path of the Dockerfile.
+        path: String,
     },
     /// The client sent a context that contradicts itself.
     #[error("the build context is not valid: {problem}")]
@@ -130,7 +152,32 @@ pub enum Error {
     Cancelled,
 }
 
+fn unfetched(url: &str, problem: &str) -> String {
+    format!("cannot fetch {url}: {problem}")
+}
+
 impl Error {
+    /// A source that is elsewhere and cannot be had.
+    pub fn unfetched(url: &str, failure: Failure) -> Self {
+        let (problem, advice) = (failure.to_string(), failure.advice());
+        match failure {
+            Failure::Build(error) => error,
+            _ => Error::Remote { url: strata_dockerfile::remote::redact(url), problem, advice, diagnostic: None },
+        }
+    }
+
+    /// The same, named at this place of the Dockerfile, unless it has a place.
+    pub fn at(mut self, file: &Dockerfile, span: Span) -> Self {
+        if let Error::Remote { url, problem, advice, diagnostic: diagnostic @ None } = &mut self {
+            let at = file.diagnostic(span, unfetched(url, problem));
+            *diagnostic = Some(Box::new(match advice {
+                Some(advice) => at.with_suggestion(*advice),
+                None => at,
+            }));
+        }
+        self
+    }
+
     /// A peer's refusal.
     pub fn peer(peer: &'static str, action: &'static str, status: tonic::Status) -> Self {
         if strata_rpc::fault::is_lost(&status) {
@@ -157,6 +204,7 @@ impl Error {
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
+            | Error::Remote { diagnostic: Some(diagnostic), .. }
             | Error::StepRefused { diagnostic, .. } => **diagnostic = place(diagnostic),
             _ => {}
         }
@@ -176,7 +224,9 @@ impl Error {
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
+            | Error::Remote { diagnostic: Some(diagnostic), .. }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
+            Error::Remote { diagnostic: None, .. } | Error::NoDockerfile { .. } => None,
             Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Credentials { .. }
@@ -199,8 +249,12 @@ impl strata_rpc::fault::Fault for Error {
             | Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Invalid { .. } => Code::InvalidArgument,
-            Error::BaseImage { .. } | Error::Source { .. } | Error::NotGiven { .. } => Code::NotFound,
-            Error::Step { .. } | Error::Credentials { .. } | Error::Client { .. } => Code::FailedPrecondition,
+            Error::BaseImage { .. } | Error::Source { .. } | Error::NoDockerfile { .. } | Error::NotGiven { .. } => {
+                Code::NotFound
+            }
+            Error::Step { .. } | Error::Remote { .. } | Error::Credentials { .. } | Error::Client { .. } => {
+                Code::FailedPrecondition
+            }
             Error::StepRefused { source, .. } => source.code(),
             Error::Unreachable { .. } => Code::Unavailable,
             Error::Peer { status, .. } => status.code(),
@@ -214,7 +268,8 @@ impl strata_rpc::fault::Fault for Error {
             Error::Dockerfile(_) => "FAULT_DOCKERFILE_INVALID",
             Error::Unsupported(_) | Error::UnsupportedArgument { .. } => "FAULT_UNSUPPORTED",
             Error::BaseImage { .. } => "FAULT_BASE_IMAGE_NOT_FOUND",
-            Error::Source { .. } => "FAULT_SOURCE_NOT_FOUND",
+            Error::Source { .. } | Error::NoDockerfile { .. } => "FAULT_SOURCE_NOT_FOUND",
+            Error::Remote { .. } => "FAULT_SOURCE_UNAVAILABLE",
             Error::Step { .. } => "FAULT_STEP_FAILED",
             Error::StepRefused { source, .. } => source.reason(),
             Error::Context { .. } => "FAULT_CONTEXT_INVALID",
@@ -248,6 +303,16 @@ impl strata_rpc::fault::Fault for Error {
                 if let Some(pattern) = ignored_by {
                     put("ignored_by", pattern.clone());
                 }
+            }
+            Error::Remote { url, advice, diagnostic, .. } => {
+                put("url", url.clone());
+                if let (Some(advice), None) = (advice, diagnostic) {
+                    put("suggestion", (*advice).to_owned());
+                }
+            }
+            Error::NoDockerfile { path, .. } => {
+                put("path", path.clone());
+                put("suggestion", "`-f PATH` names another file of the context".to_owned());
             }
             Error::Step { exit_code, .. } => put("exit_code", exit_code.to_string()),
             Error::Peer { peer, status, .. } => {

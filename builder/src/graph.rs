@@ -20,7 +20,7 @@ pub enum Origin {
     Stage(usize),
     /// An image of the store.
     Image(String),
-    /// A directory of the client, by its name among the contexts.
+    /// A directory of the client, or something that is elsewhere, by its name among the contexts.
     Context(String),
 }
 
@@ -28,6 +28,7 @@ impl From<&Named> for Origin {
     fn from(context: &Named) -> Self {
         match context {
             Named::Local(local) => Self::Context(local.name.clone()),
+            Named::Remote { name, .. } => Self::Context(name.clone()),
             Named::Image(name) => Self::Image(name.clone()),
         }
     }
@@ -273,21 +274,8 @@ pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> 
                 _ => Ok(()),
             }
         }
-        Kind::Add(add) => match (&add.keep_git_dir, &add.checksum) {
-            (Some(flag), _) => refuse(flag.span, "ADD --keep-git-dir"),
-            (None, Some(checksum)) => refuse(checksum.span, "ADD --checksum"),
-            (None, None) => match add.sources.iter().find(|source| is_remote(&source.value)) {
-                Some(source) => refuse(source.span, "ADD of a URL"),
-                None => Ok(()),
-            },
-        },
         _ => Ok(()),
     }
-}
-
-/// A source that is not in the build context. What starts with a variable is known only when its step is reached.
-pub fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -379,7 +367,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_yet_is_refused_where_it_stands() {
         for (text, line, column) in
-            [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nADD --keep-git-dir a b\n", 2, 5)]
+            [("FROM a\nRUN --device=x true\n", 2, 5), ("FROM a\nRUN --security=insecure true\n", 2, 5)]
         {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((line, column)), "{text}");
@@ -388,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_unused_stage_may_use_what_is_not_there_yet() {
-        let text = "FROM a AS x\nADD --keep-git-dir a b\nFROM b\nRUN true\n";
+        let text = "FROM a AS x\nRUN --security=insecure true\nFROM b\nRUN true\n";
 
         assert!(plan(text, "").is_ok());
     }

@@ -1,8 +1,8 @@
 //! The wire: requests become builds, events become messages. Translation only.
 
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -13,7 +13,7 @@ use strata_proto::builder::v1::system_service_server::{SystemService, SystemServ
 use strata_proto::types::v1::Descriptor;
 use strata_rpc::{Drain, Idle, to_status};
 use strata_types::Platform;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,16 +22,13 @@ use crate::config::Config;
 use crate::context;
 use crate::error::Error;
 use crate::flight::Flights;
-use crate::graph::Graph;
 use crate::peers::{Credentials, Network, Peers};
 use crate::progress::{self, Event, Part, StepState, Told};
-use crate::scope::Globals;
 use crate::secret::Secret;
 use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
-use crate::settings;
-use crate::solve::{self, Build, Built, NamedSource, Pull};
-use crate::stages::{Stages, Wanted};
-use crate::steps::Steps;
+use crate::setup::{self, Given};
+use crate::solve::{self, Built, NamedSource, Pull, RemoteContext};
+use crate::source::Sources;
 
 /// Messages on their way to a client.
 const BACKLOG: usize = 256;
@@ -42,6 +39,7 @@ pub struct Service {
     peers: Arc<Peers>,
     directories: Arc<DirectoryCache>,
     flights: Arc<Flights>,
+    sources: Arc<Sources>,
     slots: usize,
     root: String,
     idle: Idle,
@@ -53,8 +51,9 @@ pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result
     let slots = config.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let directories = Arc::new(DirectoryCache::default());
     let flights = Arc::new(Flights::default());
+    let sources = Arc::new(Sources::open(Path::new(&root)));
     let peers = Arc::new(Peers::new(config)?);
-    let service = Service { peers, directories, flights, slots, root, idle, drain };
+    let service = Service { peers, directories, flights, sources, slots, root, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -113,13 +112,6 @@ impl Service {
         incoming: Streaming<pb::BuildRequest>,
         answers: &Answers,
     ) -> Result<(), Error> {
-        let file = strata_dockerfile::parse(&request.dockerfile, &request.dockerfile_name)
-            .map_err(|diagnostic| Error::Dockerfile(Box::new(diagnostic)))?;
-        settings::check(&file, &request.build_args)?;
-        let contexts = request.contexts()?;
-        let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let globals = Globals::new(&file, request.build_args.clone(), &platform, &request.target)?;
-        let graph = Graph::plan(&file, &request.target, &globals, &contexts)?;
         let store = self.peers.store().await?;
         let runtime = self.peers.runtime().await?;
         let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
@@ -127,28 +119,19 @@ impl Service {
         let (asks, asked) = mpsc::channel(8);
         let (progress, told) = progress::channel();
         let (session, contents) = Session::new(self.directories.clone(), asks, request.has_secrets);
-        let (stages, wanted) = Stages::new(file.stages.len());
-        let build = Arc::new(Build {
-            contexts,
-            request,
-            file,
-            graph,
-            globals,
-            platform,
-            session,
+        let session = Arc::new(session);
+        let client = Arc::downgrade(&session);
+        let given = Given {
+            sources: self.sources.clone(),
             store: store.clone(),
             runtime,
             lease: lease.id.clone(),
+            session,
             progress,
-            slots: Semaphore::new(self.slots),
-            remotes: Mutex::default(),
-            stages,
             flights: self.flights.clone(),
-            steps: Steps::default(),
-            cached: AtomicU32::new(0),
-            serial: AtomicU32::new(0),
-        });
-        let result = self.drive(build, wanted, (incoming, contents), (asked, told), answers).await;
+            slots: self.slots,
+        };
+        let result = self.drive((request, given), (client, incoming, contents), (asked, told), answers).await;
         let built = match result {
             Ok(built) => built,
             Err(error) => {
@@ -176,19 +159,17 @@ impl Service {
 
     async fn drive(
         &self,
-        build: Arc<Build>,
-        wanted: mpsc::Receiver<Wanted>,
-        (incoming, contents): (Streaming<pb::BuildRequest>, mpsc::Sender<Content>),
+        (request, given): (solve::Request, Given),
+        (session, incoming, contents): (Weak<Session>, Streaming<pb::BuildRequest>, mpsc::Sender<Content>),
         (asked, told): (mpsc::Receiver<Ask>, Told),
         answers: &Answers,
     ) -> Result<Built, Error> {
         let given_up = CancellationToken::new();
-        let listener = tokio::spawn(listen(Arc::downgrade(&build), incoming, contents, given_up.clone()));
+        let listener = tokio::spawn(listen(session, incoming, contents, given_up.clone()));
         let work = async {
-            let result = build.clone().run(wanted).await;
             // The channels close with the build, and so forwarding ends after the last event.
-            drop(build);
-            result
+            let (build, wanted) = setup::build(request, given).await?;
+            build.run(wanted).await
         };
         let result = tokio::select! {
             (result, ()) = async { tokio::join!(work, forward(asked, told, answers)) } => result,
@@ -201,41 +182,41 @@ impl Service {
     }
 }
 
-/// Hands what the client sends to the session until one of them is gone. The build is not held while this waits: its end
-/// is the end of what it is told.
+/// Hands what the client sends to the session until one of them is gone. The session is not held while this waits: its end
+/// is the end of what the build is told.
 async fn listen(
-    build: std::sync::Weak<Build>,
+    session: Weak<Session>,
     mut incoming: Streaming<pb::BuildRequest>,
     contents: mpsc::Sender<Content>,
     given_up: CancellationToken,
 ) {
     loop {
         let message = incoming.message().await;
-        let Some(build) = build.upgrade() else { return };
+        let Some(session) = session.upgrade() else { return };
         let event = match message {
             Ok(Some(message)) => message.event,
-            Ok(None) => return build.session.close("the client ended the stream".to_owned()),
-            Err(status) => return build.session.close(format!("the client is gone: {}", status.message())),
+            Ok(None) => return session.close("the client ended the stream".to_owned()),
+            Err(status) => return session.close(format!("the client is gone: {}", status.message())),
         };
         let taken = match read_event(event) {
             Ok(FromClient::Content(content)) => {
-                drop(build);
+                drop(session);
                 match contents.send(content).await {
                     Ok(()) => continue,
                     Err(_) => return,
                 }
             }
             Ok(FromClient::Directories { encodings, continues }) => {
-                build.session.take_directories(encodings, continues)
+                session.take_directories(encodings, continues)
             }
-            Ok(FromClient::Details(details)) => build.session.take_details(details),
-            Ok(FromClient::Credentials { registry, found }) => build.session.take_credentials(&registry, found),
-            Ok(FromClient::Answer { number, answer }) => build.session.take_answer(number, answer),
+            Ok(FromClient::Details(details)) => session.take_details(details),
+            Ok(FromClient::Credentials { registry, found }) => session.take_credentials(&registry, found),
+            Ok(FromClient::Answer { number, answer }) => session.take_answer(number, answer),
             Ok(FromClient::Cancel) => return given_up.cancel(),
             Err(error) => Err(error),
         };
         if let Err(error) = taken {
-            return build.session.close(error.to_string());
+            return session.close(error.to_string());
         }
     }
 }
@@ -365,10 +346,19 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         true => None,
         false => Some(root(&start.context_root, "context_root")?),
     };
+    let remote_context = match start.remote_context {
+        None => None,
+        Some(pb::build_start::RemoteContext::ContextUrl(url)) => Some(RemoteContext::Url(url)),
+        Some(pb::build_start::RemoteContext::ContextArchive(archive)) => {
+            let blake3 = root(&archive.blake3, "context_archive")?;
+            Some(RemoteContext::Archive { blake3, size: archive.size_bytes })
+        }
+    };
     let mut contexts = Vec::with_capacity(start.contexts.len());
     for pb::NamedContext { name, source } in start.contexts {
         let source = match source {
             Some(pb::named_context::Source::Image(image)) => NamedSource::Image(image),
+            Some(pb::named_context::Source::Url(url)) => NamedSource::Url(url),
             Some(pb::named_context::Source::Local(local)) => NamedSource::Local {
                 root: root(&local.root, "contexts")?,
                 ignore_file: text(&local.ignore_file, "contexts")?,
@@ -385,6 +375,9 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         ignore_file: text(&start.ignore_file, "ignore_file")?,
         ignore_file_name: start.ignore_file_name,
         context_root,
+        remote_context,
+        has_dockerfile_in_context: start.has_dockerfile_in_context,
+        dockerfile_url: start.dockerfile_url,
         contexts,
         target: start.target,
         build_args: start.build_args.into_iter().collect(),

@@ -31,7 +31,7 @@ impl Build {
             return self.files(&draft, running).await;
         }
         match origin {
-            Origin::Context(name) => Ok(vec![self.whole_context(name).await?.layer]),
+            Origin::Context(name) => Ok(vec![self.whole_context(name, span, running).await?.layer]),
             _ => Ok(Vec::new()),
         }
     }
@@ -59,7 +59,12 @@ impl Build {
     }
 
     /// All files of a context that has a name, as a layer.
-    pub async fn whole_context(&self, name: &str) -> Result<ContextLayer, Error> {
+    pub async fn whole_context(&self, name: &str, span: Span, running: &Running) -> Result<ContextLayer, Error> {
+        if let Some(remote) = self.contexts.remote(name) {
+            let tree = self.remotes.context(remote, false, running).await;
+            let tree = tree.map_err(|failure| self.unfetched(remote.url(), span, failure))?;
+            return Ok(ContextLayer { layer: tree.layer, path: "/".to_owned(), digest: tree.key });
+        }
         let nothing = || Error::Context { problem: format!("there is no context {name:?}") };
         let local = self.contexts.local(name).ok_or_else(nothing)?;
         self.context_layer(local, "/").await?.ok_or_else(nothing)

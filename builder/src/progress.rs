@@ -153,6 +153,11 @@ impl Progress {
 }
 
 impl Running {
+    /// Tells something that is no failure.
+    pub fn warn(&self, text: String) {
+        self.progress.tell(Event::Warning { text, line: self.line });
+    }
+
     /// A step whose result it uses; `None`: what it uses is no step's.
     pub fn builds_on(&self, step: Option<u32>) {
         let mut inputs = self.inputs.lock().expect("no holder of this lock panics");

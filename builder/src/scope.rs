@@ -83,7 +83,6 @@ impl Globals {
                 globals.values.insert(name, value);
             }
         }
-        globals.check_epoch(file)?;
         Ok(globals)
     }
 
@@ -93,20 +92,31 @@ impl Globals {
         Timestamp::from_second(text.parse().ok()?).ok()
     }
 
-    fn check_epoch(&self, file: &Dockerfile) -> Result<(), Error> {
-        let text = self.build_args.get(EPOCH).or_else(|| self.values.get(EPOCH)).map_or("", String::as_str);
-        if text.is_empty() || self.epoch().is_some() {
-            return Ok(());
-        }
-        let problem = format!("{EPOCH} {text:?} is no number of seconds since 1970");
+    /// What SOURCE_DATE_EPOCH is, where it is no number: the name of something that has a time.
+    pub fn epoch_in_words(&self) -> Option<&str> {
+        let text = self.build_args.get(EPOCH).or_else(|| self.values.get(EPOCH))?;
+        (!text.is_empty() && self.epoch().is_none()).then_some(text)
+    }
+
+    /// Says what time SOURCE_DATE_EPOCH names; `None`: what it names has no time.
+    pub fn set_epoch(&mut self, time: Option<Timestamp>) {
+        let text = time.map_or_else(String::new, |time| time.as_second().to_string());
+        self.build_args.insert(EPOCH.to_owned(), text);
+    }
+
+    /// The error for a SOURCE_DATE_EPOCH that names nothing.
+    pub fn wrong_epoch(&self, file: &Dockerfile) -> Error {
+        let text = self.epoch_in_words().unwrap_or_default();
+        let problem =
+            format!("{EPOCH} {text:?} is no number of seconds since 1970, and no context or stage that has a time");
         match file
             .global_args
             .iter()
             .rev()
             .find(|arg| arg.name.as_str() == EPOCH && !self.build_args.contains_key(EPOCH))
         {
-            Some(arg) => Err(Error::Dockerfile(Box::new(file.diagnostic(arg.span, problem)))),
-            None => Err(Error::Invalid { field: "build_args", problem }),
+            Some(arg) => Error::Dockerfile(Box::new(file.diagnostic(arg.span, problem))),
+            None => Error::Invalid { field: "build_args", problem },
         }
     }
 
@@ -332,6 +342,12 @@ ARG BUILDKIT_SBOM_SCAN_STAGE=true
         assert_eq!(globals.epoch().map(|at| at.as_second()), Some(1_700_000_000));
 
         let file = strata_dockerfile::parse("ARG SOURCE_DATE_EPOCH=x\nFROM y\n", "Dockerfile").expect("a Dockerfile");
-        assert!(Globals::new(&file, BTreeMap::new(), &Platform::host(), "").is_err());
+        let mut globals = Globals::new(&file, BTreeMap::new(), &Platform::host(), "").expect("a name may have a time");
+        assert_eq!((globals.epoch(), globals.epoch_in_words()), (None, Some("x")));
+        assert!(globals.wrong_epoch(&file).to_string().contains("\"x\""));
+        globals.set_epoch(Timestamp::from_second(5).ok());
+        assert_eq!((globals.epoch(), globals.epoch_in_words()), (Timestamp::from_second(5).ok(), None));
+        globals.set_epoch(None);
+        assert_eq!((globals.epoch(), globals.epoch_in_words()), (None, None));
     }
 }

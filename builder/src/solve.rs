@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use strata_dockerfile::ignore::{IgnoreError, IgnoreFile};
-use strata_dockerfile::{Dockerfile, Instruction, Kind, Span};
+use strata_dockerfile::{Dockerfile, Instruction, Kind, Span, remote};
 use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
@@ -19,8 +19,10 @@ use crate::image::Draft;
 use crate::origin::Remotes;
 use crate::peers::{Network, Runtime, Store};
 use crate::progress::{Event, Progress, StepState};
+use crate::remotes::Remotes;
 use crate::scope::{Globals, Scope};
 use crate::session::Session;
+use crate::source::Failure;
 use crate::stages::{self, Stages, Wanted};
 use crate::steps::{self, Place, Steps};
 
@@ -39,6 +41,12 @@ pub struct Request {
     pub ignore_file_name: String,
     /// Root of the context. `None`: there is no context.
     pub context_root: Option<Blake3>,
+    /// A context that is not of the client's files.
+    pub remote_context: Option<RemoteContext>,
+    /// The Dockerfile is a file of that.
+    pub has_dockerfile_in_context: bool,
+    /// URL of the Dockerfile; empty: its text is here.
+    pub dockerfile_url: String,
     /// Contexts with names.
     pub contexts: Vec<(String, NamedSource)>,
     /// Stage to build; empty: the last.
@@ -81,6 +89,22 @@ pub enum NamedSource {
     },
     /// An image, by name or id.
     Image(String),
+    /// A git repository, or a file of a web server.
+    Url(String),
+}
+
+/// The context of a build that is no directory of the client.
+#[derive(Debug, Clone)]
+pub enum RemoteContext {
+    /// A git repository, or a file of a web server.
+    Url(String),
+    /// An archive that the client holds.
+    Archive {
+        /// Its digest.
+        blake3: Blake3,
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 impl Request {
@@ -103,6 +127,12 @@ impl Request {
                     Named::Local(Arc::new(local(name, *root, ignore_file, ignore_file_name)?))
                 }
                 NamedSource::Image(image) => Named::Image(image.clone()),
+                NamedSource::Url(url) => {
+                    let invalid = |problem: String| Error::Invalid { field: "contexts", problem };
+                    let remote = remote::parse(url).map_err(|problem| invalid(problem.to_string()))?;
+                    let remote = remote.ok_or_else(|| invalid(format!("{url:?} is no URL")))?;
+                    Named::Remote { name: name.clone(), remote }
+                }
             };
             named.push((name.clone(), context));
         }
@@ -149,7 +179,9 @@ pub struct Build {
     /// The platform built for.
     pub platform: Platform,
     /// The client.
-    pub session: Session,
+    pub session: Arc<Session>,
+    /// What is fetched from elsewhere.
+    pub remotes: Remotes,
     /// The store.
     pub store: Store,
     /// The runtime.
@@ -205,6 +237,11 @@ impl Build {
     /// A mistake at this place of the Dockerfile.
     pub fn mistake(&self, span: Span, message: impl Into<String>) -> Error {
         Error::Dockerfile(self.at(span, message))
+    }
+
+    /// A source that cannot be had, named at this place of the Dockerfile.
+    pub fn unfetched(&self, url: &str, span: Span, failure: Failure) -> Error {
+        Error::unfetched(url, failure).at(&self.file, span)
     }
 
     /// Points a peer's refusal at an instruction.

@@ -138,7 +138,7 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
             let shown = steps::name(&build.file, &plan.base, index, (Place::From, &[]), &format!("FROM {name}"));
             let running = build.progress.running(step, &shown, stage.line as u32);
             running.begin("");
-            match build.whole_context(name).await {
+            match build.whole_context(name, span, &running).await {
                 Ok(layer) => {
                     let mut draft = Draft::scratch(&build.platform);
                     draft.start_from(layer);

@@ -8,7 +8,7 @@ mod printed;
 mod run;
 mod workdir;
 
-pub use copy::ContextLayer;
+pub use copy::{ContextLayer, is_archive};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

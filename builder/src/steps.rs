@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use strata_dockerfile::remote::redact;
 use strata_dockerfile::{Dockerfile, Instruction};
 
 use crate::graph::{self, Origin};
@@ -30,6 +31,13 @@ impl Steps {
         let mut numbers = self.numbers.lock().expect("no holder of this lock panics");
         let next = numbers.len() as u32 + 1;
         *numbers.entry((stage, place)).or_insert(next)
+    }
+
+    /// The number of a step that no instruction is.
+    pub fn other(&self) -> u32 {
+        let count = self.count();
+        // No file has so many stages.
+        self.number(usize::MAX - count as usize, Place::From)
     }
 
     /// How many there are.
@@ -61,7 +69,7 @@ pub fn name(
         None => String::new(),
     };
     let width = total.to_string().len();
-    format!("[{name}{number:width$}/{total}] {prefix}{text}")
+    format!("[{name}{number:width$}/{total}] {prefix}{}", redact(text))
 }
 
 #[cfg(test)]

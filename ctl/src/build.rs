@@ -8,6 +8,7 @@ mod index;
 mod interrupts;
 mod layout;
 mod own;
+mod place;
 mod secrets;
 mod upload;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
 use strata_dockerfile::ignore::IgnoreFile;
+use strata_dockerfile::remote::redact;
 use strata_proto::builder::v1 as pb;
 use strata_proto::types::v1::Descriptor;
 use tokio::io::AsyncReadExt;
@@ -38,6 +40,7 @@ use contexts::Contexts;
 use deliver::{Delivered, Outputs};
 use interrupts::{Ended, Interrupts};
 use own::{Meter, Sending};
+use place::Place;
 use secrets::Secrets;
 use upload::Upload;
 
@@ -184,34 +187,49 @@ async fn prepare(
     progress: &mut Progress,
 ) -> Result<(Client, pb::BuildStart, Given)> {
     let secrets = Secrets::of(&args.secret)?;
-    let top = context_directory(&args.path)?;
+    let place = Place::of(args).await?;
+    let named = contexts::parse(&args.build_context)?;
     let reading = Own::start(own::DEFINITION, format!("{} from {}", progress::DEFINITION, dockerfile_shown(args)));
     progress.step(reading.running());
-    let (dockerfile, dockerfile_name, file) = match dockerfile(args).await {
+    let definition = match definition(args, &place).await {
         Ok(found) => found,
         Err(error) => {
             progress.step(reading.fail(&error));
             return Err(error);
         }
     };
-    progress.part(reading.begin("transferring dockerfile:").at(dockerfile.len() as u64, 0, true));
-    progress.step(reading.end(pb::StepState::Done));
-    let reading = Own::start(own::IGNORE, "[internal] load .dockerignore");
-    progress.step(reading.running());
-    let (ignore_name, ignore_text) = ignore_file(&top, file.as_deref())?;
-    let ignore = IgnoreFile::parse(&ignore_text).map_err(|error| Error::new(format!("{ignore_name}: {error}")))?;
-    if !ignore_text.is_empty() {
-        progress.part(reading.begin("transferring context:").at(ignore_text.len() as u64, 0, true));
+    if let Definition::Text { text, .. } = &definition {
+        progress.part(reading.begin("transferring dockerfile:").at(text.len() as u64, 0, true));
     }
     progress.step(reading.end(pb::StepState::Done));
-    let named = contexts::parse(&args.build_context)?;
-    let scanning = Own::start(own::CONTEXT, own::CONTEXT_NAME);
-    progress.step(scanning.running());
-    let scan = tokio::task::spawn_blocking(move || Context::scan(&top, &ignore));
-    let (client, scanned) = tokio::join!(platform.builds(), scan);
-    let scanned = scanned.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
-    progress.step(scanning.end(pb::StepState::Done));
-    let mut all = Contexts { main: scanned, named: Vec::new() };
+    let mut all = Contexts::default();
+    let mut start = pb::BuildStart::default();
+    let client = match place {
+        Place::Directory(top) => scan(platform, top, &definition, &mut start, &mut all, progress).await?,
+        Place::Url(url) => {
+            start.remote_context = Some(pb::build_start::RemoteContext::ContextUrl(url));
+            platform.builds().await?
+        }
+        Place::Archive(archive) => {
+            let blake3 = Bytes::copy_from_slice(&archive.blake3);
+            let file = pb::ContextFile { blake3, size_bytes: archive.size };
+            start.remote_context = Some(pb::build_start::RemoteContext::ContextArchive(file));
+            all.archive = Some(archive);
+            platform.builds().await?
+        }
+        Place::Nothing(_) => platform.builds().await?,
+    };
+    match definition {
+        Definition::Text { text, name, .. } => (start.dockerfile, start.dockerfile_name) = (text, name),
+        Definition::Url(url) => {
+            start.dockerfile_name = redact(&url);
+            start.dockerfile_url = url;
+        }
+        Definition::InContext(path) => {
+            start.dockerfile_name = path;
+            start.has_dockerfile_in_context = true;
+        }
+    }
     let mut messages = Vec::with_capacity(named.len());
     let of = args.platform.as_deref().map(input::platform).transpose()?;
     for one in named {
@@ -219,11 +237,6 @@ async fn prepare(
     }
     let start = pb::BuildStart {
         names: outputs.names.clone(),
-        dockerfile,
-        dockerfile_name,
-        ignore_file: Bytes::from(ignore_text),
-        ignore_file_name: ignore_name,
-        context_root: Bytes::copy_from_slice(&all.main.root),
         contexts: messages,
         target: args.target.clone().unwrap_or_default(),
         build_args: build_args(&args.build_arg)?,
@@ -244,8 +257,9 @@ async fn prepare(
         has_no_image: !outputs.needs_image(),
         keeps_tree: outputs.needs_tree(),
         has_secrets: !secrets.is_empty(),
+        ..start
     };
-    Ok((client?, start, Given { contexts: all, secrets }))
+    Ok((client, start, Given { contexts: all, secrets }))
 }
 
 /// What the builder may ask for.
@@ -324,28 +338,71 @@ fn unreadable(error: context::Error) -> Error {
     }
 }
 
-fn context_directory(path: &Path) -> Result<PathBuf> {
-    let text = path.to_string_lossy();
-    if text == "-" || text.contains("://") || text.starts_with("git@") {
-        let error = Error::usage(format!("a build context from {text:?} is not available yet"));
-        return Err(error.hint("name a directory"));
+/// Looks at a directory that is the build context, and at its ignore file, while the builder is called.
+async fn scan(
+    platform: &Platform,
+    top: PathBuf,
+    definition: &Definition,
+    start: &mut pb::BuildStart,
+    all: &mut Contexts,
+    progress: &mut Progress,
+) -> Result<Client> {
+    let reading = Own::start(own::IGNORE, "[internal] load .dockerignore");
+    progress.step(reading.running());
+    let file = if let Definition::Text { path, .. } = definition { path.as_deref() } else { None };
+    let (ignore_name, ignore_text) = ignore_file(&top, file)?;
+    let ignore = IgnoreFile::parse(&ignore_text).map_err(|error| Error::new(format!("{ignore_name}: {error}")))?;
+    if !ignore_text.is_empty() {
+        progress.part(reading.begin("transferring context:").at(ignore_text.len() as u64, 0, true));
     }
-    let failed = |error| Error::new(format!("cannot open the build context {text}: {error}"));
-    let top = path.canonicalize().map_err(failed)?;
-    if !top.is_dir() {
-        let hint = "`ctl build -f FILE DIRECTORY` names another Dockerfile";
-        return Err(Error::new(format!("the build context {text} is not a directory")).hint(hint));
-    }
-    Ok(top)
+    progress.step(reading.end(pb::StepState::Done));
+    let scanning = Own::start(own::CONTEXT, own::CONTEXT_NAME);
+    progress.step(scanning.running());
+    let scan = tokio::task::spawn_blocking(move || Context::scan(&top, &ignore));
+    let (client, scanned) = tokio::join!(platform.builds(), scan);
+    all.main = scanned.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
+    progress.step(scanning.end(pb::StepState::Done));
+    start.context_root = Bytes::copy_from_slice(&all.main.root);
+    (start.ignore_file, start.ignore_file_name) = (Bytes::from(ignore_text), ignore_name);
+    client
 }
 
-/// Text, name for messages, and path of the Dockerfile, if it has one.
-async fn dockerfile(args: &Build) -> Result<(Bytes, String, Option<PathBuf>)> {
+/// Where the Dockerfile is.
+enum Definition {
+    /// Here.
+    Text {
+        /// Its text.
+        text: Bytes,
+        /// Its name, for messages.
+        name: String,
+        /// Where it was read, if it is a file.
+        path: Option<PathBuf>,
+    },
+    /// At a URL.
+    Url(String),
+    /// In the context, which is not here, under this path.
+    InContext(String),
+}
+
+/// Reads the Dockerfile, if it is here.
+async fn definition(args: &Build, place: &Place) -> Result<Definition> {
+    let text = |text: Vec<u8>| Definition::Text { text: text.into(), name: "Dockerfile".to_owned(), path: None };
+    if let Place::Nothing(dockerfile) = place {
+        return Ok(text(dockerfile.clone()));
+    }
     if args.file.as_deref() == Some(Path::new("-")) {
-        let mut text = Vec::new();
-        let read = tokio::io::stdin().read_to_end(&mut text).await;
-        read.map_err(|error| Error::new(format!("cannot read the Dockerfile from standard input: {error}")))?;
-        return Ok((text.into(), "Dockerfile".to_owned(), None));
+        let mut read = Vec::new();
+        let result = tokio::io::stdin().read_to_end(&mut read).await;
+        result.map_err(|error| Error::new(format!("cannot read the Dockerfile from standard input: {error}")))?;
+        return Ok(text(read));
+    }
+    if let Some(url) = args.file.as_deref().map(place::dockerfile_url).transpose()?.flatten() {
+        return Ok(Definition::Url(url));
+    }
+    if let (Place::Url(_) | Place::Archive(_), file) = (place, args.file.as_deref().unwrap_or(Path::new("Dockerfile")))
+        && !file.is_absolute()
+    {
+        return Ok(Definition::InContext(file.display().to_string()));
     }
     let (path, shown) = match &args.file {
         Some(path) => (path.clone(), path.display().to_string()),
@@ -353,7 +410,7 @@ async fn dockerfile(args: &Build) -> Result<(Bytes, String, Option<PathBuf>)> {
     };
     contexts::stays_inside(&args.path, &path)?;
     match std::fs::read(&path) {
-        Ok(text) => Ok((text.into(), shown, Some(path))),
+        Ok(text) => Ok(Definition::Text { text: text.into(), name: shown, path: Some(path) }),
         Err(error) => {
             let error = Error::new(format!("cannot read the Dockerfile {}: {error}", path.display()));
             let other = args.path.join("Containerfile");

@@ -10,7 +10,7 @@ use prost::Message;
 use strata_proto::builder::v1::{
     BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDetails,
     ContextDirectories, ContextDirectory, ContextEntry, ContextFile, DirectoryDetails, StepState, build_request,
-    build_response::Event, build_service_client::BuildServiceClient, context_entry,
+    build_response::Event, build_service_client::BuildServiceClient, build_start::RemoteContext, context_entry,
 };
 use strata_proto::{
     runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
@@ -33,7 +33,8 @@ use crate::{
 };
 
 over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_and_its_output_is_told,
-    a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_step_that_fails_says_how,
+    a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_source_that_cannot_be_had_is_named_without_its_credentials,
+    a_step_that_fails_says_how,
     a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing,
     a_build_that_is_given_up_says_so_when_it_has_cleaned_up, files_of_a_build_are_kept_until_the_call_ends,
     a_build_tells_what_happens_and_how_steps_hang_together);
@@ -241,7 +242,7 @@ async fn a_mistake_in_the_dockerfile_names_its_place(node: &Node) {
     assert!(refusal.metadata["suggestion"].contains("COPY"), "{refusal:?}");
     assert!(refusal.metadata["excerpt"].contains("COPPY a /") && refusal.metadata["excerpt"].contains('^'));
 
-    let answer = build(node, start("FROM scratch\nADD https://example.org/x /\n", &tree), &tree).await;
+    let answer = build(node, start("FROM scratch\nRUN --security=insecure true\n", &tree), &tree).await;
     refused(answer, Code::InvalidArgument, "FAULT_UNSUPPORTED").fact("line", "2");
 }
 
@@ -258,6 +259,20 @@ async fn what_a_build_lacks_is_named(node: &Node) {
     let ignored = BuildStart { ignore_file: "secret*\n".into(), ..start("FROM guest\nCOPY secret.txt /\n", &tree) };
     let refusal = refused(build(node, ignored, &tree).await, Code::NotFound, "FAULT_SOURCE_NOT_FOUND");
     refusal.fact("path", "secret.txt").fact("ignored_by", "secret*");
+}
+
+async fn a_source_that_cannot_be_had_is_named_without_its_credentials(node: &Node) {
+    let tree = Tree::new(&[("a", "one")]);
+    let url = "http://name:canary@127.0.0.1:1/x";
+
+    let answer = build(node, start(&format!("FROM scratch\nADD {url} /\n"), &tree), &tree).await;
+    let refusal = refused(answer, Code::FailedPrecondition, "FAULT_SOURCE_UNAVAILABLE");
+    refusal.fact("line", "2").fact("url", "http://xxxxx@127.0.0.1:1/x");
+    let remote_context = Some(RemoteContext::ContextUrl(url.into()));
+    let start = BuildStart { remote_context, context_root: Bytes::new(), ..start("FROM scratch\n", &tree) };
+    let answer = build(node, start, &tree).await;
+    let refusal = refused(answer, Code::FailedPrecondition, "FAULT_SOURCE_UNAVAILABLE");
+    refusal.fact("url", "http://xxxxx@127.0.0.1:1/x");
 }
 
 async fn a_step_that_fails_says_how(node: &Node) {
@@ -346,6 +361,17 @@ async fn malformed_starts_name_the_field(node: &Node) {
     malformed(build(node, BuildStart { ignore_file: latin, ..good() }, &tree).await, "ignore_file");
     let short = Bytes::from_static(b"short");
     malformed(build(node, BuildStart { context_root: short, ..good() }, &tree).await, "context_root");
+    for url in ["a/path", "ext::sh", "file:///etc", "https://host/x.git#-option", "https://host/x.git?nothing=1"] {
+        let start = BuildStart { remote_context: Some(RemoteContext::ContextUrl(url.into())), ..good() };
+        malformed(build(node, start, &tree).await, "context_url");
+    }
+    let archive = ContextFile { blake3: Bytes::from_static(b"short"), size_bytes: 1 };
+    let start = BuildStart { remote_context: Some(RemoteContext::ContextArchive(archive)), ..good() };
+    malformed(build(node, start, &tree).await, "context_archive");
+    let start = BuildStart { dockerfile_url: "git@host:x".into(), ..good() };
+    malformed(build(node, start, &tree).await, "dockerfile_url");
+    let start = BuildStart { has_dockerfile_in_context: true, ..good() };
+    malformed(build(node, start, &tree).await, "has_dockerfile_in_context");
     let mut client = BuildServiceClient::new(node.channel("builder"));
     let content = build_request::Event::Content(ContextContent::default());
     malformed(client.build(tokio_stream::once(event(content))).await, "start");

@@ -14,9 +14,11 @@ mod images;
 mod leaks;
 mod process;
 mod registry;
+mod repository;
 mod steps;
 mod terminal;
 pub mod update;
+mod web;
 
 pub use faulty::{Answer, Asked, FaultyRegistry, Part, digest};
 pub use house::{House, NOBODY, layers};
@@ -24,8 +26,10 @@ pub use images::{Context, Tar};
 pub use leaks::{Trace, living};
 pub use process::{Output, Running, eventually};
 pub use registry::{DockerRegistry, Wire};
+pub use repository::{COMMITTED, GitServer, Repositories, Repository};
 pub use steps::{Steps, Went};
 pub use terminal::Terminal;
+pub use web::Web;
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {

@@ -15,6 +15,7 @@ mod line;
 pub mod meta;
 pub mod mount;
 mod parse;
+pub mod remote;
 mod statement;
 mod suggest;
 mod word;

@@ -4,7 +4,8 @@ use prost::Message;
 use strata_dockerfile::{Dockerfile, Kind};
 
 use super::*;
-use crate::scope::Scope;
+use crate::graph::Graph;
+use crate::scope::{Globals, Scope};
 
 /// Mutated definitions in a run; STRATA_MUTATIONS says otherwise.
 const MUTATIONS: usize = 20_000;

@@ -455,6 +455,24 @@ impl Store {
         }
     }
 
+    /// Reads a file of the merged view, whatever its size, a part at a time.
+    pub async fn stream_file<E: From<Error>>(
+        &self,
+        layers: &[String],
+        path: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let refused = |status| E::from(Error::peer("store", "read a file of the context", status));
+        let path = String::from_utf8_lossy(path).into_owned();
+        let request = pb::ReadTreeFileRequest { layer_ids: layers.to_vec(), path, max_bytes: u64::MAX };
+        let mut client = pb::layer_service_client::LayerServiceClient::new(self.channel.clone());
+        let mut stream = client.read_tree_file(request).await.map_err(refused)?.into_inner();
+        while let Some(message) = stream.message().await.map_err(refused)? {
+            take(&message.chunk)?;
+        }
+        Ok(())
+    }
+
     /// Prepares a writable layer for a step.
     pub async fn prepare(&self, key: &str, layers: &[String], lease: &str) -> Result<(), Error> {
         let request = pb::PrepareSnapshotRequest {

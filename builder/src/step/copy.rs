@@ -7,6 +7,7 @@ mod find;
 mod layer;
 mod missing;
 mod recall;
+mod remote;
 mod transfer;
 mod write;
 
@@ -21,8 +22,8 @@ use crate::peers::Tree;
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
+pub use archive::is_archive;
 use recall::Recall;
-
 pub use layer::ContextLayer;
 pub use transfer::{Transfer, absolute};
 
@@ -53,7 +54,7 @@ pub async fn perform(
     let (sources, digest) = match known {
         Some(digest) => (None, digest),
         None => {
-            let sources = find::all(build, work, &transfer, &words, running).await?;
+            let sources = find::all(build, work, &transfer, &words, &destination, running).await?;
             let digest = sources.digest();
             if let Some(recall) = recall {
                 recall.keep(build, digest).await?;
@@ -75,8 +76,9 @@ pub async fn perform(
     through_cache(build, work, keyed, running, async |work, step, previous| {
         let sources = match sources {
             Some(sources) => sources,
-            None => find::all(build, work, &transfer, &words, running).await?,
+            None => find::all(build, work, &transfer, &words, &destination, running).await?,
         };
+        remote::deliver(build, &sources, running).await?;
         let entries = write::entries(build, &sources, &target, unpacks).await?;
         let parents = if is_linked { Vec::new() } else { build.files(&work.draft, running).await? };
         let tree = Tree { parents, previous: previous.unwrap_or_default(), entries, made: target.made() };

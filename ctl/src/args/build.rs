@@ -29,13 +29,14 @@ pub enum ProgressMode {
 /// `ctl build`
 #[derive(Debug, Args)]
 pub struct Build {
-    /// Directory of the build context
+    /// The build context: a directory, the URL of a git repository, an archive or a Dockerfile, or "-" for an archive or a
+    /// Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Name of the image, "name[:tag]"
     #[arg(short, long = "tag", value_name = "NAME")]
     pub tag: Vec<String>,
-    /// The Dockerfile; "-" is standard input [default: PATH/Dockerfile]
+    /// The Dockerfile, a file or a URL; "-" is standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Stage to build

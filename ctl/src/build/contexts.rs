@@ -4,20 +4,25 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use strata_dockerfile::ignore::IgnoreFile;
+use strata_dockerfile::remote;
 use strata_proto::builder::v1 as pb;
 use strata_proto::types::v1::Platform as PlatformMessage;
 use strata_types::Reference;
 
 use super::context::Context;
 use super::layout;
+use super::place::Archive;
 use super::{ignore_file, unreadable};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 
 /// The build context and those that have names.
+#[derive(Default)]
 pub struct Contexts {
     /// The build context.
     pub main: Context,
+    /// What is built from instead.
+    pub archive: Option<Archive>,
     /// Others, by name.
     pub named: Vec<(String, Context)>,
 }
@@ -37,8 +42,9 @@ impl Contexts {
     }
 
     /// A file of any of them with this content.
-    pub fn file(&self, blake3: &[u8]) -> Option<&Path> {
-        self.all().find_map(|context| context.file(blake3))
+    pub fn file(&self, blake3: &[u8]) -> Option<PathBuf> {
+        let archive = self.archive.as_ref().filter(|archive| archive.blake3 == blake3).map(Archive::path);
+        archive.or_else(|| self.all().find_map(|context| context.file(blake3)).map(Path::to_owned))
     }
 
     fn all(&self) -> impl Iterator<Item = &Context> {
@@ -62,6 +68,8 @@ pub enum Source {
     Directory(PathBuf),
     /// An image, by its name.
     Image(String),
+    /// A git repository, or a file of a web server: the builder fetches it.
+    Url(String),
     /// An image in an OCI layout: its directory, and the tag or digest of the image.
     Layout(PathBuf, Option<String>),
 }
@@ -73,7 +81,9 @@ pub fn parse(flags: &[String]) -> Result<Vec<Asked>> {
         let wrong = |problem: &str| Error::usage(format!("invalid --build-context {flag:?}: {problem}"));
         let Some((name, value)) = flag.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
         else {
-            return Err(wrong("NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=oci-layout://DIRECTORY is expected"));
+            return Err(wrong(
+                "NAME=DIRECTORY, NAME=URL, NAME=docker-image://IMAGE or NAME=oci-layout://DIRECTORY is expected",
+            ));
         };
         let name = canonical(name).ok_or_else(|| wrong("its name is not like that of an image"))?;
         if all.iter().any(|other| other.name == name) {
@@ -85,11 +95,17 @@ pub fn parse(flags: &[String]) -> Result<Vec<Asked>> {
         } else if let Some(layout) = value.strip_prefix("oci-layout://") {
             let (directory, image) = split_layout(layout);
             Source::Layout(directory.into(), image.map(str::to_owned))
-        } else if value.contains("://") || value.starts_with("git@") {
-            let error = wrong("a context from there is not available yet");
-            return Err(error.hint("a directory, docker-image:// and oci-layout:// are there"));
-        } else {
+        } else if Path::new(value).is_dir() {
             Source::Directory(value.into())
+        } else {
+            match remote::parse(value) {
+                Ok(Some(_)) => Source::Url(value.to_owned()),
+                Ok(None) => Source::Directory(value.into()),
+                Err(problem) => {
+                    let error = wrong(&problem.to_string());
+                    return Err(error.hint("a directory, a URL, docker-image:// and oci-layout:// are there"));
+                }
+            }
         };
         all.push(Asked { name, source });
     }
@@ -128,6 +144,7 @@ pub async fn prepare(
     let Asked { name, source } = asked;
     let source = match source {
         Source::Image(image) => pb::named_context::Source::Image(image),
+        Source::Url(url) => pb::named_context::Source::Url(url),
         Source::Layout(directory, image) => {
             pb::named_context::Source::Image(layout::send(platform, &directory, image.as_deref(), of).await?)
         }
@@ -184,6 +201,8 @@ mod tests {
             ("docker.io/library/a=.", "a", Source::Directory(".".into())),
             ("a::linux/arm64=.", "a::linux/arm64", Source::Directory(".".into())),
             ("a=docker-image://debian:12", "a", Source::Image("debian:12".to_owned())),
+            ("a=https://h/x.git#v1", "a", Source::Url("https://h/x.git#v1".to_owned())),
+            ("a=git@h:x", "a", Source::Url("git@h:x".to_owned())),
             ("a=oci-layout:///x", "a", Source::Layout("/x".into(), None)),
             ("a=oci-layout://x:tag", "a", Source::Layout("x".into(), Some("tag".to_owned()))),
             ("a=oci-layout://x:y/z", "a", Source::Layout("x:y/z".into(), None)),

@@ -191,7 +191,7 @@ async fn send_contents(contexts: &Contexts, digests: &[Bytes], sender: &Sender) 
             }
             return Err(unknown("file"));
         };
-        let sent = send_file(path, digest, sender).await;
+        let sent = send_file(&path, digest, sender).await;
         sent.map_err(|error| Error::new(format!("cannot read {} of the build context: {error}", path.display())))?;
     }
     Ok(())

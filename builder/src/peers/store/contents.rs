@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use strata_proto::store::v1 as pb;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -12,6 +13,8 @@ use crate::session::Content;
 
 /// Largest message of small contents, in bytes.
 const SMALL_BATCH: usize = 1 << 20;
+/// Bytes of a file in one message.
+const CHUNK: usize = 256 << 10;
 /// Largest content that travels in a batch, in bytes.
 const SMALL: usize = 64 << 10;
 
@@ -114,6 +117,53 @@ impl Store {
         let answer = client.put_contents(tokio_stream::iter(messages)).await;
         answer.map_err(|status| Error::peer("store", "take in a content", status))?;
         Ok(())
+    }
+
+    /// Stores one content that is in a file, from where that stands.
+    pub async fn put_file(&self, file: std::fs::File, blake3: Blake3, size: u64, lease: &str) -> Result<(), Error> {
+        let (sender, receiver) = mpsc::channel(16);
+        let part = |part| pb::PutContentsRequest { part: Some(part) };
+        let header = pb::PutContentsHeader {
+            lease_id: lease.to_owned(),
+            blake3: Bytes::copy_from_slice(&blake3),
+            size_bytes: size,
+        };
+        let mut file = tokio::fs::File::from_std(file);
+        let feed = async move {
+            let mut next = part(pb::put_contents_request::Part::Header(header));
+            loop {
+                if sender.send(next).await.is_err() {
+                    return Ok(());
+                }
+                let mut chunk = Vec::with_capacity(CHUNK);
+                (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+                next = part(pb::put_contents_request::Part::Chunk(chunk.into()));
+            }
+        };
+        let mut client = pb::content_service_client::ContentServiceClient::new(self.channel.clone());
+        let (fed, answer) = tokio::join!(feed, client.put_contents(ReceiverStream::new(receiver)));
+        // What could not be read is why the store got less than it was told.
+        fed.map_err(|source: std::io::Error| Error::Context {
+            problem: format!("a file cannot be read again: {source}"),
+        })?;
+        answer.map_err(|status| Error::peer("store", "take in a content", status))?;
+        Ok(())
+    }
+
+    /// A whole content, which is small.
+    pub async fn content(&self, blake3: &Blake3) -> Result<Vec<u8>, Error> {
+        let refused = |status| Error::peer("store", "read a content", status);
+        let request = pb::ReadContentRequest { blake3: Bytes::copy_from_slice(blake3), is_decompressed: false };
+        let mut client = pb::content_service_client::ContentServiceClient::new(self.channel.clone());
+        let mut stream = client.read_content(request).await.map_err(refused)?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(message) = stream.message().await.map_err(refused)? {
+            bytes.extend_from_slice(&message.chunk);
+        }
+        Ok(bytes)
     }
 
     /// The first bytes of a content, decompressed where it is compressed; none where that fails.

@@ -1,8 +1,9 @@
 //! ADD of a local archive: known by its content, not by its name.
 
 use super::transfer::Target;
+use crate::context::Blake3;
 use crate::error::Error;
-use crate::peers::{Entry, Placement};
+use crate::peers::{Entry, Placement, Store};
 use crate::solve::Build;
 
 /// Bytes of a block of a tar: the first one tells whether it is one.
@@ -17,7 +18,7 @@ pub(super) async fn unpack(
 ) -> Result<(), Error> {
     for &place in places {
         let Placement::File { blake3, .. } = entries[place].placement else { continue };
-        if is_archive(&build.store.content_head(&blake3, SNIFF).await?) {
+        if is_archive(&build.store, &blake3).await? {
             let owner = target.owner;
             entries[place] = Entry { owner, ..Entry::new(target.destination(), Placement::Archive(blake3)) };
         }
@@ -25,8 +26,13 @@ pub(super) async fn unpack(
     Ok(())
 }
 
+/// A content is an archive, compressed or not.
+pub async fn is_archive(store: &Store, blake3: &Blake3) -> Result<bool, Error> {
+    Ok(is_tar(&store.content_head(blake3, SNIFF).await?))
+}
+
 /// By content, not by name: the first block of a tar has its own checksum. Blanks count for the field itself.
-fn is_archive(block: &[u8]) -> bool {
+fn is_tar(block: &[u8]) -> bool {
     let Some(field) = block.get(148..156).filter(|_| block.len() >= SNIFF) else { return false };
     let digits = String::from_utf8_lossy(field);
     let stated = u64::from_str_radix(digits.trim_matches(['\0', ' ']), 8);
@@ -47,11 +53,11 @@ mod tests {
         let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum();
         tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 
-        assert!(is_archive(&tar));
-        assert!(!is_archive(&tar[..511]));
+        assert!(is_tar(&tar));
+        assert!(!is_tar(&tar[..511]));
         tar[0] = b'b';
-        assert!(!is_archive(&tar));
-        assert!(!is_archive(b"name.tar.gz"));
-        assert!(!is_archive(&[0; 512]));
+        assert!(!is_tar(&tar));
+        assert!(!is_tar(b"name.tar.gz"));
+        assert!(!is_tar(&[0; 512]));
     }
 }

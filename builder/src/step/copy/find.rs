@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use strata_dockerfile::ignore::IgnoreFile;
-use strata_dockerfile::{Span, glob};
+use strata_dockerfile::{Span, glob, remote};
 
 use super::filter::{Below, Filter};
 use super::missing::missing;
+use super::remote::Asked;
 use super::transfer::{Transfer, absolute, word};
 use crate::context::{Blake3, Item, Node, Selected, items, select};
 use crate::contexts::Local;
@@ -17,9 +19,12 @@ use crate::key::Key;
 use crate::peers::Listed;
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
+use crate::source::File;
 
 /// `st_mode` of a directory.
 const S_IFDIR: u32 = 0o040_000;
+/// `st_mode` of a regular file.
+const S_IFREG: u32 = 0o100_000;
 /// `st_mode` of a symbolic link.
 const S_IFLNK: u32 = 0o120_000;
 /// The type bits of `st_mode`.
@@ -78,12 +83,20 @@ pub enum Bytes {
     /// Of a heredoc.
     Own(Vec<u8>),
     /// Of the store.
-    #[allow(dead_code, reason = "remote sources come so")]
     Stored {
         /// Digest of the content.
         blake3: Blake3,
         /// Its size in bytes.
         size: u64,
+    },
+    /// Of a web server.
+    Remote {
+        /// What it has.
+        file: Arc<File>,
+        /// The source, as it is written.
+        url: String,
+        /// Where that is.
+        span: Span,
     },
 }
 
@@ -102,6 +115,11 @@ impl Listed {
     /// It is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & S_IFMT == S_IFDIR
+    }
+
+    /// It is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.mode & S_IFMT == S_IFREG
     }
 
     /// It is a symbolic link.
@@ -191,6 +209,29 @@ impl Sources {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Turns files of layers that are archives into contents that are unpacked, from this place among the sources on.
+    async fn find_archives(&mut self, build: &Build, from: usize, span: Span) -> Result<(), Error> {
+        for (found, _) in &mut self.found[from..] {
+            let Found::Tree { layers, top, .. } = found else { continue };
+            if !top.is_file() {
+                continue;
+            }
+            let archive = build.remotes.archive_in(layers, &top.path).await;
+            let archive = archive.map_err(|failure| build.unfetched("the context", span, failure))?;
+            if let Some((blake3, size)) = archive {
+                let (name, mode) = (String::from_utf8_lossy(name_of(top)).into_owned(), top.mode & 0o7777);
+                let (bytes, modified) = (Bytes::Stored { blake3, size }, top.modified);
+                *found = Found::Content(Named { name, bytes, mode, modified, unpacks: true });
+            }
+        }
+        Ok(())
+    }
+
+    /// A time that all files of a source have is a part of what it is.
+    pub fn push_time(&mut self, time: Timestamp) {
+        self.digest.push(Key::root("time").part(time.as_second().to_le_bytes()).finish());
     }
 
     /// Adds what a source names in a context.
@@ -299,17 +340,22 @@ pub async fn all(
     work: &StageWork,
     transfer: &Transfer<'_>,
     words: &[(String, Span)],
+    destination: &str,
     running: &Running,
 ) -> Result<Sources, Error> {
     let mut sources = Sources::default();
+    let checksum = super::remote::checksum(build, work, transfer, words)?;
     let exclude = transfer.excludes(build)?;
-    let place = match words.iter().find(|(source, _)| !graph::is_remote(source)) {
+    let place = match words.iter().find(|(source, _)| !remote::is_remote(source)) {
         Some((_, span)) => Some(place(build, work, transfer, *span, running).await?),
         None => None,
     };
     for (source, span) in words {
-        if graph::is_remote(source) {
-            return Err(refuse_remote(build, transfer, *span));
+        if remote::is_remote(source) {
+            let (source, span, checksum, exclude) = (source.as_str(), *span, checksum.clone(), &exclude);
+            let asked = Asked { transfer, source, span, checksum, exclude };
+            super::remote::find(build, asked, destination, &mut sources, running).await?;
+            continue;
         }
         // Every source that is not remote has it.
         let Some(place) = &place else { continue };
@@ -325,7 +371,7 @@ pub async fn all(
     let is_nothing = sources.found.is_empty() && !transfer.has_parents;
     if let (true, Some(place), Some((source, span))) = (is_nothing, &place, words.first()) {
         // Every pattern matched nothing: Docker accepts some that do, but not all of them.
-        return Err(missing(build, place, source, *span).await);
+        return Err(missing(build, place, transfer.from.is_some(), (source, *span)).await);
     }
     Ok(sources)
 }
@@ -354,7 +400,14 @@ async fn one(
     let before = sources.found.len();
     let count = match place {
         Place::Context(local) => sources.push_context(build, local, &top, &filter).await?,
-        Place::Layers(layers) => sources.push_tree(build, layers, &top, &filter).await?,
+        Place::Layers(layers) => {
+            let count = sources.push_tree(build, layers, &top, &filter).await?;
+            // Archives of a context that is elsewhere are unpacked as those of the client's.
+            if transfer.is_add && transfer.unpack != Some(false) {
+                sources.find_archives(build, before, span).await?;
+            }
+            count
+        }
     };
     if glob::has_wildcards(source) {
         return Ok(());
@@ -369,7 +422,7 @@ async fn one(
             is_there
         }
     };
-    if is_there { Ok(()) } else { Err(missing(build, place, source, span).await) }
+    if is_there { Ok(()) } else { Err(missing(build, place, transfer.from.is_some(), (source, span)).await) }
 }
 
 /// Something of it is taken.
@@ -395,6 +448,9 @@ async fn place(
     running: &Running,
 ) -> Result<Place, Error> {
     let Some(from) = transfer.from else {
+        if let Some(fetched) = &build.contexts.fetched {
+            return Ok(Place::Layers([fetched.tree.layer.clone()].into()));
+        }
         let main = build.contexts.main.clone().map(Place::Context);
         return main.ok_or_else(|| build.mistake(span, "this build has no context to copy from"));
     };
@@ -405,13 +461,6 @@ async fn place(
         return Ok(Place::Context(Arc::clone(local)));
     }
     Ok(Place::Layers(build.layers_of(work, &origin, from.value_span, running).await?.into()))
-}
-
-fn refuse_remote(build: &Build, transfer: &Transfer<'_>, span: Span) -> Error {
-    match transfer.is_add {
-        true => Error::Unsupported(build.at(span, "ADD of a URL is not available yet")),
-        false => build.mistake(span, "COPY takes no URL; ADD does"),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::solve::Build;
 
 /// The error for a source that names nothing.
-pub(super) async fn missing(build: &Build, place: &Place, source: &str, span: Span) -> Error {
+pub(super) async fn missing(build: &Build, place: &Place, has_from: bool, (source, span): (&str, Span)) -> Error {
     let path = absolute("/", source);
     let ignored = match place {
         Place::Context(local) => local.ignore.matching_pattern(path.trim_start_matches('/')).map(|p| (local, p)),
@@ -21,7 +21,10 @@ pub(super) async fn missing(build: &Build, place: &Place, source: &str, span: Sp
             format!("{source:?} is excluded from {title} by {:?} in {}", pattern.text, local.ignore_name)
         }
         (None, Place::Context(local)) => format!("{source:?} is not in {}", local.title()),
-        (None, Place::Layers(_)) => format!("{source:?} is not in what --from names"),
+        (None, Place::Layers(_)) => match (&build.contexts.fetched, has_from) {
+            (Some(fetched), false) => format!("{source:?} is not in {}", fetched.title),
+            _ => format!("{source:?} is not in what --from names"),
+        },
     };
     let mut diagnostic = build.file.diagnostic(span, message);
     if ignored.is_none()

@@ -1,6 +1,7 @@
 //! What COPY and ADD have in common: sources, a destination and flags.
 
 use strata_dockerfile::ignore::IgnoreFile;
+use strata_dockerfile::remote::redact;
 use strata_dockerfile::{Add, Copy, Flag, Heredoc, Span, Word, meta};
 
 use crate::error::Error;
@@ -30,6 +31,10 @@ pub struct Transfer<'a> {
     pub unpack: Option<bool>,
     /// It is an ADD.
     pub is_add: bool,
+    /// `--checksum`
+    pub checksum: Option<&'a Flag<String>>,
+    /// `--keep-git-dir`
+    pub keep_git_dir: Option<bool>,
     chown: Option<&'a Flag<String>>,
     chmod: Option<&'a Flag<String>>,
     exclude: &'a [Flag<String>],
@@ -51,6 +56,8 @@ impl<'a> From<&'a Copy> for Transfer<'a> {
             has_parents: is_set(&copy.parents),
             unpack: None,
             is_add: false,
+            checksum: None,
+            keep_git_dir: None,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
             exclude: &copy.exclude,
@@ -70,6 +77,8 @@ impl<'a> From<&'a Add> for Transfer<'a> {
             has_parents: false,
             unpack: add.unpack.as_ref().map(|flag| flag.value),
             is_add: true,
+            checksum: add.checksum.as_ref(),
+            keep_git_dir: add.keep_git_dir.as_ref().map(|flag| flag.value),
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
             exclude: &add.exclude,
@@ -171,7 +180,8 @@ impl Transfer<'_> {
             }
         }
         for (source, _) in sources {
-            text.push_str(&format!(" {source}"));
+            // An image is given to others.
+            text.push_str(&format!(" {}", redact(source)));
         }
         for heredoc in self.heredocs {
             text.push_str(&format!(" <<{}", heredoc.name));

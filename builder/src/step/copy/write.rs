@@ -138,6 +138,7 @@ impl Writing {
                 (*blake3::hash(bytes).as_bytes(), bytes.len() as u64)
             }
             Bytes::Stored { blake3, size } => (*blake3, *size),
+            Bytes::Remote { file, .. } => (file.blake3, file.size),
         };
         if named.unpacks {
             self.archives.push(self.entries.len());
