@@ -8,7 +8,7 @@ use strata_types::{History, ImageConfig, Platform};
 
 use crate::context::Blake3;
 use crate::key::Key;
-use crate::origin::Remote;
+use crate::origin::Lazy;
 use crate::peers::BaseImage;
 use crate::step::ContextLayer;
 
@@ -20,10 +20,10 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub struct Draft {
     /// The config so far.
     pub config: ImageConfig,
-    /// Layers in the store, bottom first; without those of `remote`.
+    /// Layers in the store, bottom first; without those of `lazy`.
     layers: Vec<String>,
     /// The image it starts from, where that was found at its registry.
-    remote: Option<Arc<Remote>>,
+    lazy: Option<Arc<Lazy>>,
     /// What the file system is made of: the key of the last step, or of the base.
     pub key: Blake3,
     /// CMD was set in this stage: a later ENTRYPOINT leaves it alone.
@@ -50,9 +50,9 @@ impl Draft {
     }
 
     /// An image at its registry.
-    pub fn remote(remote: Arc<Remote>) -> Self {
-        let base = Self::base(remote.resolved.config.clone(), &remote.resolved.diff_ids);
-        Self { remote: Some(remote), ..base }
+    pub fn lazy(lazy: Arc<Lazy>) -> Self {
+        let base = Self::base(lazy.resolved.config.clone(), &lazy.resolved.diff_ids);
+        Self { lazy: Some(lazy), ..base }
     }
 
     fn base(mut config: ImageConfig, diff_ids: &[String]) -> Self {
@@ -64,19 +64,19 @@ impl Draft {
 
     fn new(config: ImageConfig, key: Blake3) -> Self {
         let base_history = config.history.len();
-        let (layers, remote) = (Vec::new(), None);
-        Self { config, layers, remote, key, has_own_cmd: false, is_new: false, step: None, base_history }
+        let (layers, lazy) = (Vec::new(), None);
+        Self { config, layers, lazy, key, has_own_cmd: false, is_new: false, step: None, base_history }
     }
 
     /// The image that it starts from, where that was found at its registry, and the layers above that.
-    pub fn parts(&self) -> (Option<&Arc<Remote>>, &[String]) {
-        (self.remote.as_ref(), &self.layers)
+    pub fn parts(&self) -> (Option<&Arc<Lazy>>, &[String]) {
+        (self.lazy.as_ref(), &self.layers)
     }
 
     /// Its layers, bottom first. `None`: some are still at a registry.
     pub fn here(&self) -> Option<Vec<String>> {
-        let below = match &self.remote {
-            Some(remote) => remote.here()?,
+        let below = match &self.lazy {
+            Some(lazy) => lazy.here()?,
             None => &[],
         };
         Some([below, &self.layers].concat())

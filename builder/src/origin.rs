@@ -1,6 +1,6 @@
 //! What FROM, `--from` and the `from` of mounts lead to: stages that are built, images of the store, images at registries.
 
-mod remote;
+mod lazy;
 
 use strata_dockerfile::Span;
 use strata_types::{Digest, Platform, Reference};
@@ -13,7 +13,7 @@ use crate::progress::{Running, StepState};
 use crate::solve::{Build, Pull, StageWork};
 use crate::step::ContextLayer;
 
-pub use remote::{Remote, Remotes};
+pub use lazy::{Lazy, Resolutions};
 
 /// What helps where an image is for another platform.
 const OTHER_PLATFORM: &str = "`--platform` of ctl build, or of this FROM, chooses the platform";
@@ -83,22 +83,22 @@ impl Build {
             .map_err(|problem| self.mistake(span, format!("{name:?} is not an image reference: {problem}")))?;
         // What is named by its id is here or nowhere.
         let pull = if Digest::parse(name).is_ok() { Pull::Never } else { self.request.pull };
-        let remote = async || {
-            let remote = self.remote(&reference, platform, span, running).await?;
-            Ok((Draft::remote(remote), StepState::Done))
+        let lazy = async || {
+            let found = self.resolve(&reference, platform, span, running).await?;
+            Ok((Draft::lazy(found), StepState::Done))
         };
         if pull == Pull::Always {
-            return remote().await;
+            return lazy().await;
         }
         match (self.store.image(name, platform, &self.lease).await?, pull) {
             (Lookup::Found(base), _) => Ok((Draft::image(*base), StepState::Cached)),
-            (Lookup::OtherPlatform(problem), Pull::Missing) => match remote().await {
+            (Lookup::OtherPlatform(problem), Pull::Missing) => match lazy().await {
                 // What is here says more than that a registry has nothing else.
                 Err(Error::BaseImage { .. }) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
                 found => found,
             },
             (Lookup::OtherPlatform(problem), _) => Err(self.no_base(name, span, problem, OTHER_PLATFORM)),
-            (Lookup::Absent, Pull::Missing) => remote().await,
+            (Lookup::Absent, Pull::Missing) => lazy().await,
             (Lookup::Absent, _) => {
                 let hint = "`ctl images` lists what is there; `ctl pull` fetches an image from its registry";
                 Err(self.no_base(name, span, format!("image {name} is not in the store"), hint))

@@ -83,7 +83,7 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         lease,
         progress,
         slots: Semaphore::new(slots),
-        remotes: Mutex::default(),
+        resolutions: Mutex::default(),
         stages,
         flights,
         steps,

@@ -16,7 +16,7 @@ use crate::export::{self, Exported};
 use crate::flight::Flights;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
-use crate::origin::Remotes;
+use crate::origin::Resolutions;
 use crate::peers::{Network, Runtime, Store};
 use crate::progress::{Event, Progress, StepState};
 use crate::remotes::Remotes;
@@ -193,7 +193,7 @@ pub struct Build {
     /// Steps that work at once.
     pub slots: Semaphore,
     /// Images at registries that it has met.
-    pub remotes: Mutex<Remotes>,
+    pub resolutions: Mutex<Resolutions>,
     /// The stages that are being built.
     pub stages: Stages,
     /// Steps at work in any build.

@@ -177,6 +177,7 @@ mod tests {
             name: format!("{number:08}").into_bytes().into(),
             mode: 0o644,
             node: Some(pb::context_entry::Node::File(pb::ContextFile { blake3: vec![1; 32].into(), size_bytes: 1 })),
+            ..Default::default()
         };
         let encoding = pb::ContextDirectory { entries: (0..files).map(file).collect() }.encode_to_vec();
         let digest = *blake3::hash(&encoding).as_bytes();

@@ -15,11 +15,11 @@ use crate::progress::Running;
 use crate::solve::Build;
 
 /// What images are at their registries, by name and platform: all stages of a build mean the same.
-pub type Remotes = BTreeMap<(String, Option<Platform>), Arc<OnceCell<Arc<Remote>>>>;
+pub type Resolutions = BTreeMap<(String, Option<Platform>), Arc<OnceCell<Arc<Lazy>>>>;
 
 /// An image at its registry.
 #[derive(Debug)]
-pub struct Remote {
+pub struct Lazy {
     /// The name that leads there.
     reference: Reference,
     /// The platform that was asked for.
@@ -30,7 +30,7 @@ pub struct Remote {
     layers: OnceCell<Vec<String>>,
 }
 
-impl Remote {
+impl Lazy {
     /// Its layers, if they are here.
     pub fn here(&self) -> Option<&[String]> {
         self.layers.get().map(Vec::as_slice)
@@ -39,14 +39,14 @@ impl Remote {
 
 impl Build {
     /// What an image is at its registry, asked once per build.
-    pub async fn remote(
+    pub async fn resolve(
         &self,
         reference: &Reference,
         platform: Option<&Platform>,
         span: Span,
         running: &Running,
-    ) -> Result<Arc<Remote>, Error> {
-        let once = self.remotes.lock().await.entry((reference.to_string(), platform.cloned())).or_default().clone();
+    ) -> Result<Arc<Lazy>, Error> {
+        let once = self.resolutions.lock().await.entry((reference.to_string(), platform.cloned())).or_default().clone();
         let resolve = || async {
             running.begin("");
             let part = running.part(format!("resolve {reference}"));
@@ -54,12 +54,12 @@ impl Build {
             let resolved = self.store.resolve(&reference.to_string(), platform, credentials).await?;
             part.done();
             let (reference, platform) = (reference.clone(), platform.cloned());
-            let remote = Remote { reference, platform, resolved, layers: OnceCell::new() };
-            if self.exactly(&remote).await?.is_some() {
+            let lazy = Lazy { reference, platform, resolved, layers: OnceCell::new() };
+            if self.exactly(&lazy).await?.is_some() {
                 // It has another name here: nothing is left to fetch.
-                remote.layers.get_or_try_init(|| self.fetch(&remote, running)).await?;
+                lazy.layers.get_or_try_init(|| self.fetch(&lazy, running)).await?;
             }
-            Ok(Arc::new(remote))
+            Ok(Arc::new(lazy))
         };
         once.get_or_try_init(resolve).await.cloned().map_err(|error| match error {
             Error::Peer { status, .. } if is_no_image(&status) => {
@@ -77,25 +77,25 @@ impl Build {
 
     /// The layers of a stage, bottom first. Those of an image that is still at its registry are fetched now.
     pub async fn files(&self, draft: &Draft, running: &Running) -> Result<Vec<String>, Error> {
-        if let (Some(remote), _) = draft.parts() {
-            remote.layers.get_or_try_init(|| self.fetch(remote, running)).await?;
+        if let (Some(lazy), _) = draft.parts() {
+            lazy.layers.get_or_try_init(|| self.fetch(lazy, running)).await?;
         }
         draft.here().ok_or(Error::Answer { peer: "store", what: "the layers of an image that it has pulled" })
     }
 
-    async fn fetch(&self, remote: &Remote, running: &Running) -> Result<Vec<String>, Error> {
-        let Remote { reference, platform, resolved, .. } = remote;
+    async fn fetch(&self, lazy: &Lazy, running: &Running) -> Result<Vec<String>, Error> {
+        let Lazy { reference, platform, resolved, .. } = lazy;
         running.begin("");
         let credentials = self.credentials(reference).await?;
         // The name may stand for something newer by now; this build goes on with what it began with.
         let known = if reference.digest().is_none() { resolved.target.as_str() } else { "" };
         self.store.pull(&reference.to_string(), known, platform.as_ref(), credentials, &self.lease, running).await?;
-        self.exactly(remote).await?.ok_or(Error::Answer { peer: "store", what: "an image that it has pulled" })
+        self.exactly(lazy).await?.ok_or(Error::Answer { peer: "store", what: "an image that it has pulled" })
     }
 
     /// The layers of just this image, if they are here.
-    async fn exactly(&self, remote: &Remote) -> Result<Option<Vec<String>>, Error> {
-        let exact = remote.reference.with_digest(remote.resolved.manifest).to_string();
+    async fn exactly(&self, lazy: &Lazy) -> Result<Option<Vec<String>>, Error> {
+        let exact = lazy.reference.with_digest(lazy.resolved.manifest).to_string();
         match self.store.image(&exact, None, &self.lease).await? {
             Lookup::Found(base) => Ok(Some(base.layers)),
             Lookup::OtherPlatform(_) | Lookup::Absent => Ok(None),
