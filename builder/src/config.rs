@@ -16,6 +16,9 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Steps that work at once. Absent: one per processor.
     pub parallelism: Option<usize>,
+    /// What requests may allow steps beyond the usual, by BuildKit's names: "security.insecure". Until there are bridges,
+    /// "network.host" is granted to all.
+    pub insecure_entitlements: Vec<String>,
 }
 
 /// Files of a client certificate, PEM.

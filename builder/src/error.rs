@@ -96,6 +96,12 @@ pub enum Error {
         /// Where it is named.
         diagnostic: Box<Diagnostic>,
     },
+    /// A step wants to do what is not allowed.
+    #[error("{diagnostic}")]
+    NotAllowed {
+        /// Where it says so.
+        diagnostic: Box<Diagnostic>,
+    },
     /// The client cannot get something that it said it would give.
     #[error("the client cannot give {what}: {problem}")]
     Client {
@@ -103,6 +109,14 @@ pub enum Error {
         what: String,
         /// What it says.
         problem: String,
+    },
+    /// The socket of an agent cannot be made.
+    #[error("cannot listen at {}", .path.display())]
+    Socket {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A field of the request is malformed.
     #[error("invalid {field}: {problem}")]
@@ -205,6 +219,7 @@ impl Error {
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
             | Error::Remote { diagnostic: Some(diagnostic), .. }
+            | Error::NotAllowed { diagnostic }
             | Error::StepRefused { diagnostic, .. } => **diagnostic = place(diagnostic),
             _ => {}
         }
@@ -225,12 +240,14 @@ impl Error {
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
             | Error::Remote { diagnostic: Some(diagnostic), .. }
+            | Error::NotAllowed { diagnostic }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
             Error::Remote { diagnostic: None, .. } | Error::NoDockerfile { .. } => None,
             Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Credentials { .. }
             | Error::Client { .. }
+            | Error::Socket { .. }
             | Error::Invalid { .. }
             | Error::Unreachable { .. }
             | Error::Peer { .. }
@@ -255,10 +272,11 @@ impl strata_rpc::fault::Fault for Error {
             Error::Step { .. } | Error::Remote { .. } | Error::Credentials { .. } | Error::Client { .. } => {
                 Code::FailedPrecondition
             }
+            Error::NotAllowed { .. } => Code::PermissionDenied,
             Error::StepRefused { source, .. } => source.code(),
             Error::Unreachable { .. } => Code::Unavailable,
             Error::Peer { status, .. } => status.code(),
-            Error::Answer { .. } | Error::ImageConfig { .. } => Code::Internal,
+            Error::Answer { .. } | Error::ImageConfig { .. } | Error::Socket { .. } => Code::Internal,
             Error::Cancelled => Code::Cancelled,
         }
     }
@@ -275,11 +293,12 @@ impl strata_rpc::fault::Fault for Error {
             Error::Context { .. } => "FAULT_CONTEXT_INVALID",
             Error::Credentials { .. } => "FAULT_CREDENTIALS_UNAVAILABLE",
             Error::NotGiven { .. } => "FAULT_NOT_GIVEN",
+            Error::NotAllowed { .. } => "FAULT_NOT_ALLOWED",
             Error::Client { .. } => "FAULT_CLIENT_FAILED",
             Error::Invalid { .. } => "FAULT_INVALID_ARGUMENT",
             Error::Unreachable { .. } => "FAULT_PEER_UNAVAILABLE",
             Error::Peer { .. } => "FAULT_PEER_REFUSED",
-            Error::Answer { .. } | Error::ImageConfig { .. } => "FAULT_INTERNAL",
+            Error::Answer { .. } | Error::ImageConfig { .. } | Error::Socket { .. } => "FAULT_INTERNAL",
             Error::Cancelled => "FAULT_CANCELLED",
         }
     }

@@ -20,12 +20,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
 use crate::context;
+use crate::entitlements::Entitlement;
 use crate::error::Error;
 use crate::flight::Flights;
-use crate::peers::{Credentials, Network, Peers};
+use crate::peers::{Credentials, Network, Peers, Ulimit};
 use crate::progress::{self, Event, Part, StepState, Told};
 use crate::secret::Secret;
-use crate::session::{Ask, Content, DirectoryCache, FromClient, Session};
+use crate::session::{Ask, Content, DirectoryCache, FromClient, Offers, Session};
 use crate::setup::{self, Given};
 use crate::solve::{self, Built, NamedSource, Pull, RemoteContext};
 use crate::source::Sources;
@@ -41,6 +42,7 @@ pub struct Service {
     flights: Arc<Flights>,
     sources: Arc<Sources>,
     slots: usize,
+    entitlements: Vec<Entitlement>,
     root: String,
     idle: Idle,
     drain: Drain,
@@ -51,9 +53,13 @@ pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result
     let slots = config.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let directories = Arc::new(DirectoryCache::default());
     let flights = Arc::new(Flights::default());
+    let read = |name: &String| {
+        Entitlement::parse(name).map_err(|problem| Error::Invalid { field: "insecure_entitlements", problem })
+    };
+    let entitlements = config.insecure_entitlements.iter().map(read).collect::<Result<_, _>>()?;
     let sources = Arc::new(Sources::open(Path::new(&root)));
     let peers = Arc::new(Peers::new(config)?);
-    let service = Service { peers, directories, flights, sources, slots, root, idle, drain };
+    let service = Service { peers, directories, flights, sources, slots, entitlements, root, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -118,13 +124,15 @@ impl Service {
         let lease = store.hold(&holder).await?;
         let (asks, asked) = mpsc::channel(8);
         let (progress, told) = progress::channel();
-        let (session, contents) = Session::new(self.directories.clone(), asks, request.has_secrets);
+        let (session, contents) = Session::new(self.directories.clone(), asks, request.offers);
         let session = Arc::new(session);
         let client = Arc::downgrade(&session);
         let given = Given {
             sources: self.sources.clone(),
+            entitlements: self.entitlements.clone(),
             store: store.clone(),
             runtime,
+            has_local_runtime: self.peers.has_local_runtime(),
             lease: lease.id.clone(),
             session,
             progress,
@@ -267,6 +275,9 @@ fn ask_event(ask: Ask) -> pb::build_response::Event {
             pb::build_response::Event::NeedDetails(pb::NeedDetails { context, paths })
         }
         Ask::Credentials(registry) => pb::build_response::Event::NeedCredentials(pb::NeedCredentials { registry }),
+        Ask::Agent { number, id, message } => {
+            pb::build_response::Event::NeedAgent(pb::NeedAgent { number, id, message: message.into() })
+        }
         Ask::Secret { number, id } => pb::build_response::Event::NeedSecret(pb::NeedSecret { number, id }),
     }
 }
@@ -386,12 +397,20 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         makes_image: !start.has_no_image,
         keeps_tree: start.keeps_tree,
         network,
+        allowed: start.entitlements.iter().map(allowed).collect::<Result<_, _>>()?,
+        extra_hosts: start.extra_hosts.into_iter().map(|host| (host.name, host.address)).collect(),
+        shm_size: start.shm_size_bytes,
+        ulimits: start.ulimits.into_iter().map(Ulimit::from).collect(),
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,
-        has_secrets: start.has_secrets,
+        offers: Offers { secrets: start.has_secrets, agents: start.has_agents },
         platform: start.platform.map(platform).transpose()?,
     })
+}
+
+fn allowed(name: &String) -> Result<Entitlement, Error> {
+    Entitlement::parse(name).map_err(|problem| Error::Invalid { field: "entitlements", problem })
 }
 
 fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Error> {
@@ -428,6 +447,10 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
         }
         Some(pb::build_request::Event::Secret(pb::BuildSecret { number, value, problem })) => {
             let answer = if problem.is_empty() { Ok(value.map(Secret::new)) } else { Err(problem) };
+            Ok(FromClient::Answer { number, answer })
+        }
+        Some(pb::build_request::Event::Agent(pb::BuildAgent { number, answer, problem })) => {
+            let answer = if problem.is_empty() { Ok(answer.map(Secret::new)) } else { Err(problem) };
             Ok(FromClient::Answer { number, answer })
         }
         Some(pb::build_request::Event::Cancel(pb::BuildCancel {})) => Ok(FromClient::Cancel),

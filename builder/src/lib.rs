@@ -3,9 +3,11 @@
 //! `grpc` translates; `stages` builds what `graph` found, `step` performs instructions, `session` speaks with the
 //! client and `peers` with store and runtime. The builder never mounts, forks or writes a root file system.
 
+mod agent;
 mod config;
 mod context;
 mod contexts;
+mod entitlements;
 mod epoch;
 mod error;
 mod export;

@@ -11,10 +11,10 @@ use strata_rpc::spawn::OnDemand;
 use crate::config::Config;
 use crate::error::Error;
 
-pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount};
+pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount, Ulimit};
 pub use store::{
-    BaseImage, ByContent, Credentials, Entry, Identity, Listed, Lookup, Made, Manifest, Outcome, Placement, Resolved,
-    Store, Tree,
+    BaseImage, ByContent, CacheMount, Credentials, Entry, HeldMount, Identity, Listed, Lookup, Made, Manifest, Outcome,
+    Placement, Resolved, Sharing, Store, Tree,
 };
 
 /// How to reach the two services; those of this host are started when they do not run.
@@ -47,6 +47,11 @@ impl Peers {
             ),
         };
         Ok(Self { store: endpoint("store", config.store)?, runtime: endpoint("runtime", config.runtime)?, tls })
+    }
+
+    /// Whether the runtime is on this host, so that it finds sockets of ours.
+    pub fn has_local_runtime(&self) -> bool {
+        !matches!(self.runtime, Some(Endpoint::Tcp { .. }))
     }
 
     /// A connection to the store.

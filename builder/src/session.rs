@@ -86,6 +86,24 @@ pub enum Ask {
         /// Id of the secret.
         id: String,
     },
+    /// Something of an agent of ssh.
+    Agent {
+        /// Number of the question.
+        number: u32,
+        /// Id of the agent.
+        id: String,
+        /// The message. Empty: is there such an agent?
+        message: Vec<u8>,
+    },
+}
+
+/// What the client can be asked for, besides its context.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offers {
+    /// Secrets.
+    pub secrets: bool,
+    /// Agents of ssh.
+    pub agents: bool,
 }
 
 /// What a client answers to a question.
@@ -110,7 +128,7 @@ pub struct Session {
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<Content>>,
     credentials: Mutex<HashMap<String, Answer>>,
-    has_secrets: bool,
+    offers: Offers,
     questions: Mutex<Questions>,
     /// Details are asked for one after the other.
     details_turn: AsyncMutex<()>,
@@ -130,11 +148,7 @@ type Answer = Option<Result<Credentials, String>>;
 impl Session {
     /// Starts a conversation whose questions go to `asks`. Contents that come are put into the sender. Whoever waits for
     /// room there must not hold the session meanwhile: nobody takes them any more when a build ends.
-    pub fn new(
-        cache: Arc<DirectoryCache>,
-        asks: mpsc::Sender<Ask>,
-        has_secrets: bool,
-    ) -> (Self, mpsc::Sender<Content>) {
+    pub fn new(cache: Arc<DirectoryCache>, asks: mpsc::Sender<Ask>, offers: Offers) -> (Self, mpsc::Sender<Content>) {
         let (contents_in, contents) = mpsc::channel(16);
         let session = Self {
             asks,
@@ -143,7 +157,7 @@ impl Session {
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
             credentials: Mutex::default(),
-            has_secrets,
+            offers,
             questions: Mutex::default(),
             details_turn: AsyncMutex::default(),
             details: Mutex::default(),
@@ -312,7 +326,7 @@ impl Session {
 
     /// A secret of the client, asked for whenever it is needed and kept nowhere. `None`: it has none of this id.
     pub async fn secret(&self, id: &str) -> Result<Option<Secret>, Error> {
-        if !self.has_secrets {
+        if !self.offers.secrets {
             return Ok(None);
         }
         let what = format!("secret {id:?}");
@@ -322,6 +336,17 @@ impl Session {
                 Err(Error::Client { what, problem: format!("it is larger than {LARGEST_SECRET} bytes") })
             }
             secret => Ok(secret),
+        }
+    }
+
+    /// What an agent of ssh answers. `None`: the client has none of this id.
+    pub async fn agent(&self, id: &str, message: Vec<u8>) -> Result<Option<Secret>, Error> {
+        match self.offers.agents {
+            true => {
+                let what = format!("the ssh agent {id:?}");
+                self.question(&what, |number| Ask::Agent { number, id: id.to_owned(), message }).await
+            }
+            false => Ok(None),
         }
     }
 

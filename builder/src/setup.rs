@@ -10,6 +10,7 @@ use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::contexts::Fetched;
+use crate::entitlements::{Entitlement, Entitlements};
 use crate::epoch::Places;
 use crate::error::Error;
 use crate::flight::Flights;
@@ -44,11 +45,16 @@ pub struct Given {
     pub flights: Arc<Flights>,
     /// Steps that work at once.
     pub slots: usize,
+    /// What steps may do beyond the usual as far as the service is concerned.
+    pub entitlements: Vec<Entitlement>,
+    /// The runtime is on the machine of the builder.
+    pub has_local_runtime: bool,
 }
 
 /// Makes a build of a request. Nothing of it has run yet, but what is elsewhere is here.
 pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mpsc::Receiver<Wanted>), Error> {
-    let Given { sources, store, runtime, lease, session, progress, flights, slots } = given;
+    let Given { sources, store, runtime, lease, session, progress, flights, slots, entitlements, has_local_runtime } =
+        given;
     let remotes = Remotes::new(sources, store.clone(), session.clone(), lease.clone());
     let steps = Steps::default();
     let loading = Loading { remotes: &remotes, progress: &progress, steps: &steps };
@@ -68,8 +74,13 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         globals.set_epoch(told(&running, found)?);
     }
     let graph = Graph::plan(&file, &request.target, &globals, &contexts)?;
+    let entitlements = Entitlements { service: entitlements, request: request.allowed.clone() };
+    let mut needed = graph.needed.iter().flat_map(|&index| &file.stages[index].instructions);
+    needed.try_for_each(|instruction| entitlements.check(&file, instruction))?;
     let (stages, wanted) = Stages::new(file.stages.len());
     let build = Build {
+        entitlements,
+        has_local_runtime,
         contexts,
         request,
         file,

@@ -11,17 +11,18 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::context::Blake3;
 use crate::contexts::{Contexts, Local, Named};
+use crate::entitlements::{Entitlement, Entitlements};
 use crate::error::Error;
 use crate::export::{self, Exported};
 use crate::flight::Flights;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
 use crate::origin::Resolutions;
-use crate::peers::{Network, Runtime, Store};
+use crate::peers::{Network, Runtime, Store, Ulimit};
 use crate::progress::{Event, Progress, StepState};
 use crate::remotes::Remotes;
 use crate::scope::{Globals, Scope};
-use crate::session::Session;
+use crate::session::{Offers, Session};
 use crate::source::Failure;
 use crate::stages::{self, Stages, Wanted};
 use crate::steps::{self, Place, Steps};
@@ -65,12 +66,20 @@ pub struct Request {
     pub network: Network,
     /// Labels to add.
     pub labels: BTreeMap<String, String>,
+    /// What the request lets steps do beyond the usual.
+    pub allowed: Vec<Entitlement>,
+    /// Names in /etc/hosts of steps beyond the usual ones, with their addresses.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Size of /dev/shm of steps in bytes; 0: the usual.
+    pub shm_size: u64,
+    /// Limits of each process of steps.
+    pub ulimits: Vec<Ulimit>,
     /// When images are pulled.
     pub pull: Pull,
     /// The client can be asked for credentials.
     pub has_credentials: bool,
-    /// The client can be asked for secrets.
-    pub has_secrets: bool,
+    /// What else the client can be asked for.
+    pub offers: Offers,
     /// The platform to build for. `None`: this machine's, and images that stages start from as they are.
     pub platform: Option<Platform>,
 }
@@ -172,6 +181,8 @@ pub struct Build {
     pub file: Dockerfile,
     /// The contexts.
     pub contexts: Contexts,
+    /// What steps may do beyond the usual.
+    pub entitlements: Entitlements,
     /// What must be built.
     pub graph: Graph,
     /// Global variables.
@@ -186,6 +197,8 @@ pub struct Build {
     pub store: Store,
     /// The runtime.
     pub runtime: Runtime,
+    /// The runtime is on this host, and finds sockets of ours.
+    pub has_local_runtime: bool,
     /// Lease that holds what is made until the image does.
     pub lease: String,
     /// Where progress goes.

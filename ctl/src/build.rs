@@ -1,5 +1,6 @@
 //! `ctl build`: reads the Dockerfile, sends what the builder asks for, shows what it does.
 
+mod agents;
 mod attributes;
 mod context;
 mod contexts;
@@ -35,6 +36,7 @@ use crate::input;
 use crate::platform::Platform;
 use crate::render::progress::{self, End, Own, Progress};
 use crate::render::{self, name};
+use agents::Agents;
 use context::Context;
 use contexts::Contexts;
 use deliver::{Delivered, Outputs};
@@ -187,6 +189,7 @@ async fn prepare(
     progress: &mut Progress,
 ) -> Result<(Client, pb::BuildStart, Given)> {
     let secrets = Secrets::of(&args.secret)?;
+    let agents = Agents::of(&args.ssh)?;
     let place = Place::of(args).await?;
     let named = contexts::parse(&args.build_context)?;
     let reading = Own::start(own::DEFINITION, format!("{} from {}", progress::DEFINITION, dockerfile_shown(args)));
@@ -257,15 +260,21 @@ async fn prepare(
         has_no_image: !outputs.needs_image(),
         keeps_tree: outputs.needs_tree(),
         has_secrets: !secrets.is_empty(),
+        has_agents: !agents.is_empty(),
+        entitlements: args.allow.clone(),
+        extra_hosts: args.add_host.iter().map(|text| input::host(text)).collect::<Result<_>>()?,
+        shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
+        ulimits: args.ulimit.iter().map(|text| input::ulimit(text)).collect::<Result<_>>()?,
         ..start
     };
-    Ok((client, start, Given { contexts: all, secrets }))
+    Ok((client, start, Given { contexts: all, secrets, agents }))
 }
 
 /// What the builder may ask for.
 struct Given {
     contexts: Contexts,
     secrets: Secrets,
+    agents: Agents,
 }
 
 /// An open call.
@@ -313,6 +322,7 @@ async fn converse(
             Some(pb::build_response::Event::NeedDetails(need)) => upload.details(need),
             Some(pb::build_response::Event::NeedCredentials(need)) => upload.credentials(need.registry),
             Some(pb::build_response::Event::NeedSecret(need)) => upload.secret(need),
+            Some(pb::build_response::Event::NeedAgent(need)) => upload.agent(need),
             Some(pb::build_response::Event::Step(step)) => progress.step(step),
             Some(pb::build_response::Event::Part(part)) => progress.part(part),
             Some(pb::build_response::Event::Output(output)) => progress.output(output),

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub mod builder;
+pub mod cache;
 pub mod context;
 pub mod copy;
 pub mod exec;

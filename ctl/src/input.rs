@@ -49,6 +49,27 @@ pub fn platform(text: &str) -> Result<strata_proto::types::v1::Platform> {
     Ok(strata_proto::types::v1::Platform { os, architecture, variant })
 }
 
+/// "name:address" or "name=address"; an IPv6 address may be in brackets.
+pub fn host(text: &str) -> Result<strata_proto::types::v1::HostEntry> {
+    let wrong = |why: &str| Error::usage(format!("invalid --add-host {text:?}: {why}"));
+    let (name, address) = text.split_once(['=', ':']).ok_or_else(|| wrong("NAME:ADDRESS is expected"))?;
+    if address == "host-gateway" {
+        return Err(wrong("there is no gateway: steps have the network of the host").hint("127.0.0.1 is the host"));
+    }
+    let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let address: std::net::IpAddr = address.parse().map_err(|_| wrong("the address is no IP address"))?;
+    Ok(strata_proto::types::v1::HostEntry { name: name.to_owned(), address: address.to_string() })
+}
+
+/// "name=soft[:hard]"; -1 is unlimited.
+pub fn ulimit(text: &str) -> Result<strata_proto::types::v1::Ulimit> {
+    let wrong = || Error::usage(format!("invalid --ulimit {text:?}: NAME=SOFT[:HARD] is expected, nofile=1024:2048"));
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| if text == "-1" { Ok(u64::MAX) } else { text.parse().map_err(|_| wrong()) };
+    Ok(strata_proto::types::v1::Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+}
+
 /// "host:container[:ro|rw]". A relative path starts with "." and is below the current directory.
 pub fn volume(text: &str) -> Result<pb::MountSpec> {
     let wrong = |why: &str| Error::usage(format!("invalid volume {text:?}: {why}"));
@@ -162,6 +183,19 @@ pub fn labels(flags: &[String]) -> Result<HashMap<String, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_and_limits_are_written_as_for_docker() {
+        let entry = |text: &str| host(text).map(|entry| format!("{} {}", entry.name, entry.address)).map_err(drop);
+        assert_eq!(entry("db:10.0.0.1"), Ok("db 10.0.0.1".to_owned()));
+        assert_eq!(entry("db=[fe80::1]"), Ok("db fe80::1".to_owned()));
+        assert_eq!(entry("db:fe80::1"), Ok("db fe80::1".to_owned()));
+        assert!(entry("db").is_err() && entry("db:host-gateway").is_err() && entry("db:x").is_err());
+        let limit = |text: &str| ulimit(text).map(|limit| (limit.soft, limit.hard)).map_err(drop);
+        assert_eq!(limit("nofile=1024"), Ok((1024, 1024)));
+        assert_eq!(limit("nofile=1024:-1"), Ok((1024, u64::MAX)));
+        assert!(limit("nofile").is_err() && limit("nofile=x").is_err());
+    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

@@ -89,6 +89,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Context(command) => command::context::run(command, cli.context.as_deref()),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
         Command::Build(args) => build::run(&open()?, args).await,
+        Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
         Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,

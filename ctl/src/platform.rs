@@ -73,6 +73,11 @@ impl Platform {
         Ok(store::cache_service_client::CacheServiceClient::new(self.channel("store").await?))
     }
 
+    /// Cache mounts.
+    pub async fn cache_mounts(&self) -> Result<store::cache_mount_service_client::CacheMountServiceClient<Channel>> {
+        Ok(store::cache_mount_service_client::CacheMountServiceClient::new(self.channel("store").await?))
+    }
+
     /// The store itself.
     pub async fn store(&self) -> Result<store::system_service_client::SystemServiceClient<Channel>> {
         Ok(store::system_service_client::SystemServiceClient::new(self.channel("store").await?))

@@ -222,9 +222,8 @@ const ABSENT_IN_RUN: &str = "--add-host --annotation -a --attach --blkio-weight 
 const ABSENT_FLAGS: &[(&str, &str)] = &[
     (
         "build",
-        "--add-host --allow --annotation --builder --cache-from --cache-to --cgroup-parent --check \
-         --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --isolation -m --memory --memory-swap --policy \
-         --print --resource --security-opt --shm-size --squash --ssh --ulimit",
+        "--annotation --builder --cache-from --cache-to --cgroup-parent --check --cpu-period --cpu-quota --cpu-shares \
+         --cpuset-cpus --cpuset-mems --isolation -m --memory --memory-swap --policy --print --resource --security-opt --squash",
     ),
     ("create", ABSENT_IN_RUN),
     ("exec", "--detach-keys"),

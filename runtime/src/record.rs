@@ -291,6 +291,9 @@ pub mod tests {
             is_volatile: false,
             has_no_log: false,
             platform: None,
+            extra_hosts: vec![],
+            shm_size_bytes: None,
+            ulimits: vec![],
             secret_env: SecretEnv::default(),
         }
     }

@@ -1,8 +1,9 @@
 //! What a container shall be, as decided when it is created: the domain's form of the wire's `ContainerSpec`.
 //! Parsed once in `grpc`; everything below trusts it. It is also part of the record on disk.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
+use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
 use strata_types::{Platform, SnapshotKey};
 
@@ -54,6 +55,15 @@ pub struct Spec {
     /// Platform that the image must be for. Absent: what suits this machine best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Names in /etc/hosts beyond the usual ones, with their addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Size of /dev/shm. Absent: 64 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of each process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ulimits: Vec<PosixRlimit>,
     /// Environment that only the process knows.
     #[serde(skip)]
     pub secret_env: SecretEnv,

@@ -12,8 +12,10 @@ use std::time::Duration;
 use strata_types::LayerId;
 use tokio::sync::mpsc;
 
-use crate::catalog::{self, CacheFound, CacheQuery, CacheRecord, CacheUse, Finds, LayerContents};
-use crate::{Result, Store, gc, layer};
+use crate::catalog::{
+    self, CacheFound, CacheKind, CacheQuery, CacheRecord, CacheUse, Finds, LayerContents, MountRow,
+};
+use crate::{Result, Store, cache_mount, gc, layer};
 
 pub use policy::{BuildCache, Policy, Space};
 
@@ -49,6 +51,8 @@ pub struct Filter {
     pub is_in_use: Option<bool>,
     /// Only records that images share, or only those that none does.
     pub is_shared: Option<bool>,
+    /// Only this kind.
+    pub kind: Option<CacheKind>,
 }
 
 /// What is to go.
@@ -76,6 +80,7 @@ impl Filter {
             && record.description.contains(&self.description)
             && is(self.is_in_use, record.is_in_use)
             && is(self.is_shared, record.is_shared)
+            && self.kind.is_none_or(|kind| kind == record.kind)
     }
 }
 
@@ -170,20 +175,59 @@ impl Store {
         self.usage.has_changed.store(true, Ordering::Relaxed);
     }
 
+    /// The build cache ordered by key, after this one.
+    pub async fn cache_uses(&self, after: &str, most: usize) -> Result<Vec<CacheUse>> {
+        let mut all = self.catalog.cache_uses(after, most).await?;
+        let mounts = self.catalog.mounts(after, most).await?;
+        all.extend(mounts.iter().map(|mount| self.mount_use(mount)));
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        all.truncate(most);
+        Ok(all)
+    }
+
+    fn mount_use(&self, mount: &MountRow) -> CacheUse {
+        CacheUse {
+            kind: CacheKind::Mount,
+            key: mount.key.clone(),
+            layer: None,
+            description: format!("cache mount {}", mount.id),
+            created: mount.created,
+            used: mount.used,
+            uses: mount.uses,
+            size: mount.size,
+            is_in_use: self.cache_mounts.has(mount),
+            is_shared: false,
+        }
+    }
+
     /// Removes records, the ones that were not used for longest first, and tells of each batch. Stops where enough is
     /// gone, or nobody is told any more. Layers go with the next collection. Returns how many records went.
-    pub async fn prune_build_cache(&self, what: &Pruning, told: Option<&mpsc::Sender<Vec<CacheUse>>>) -> Result<usize> {
+    pub async fn prune_build_cache(
+        self: &Arc<Self>,
+        what: &Pruning,
+        told: Option<&mpsc::Sender<Vec<CacheUse>>>,
+    ) -> Result<usize> {
         self.write_cache_finds().await?;
-        let mut used = self.catalog.cache_size().await?;
+        let mounts = self.catalog.mounts("", usize::MAX >> 1).await?;
+        let mut used = self.catalog.cache_size().await? + mounts.iter().map(|mount| mount.size).sum::<u64>();
         let allowed = what.allowed(used, self.free()?);
         let keep = i64::try_from(what.keep.as_millis()).unwrap_or(i64::MAX);
         let until = catalog::now().saturating_sub(keep);
         let mut after = (i64::MIN, String::new());
         let mut count = 0;
+        let mut waiting: Vec<CacheUse> = mounts.iter().map(|mount| self.mount_use(mount)).collect();
+        waiting.retain(|mount| age(mount).0 <= until);
         while allowed.is_none_or(|allowed| used > allowed) {
-            let batch = self.catalog.cache_uses_by_age(after.clone(), until, BATCH).await?;
-            let Some(last) = batch.last() else { break };
-            after = (last.used.unwrap_or(last.created), last.key.clone());
+            let mut batch = self.catalog.cache_uses_by_age(after.clone(), until, BATCH).await?;
+            if let Some(last) = batch.last() {
+                after = age(last);
+            }
+            let is_last = batch.is_empty();
+            batch.extend(waiting.extract_if(.., |mount| is_last || age(mount) <= after));
+            if batch.is_empty() {
+                break;
+            }
+            batch.sort_by_key(age);
             let mut chosen: Vec<CacheUse> = Vec::new();
             for record in batch {
                 if allowed.is_some_and(|allowed| used <= allowed) {
@@ -195,8 +239,14 @@ impl Store {
                 used = used.saturating_sub(if record.is_shared { 0 } else { record.size });
                 chosen.push(record);
             }
-            let keys = chosen.iter().map(|record| record.key.clone()).collect();
-            let removed = self.catalog.remove_cache_records(keys, what.all).await?;
+            let of = |kind| chosen.iter().filter(move |one| one.kind == kind).map(|one| one.key.clone());
+            let mut removed = self.catalog.remove_cache_records(of(CacheKind::Step).collect(), what.all).await?;
+            for key in of(CacheKind::Mount) {
+                let row = mounts.iter().find(|row| row.key == key).expect("it was listed");
+                if cache_mount::remove(self, row).await? {
+                    removed.insert(key);
+                }
+            }
             chosen.retain(|record| removed.contains(&record.key));
             count += chosen.len();
             if let Some(told) = told.filter(|_| !chosen.is_empty())
@@ -209,7 +259,7 @@ impl Store {
     }
 
     /// Applies the policies of the configuration, where the cache has changed since. Tells whether something went.
-    pub(crate) async fn apply_cache_policies(&self) -> Result<bool> {
+    pub(crate) async fn apply_cache_policies(self: &Arc<Self>) -> Result<bool> {
         self.write_cache_finds().await?;
         if !self.config.build_cache.automatic || !self.usage.has_changed.swap(false, Ordering::Relaxed) {
             return Ok(false);
@@ -245,6 +295,11 @@ fn content_key(operation: &str, contents: &[String]) -> String {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// What goes first: when it was used or made last, and its key.
+fn age(part: &CacheUse) -> (i64, String) {
+    (part.used.unwrap_or(part.created), part.key.clone())
 }
 
 impl Usage {

@@ -13,6 +13,7 @@ mod garbage;
 mod images;
 mod layers;
 mod leases;
+mod mounts;
 mod names;
 mod recovery;
 mod removal;
@@ -37,18 +38,19 @@ pub use garbage::{Garbage, Pruned, Reclaim};
 pub use images::{ImageRow, NewImage};
 pub use layers::{Description, LayerContents, LayerPart, LayerRow, LayerState, NewLayer};
 pub use leases::LeaseRow;
+pub use mounts::MountRow;
 pub use names::NameRow;
 pub use recovery::Known;
 pub use removal::Removed;
 pub use repositories::HeldBlob;
 pub use snapshots::{NewSnapshot, SnapshotRow, SnapshotState};
-pub use usage::{CacheUse, Finds};
+pub use usage::{CacheKind, CacheUse, Finds};
 
 /// The project of everything, until there are several.
 pub(crate) const PROJECT: &str = "default";
 
 /// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 /// What makes each version of the one before, the first from nothing.
 const STEPS: [&str; VERSION as usize] = [
     include_str!("catalog/schema.sql"),
@@ -57,6 +59,7 @@ const STEPS: [&str; VERSION as usize] = [
     include_str!("catalog/schema4.sql"),
     include_str!("catalog/schema5.sql"),
     include_str!("catalog/schema6.sql"),
+    include_str!("catalog/schema7.sql"),
 ];
 const READERS: usize = 4;
 

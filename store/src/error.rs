@@ -197,6 +197,18 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// No such cache mount.
+    #[error("no cache mount {key}")]
+    CacheMountNotFound {
+        /// The key.
+        key: String,
+    },
+    /// A step of a build has the cache mount.
+    #[error("a build uses the cache mount {id:?}")]
+    CacheMountInUse {
+        /// Its id.
+        id: String,
+    },
     /// No such snapshot.
     #[error("no snapshot {key}")]
     SnapshotNotFound {

@@ -10,6 +10,7 @@ mod images;
 mod layers;
 mod leases;
 mod manifests;
+mod mounts;
 mod registry;
 mod snapshots;
 mod system;
@@ -20,11 +21,12 @@ use std::sync::Arc;
 use strata_image::Platforms;
 use strata_proto::store::v1::{
     archive_service_server::ArchiveServiceServer, blob_service_server::BlobServiceServer,
-    cache_service_server::CacheServiceServer, content_service_server::ContentServiceServer,
-    image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
-    lease_service_server::LeaseServiceServer, manifest_service_server::ManifestServiceServer,
-    registry_service_server::RegistryServiceServer, snapshot_service_server::SnapshotServiceServer,
-    system_service_server::SystemServiceServer, transfer_service_server::TransferServiceServer,
+    cache_mount_service_server::CacheMountServiceServer, cache_service_server::CacheServiceServer,
+    content_service_server::ContentServiceServer, image_service_server::ImageServiceServer,
+    layer_service_server::LayerServiceServer, lease_service_server::LeaseServiceServer,
+    manifest_service_server::ManifestServiceServer, registry_service_server::RegistryServiceServer,
+    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
+    transfer_service_server::TransferServiceServer,
 };
 use strata_proto::types::v1::Platform as PlatformMessage;
 use strata_types::{LeaseId, Platform};
@@ -46,6 +48,7 @@ pub fn routes(store: Arc<Store>) -> Routes {
     routes
         .add_service(ArchiveServiceServer::new(service.clone()))
         .add_service(BlobServiceServer::new(service.clone()))
+        .add_service(CacheMountServiceServer::new(service.clone()))
         .add_service(CacheServiceServer::new(service.clone()))
         .add_service(ContentServiceServer::new(service.clone()))
         .add_service(ImageServiceServer::new(service.clone()))

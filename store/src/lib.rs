@@ -4,6 +4,7 @@
 
 pub mod blob;
 pub mod build_cache;
+pub mod cache_mount;
 pub mod catalog;
 pub mod config;
 pub mod content;
@@ -64,6 +65,8 @@ pub struct Store {
     pub flusher: Arc<flush::Flusher>,
     /// What was deleted, and is unlinked behind.
     pub trash: trash::Trash,
+    /// Who has which cache mount.
+    pub cache_mounts: cache_mount::Held,
     /// When the build cache was used.
     pub(crate) usage: build_cache::Usage,
     /// Wakes the garbage collection.
@@ -111,6 +114,7 @@ impl Store {
             contents,
             layers,
             remotes,
+            cache_mounts: cache_mount::Held::default(),
             usage: build_cache::Usage::default(),
             collector: gc::Collector::default(),
             placing: tokio::sync::RwLock::new(()),

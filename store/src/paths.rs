@@ -32,6 +32,7 @@ impl Paths {
             paths.partials(),
             paths.layers(),
             paths.snapshots(),
+            paths.cache_mounts(),
             paths.trash(),
             paths.quarantine(),
         ] {
@@ -90,6 +91,16 @@ impl Paths {
     /// Directory of a snapshot: `upper`, and a `work` directory for every time it was acquired.
     pub fn snapshot(&self, directory: u64) -> PathBuf {
         self.snapshots().join(directory.to_string())
+    }
+
+    /// Directory of cache mounts.
+    pub fn cache_mounts(&self) -> PathBuf {
+        self.root.join("cache-mounts")
+    }
+
+    /// Directory of a cache mount: what is mounted is in `data`.
+    pub fn cache_mount(&self, directory: u64) -> PathBuf {
+        self.cache_mounts().join(directory.to_string())
     }
 
     /// What waits to be deleted.

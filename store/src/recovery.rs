@@ -82,6 +82,11 @@ impl Found {
             trash.discard(&paths.layers().join(name))?;
         }
 
+        let mounts: HashSet<String> = known.mounts.iter().map(u64::to_string).collect();
+        for name in disk::names(&paths.cache_mounts())?.into_iter().filter(|name| !mounts.contains(name)) {
+            trash.discard(&paths.cache_mounts().join(name))?;
+        }
+
         let directories = disk::names(&paths.snapshots())?;
         let wanted: HashSet<String> = known.snapshots.iter().map(u64::to_string).collect();
         for name in directories.iter().filter(|name| !wanted.contains(*name)) {

@@ -17,6 +17,7 @@ mod images;
 mod leases;
 mod lives;
 mod manifests;
+mod mounts;
 mod names;
 mod paths;
 mod python;

@@ -1,12 +1,16 @@
 //! The runtime, as a build sees it: one stream per RUN. Dropping it kills the step and removes its container.
 
 use strata_proto::runtime::v1 as pb;
+use strata_proto::types::v1::HostEntry;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::error::Error;
 use crate::secret::{Secret, SecretEnv};
+
+/// Host name of steps.
+const HOSTNAME: &str = "strata-build";
 
 /// A connection to the runtime.
 #[derive(Debug, Clone)]
@@ -38,10 +42,37 @@ pub struct RunStep {
     pub user: String,
     /// Network.
     pub network: Network,
+    /// Host name. Empty: the usual.
+    pub hostname: String,
+    /// Names in /etc/hosts beyond the usual ones, with their addresses.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Size of /dev/shm in bytes; 0: the usual.
+    pub shm_size: u64,
+    /// Limits of each process.
+    pub ulimits: Vec<Ulimit>,
+    /// All capabilities and devices, no filter of system calls, nothing hidden.
+    pub is_insecure: bool,
     /// What is mounted.
     pub mounts: Vec<StepMount>,
     /// Variables that only its process knows.
     pub secret_env: SecretEnv,
+}
+
+/// A limit of each process of a step: getrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// Its name, "nofile".
+    pub name: String,
+    /// What is in force.
+    pub soft: u64,
+    /// How far it may be raised.
+    pub hard: u64,
+}
+
+impl From<strata_proto::types::v1::Ulimit> for Ulimit {
+    fn from(message: strata_proto::types::v1::Ulimit) -> Self {
+        Self { name: message.name, soft: message.soft, hard: message.hard }
+    }
 }
 
 /// A mount of a step.
@@ -72,6 +103,8 @@ pub enum MountSource {
         /// Bytes at most; 0: half of the memory.
         size: u64,
     },
+    /// A path of the host that store, runtime and builder share.
+    Host(String),
     /// A path of a snapshot.
     Snapshot {
         /// Its key.
@@ -162,8 +195,12 @@ fn start(step: RunStep) -> pb::RunStart {
         env: step.env,
         working_directory: step.working_directory,
         user: step.user,
-        hostname: "strata-build".to_owned(),
+        hostname: if step.hostname.is_empty() { HOSTNAME.to_owned() } else { step.hostname },
         network: network.into(),
+        extra_hosts: step.extra_hosts.into_iter().map(|(name, address)| HostEntry { name, address }).collect(),
+        shm_size_bytes: step.shm_size,
+        ulimits: step.ulimits.into_iter().map(limit).collect(),
+        is_privileged: step.is_insecure,
         mounts: step.mounts.into_iter().map(mount).collect(),
         secret_env: step.secret_env.into_pairs().into_iter().map(variable).collect(),
         auto_remove: true,
@@ -172,6 +209,10 @@ fn start(step: RunStep) -> pb::RunStart {
         ..pb::ContainerSpec::default()
     };
     pb::RunStart { id: String::new(), spec: Some(spec), terminal_size: None }
+}
+
+fn limit(Ulimit { name, soft, hard }: Ulimit) -> strata_proto::types::v1::Ulimit {
+    strata_proto::types::v1::Ulimit { name, soft, hard }
 }
 
 fn variable((name, value): (String, String)) -> pb::SecretVariable {
@@ -185,6 +226,7 @@ fn mount(mount: StepMount) -> pb::MountSpec {
             Source::Bytes(pb::BytesSource { data: data.into_bytes(), mode, uid, gid })
         }
         MountSource::Tmpfs { size } => Source::Tmpfs(pb::TmpfsSource { size_bytes: size, mode: 0, may_execute: true }),
+        MountSource::Host(path) => Source::Bind(pb::BindSource { path, create: false }),
         MountSource::Snapshot { key, path } => Source::Snapshot(pb::SnapshotSource { key, path }),
     };
     pb::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }

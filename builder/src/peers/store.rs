@@ -1,6 +1,7 @@
 //! The store, as a build sees it: leases, images, cache records, contents, trees, snapshots.
 
 mod contents;
+mod mounts;
 mod pull;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use strata_proto::store::v1 as pb;
 use strata_types::{ImageConfig, Platform};
 use tonic::transport::Channel;
 
+pub use mounts::{CacheMount, HeldMount, Sharing};
 pub use pull::{Credentials, Resolved};
 
 use super::MountPoint;

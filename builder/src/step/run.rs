@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Keyed, family, through_cache};
 use crate::error::Error;
 use crate::key::Key;
-use crate::peers::{Identity, MountSource, Network, Outcome, Output, RunStep, StepMount};
+use crate::peers::{Identity, MountSource, Network, Outcome, Output, RunStep, StepMount, Ulimit};
 use crate::progress::Running;
 use crate::secret::{Secret, SecretEnv};
 use crate::solve::{Build, StageWork};
@@ -25,12 +25,19 @@ pub async fn perform(
     run: &Run,
     running: &Running,
 ) -> Result<(), Error> {
+    build.entitlements.check(&build.file, instruction)?;
     let network = network(build, run)?;
+    let is_insecure = is_insecure(build, run)?;
     let mounts = mounts::read(build, work, run, running).await?;
     let (args, script) = command(work, run);
     let config = &work.draft.config.config;
     let created_by = history(&work.scope.declared(), &args);
-    let env = work.scope.environment();
+    let mut env = work.scope.environment();
+    if let Some(socket) =
+        mounts.iter().find_map(mounts::Mount::socket).filter(|_| work.scope.get("SSH_AUTH_SOCK").is_none())
+    {
+        env.push(format!("SSH_AUTH_SOCK={socket}"));
+    }
     let cwd = work.draft.working_directory();
     let operation = Key::operation("run")
         .list(&args)
@@ -39,6 +46,15 @@ pub async fn perform(
         .part(&config.user)
         .part(if network == Network::Host { "host" } else { "none" })
         .part(script.as_ref().map_or(&[][..], |(_, content)| content));
+    let request = &build.request;
+    let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default();
+    let ulimit = |Ulimit { name, soft, hard }: &Ulimit| format!("{name} {soft} {hard}");
+    let operation = operation
+        .part([u8::from(is_insecure)])
+        .part(&hostname)
+        .list(request.extra_hosts.iter().map(|(name, address)| format!("{name} {address}")))
+        .part(request.shm_size.to_le_bytes())
+        .list(request.ulimits.iter().map(ulimit));
     let operation = mounts.iter().fold(operation, |key, mount| mount.add_to(key)).finish();
     // Proxies reach the step, but neither its key nor the image; there may be a password in one.
     let mut secret_env = SecretEnv::default();
@@ -53,6 +69,11 @@ pub async fn perform(
         working_directory: cwd,
         user: config.user.clone(),
         network,
+        hostname,
+        extra_hosts: request.extra_hosts.clone(),
+        shm_size: request.shm_size,
+        ulimits: request.ulimits.clone(),
+        is_insecure,
         mounts: script.into_iter().map(script_mount).collect(),
         secret_env,
     };
@@ -77,6 +98,14 @@ fn network(build: &Build, run: &Run) -> Result<Network, Error> {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
         _ => Err(build.mistake(flag.value_span, "the network of a RUN is default, none or host")),
+    }
+}
+
+fn is_insecure(build: &Build, run: &Run) -> Result<bool, Error> {
+    match run.security.as_ref().map(|flag| (flag.value.as_str(), flag)) {
+        None | Some(("sandbox", _)) => Ok(false),
+        Some(("insecure", _)) => Ok(true),
+        Some((_, flag)) => Err(build.mistake(flag.value_span, "the security of a RUN is sandbox or insecure")),
     }
 }
 

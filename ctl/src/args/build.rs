@@ -85,6 +85,21 @@ pub struct Build {
     /// Give RUN steps a secret: "id=ID,src=FILE" or "id=ID,env=NAME"
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
+    /// Let RUN steps use an agent of ssh: "default", "ID=SOCKET" or "ID=KEY[,KEY]"
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
+    /// Let RUN steps do more than the usual, where the builder allows it too: "network.host", "security.insecure"
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub allow: Vec<String>,
+    /// Add a line to /etc/hosts of RUN steps
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Size of /dev/shm in RUN steps [default: 64m]
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Limit each process of RUN steps, "nofile=1024:2048"
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
     /// Push the image to the registry of its names
     #[arg(long)]
     pub push: bool,

@@ -1,5 +1,5 @@
 //! Sends directories and contents of the context, in the order in which the builder asks for them; the credentials for
-//! registries, and secrets.
+//! registries, secrets, and what agents of ssh say.
 
 use std::io;
 use std::path::Path;
@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Given;
+use super::agents::Agents;
 use super::contexts::Contexts;
 use super::secrets::Secrets;
 use crate::error::Error;
@@ -35,13 +36,14 @@ pub struct Upload {
     sender: Sender,
     failure: oneshot::Receiver<Error>,
     secrets: Arc<Secrets>,
+    agents: Arc<Agents>,
 }
 
 type Sender = mpsc::Sender<pb::BuildRequest>;
 
 impl Upload {
     /// Serves asks until this is dropped, or the call is over.
-    pub fn start(Given { contexts, secrets }: Given, sender: Sender) -> Self {
+    pub fn start(Given { contexts, secrets, agents }: Given, sender: Sender) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
         let (failed, failure) = oneshot::channel();
         let own = sender.clone();
@@ -59,7 +61,7 @@ impl Upload {
                 }
             }
         });
-        Self { asks, sender: own, failure, secrets: Arc::new(secrets) }
+        Self { asks, sender: own, failure, secrets: Arc::new(secrets), agents: Arc::new(agents) }
     }
 
     /// The builder asks for directories.
@@ -97,6 +99,15 @@ impl Upload {
         tokio::spawn(async move {
             let answer = secrets.answer(need).await;
             send(&sender, pb::build_request::Event::Secret(answer)).await;
+        });
+    }
+
+    /// The builder asks an agent.
+    pub fn agent(&self, need: pb::NeedAgent) {
+        let (sender, agents) = (self.sender.clone(), self.agents.clone());
+        tokio::spawn(async move {
+            let answer = agents.answer(need).await;
+            send(&sender, pb::build_request::Event::Agent(answer)).await;
         });
     }
 

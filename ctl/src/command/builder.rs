@@ -122,7 +122,7 @@ fn details(record: &pb::CacheUsage) -> String {
     let mut lines = vec![format!("ID:           {}", record.key)];
     let mut line = |name: &str, value: String| lines.push(format!("{:14}{value}", format!("{name}:")));
     line("Created at", record.created_at.as_ref().and_then(time::timestamp).map_or(String::new(), |at| at.to_string()));
-    line("Mutable", "false".to_owned());
+    line("Mutable", is_mount(record).to_string());
     line("Reclaimable", (!record.is_in_use).to_string());
     line("Shared", record.is_shared.to_string());
     line("Size", size::human(record.size_bytes));
@@ -131,7 +131,7 @@ fn details(record: &pb::CacheUsage) -> String {
     if let Some(at) = record.last_used_at.as_ref().and_then(time::timestamp) {
         line("Last used", time::ago(Some(at), now));
     }
-    line("Type", REGULAR.to_owned());
+    line("Type", kind(record).to_owned());
     lines.join("\n") + "\n"
 }
 
@@ -139,12 +139,12 @@ fn json(record: &pb::CacheUsage) -> serde_json::Value {
     let at = |at: Option<&prost_types::Timestamp>| at.and_then(time::timestamp).map(|at| at.to_string());
     json!({
         "ID": record.key,
-        "Type": REGULAR,
+        "Type": kind(record),
         "Description": record.description,
         "CreatedAt": at(record.created_at.as_ref()),
         "LastUsedAt": at(record.last_used_at.as_ref()),
         "UsageCount": record.usage_count,
-        "Mutable": false,
+        "Mutable": is_mount(record),
         "Reclaimable": !record.is_in_use,
         "Shared": record.is_shared,
         "Size": size::human(record.size_bytes),
@@ -154,6 +154,16 @@ fn json(record: &pb::CacheUsage) -> serde_json::Value {
 
 /// BuildKit's type of what a step made.
 const REGULAR: &str = "regular";
+/// BuildKit's type of a cache mount.
+const MOUNT: &str = "exec.cachemount";
+
+fn is_mount(record: &pb::CacheUsage) -> bool {
+    record.kind() == pb::CacheKind::Mount
+}
+
+fn kind(record: &pb::CacheUsage) -> &'static str {
+    if is_mount(record) { MOUNT } else { REGULAR }
+}
 
 fn summary(records: &[pb::CacheUsage]) -> String {
     let sum = |wanted: &dyn Fn(&pb::CacheUsage) -> bool| -> u64 {
@@ -196,8 +206,9 @@ impl Filter {
                 }
                 ("id" | "id~", Some(id)) => filter.message.keys.push(id.to_owned()),
                 ("description" | "description~", Some(text)) => text.clone_into(&mut filter.message.description),
-                ("type", Some(REGULAR)) => {}
-                ("type", Some(_)) => return Err(wrong(flag, "what is listed here has the type \"regular\"")),
+                ("type", Some(REGULAR)) => filter.message.set_kind(pb::CacheKind::Step),
+                ("type", Some(MOUNT)) => filter.message.set_kind(pb::CacheKind::Mount),
+                ("type", Some(_)) => return Err(wrong(flag, "\"regular\" and \"exec.cachemount\" are what there is")),
                 ("inuse", _) => filter.message.is_in_use = Some(is()?),
                 ("shared", _) => filter.message.is_shared = Some(is()?),
                 ("private", _) => filter.message.is_shared = Some(!is()?),
@@ -228,6 +239,7 @@ mod tests {
             description: "apt-get".into(),
             is_in_use: Some(false),
             is_shared: Some(false),
+            kind: pb::CacheKind::Unspecified.into(),
         };
         assert_eq!(filter.message, message);
         assert_eq!(of(&["type=regular", "shared"]).expect("filters").message.is_shared, Some(true));

@@ -216,6 +216,6 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         is_volatile: args.rm,
         has_no_log: false,
         platform: args.platform.as_deref().map(input::platform).transpose()?,
-        secret_env: Vec::new(),
+        ..pb::ContainerSpec::default()
     })
 }

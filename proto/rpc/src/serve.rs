@@ -292,6 +292,11 @@ where
     E: Into<BuildError>,
 {
     trace::init(&args.log);
+    // Credentials and secrets of builds go through memory: no core dump holds them, and no process of the same user reads
+    // them there.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the memory of this service may end up in a core dump");
+    }
     match try_run(name, args, descriptor_set, build).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(err) => {

@@ -211,12 +211,27 @@ fn start(service: &OnDemand, listener: UnixListener) -> Result<Child, Error> {
     };
     command.arg("--listen").arg("fd:0").arg("--socket-path").arg(&service.socket).arg("--root").arg(&service.root);
     command.args(&service.args).current_dir("/");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_for_services)) {
+        command.env_remove(name);
+    }
     // Requests hop between threads: with an arena for each, and thresholds that grow with what was freed, glibc keeps
     // several times the memory that is used. mallopt(3)
     command.env("MALLOC_ARENA_MAX", "2");
     command.env("MALLOC_MMAP_THRESHOLD_", "131072").env("MALLOC_TRIM_THRESHOLD_", "131072");
     command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(log).process_group(0);
     command.spawn().map_err(|source| Error::Spawn { path: service.binary.clone(), source })
+}
+
+/// Whether a service gets a variable of whoever starts it: it lives longer than the command, and what else is there is none
+/// of its business: secrets of a build, say.
+fn is_for_services(name: &str) -> bool {
+    let names = ["DBUS_SESSION_BUS_ADDRESS", "DOCKER_CONFIG", "HOME", "LANG", "LOGNAME", "PATH", "REGISTRY_AUTH_FILE"];
+    let others = ["SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ", "USER"];
+    let beginnings = ["BUILDKIT_", "LC_", "RUST_", "STRATA_", "XDG_"];
+    names.contains(&name)
+        || others.contains(&name)
+        || beginnings.iter().any(|beginning| name.starts_with(beginning))
+        || name.to_ascii_uppercase().ends_with("_PROXY")
 }
 
 fn open_log(path: &Path) -> Result<File, Error> {
@@ -280,4 +295,21 @@ fn connect_error(service: &OnDemand, err: tonic::transport::Error) -> Error {
         cause = inner.source();
     }
     Error::Connect { path, source: Box::new(err) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_get_what_says_where_things_are_and_nothing_else() {
+        for name in
+            ["PATH", "STRATA_ROOT", "XDG_RUNTIME_DIR", "https_proxy", "NO_PROXY", "BUILDKIT_PROGRESS", "RUST_LOG"]
+        {
+            assert!(is_for_services(name), "{name}");
+        }
+        for name in ["MY_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "LD_PRELOAD", ""] {
+            assert!(!is_for_services(name), "{name}");
+        }
+    }
 }

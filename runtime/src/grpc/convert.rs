@@ -1,7 +1,11 @@
 //! Wire to domain and back. What comes in is checked here, once; every refusal names its field.
 
+use std::net::IpAddr;
+
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use prost_types::Timestamp as WireTimestamp;
 use strata_proto::runtime::v1 as wire;
+use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
 use crate::{
@@ -65,9 +69,47 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
         platform: spec.platform.map(platform).transpose()?,
+        extra_hosts: spec.extra_hosts.into_iter().map(host).collect::<Result<_, _>>()?,
+        shm_size_bytes: Some(spec.shm_size_bytes).filter(|bytes| *bytes != 0),
+        ulimits: spec.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
+}
+
+/// A name that ends up in /etc/hosts, with its address.
+fn host(entry: HostEntry) -> Result<(String, IpAddr), Error> {
+    let wrong = |problem: &str| Error::argument("spec.extra_hosts", format!("{:?} {problem}", entry.name));
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    if !is_name(&entry.name) || entry.name.len() > 253 {
+        return Err(wrong("is no host name"));
+    }
+    let address = entry.address.parse().map_err(|_| wrong(&format!("has no address: {:?} is none", entry.address)))?;
+    Ok((entry.name, address))
+}
+
+fn wire_host((name, address): (String, IpAddr)) -> HostEntry {
+    HostEntry { name, address: address.to_string() }
+}
+
+/// getrlimit(2) by its name, as in `ulimit`.
+fn ulimit(limit: Ulimit) -> Result<PosixRlimit, Error> {
+    let wrong = |problem: &str| Error::argument("spec.ulimits", format!("{:?} {problem}", limit.name));
+    let kind = serde_json::Value::String(format!("RLIMIT_{}", limit.name.to_uppercase()));
+    let kind: PosixRlimitType = serde_json::from_value(kind).map_err(|_| wrong("is no limit of a process"))?;
+    if limit.soft > limit.hard {
+        return Err(wrong("has a soft limit above the hard one"));
+    }
+    let built = PosixRlimitBuilder::default().typ(kind).soft(limit.soft).hard(limit.hard).build();
+    built.map_err(|error| wrong(&error.to_string()))
+}
+
+fn wire_ulimit(limit: &PosixRlimit) -> Ulimit {
+    let name = serde_json::to_value(limit.typ()).unwrap_or_default();
+    let name = name.as_str().unwrap_or_default().trim_start_matches("RLIMIT_").to_lowercase();
+    Ulimit { name, soft: limit.soft(), hard: limit.hard() }
 }
 
 /// What is in no record is gone when the container is started again.
@@ -321,6 +363,9 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
             architecture,
             variant: variant.unwrap_or_default(),
         }),
+        extra_hosts: spec.extra_hosts.into_iter().map(wire_host).collect(),
+        shm_size_bytes: spec.shm_size_bytes.unwrap_or(0),
+        ulimits: spec.ulimits.iter().map(wire_ulimit).collect(),
         secret_env: Vec::new(),
     }
 }
@@ -414,6 +459,26 @@ mod tests {
         assert_eq!(refused(|spec| spec.mounts = vec![mount("/a", bind("x"))]), "spec.mounts[0].bind.path");
         let twice = vec![mount("/a", bind("/x")), mount("//a/.", bind("/y"))];
         assert_eq!(refused(|spec| spec.mounts = twice), "spec.mounts[1].target");
+    }
+
+    #[test]
+    fn hosts_and_limits_are_checked_and_shown_as_they_came() {
+        let host = |name: &str, address: &str| HostEntry { name: name.into(), address: address.into() };
+        let limit = |name: &str, soft, hard| Ulimit { name: name.into(), soft, hard };
+        for wrong in [host("a b", "127.0.0.1"), host("", "127.0.0.1"), host("a", "localhost"), host("a\n", "::1")] {
+            assert_eq!(refused(|spec| spec.extra_hosts = vec![wrong]), "spec.extra_hosts");
+        }
+        for wrong in [limit("files", 1, 1), limit("nofile", 2, 1), limit("", 1, 1)] {
+            assert_eq!(refused(|spec| spec.ulimits = vec![wrong]), "spec.ulimits");
+        }
+        let mut message = wire_spec();
+        message.extra_hosts = vec![host("db", "10.0.0.1"), host("db6", "fe80::1")];
+        message.ulimits = vec![limit("nofile", 1024, 2048), limit("core", 0, u64::MAX)];
+        message.shm_size_bytes = 1 << 20;
+        let (_, parsed) = spec(Some(message.clone())).unwrap();
+        let shown = super::wire_spec("", parsed);
+        assert_eq!((shown.extra_hosts, shown.ulimits), (message.extra_hosts, message.ulimits));
+        assert_eq!(shown.shm_size_bytes, 1 << 20);
     }
 
     #[test]

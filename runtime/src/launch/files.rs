@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::{Read, Write},
+    net::IpAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -35,7 +36,7 @@ pub fn prepare(job: &Prepared) -> Result<Vec<Bind>, Error> {
     let is_host = job.record.spec.network == Network::Host;
     let own = [
         ("hostname", format!("{}\n", job.hostname)),
-        ("hosts", hosts(&job.hostname)),
+        ("hosts", hosts(&job.hostname, &job.record.spec.extra_hosts)),
         ("resolv.conf", if is_host { host_resolv_conf() } else { String::new() }),
     ];
     let mut binds = Vec::with_capacity(mounts.len() + own.len());
@@ -76,7 +77,8 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     file.set_permissions(Permissions::from_mode(mode)).map_err(failed)
 }
 
-fn hosts(hostname: &str) -> String {
+fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> String {
+    let extra: String = extra.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect();
     format!(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -84,7 +86,8 @@ fn hosts(hostname: &str) -> String {
          ff00::0\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\n\
          ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{hostname}\n"
+         127.0.1.1\t{hostname}\n\
+         {extra}"
     )
 }
 

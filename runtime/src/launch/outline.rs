@@ -123,6 +123,8 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
             Profile::Strict => default_spec::Profile::Strict,
         },
         readonly: spec.is_root_read_only,
+        rlimits: spec.ulimits.clone(),
+        shm_size: spec.shm_size_bytes.unwrap_or(Defaults::default().shm_size),
         terminal: spec.has_terminal,
         ..Defaults::default()
     }

@@ -15,6 +15,8 @@ pub struct Known {
     pub layers: Vec<LayerId>,
     /// Numbers of snapshot directories.
     pub snapshots: Vec<u64>,
+    /// Numbers of the directories of cache mounts.
+    pub mounts: Vec<u64>,
 }
 
 impl Catalog {
@@ -61,6 +63,8 @@ impl Catalog {
             known.layers = statement.query_and_then([], |row| layers::layer_id(row.get(0)?))?.collect::<Result<_>>()?;
             let mut statement = transaction.prepare("SELECT directory FROM snapshots")?;
             known.snapshots = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut statement = transaction.prepare("SELECT directory FROM cache_mounts")?;
+            known.mounts = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
             Ok(known)
         })
         .await

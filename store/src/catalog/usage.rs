@@ -8,10 +8,21 @@ use strata_types::LayerId;
 use super::{Catalog, Durability, PROJECT, garbage, layers};
 use crate::Result;
 
-/// A build cache record, and what it costs.
+/// What the build cache keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheKind {
+    /// What a step made.
+    Step,
+    /// A cache mount.
+    Mount,
+}
+
+/// A part of the build cache, and what it costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheUse {
-    /// Key of the step, 64 hex digits.
+    /// What it is.
+    pub kind: CacheKind,
+    /// Its key, 64 hex digits.
     pub key: String,
     /// Layer it made, if any.
     pub layer: Option<LayerId>,
@@ -55,6 +66,7 @@ fn read(row: &Row<'_>, in_snapshots: &HashSet<String>) -> Result<CacheUse> {
     let layer: Option<String> = row.get(1)?;
     let is_in_snapshot = layer.as_ref().is_some_and(|id| in_snapshots.contains(id));
     Ok(CacheUse {
+        kind: CacheKind::Step,
         key: row.get(0)?,
         layer: layer.map(layers::layer_id).transpose()?,
         description: row.get(2)?,

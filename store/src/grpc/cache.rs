@@ -1,9 +1,9 @@
 //! CacheService.
 
 use strata_proto::store::v1::{
-    CacheFilter, CacheRecord as Message, CacheUsage, GetCacheRecordRequest, GetCacheRecordResponse,
-    ListCacheRecordsRequest, ListCacheRecordsResponse, PruneCacheRecordsRequest, PruneCacheRecordsResponse,
-    PutCacheRecordRequest, PutCacheRecordResponse, cache_service_server::CacheService,
+    CacheFilter, CacheKind as KindMessage, CacheRecord as Message, CacheUsage, GetCacheRecordRequest,
+    GetCacheRecordResponse, ListCacheRecordsRequest, ListCacheRecordsResponse, PruneCacheRecordsRequest,
+    PruneCacheRecordsResponse, PutCacheRecordRequest, PutCacheRecordResponse, cache_service_server::CacheService,
 };
 use strata_types::LayerId;
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::layers::layer_ids;
 use super::{Service, lease_id, page, status, timestamp};
 use crate::build_cache::{self, Filter, Pruning};
-use crate::catalog::{self, CacheQuery, CacheRecord, CacheUse};
+use crate::catalog::{self, CacheKind, CacheQuery, CacheRecord, CacheUse};
 use crate::{Error, Result};
 
 /// Longest description that is kept, in bytes.
@@ -108,7 +108,7 @@ impl CacheService for Service {
         let (after, size) = page(&page_token, page_size)?;
         let filter = read_filter(filter).map_err(status)?;
         self.store.write_cache_finds().await.map_err(status)?;
-        let mut rows = self.store.catalog.cache_uses(&after, size + 1).await.map_err(status)?;
+        let mut rows = self.store.cache_uses(&after, size + 1).await.map_err(status)?;
         let next_page_token = strata_rpc::pages::cut(&mut rows, size, |row| row.key.clone());
         let records = rows.into_iter().filter(|row| filter.matches(row)).map(CacheUsage::from).collect();
         Ok(Response::new(ListCacheRecordsResponse { records, next_page_token }))
@@ -157,17 +157,31 @@ impl From<CacheUse> for CacheUsage {
             usage_count: found.uses,
             is_in_use: found.is_in_use,
             is_shared: found.is_shared,
+            kind: kind_message(found.kind).into(),
         }
     }
 }
 
+fn kind_message(kind: CacheKind) -> KindMessage {
+    match kind {
+        CacheKind::Step => KindMessage::Step,
+        CacheKind::Mount => KindMessage::Mount,
+    }
+}
+
 fn read_filter(message: Option<CacheFilter>) -> Result<Filter> {
-    let CacheFilter { keys, description, is_in_use, is_shared } = message.unwrap_or_default();
+    let CacheFilter { keys, description, is_in_use, is_shared, kind } = message.unwrap_or_default();
+    let kind = match KindMessage::try_from(kind) {
+        Ok(KindMessage::Unspecified) => None,
+        Ok(KindMessage::Step) => Some(CacheKind::Step),
+        Ok(KindMessage::Mount) => Some(CacheKind::Mount),
+        Err(_) => return Err(Error::invalid("filter.kind", "it is unknown")),
+    };
     let is_part = |key: &String| {
         (1..=64).contains(&key.len()) && key.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
     };
     match keys.iter().all(is_part) {
-        true => Ok(Filter { ids: keys, description, is_in_use, is_shared }),
+        true => Ok(Filter { ids: keys, description, is_in_use, is_shared, kind }),
         false => Err(Error::invalid("filter.keys", "each must be 1 to 64 lower-case hexadecimal digits")),
     }
 }

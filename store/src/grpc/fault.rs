@@ -36,6 +36,8 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::ImageAmbiguous { .. } => (Code::InvalidArgument, Reason::ImageAmbiguous),
         Error::ImageInUse { .. } => (Code::FailedPrecondition, Reason::ImageInUse),
         Error::LayerNotFound { .. } => (Code::NotFound, Reason::LayerNotFound),
+        Error::CacheMountNotFound { .. } => (Code::NotFound, Reason::CacheMountNotFound),
+        Error::CacheMountInUse { .. } => (Code::FailedPrecondition, Reason::CacheMountInUse),
         Error::SnapshotNotFound { .. } => (Code::NotFound, Reason::SnapshotNotFound),
         Error::SnapshotExists { .. } => (Code::AlreadyExists, Reason::SnapshotExists),
         Error::SnapshotHeld { .. } => (Code::FailedPrecondition, Reason::SnapshotHeld),
@@ -178,6 +180,7 @@ impl Fault for Error {
             Self::LayerNotFound { id } => ("layer", id.to_string()),
             Self::LeaseNotFound { id } => ("lease", id.to_string()),
             Self::SnapshotNotFound { key } | Self::SnapshotExists { key } => ("snapshot", key.to_string()),
+            Self::CacheMountNotFound { key } => ("cache mount", key.clone()),
             Self::ContentNotFound { blake3 } => ("content", blake3.clone()),
             _ => return None,
         };

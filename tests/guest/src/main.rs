@@ -96,6 +96,17 @@ fn files(words: &[&str]) -> Outcome {
 
 fn work(words: &[&str]) -> Outcome {
     match words {
+        // Waits until somebody else makes it.
+        ["await", path] => {
+            let start = Instant::now();
+            while fs::symlink_metadata(path).is_err() {
+                if start.elapsed() > Duration::from_secs(60) {
+                    return Err("nobody made it".into());
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        ["agent", kind] => agent(kind.parse()?)?,
         ["sleep", seconds] => thread::sleep(Duration::from_secs_f64(seconds.parse()?)),
         // Prints "ready", waits for one of the signals, prints its name, exits with the code.
         ["trap", code, signals @ ..] => {
@@ -261,6 +272,18 @@ fn memhog(mebibytes: usize) {
         hoard.push(std::hint::black_box(page));
     }
     println!("held {} MiB", hoard.len());
+}
+
+/// Asks the agent of ssh something and prints what kind of answer came, and the answer.
+fn agent(kind: u8) -> Result<(), Box<dyn std::error::Error>> {
+    let mut stream = std::os::unix::net::UnixStream::connect(env::var("SSH_AUTH_SOCK")?)?;
+    stream.write_all(&[0, 0, 0, 1, kind])?;
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer)?;
+    println!("answer {} of {} bytes: {}", answer[0], answer.len(), String::from_utf8_lossy(&answer[1..]));
+    Ok(())
 }
 
 /// Works for so long by the clock and says how much processor time it got.

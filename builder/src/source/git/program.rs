@@ -150,7 +150,7 @@ impl Program {
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (out, err, ended) = tokio::join!(all(out), last(err), child.wait());
         let ended = ended.map_err(|source| Failure::Local { attempt: "wait for", path: "git".into(), source })?;
-        group.is_over();
+        group.ended();
         if !ended.success() {
             let said = redact(err.trim());
             let said = if said.is_empty() { ended.to_string() } else { said };
@@ -168,7 +168,7 @@ impl Group {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    fn is_over(mut self) {
+    fn ended(mut self) {
         self.0 = None;
     }
 }

@@ -1,18 +1,26 @@
 //! `RUN --mount`: the options, expanded and checked, and what the mounts read of stages and images. What the container gets
 //! is made of it only when the step must run.
 
+use std::sync::Arc;
+
 use strata_dockerfile::mount::{self, MountError};
 use strata_dockerfile::{Flag, Run, Span, Word};
 
+use crate::contexts::Local;
 use crate::error::Error;
 use crate::graph::{self, Origin};
 use crate::key::Key;
+use crate::peers::{CacheMount, Sharing};
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 use crate::step::copy::absolute;
 
 /// Where secrets are that name no target.
 const SECRETS: &str = "/run/secrets/";
+/// Where sockets of agents are that name no target.
+const AGENTS: &str = "/run/buildkit/ssh_agent.";
+/// The build argument that keeps cache mounts apart.
+const NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 /// One mount of a step.
 #[derive(Debug)]
@@ -46,8 +54,32 @@ pub enum Kind {
         /// Bytes at most; 0: half of the memory.
         size: u64,
     },
+    /// A directory that is kept.
+    Cache {
+        /// Absolute path in the container.
+        target: String,
+        /// It cannot be written to.
+        is_read_only: bool,
+        /// Which one.
+        wanted: CacheMount,
+    },
     /// A secret of the client.
     Secret(Secret),
+    /// An agent of ssh of the client.
+    Agent(Agent),
+}
+
+/// An agent of ssh that a step may use.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its id.
+    pub id: String,
+    /// Its socket in the container.
+    pub target: String,
+    /// The step does not run without it.
+    pub is_required: bool,
+    /// Permission bits and owner of the socket.
+    pub access: Access,
 }
 
 /// A secret that a step may read.
@@ -90,7 +122,8 @@ impl From<MountError> for Wrong {
 pub async fn read(build: &Build, work: &StageWork, run: &Run, running: &Running) -> Result<Vec<Mount>, Error> {
     let mut mounts: Vec<Mount> = Vec::new();
     for flag in &run.mounts {
-        let mount = Mount { span: flag.value_span, kind: one(build, work, flag, running).await? };
+        let agents = mounts.iter().filter(|mount| matches!(mount.kind, Kind::Agent(_))).count();
+        let mount = Mount { span: flag.value_span, kind: one(build, work, flag, agents, running).await? };
         if let Some(target) = mount.target()
             && mounts.iter().any(|other| other.target() == Some(target))
         {
@@ -101,7 +134,13 @@ pub async fn read(build: &Build, work: &StageWork, run: &Run, running: &Running)
     Ok(mounts)
 }
 
-async fn one(build: &Build, work: &StageWork, flag: &Flag<String>, running: &Running) -> Result<Kind, Error> {
+async fn one(
+    build: &Build,
+    work: &StageWork,
+    flag: &Flag<String>,
+    agents: usize,
+    running: &Running,
+) -> Result<Kind, Error> {
     let span = flag.value_span;
     let expand =
         |value: &str| work.scope.expand(&build.file, &Word::new(value.to_owned(), span)).map_err(Wrong::Expansion);
@@ -122,11 +161,9 @@ async fn one(build: &Build, work: &StageWork, flag: &Flag<String>, running: &Run
             Ok(Kind::Tmpfs { target, size: options.get("size").and_then(mount::parse_size).unwrap_or(0) })
         }
         "secret" => Ok(Kind::Secret(secret(&options))),
-        "bind" => bind(build, work, &options, flag, running).await,
-        kind => {
-            let message = format!("RUN --mount=type={kind} is not available yet");
-            Err(Error::Unsupported(build.at(span, message)))
-        }
+        "ssh" => Ok(Kind::Agent(agent(&options, agents))),
+        "cache" => cache(build, work, &options, span, running).await,
+        _ => bind(build, work, &options, span, running).await,
     }
 }
 
@@ -153,6 +190,16 @@ fn secret(options: &mount::Mount) -> Secret {
     Secret { id, target, env, is_required: is_true(options, "required"), access: access(options, 0o400) }
 }
 
+fn agent(options: &mount::Mount, number: usize) -> Agent {
+    let given = |key| options.get(key).filter(|value| !value.is_empty());
+    Agent {
+        id: given("id").unwrap_or("default").to_owned(),
+        target: given("target").map_or_else(|| format!("{AGENTS}{number}"), |target| absolute("/", target)),
+        is_required: is_true(options, "required"),
+        access: access(options, 0o600),
+    }
+}
+
 fn is_true(options: &mount::Mount, key: &str) -> bool {
     options.get(key).and_then(mount::parse_bool).unwrap_or(false)
 }
@@ -173,38 +220,125 @@ async fn bind(
     build: &Build,
     work: &StageWork,
     options: &mount::Mount,
-    flag: &Flag<String>,
+    span: Span,
     running: &Running,
 ) -> Result<Kind, Error> {
-    let span = flag.value_span;
     let target = target(build, work, options, span)?;
-    let Some(from) = options.get("from").filter(|from| !from.is_empty()) else {
-        let message = "RUN --mount=type=bind of the build context is not available yet";
-        let diagnostic = build.file.diagnostic(span, message);
-        let hint = "a stage that copies it can be mounted: FROM scratch AS context, COPY . /, and from=context";
-        return Err(Error::Unsupported(Box::new(diagnostic.with_suggestion(hint))));
-    };
-    let origin = graph::source(&build.file, &build.contexts, &Word::new(from.to_owned(), span))?;
-    let layers = build.layers_of(work, &origin, span, running).await?;
     let path = absolute("/", options.get("source").unwrap_or_default());
-    let digest = shown(build, &origin, &layers, &path, span).await?;
-    Ok(Kind::Bind { target, layers, path, is_writable: is_writable(options, false), digest })
+    let is_writable = is_writable(options, false);
+    let from = options.get("from").filter(|from| !from.is_empty());
+    let (layers, origin) = match from {
+        None => match (&build.contexts.fetched, &build.contexts.main) {
+            (Some(fetched), _) => (vec![fetched.tree.layer.clone()], None),
+            (None, Some(local)) => return of_context(build, local, target, &path, is_writable, span).await,
+            (None, None) => return Err(build.mistake(span, "this build has no context to mount")),
+        },
+        Some(from) => {
+            let origin = graph::source(&build.file, &build.contexts, &Word::new(from.to_owned(), span))?;
+            if let Origin::Context(name) = &origin
+                && let Some(local) = build.contexts.local(name)
+            {
+                return of_context(build, local, target, &path, is_writable, span).await;
+            }
+            (build.layers_of(work, &origin, span, running).await?, Some(origin))
+        }
+    };
+    let digest = shown(build, origin.as_ref(), &layers, &path, span).await?;
+    Ok(Kind::Bind { target, layers, path, is_writable, digest })
+}
+
+/// A mount of what a path of a local context names: of a directory only what is in it is brought to the store.
+async fn of_context(
+    build: &Build,
+    local: &Arc<Local>,
+    target: String,
+    path: &str,
+    is_writable: bool,
+    span: Span,
+) -> Result<Kind, Error> {
+    let Some(found) = build.context_layer(local, &literal(path)).await? else {
+        let diagnostic = Box::new(build.file.diagnostic(span, format!("{path:?} is not in {}", local.title())));
+        return Err(Error::Source { path: path.to_owned(), ignored_by: None, diagnostic });
+    };
+    let digest = hex::encode(found.digest);
+    Ok(Kind::Bind { target, layers: vec![found.layer], path: found.path, is_writable, digest })
+}
+
+/// A pattern that matches just this path.
+fn literal(path: &str) -> String {
+    path.chars().flat_map(|c| r"*?[\".contains(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+async fn cache(
+    build: &Build,
+    work: &StageWork,
+    options: &mount::Mount,
+    span: Span,
+    running: &Running,
+) -> Result<Kind, Error> {
+    let given = |key| options.get(key).filter(|value| !value.is_empty());
+    let target = target(build, work, options, span)?;
+    let id = given("id").map_or_else(|| absolute("/", options.get("target").unwrap_or_default()), str::to_owned);
+    let id = match build.request.build_args.get(NAMESPACE).map_or("", String::as_str) {
+        "" => id,
+        namespace => format!("{namespace}/{id}"),
+    };
+    let path = absolute("/", options.get("source").unwrap_or_default());
+    let layers = match given("from") {
+        Some(from) => {
+            let origin = graph::source(&build.file, &build.contexts, &Word::new(from.to_owned(), span))?;
+            let layers = build.layers_of(work, &origin, span, running).await?;
+            Some((shown(build, Some(&origin), &layers, &path, span).await?, layers))
+        }
+        None if path != "/" => {
+            let diagnostic = build.file.diagnostic(span, "the source of a cache mount needs from");
+            let hint = "from=STAGE names what an empty cache is filled with, and source a directory in it";
+            return Err(Error::Dockerfile(Box::new(diagnostic.with_suggestion(hint))));
+        }
+        None => None,
+    };
+    let id_of = |key| given(key).and_then(|text| text.parse().ok());
+    let mode = given("mode").and_then(|text| u32::from_str_radix(text, 8).ok()).map(|mode| mode & 0o7777);
+    let (uid, gid): (Option<u32>, Option<u32>) = (id_of("uid"), id_of("gid"));
+    let sharing = match given("sharing").map(str::to_lowercase).as_deref() {
+        Some("private") => Sharing::Private,
+        Some("locked") => Sharing::Locked,
+        _ => Sharing::Shared,
+    };
+    let base = base(layers.as_ref().map(|(digest, _)| digest.as_str()), mode, uid, gid);
+    let layers = layers.map(|(_, layers)| layers).unwrap_or_default();
+    let wanted = CacheMount { id, base, layers, path, mode, uid, gid, sharing };
+    Ok(Kind::Cache { target, is_read_only: !is_writable(options, true), wanted })
+}
+
+/// What a cache mount begins with, as a digest: with something else it is another one. Empty: with nothing.
+fn base(content: Option<&str>, mode: Option<u32>, uid: Option<u32>, gid: Option<u32>) -> String {
+    if content.is_none() && mode.is_none() && uid.is_none() && gid.is_none() {
+        return String::new();
+    }
+    let number = |number: Option<u32>| number.map(u32::to_le_bytes);
+    hex::encode(Key::root("base").list(content).list(number(mode)).list(number(uid)).list(number(gid)).finish())
 }
 
 /// Digest of what a path of layers shows. Of a whole tree it is that of the layers: nothing has to be read for it.
-async fn shown(build: &Build, origin: &Origin, layers: &[String], path: &str, span: Span) -> Result<String, Error> {
+async fn shown(
+    build: &Build,
+    origin: Option<&Origin>,
+    layers: &[String],
+    path: &str,
+    span: Span,
+) -> Result<String, Error> {
     if path == "/" {
         return Ok(hex::encode(Key::root("layers").list(layers).finish()));
     }
-    let pattern: String =
-        path.chars().flat_map(|c| r"*?[\".contains(c).then_some('\\').into_iter().chain([c])).collect();
-    let listed = build.store.list_tree(layers, &pattern, true).await?;
+    let listed = build.store.list_tree(layers, &literal(path), true).await?;
     if listed.is_empty() {
         let what = match origin {
-            Origin::Image(name) => format!("image {name}"),
-            Origin::Context(name) => format!("the context {name}"),
-            Origin::Stage(index) => format!("stage {}", graph::title(&build.file.stages[*index])),
-            Origin::Scratch => "scratch, which is empty".to_owned(),
+            None => "the build context".to_owned(),
+            Some(Origin::Image(name)) => format!("image {name}"),
+            Some(Origin::Context(name)) => format!("the context {name}"),
+            Some(Origin::Stage(index)) => format!("stage {}", graph::title(&build.file.stages[*index])),
+            Some(Origin::Scratch) => "scratch, which is empty".to_owned(),
         };
         let diagnostic = Box::new(build.file.diagnostic(span, format!("{path:?} is not in {what}")));
         return Err(Error::Source { path: path.to_owned(), ignored_by: None, diagnostic });
@@ -218,8 +352,17 @@ impl Mount {
     /// The path in the container, if there is one.
     pub fn target(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Bind { target, .. } | Kind::Tmpfs { target, .. } => Some(target),
+            Kind::Bind { target, .. } | Kind::Tmpfs { target, .. } | Kind::Cache { target, .. } => Some(target),
             Kind::Secret(secret) => secret.target.as_deref(),
+            Kind::Agent(agent) => Some(&agent.target),
+        }
+    }
+
+    /// The socket of an agent, if it is one: where the variable of ssh points.
+    pub fn socket(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Agent(agent) => Some(&agent.target),
+            _ => None,
         }
     }
 
@@ -233,6 +376,11 @@ impl Mount {
                 key.part("bind").part(target).part([u8::from(*is_writable)]).part(digest)
             }
             Kind::Tmpfs { target, size } => key.part("tmpfs").part(target).part(size.to_le_bytes()),
+            Kind::Cache { target, is_read_only, wanted } => {
+                let key = key.part("cache").part(target).part([u8::from(*is_read_only), wanted.sharing as u8]);
+                key.part(&wanted.id).part(&wanted.base)
+            }
+            Kind::Agent(agent) => access(key.part("ssh").part(&agent.id).part(&agent.target), &agent.access),
             Kind::Secret(secret) => {
                 let key = key.part("secret").part(&secret.id).list(&secret.target).list(&secret.env);
                 access(key, &secret.access)
@@ -277,6 +425,34 @@ mod tests {
         ] {
             assert_eq!(is_writable(&options(text), false), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn sockets_of_agents_are_numbered() {
+        for (text, number, id, target) in [
+            ("type=ssh", 0, "default", "/run/buildkit/ssh_agent.0"),
+            ("type=ssh,id=deploy", 1, "deploy", "/run/buildkit/ssh_agent.1"),
+            ("type=ssh,target=/agent", 1, "default", "/agent"),
+        ] {
+            let agent = agent(&options(text), number);
+            assert_eq!((agent.id.as_str(), agent.target.as_str()), (id, target), "{text}");
+            assert_eq!(agent.access, Access { mode: 0o600, owner: (0, 0) });
+        }
+    }
+
+    #[test]
+    fn a_cache_that_begins_otherwise_is_another_one() {
+        let bases = [
+            base(None, None, None, None),
+            base(None, Some(0o755), None, None),
+            base(None, None, Some(5), None),
+            base(None, None, None, Some(5)),
+            base(Some("digest"), None, None, None),
+            base(Some("other"), None, None, None),
+        ];
+
+        assert!(bases[0].is_empty());
+        assert_eq!(bases.iter().collect::<std::collections::BTreeSet<_>>().len(), bases.len());
     }
 
     #[test]
