@@ -214,9 +214,7 @@ async fn listen(
                     Err(_) => return,
                 }
             }
-            Ok(FromClient::Directories { encodings, continues }) => {
-                session.take_directories(encodings, continues)
-            }
+            Ok(FromClient::Directories { encodings, continues }) => session.take_directories(encodings, continues),
             Ok(FromClient::Details(details)) => session.take_details(details),
             Ok(FromClient::Credentials { registry, found }) => session.take_credentials(&registry, found),
             Ok(FromClient::Answer { number, answer }) => session.take_answer(number, answer),
@@ -397,7 +395,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         makes_image: !start.has_no_image,
         keeps_tree: start.keeps_tree,
         network,
-        allowed: start.entitlements.iter().map(allowed).collect::<Result<_, _>>()?,
+        allowed: start.entitlements.iter().map(|name| allowed(name)).collect::<Result<_, _>>()?,
         extra_hosts: start.extra_hosts.into_iter().map(|host| (host.name, host.address)).collect(),
         shm_size: start.shm_size_bytes,
         ulimits: start.ulimits.into_iter().map(Ulimit::from).collect(),
@@ -409,7 +407,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
     })
 }
 
-fn allowed(name: &String) -> Result<Entitlement, Error> {
+fn allowed(name: &str) -> Result<Entitlement, Error> {
     Entitlement::parse(name).map_err(|problem| Error::Invalid { field: "entitlements", problem })
 }
 

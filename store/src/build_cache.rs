@@ -12,9 +12,7 @@ use std::time::Duration;
 use strata_types::LayerId;
 use tokio::sync::mpsc;
 
-use crate::catalog::{
-    self, CacheFound, CacheKind, CacheQuery, CacheRecord, CacheUse, Finds, LayerContents, MountRow,
-};
+use crate::catalog::{self, CacheFound, CacheKind, CacheQuery, CacheRecord, CacheUse, Finds, LayerContents, MountRow};
 use crate::{Result, Store, cache_mount, gc, layer};
 
 pub use policy::{BuildCache, Policy, Space};

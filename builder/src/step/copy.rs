@@ -23,8 +23,8 @@ use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
 pub use archive::is_archive;
-use recall::Recall;
 pub use layer::ContextLayer;
+use recall::Recall;
 pub use transfer::{Transfer, absolute};
 
 /// Performs a COPY or ADD.

@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 use crate::args::{CacheExport, CacheImport, CacheLs, CacheMounts, CacheRm, Format};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::render::{self, size, table, time};
+use crate::render::{self, list, size, table, time};
 use crate::{receiving, sending, terminal};
 
 /// Does what is asked for.
@@ -24,7 +24,7 @@ pub async fn run(platform: &Platform, args: &CacheMounts) -> Result<u8> {
     }
 }
 
-async fn list(platform: &Platform) -> Result<Vec<pb::CacheMount>> {
+async fn all(platform: &Platform) -> Result<Vec<pb::CacheMount>> {
     let mut client = platform.cache_mounts().await?;
     let (mut mounts, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -40,10 +40,13 @@ async fn list(platform: &Platform) -> Result<Vec<pb::CacheMount>> {
 }
 
 async fn ls(platform: &Platform, args: &CacheLs) -> Result<u8> {
-    let mounts = list(platform).await?;
-    match (args.quiet, args.format) {
+    let mounts = all(platform).await?;
+    match (args.quiet, &args.format) {
         (true, _) => mounts.iter().try_for_each(|mount| render::line(&mount.key))?,
         (false, Format::Json) => mounts.iter().try_for_each(|mount| render::line(of_mount(mount)))?,
+        (false, Format::Template(template) | Format::Columns(template)) => {
+            mounts.iter().try_for_each(|mount| render::line(list::fill(template, &of_mount(mount))?))?;
+        }
         (false, Format::Table) => {
             let now = Timestamp::now();
             let mut rows = vec![["ID", "KEY", "SIZE", "IN USE", "LAST USED"].map(str::to_owned).to_vec()];
@@ -94,7 +97,7 @@ async fn export(platform: &Platform, args: &CacheExport) -> Result<u8> {
         return Err(Error::usage("an archive is nothing to look at: standard output is a terminal")
             .hint("`ctl builder cache export ID -o FILE` writes a file"));
     }
-    let mounts = list(platform).await?;
+    let mounts = all(platform).await?;
     let found = named(&mounts, &args.mount)?;
     let [mount] = found.as_slice() else {
         let error = Error::new(format!("there are {} cache mounts {:?}", found.len(), args.mount));
@@ -138,7 +141,7 @@ async fn import(platform: &Platform, args: &CacheImport) -> Result<u8> {
 }
 
 async fn rm(platform: &Platform, args: &CacheRm) -> Result<u8> {
-    let mounts = list(platform).await?;
+    let mounts = all(platform).await?;
     let mut found = Vec::new();
     for word in &args.mounts {
         found.extend(named(&mounts, word)?);
