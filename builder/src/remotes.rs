@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use strata_dockerfile::remote::{Checksum, Git, Http, MTime, Remote, redact};
+use strata_dockerfile::remote::{Checksum, Git, Http, MTime, Remote, Scheme, redact};
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
 use crate::context::Blake3;
@@ -74,7 +74,8 @@ impl Remotes {
     ) -> Result<Arc<File>, Failure> {
         let key = (http.url.clone(), checksum.map(Checksum::to_string));
         let look = async {
-            let wanted = WantedFile { http: http.clone(), checksum: checksum.cloned(), authorization: None };
+            let authorization = self.web_credentials(http).await?;
+            let wanted = WantedFile { http: http.clone(), checksum: checksum.cloned(), authorization };
             let part = || running.part(format!("downloading {}", without_query(&http.url)));
             self.sources.look(&wanted, part).await.map(Arc::new)
         };
@@ -93,7 +94,8 @@ impl Remotes {
     }
 
     async fn find_tree(&self, git: &Git, running: &Running) -> Result<RemoteTree, Failure> {
-        let wanted = WantedTree { git: git.clone(), authorization: None, agent: None };
+        let authorization = self.git_credentials(git).await?;
+        let wanted = WantedTree { git: git.clone(), authorization };
         let found = self.sources.find(&wanted).await?;
         let is_committed = git.mtime == MTime::Commit;
         let key = Key::root("git tree")
@@ -227,9 +229,7 @@ impl Remotes {
         let mut spool = self.sources.spool()?;
         self.store.stream_file(layers, path, |chunk| spool.write(chunk)).await?;
         let Spooled { file, blake3, size, .. } = spool.finish()?;
-        if self.store.missing(&[blake3], &self.lease).await?.is_empty() {
-            // It is there.
-        } else {
+        if !self.store.missing(&[blake3], &self.lease).await?.is_empty() {
             self.store.put_file(file, blake3, size, &self.lease).await?;
         }
         Ok(is_archive(&self.store, &blake3).await?.then_some((blake3, size)))
@@ -239,6 +239,41 @@ impl Remotes {
     pub async fn read(&self, tree: &RemoteTree, path: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = format!("/{}", path.trim_start_matches('/'));
         self.store.read_file(std::slice::from_ref(&tree.layer), &path).await
+    }
+
+    /// What the client says of a web server: a header, or a token.
+    async fn web_credentials(&self, http: &Http) -> Result<Option<String>, Error> {
+        if let Some(header) = self.secret(&format!("HTTP_AUTH_HEADER_{}", http.host)).await? {
+            return Ok(Some(header));
+        }
+        let token = self.secret(&format!("HTTP_AUTH_TOKEN_{}", http.host)).await?;
+        Ok(token.map(|token| format!("Bearer {token}")))
+    }
+
+    /// What the client says of a git server: first of this one, then of any.
+    async fn git_credentials(&self, git: &Git) -> Result<Option<String>, Error> {
+        if !matches!(git.scheme, Scheme::Http | Scheme::Https) {
+            return Ok(None);
+        }
+        for end in [format!(".{}", git.host), String::new()] {
+            if let Some(header) = self.secret(&format!("GIT_AUTH_HEADER{end}")).await? {
+                return Ok(Some(header));
+            }
+            if let Some(token) = self.secret(&format!("GIT_AUTH_TOKEN{end}")).await? {
+                use base64::Engine as _;
+                let pair = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+                return Ok(Some(format!("basic {pair}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A secret that is text, without the line break at its end.
+    async fn secret(&self, id: &str) -> Result<Option<String>, Error> {
+        let Some(secret) = self.session.secret(id).await? else { return Ok(None) };
+        let not_text = |_| Error::Client { what: format!("secret {id:?}"), problem: "it is no text".to_owned() };
+        let text = std::str::from_utf8(secret.bytes()).map_err(not_text)?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()).filter(|text| !text.is_empty()))
     }
 }
 

@@ -322,3 +322,30 @@ fn a_named_context_is_a_repository_or_a_single_file() {
     let shown = house.ctl(&["inspect", "app"]).ok().json();
     assert_eq!(shown[0]["Created"], "2015-10-21T07:28:00Z");
 }
+
+#[test]
+fn credentials_of_a_repository_are_secrets_of_its_host_or_of_any() {
+    let (mut house, repositories, web) = (House::start(), Repositories::default(), Web::start());
+    repositories.add("r", &[]).write("f", "one").commit("first");
+    web.serve_directory(repositories.path());
+    house.set("TOKEN", "canary-token");
+    let source = web.url("/r.git/.git");
+    let context = Context::new(&format!("FROM scratch\nADD {source} /r/\n"));
+    let own = format!("id=GIT_AUTH_TOKEN.{},env=TOKEN", web.host());
+
+    web.want("basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5LXRva2Vu");
+    let (_, none) = built(&house, &[], context.arg());
+    let (out, output) = built(&house, &["--secret", "id=GIT_AUTH_TOKEN,env=TOKEN"], context.arg());
+    let (_, of_host) = built(&house, &["--secret", &own], context.arg());
+    web.want("canary-token");
+    let (_, header) = built(&house, &["--secret", "id=GIT_AUTH_HEADER,env=TOKEN"], context.arg());
+
+    none.fails().complains(&["Dockerfile:2:5", "GIT_AUTH_TOKEN"]);
+    assert!(!output.ok().both().contains("canary-token"));
+    assert_eq!(text(out.join("r/f")), "one");
+    of_host.ok();
+    header.ok();
+    house.stop();
+    let found = house.command("grep").args(["-rl", "canary-token", "state"]).output().expect("grep is there");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}

@@ -351,3 +351,28 @@ fn an_epoch_is_the_time_of_a_context_or_of_a_stage() {
     let unknown = house.ctl(&["build", "--build-arg", "SOURCE_DATE_EPOCH=nothing", wrong.arg()]);
     unknown.fails().complains(&["SOURCE_DATE_EPOCH", "nothing"]);
 }
+
+#[test]
+fn credentials_of_a_web_server_are_secrets_by_its_host() {
+    let (mut house, web) = (House::start(), Web::start());
+    house.set("TOKEN", "canary-token");
+    web.put("/x", "hello", &[]);
+    let context = Context::new(&format!("FROM scratch\nADD {} /x\n", web.url("/x")));
+
+    web.want("Bearer canary-token");
+    let (_, none) = built(&house, &[], context.arg());
+    let (_, other) = built(&house, &["--secret", "id=HTTP_AUTH_TOKEN_example.com,env=TOKEN"], context.arg());
+    let (out, output) = built(&house, &["--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"], context.arg());
+    web.want("canary-token");
+    let (_, header) =
+        built(&house, &["--no-cache", "--secret", "id=HTTP_AUTH_HEADER_127.0.0.1,env=TOKEN"], context.arg());
+
+    none.fails().complains(&["401", "HTTP_AUTH_TOKEN"]);
+    other.fails().complains(&["401"]);
+    assert!(!output.ok().both().contains("canary-token"));
+    assert_eq!(text(out.join("x")), "hello");
+    header.ok();
+    house.stop();
+    let found = house.command("grep").args(["-rl", "canary-token", "state"]).output().expect("grep is there");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}

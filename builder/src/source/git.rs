@@ -4,10 +4,8 @@
 mod answer;
 mod program;
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
-use strata_dockerfile::remote::{Git, Scheme, is_commit};
+use strata_dockerfile::remote::{Git, is_commit};
 
 use super::tree::Tree;
 use super::{Failure, Sources};
@@ -21,8 +19,6 @@ pub struct Wanted {
     pub git: Git,
     /// The header of the credentials for its host.
     pub authorization: Option<String>,
-    /// Socket of an agent with keys for ssh. `None`: there are no keys.
-    pub agent: Option<PathBuf>,
 }
 
 /// A commit that was found.
@@ -189,9 +185,4 @@ async fn submodules(program: &Program) -> Result<(), Failure> {
 fn scope(git: &Git) -> &str {
     let shared = ["https://github.com/", "https://www.github.com/"];
     shared.into_iter().find(|host| git.remote.starts_with(host)).unwrap_or(&git.remote)
-}
-
-/// The repository is reached by ssh.
-fn is_ssh(git: &Git) -> bool {
-    git.scheme == Scheme::Ssh
 }

@@ -1,5 +1,5 @@
-//! The program `git`, in an environment that is all ours: no configuration of anybody, no hooks, no helpers, no keys but
-//! those of a forwarded agent, and only protocols that sources have. What starts with it ends with it.
+//! The program `git`, in an environment that is all ours: no configuration of anybody, no hooks, no helpers, no keys
+//! of anybody, and only protocols that sources have. What starts with it ends with it.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +11,7 @@ use strata_dockerfile::remote::{UserInfo, redact};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::{Wanted, is_ssh, scope};
+use super::{Wanted, scope};
 use crate::source::{Failure, Sources};
 
 /// Most bytes of an answer.
@@ -78,7 +78,6 @@ const CONFIG: &str = "\
 pub(super) struct Program {
     directory: tempfile::TempDir,
     ssh: String,
-    agent: Option<PathBuf>,
 }
 
 impl Program {
@@ -104,8 +103,7 @@ impl Program {
             file.write(true).create_new(true).mode(0o600).open(directory.path().join("config")).map_err(failed)?;
         file.write_all(config.as_bytes()).map_err(failed)?;
         std::fs::create_dir(directory.path().join("work")).map_err(failed)?;
-        let agent = wanted.agent.clone().filter(|_| is_ssh(&wanted.git));
-        Ok(Self { directory, ssh: ssh(&sources.known_hosts), agent })
+        Ok(Self { directory, ssh: ssh(&sources.known_hosts) })
     }
 
     /// Where files are checked out.
@@ -138,9 +136,6 @@ impl Program {
             .env("GIT_SSH_VARIANT", "ssh")
             .env("GIT_SSH_COMMAND", &self.ssh)
             .env("GIT_LFS_SKIP_SMUDGE", "1");
-        if let Some(agent) = &self.agent {
-            command.env("SSH_AUTH_SOCK", agent);
-        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Failure::NoGit,
