@@ -19,7 +19,7 @@ pub fn agent(path: &Path, answer: &'static str) {
             let mut question = [0; 5];
             if stream.read_exact(&mut question).is_ok() {
                 let length = (answer.len() as u32 + 1).to_be_bytes();
-                let _client_is_gone = stream.write_all(&[&length, &[12], answer.as_bytes()].concat());
+                let _client_is_gone = stream.write_all(&[&length[..], &[12], answer.as_bytes()].concat());
             }
         }
     });
