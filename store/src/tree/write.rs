@@ -263,7 +263,9 @@ impl Writer<'_> {
     pub fn directory(&mut self, entry: &Entry) -> Result<(Rc<Directory>, bool)> {
         let destination = self.destination(entry);
         let Some(name) = entry.below.file_name() else {
-            let existed = self.canvas.target(&destination)?.1.is_none();
+            // A slash at its end would have it made.
+            let bare: PathBuf = destination.components().collect();
+            let existed = self.canvas.target(&bare)?.1.is_none();
             return Ok((self.canvas.directory(&destination)?, existed));
         };
         let parent = self.parent_below(entry, &destination)?;
