@@ -13,8 +13,8 @@ use crate::error::Error;
 
 pub use runtime::{MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount, Ulimit};
 pub use store::{
-    BaseImage, ByContent, CacheMount, Credentials, Entry, HeldMount, Identity, Listed, Lookup, Made, Manifest, Outcome,
-    Placement, Resolved, Sharing, Store, Tree,
+    BaseImage, ByContent, CacheMount, Credentials, Entries, Entry, Feed, HeldMount, Identity, Listed, Lookup, Made,
+    Manifest, Outcome, Placement, Resolved, Sharing, Store, Tree, feed,
 };
 
 /// How to reach the two services; those of this host are started when they do not run.

@@ -12,6 +12,7 @@ mod own;
 mod place;
 mod secrets;
 mod upload;
+mod walk;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,22 @@
 //! What the sources of a COPY or ADD select in the context: a digest for the cache key first, entries when a layer
 //! must be written. Symbolic links in a source resolve inside the context, as a chroot would.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use strata_dockerfile::glob;
 
-use super::{Attributes, Blake3, Describes, Details, Directories, Entry, Node};
+use super::{Attributes, Blake3, Describes, Details, Directories, Directory, Entry, Node};
 use crate::error::Error;
 
 /// Symbolic links followed in one path, at most.
 const MAX_LINKS: usize = 40;
 /// Directories inside each other, at most.
 const MAX_DEPTH: usize = 1024;
+/// Directories that are fetched at once, at most.
+const FETCHED_AT_ONCE: usize = 64;
+/// Things that a walk tells at once, at most.
+const TOLD_AT_ONCE: usize = 4096;
 /// Directories that details are asked for at once, at most.
 const DESCRIBED_AT_ONCE: usize = 4096;
 
@@ -92,53 +99,109 @@ pub async fn select(root: &Blake3, source: &str, directories: &impl Directories)
     Ok(level)
 }
 
-/// Everything below a directory, parents first, and the time of the directory; directories that `enters` refuses are not
-/// looked into. With the name of the context the details of each are asked for. One round trip per level.
-pub async fn items(
-    top: &Blake3,
-    top_path: &[u8],
-    details_of: Option<&str>,
-    enters: &(dyn Fn(&[u8]) -> bool + Sync),
-    directories: &impl Describes,
-) -> Result<(Vec<Item>, i64), Error> {
-    let (mut all, mut modified) = (Vec::new(), 0);
-    let mut level = vec![(Vec::new(), *top)];
-    for depth in 0..MAX_DEPTH {
-        if level.is_empty() {
-            return Ok((all, modified));
+/// Everything below a directory, a part at a time, parents first: never more of it than a few directories is in memory.
+#[derive(Debug)]
+pub struct Walk<'a, E> {
+    /// The path of the top in its context.
+    top: &'a [u8],
+    /// The context whose details of each directory are asked for.
+    details_of: Option<&'a str>,
+    /// Directories that it refuses are not looked into.
+    enters: E,
+    /// Directories below that are not fetched yet, how deep they are, and the next one at the end.
+    pending: Vec<(Vec<u8>, Blake3, usize)>,
+    /// Directories that are fetched, and how much of each was told.
+    open: VecDeque<Open>,
+    /// Time of the top, once it was fetched.
+    pub modified: i64,
+}
+
+#[derive(Debug)]
+struct Open {
+    path: Vec<u8>,
+    depth: usize,
+    directory: Arc<Directory>,
+    details: Details,
+    told: usize,
+}
+
+impl<'a, E: Fn(&[u8]) -> bool> Walk<'a, E> {
+    /// A walk through the directory of this digest.
+    pub fn new(digest: &Blake3, top: &'a [u8], details_of: Option<&'a str>, enters: E) -> Self {
+        let pending = vec![(Vec::new(), *digest, 1)];
+        Self { top, details_of, enters, pending, open: VecDeque::new(), modified: 0 }
+    }
+
+    /// The next things. `None`: that was all.
+    pub async fn next(&mut self, directories: &impl Describes) -> Result<Option<Vec<Item>>, Error> {
+        if self.open.is_empty() {
+            if self.pending.is_empty() {
+                return Ok(None);
+            }
+            self.fetch(directories).await?;
         }
-        let digests: Vec<Blake3> = level.iter().map(|(_, digest)| *digest).collect();
+        let Some(mut open) = self.open.pop_front() else { return Ok(Some(Vec::new())) };
+        let (mut items, mut below_it) = (Vec::new(), Vec::new());
+        let end = open.directory.entries.len().min(open.told + TOLD_AT_ONCE);
+        for at in open.told..end {
+            let Entry { name, mode, node, attributes } = open.directory.entries[at].clone();
+            let (modified, same_file) = open.details.entries.get(at).copied().unwrap_or_default();
+            let path = join(&open.path, &name);
+            if let Node::Directory(digest) = node
+                && (self.enters)(&path)
+            {
+                below_it.push((path.clone(), digest, open.depth + 1));
+            }
+            items.push(Item { path, mode, node, attributes, modified, same_file, is_implied: false });
+        }
+        // The first of them is the next one.
+        self.pending.extend(below_it.into_iter().rev());
+        open.told = end;
+        if open.told < open.directory.entries.len() {
+            self.open.push_front(open);
+        }
+        Ok(Some(items))
+    }
+
+    async fn fetch(&mut self, directories: &impl Describes) -> Result<(), Error> {
+        let some = self.pending.split_off(self.pending.len().saturating_sub(FETCHED_AT_ONCE));
+        if some.iter().any(|(_, _, depth)| *depth > MAX_DEPTH) {
+            return Err(Error::Context { problem: format!("directories are nested more than {MAX_DEPTH} deep") });
+        }
+        let digests: Vec<Blake3> = some.iter().map(|(_, digest, _)| *digest).collect();
         let fetched = directories.fetch(&digests).await?;
-        let details = match details_of {
+        let details = match self.details_of {
             Some(context) => {
-                let paths = level.iter().map(|(path, _)| join(top_path, path));
+                let paths = some.iter().map(|(path, ..)| join(self.top, path));
                 describe(context, paths.collect(), directories).await?
             }
-            None => vec![Details::default(); level.len()],
+            None => vec![Details::default(); some.len()],
         };
-        let mut next = Vec::new();
-        for (((path, _), directory), details) in level.iter().zip(fetched).zip(details) {
-            if details_of.is_some() && details.entries.len() != directory.entries.len() {
+        for (((path, _, depth), directory), details) in some.into_iter().zip(fetched).zip(details).rev() {
+            if self.details_of.is_some() && details.entries.len() != directory.entries.len() {
                 return Err(Error::Context { problem: "details that do not fit their directory".to_owned() });
             }
-            if depth == 0 {
-                modified = details.modified;
+            if path.is_empty() {
+                self.modified = details.modified;
             }
-            let entries = details.entries.into_iter().chain(std::iter::repeat((0, 0)));
-            for (entry, (modified, same_file)) in directory.entries.iter().zip(entries) {
-                let Entry { name, mode, node, attributes } = entry.clone();
-                let below = join(path, &name);
-                if let Node::Directory(digest) = node
-                    && enters(&below)
-                {
-                    next.push((below.clone(), digest));
-                }
-                all.push(Item { path: below, mode, node, attributes, modified, same_file, is_implied: false });
-            }
+            self.open.push_back(Open { path, depth, directory, details, told: 0 });
         }
-        level = next;
+        Ok(())
     }
-    Err(Error::Context { problem: format!("directories are nested more than {MAX_DEPTH} deep") })
+}
+
+/// Everything below a directory, parents first; directories that `enters` refuses are not looked into. Without details.
+pub async fn items(
+    top: &Blake3,
+    enters: &(dyn Fn(&[u8]) -> bool + Sync),
+    directories: &impl Describes,
+) -> Result<Vec<Item>, Error> {
+    let mut walk = Walk::new(top, &[], None, enters);
+    let mut all = Vec::new();
+    while let Some(some) = walk.next(directories).await? {
+        all.extend(some);
+    }
+    Ok(all)
 }
 
 /// The time of one thing that is no directory, in nanoseconds since 1970.

@@ -1,16 +1,18 @@
 //! The store, as a build sees it: leases, images, cache records, contents, trees, snapshots.
 
 mod contents;
+mod entries;
 mod mounts;
 mod pull;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use futures_util::StreamExt;
 use strata_proto::store::v1 as pb;
 use strata_types::{ImageConfig, Platform};
 use tonic::transport::Channel;
 
+pub use entries::{Entries, Feed, feed};
 pub use mounts::{CacheMount, HeldMount, Sharing};
 pub use pull::{Credentials, Resolved};
 
@@ -18,9 +20,6 @@ use super::MountPoint;
 use crate::context::{Attributes, Blake3, Special};
 use crate::error::Error;
 use crate::export::Exported;
-
-/// Entries of a tree in one message.
-const ENTRIES: usize = 4096;
 
 /// A connection to the store.
 #[derive(Debug, Clone)]
@@ -217,8 +216,6 @@ pub struct Tree {
     pub parents: Vec<String>,
     /// A layer that an earlier version of the step made.
     pub previous: String,
-    /// What to place.
-    pub entries: Vec<Entry>,
     /// What directories become that are made on the way.
     pub made: Made,
 }
@@ -381,8 +378,15 @@ impl Store {
         stored.map(drop).map_err(|status| Error::peer("store", "write the cache", status))
     }
 
-    /// Writes a tree as a layer, which the cache knows as what the step made.
-    pub async fn write_tree(&self, tree: Tree, step: &Identity, lease: &str) -> Result<Outcome, Error> {
+    /// Writes a tree as a layer, which the cache knows as what the step made. `entries` are told as they are fed; nothing is
+    /// made of a feed that was not ended.
+    pub async fn write_tree(
+        &self,
+        tree: Tree,
+        entries: Entries,
+        step: &Identity,
+        lease: &str,
+    ) -> Result<Outcome, Error> {
         let (record, created) = record(step);
         let header = pb::WriteTreeHeader {
             parent_layer_ids: tree.parents,
@@ -395,13 +399,10 @@ impl Store {
             made_uid: tree.made.owner.0,
             made_gid: tree.made.owner.1,
         };
-        let mut messages = vec![pb::WriteTreeRequest { part: Some(pb::write_tree_request::Part::Header(header)) }];
-        for entries in tree.entries.chunks(ENTRIES) {
-            let entries = pb::TreeEntries { entries: entries.iter().map(entry).collect() };
-            messages.push(pb::WriteTreeRequest { part: Some(pb::write_tree_request::Part::Entries(entries)) });
-        }
+        let header = pb::WriteTreeRequest { part: Some(pb::write_tree_request::Part::Header(header)) };
+        let messages = tokio_stream::once(header).chain(entries.messages());
         let mut client = pb::layer_service_client::LayerServiceClient::new(self.channel.clone());
-        let response = client.write_tree(tokio_stream::iter(messages)).await;
+        let response = client.write_tree(messages).await;
         let response = response.map_err(|status| Error::peer("store", "write a layer", status))?.into_inner();
         let layer = response.layer.ok_or(Error::Answer { peer: "store", what: "a layer" })?.id;
         Ok(Outcome { layer, created })
@@ -531,44 +532,4 @@ fn record(step: &Identity) -> (pb::CacheRecord, jiff::Timestamp) {
         operation: hex::encode(step.operation),
     };
     (record, created)
-}
-
-fn entry(entry: &Entry) -> pb::TreeEntry {
-    use pb::tree_entry::Source;
-    let source = match &entry.placement {
-        Placement::Directory { explicit } => Source::Directory(pb::TreeDirectory { explicit: *explicit }),
-        Placement::File { blake3, size, same_file } => {
-            Source::File(pb::TreeFile { blake3: hex::encode(blake3), size_bytes: *size, same_file: *same_file })
-        }
-        Placement::Special(Special { kind, major, minor }) => {
-            Source::Special(pb::TreeSpecial { r#type: *kind, major: *major, minor: *minor })
-        }
-        Placement::Symlink(target) => Source::Symlink(pb::TreeSymlink { target: Bytes::copy_from_slice(target) }),
-        Placement::Copy { layers, path, alone, implied } => Source::Copy(pb::TreeCopy {
-            layer_ids: layers.to_vec(),
-            path: Bytes::copy_from_slice(path),
-            contents_only: true,
-            alone: *alone,
-            implied: *implied,
-        }),
-        Placement::Archive(blake3) => Source::Archive(pb::TreeArchive { blake3: hex::encode(blake3) }),
-    };
-    pb::TreeEntry {
-        destination: Bytes::copy_from_slice(&entry.destination),
-        below: Bytes::copy_from_slice(&entry.below),
-        source: Some(source),
-        mode: entry.mode,
-        uid: entry.owner.map(|owner| owner.0),
-        gid: entry.owner.map(|owner| owner.1),
-        modified_at: entry.modified.map(|at| prost_types::Timestamp {
-            seconds: at.div_euclid(1_000_000_000),
-            nanos: at.rem_euclid(1_000_000_000) as i32,
-        }),
-        attributes: entry.attributes.iter().map(attribute).collect(),
-        name_in_directory: Bytes::copy_from_slice(&entry.name_in_directory),
-    }
-}
-
-fn attribute((name, value): &(String, Vec<u8>)) -> pb::TreeAttribute {
-    pb::TreeAttribute { name: name.clone(), value: Bytes::copy_from_slice(value) }
 }

@@ -79,10 +79,9 @@ pub async fn perform(
             None => find::all(build, work, &transfer, &words, &destination, running).await?,
         };
         remote::deliver(build, &sources, running).await?;
-        let entries = write::entries(build, &sources, &target, unpacks).await?;
         let parents = if is_linked { Vec::new() } else { build.files(&work.draft, running).await? };
-        let tree = Tree { parents, previous: previous.unwrap_or_default(), entries, made: target.made() };
-        build.store.write_tree(tree, step, &build.lease).await
+        let tree = Tree { parents, previous: previous.unwrap_or_default(), made: target.made() };
+        write::layer(build, &sources, &target, unpacks, (tree, step)).await
     })
     .await
 }

@@ -8,7 +8,7 @@ use super::copy::absolute;
 use super::{Keyed, family, owner, through_cache};
 use crate::error::Error;
 use crate::key::Key;
-use crate::peers::{Entry, Made, Placement, Tree};
+use crate::peers::{Entries, Entry, Made, Placement, Tree};
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
@@ -40,8 +40,8 @@ pub async fn perform(
         let entry = Entry::new(path.into_bytes(), Placement::Directory { explicit: false });
         let made = Made { owner, ..Made::default() };
         let parents = build.files(&work.draft, running).await?;
-        let tree = Tree { parents, entries: vec![entry], made, ..Tree::default() };
-        build.store.write_tree(tree, step, &build.lease).await
+        let tree = Tree { parents, made, ..Tree::default() };
+        build.store.write_tree(tree, Entries::of(vec![entry]), step, &build.lease).await
     })
     .await
 }

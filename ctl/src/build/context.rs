@@ -6,13 +6,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use prost::Message;
-use strata_dockerfile::ignore::{IgnoreFile, Match};
+use strata_dockerfile::ignore::IgnoreFile;
 use strata_proto::builder::v1 as pb;
 
 use super::attributes::{self, Attributes};
 use super::index::{Index, Stamp};
+use super::walk::{self, Directory, Entry, walk};
 
 /// Cannot read the context.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +42,22 @@ pub struct Context {
 type Found = (pb::ContextEntry, i64, u64);
 
 impl Context {
-    /// Walks the directory `top`, leaving out what `ignore` excludes.
+    /// Walks the directory `top`, leaving out what `ignore` excludes. What is known of it is read meanwhile; what is not is
+    /// read then, on all cores.
     pub fn scan(top: &Path, ignore: &IgnoreFile) -> Result<Self, Error> {
-        let mut index = Index::open(top);
+        let (index, found) = thread::scope(|scope| {
+            let index = scope.spawn(|| Index::open(top));
+            let found = walk(top, ignore);
+            (index.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
+        });
+        let (mut index, found) = (index, found?);
+        let files = found.iter().flat_map(|directory| {
+            let files = directory.entries.iter().filter(|entry| entry.metadata.is_file());
+            files.map(|entry| (directory.below(&entry.name), stamp(&entry.metadata), directory.path.join(&entry.name)))
+        });
+        index.learn(files);
         let mut context = Self { top: top.to_owned(), ..Self::default() };
-        let (root, _) = context.directory(top, &mut String::new(), ignore, &mut index)?;
+        let (root, _) = context.directory(&found, 0, &mut index)?;
         context.root = root;
         index.save();
         Ok(context)
@@ -66,32 +79,16 @@ impl Context {
     }
 
     /// Adds a directory and all below it. Returns its digest, and whether anything is in it.
-    fn directory(
-        &mut self,
-        path: &Path,
-        relative: &mut String,
-        ignore: &IgnoreFile,
-        index: &mut Index,
-    ) -> Result<([u8; 32], bool), Error> {
-        let failed = |source| Error { path: path.to_owned(), source };
-        let mut names: Vec<fs::DirEntry> =
-            fs::read_dir(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-        names.sort_by_key(fs::DirEntry::file_name);
-        let mut entries = Vec::with_capacity(names.len());
-        let modified_ns = fs::symlink_metadata(path).map(|metadata| modified(&metadata)).map_err(failed)?;
-        let mut details = pb::DirectoryDetails { modified_ns, ..Default::default() };
-        for found in names {
-            let before = relative.len();
-            if before > 0 {
-                relative.push('/');
-            }
-            relative.push_str(&found.file_name().to_string_lossy());
-            if let Some((entry, modified, same)) = self.entry(&found, relative, ignore, index)? {
+    fn directory(&mut self, all: &[Directory], number: usize, index: &mut Index) -> Result<([u8; 32], bool), Error> {
+        let found = &all[number];
+        let mut entries = Vec::with_capacity(found.entries.len());
+        let mut details = pb::DirectoryDetails { modified_ns: modified(&found.metadata), ..Default::default() };
+        for one in &found.entries {
+            if let Some((entry, modified, same)) = self.entry(all, found, one, index)? {
                 entries.push(entry);
                 details.entries_modified_ns.push(modified);
                 details.same_file.push(same);
             }
-            relative.truncate(before);
         }
         if details.same_file.iter().all(|same| *same == 0) {
             details.same_file.clear();
@@ -100,31 +97,26 @@ impl Context {
         let directory = pb::ContextDirectory { entries };
         let digest = *blake3::hash(&directory.encode_to_vec()).as_bytes();
         self.directories.insert(digest, directory);
-        let inside = path.strip_prefix(&self.top).unwrap_or(path);
+        let inside = found.path.strip_prefix(&self.top).unwrap_or(&found.path);
         self.details.insert(inside.as_os_str().as_bytes().to_vec(), details);
         Ok((digest, !is_empty))
     }
 
     fn entry(
         &mut self,
-        found: &fs::DirEntry,
-        relative: &mut String,
-        ignore: &IgnoreFile,
+        all: &[Directory],
+        parent: &Directory,
+        found: &Entry,
         index: &mut Index,
     ) -> Result<Option<Found>, Error> {
-        let path = found.path();
+        let path = parent.path.join(&found.name);
         let failed = |source| Error { path: path.clone(), source };
-        let kind = found.file_type().map_err(failed)?;
-        let is_excluded = match ignore.matches(relative) {
-            Match::Included => false,
-            Match::Excluded { whole } if whole || !kind.is_dir() => return Ok(None),
-            Match::Excluded { .. } => true,
-        };
-        let metadata = found.metadata().map_err(failed)?;
+        let metadata = &found.metadata;
+        let kind = metadata.file_type();
         let mut attributes = Attributes::new();
-        let node = if kind.is_dir() {
-            let (digest, has_entries) = self.directory(&path, relative, ignore, index)?;
-            if is_excluded && !has_entries {
+        let node = if let Some(number) = found.directory {
+            let (digest, has_entries) = self.directory(all, number, index)?;
+            if found.is_excluded && !has_entries {
                 return Ok(None);
             }
             attributes = attributes::of_path(&path).map_err(failed)?;
@@ -133,11 +125,11 @@ impl Context {
             let target = fs::read_link(&path).map_err(failed)?;
             pb::context_entry::Node::Symlink(target.as_os_str().as_bytes().to_vec().into())
         } else if kind.is_file() {
-            let stamp = stamp(&metadata);
-            let known = index.look(relative.as_bytes(), stamp, || fs::File::open(&path)).map_err(failed)?;
-            self.files.insert(known.digest, path.clone());
-            attributes = known.attributes;
+            let stamp = stamp(metadata);
+            let known = index.look(parent.below(&found.name), stamp, || fs::File::open(&path)).map_err(failed)?;
             let file = pb::ContextFile { blake3: known.digest.to_vec().into(), size_bytes: stamp.size };
+            self.files.insert(known.digest, path);
+            attributes = known.attributes;
             pb::context_entry::Node::File(file)
         } else if kind.is_socket() {
             // Nobody would listen on it: an empty file takes its place.
@@ -148,14 +140,14 @@ impl Context {
             let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
             pb::context_entry::Node::Special(pb::ContextSpecial { r#type: kind, major, minor })
         };
-        let same = match !kind.is_dir() && metadata.nlink() > 1 {
+        let same = match found.directory.is_none() && metadata.nlink() > 1 {
             true => {
                 let next = self.same.len() as u64 + 1;
                 *self.same.entry((metadata.dev(), metadata.ino())).or_insert(next)
             }
             false => 0,
         };
-        let name = found.file_name().as_bytes().to_vec().into();
+        let name = found.name.as_bytes().to_vec().into();
         let attributes = attributes.into_iter().map(|(name, value)| pb::ContextAttribute { name, value: value.into() });
         let entry = pb::ContextEntry {
             name,
@@ -163,7 +155,13 @@ impl Context {
             node: Some(node),
             attributes: attributes.collect(),
         };
-        Ok(Some((entry, modified(&metadata), same)))
+        Ok(Some((entry, modified(metadata), same)))
+    }
+}
+
+impl From<walk::Failure> for Error {
+    fn from(walk::Failure { path, source }: walk::Failure) -> Self {
+        Self { path, source }
     }
 }
 

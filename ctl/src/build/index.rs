@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
@@ -56,6 +58,13 @@ pub struct Known {
     pub attributes: Attributes,
 }
 
+impl Known {
+    fn of(file: fs::File) -> io::Result<Self> {
+        let attributes = attributes::of_file(&file)?;
+        Ok(Self { digest: hash(file)?, attributes })
+    }
+}
+
 /// Stat data that change when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -75,6 +84,8 @@ pub struct Index {
     file: Option<PathBuf>,
     old: HashMap<Vec<u8>, (Stamp, Known)>,
     new: HashMap<Vec<u8>, (Stamp, Known)>,
+    /// Read in this scan, ahead.
+    fresh: HashMap<Vec<u8>, (Stamp, Known)>,
     is_dirty: bool,
     now: i64,
 }
@@ -92,28 +103,59 @@ impl Index {
         };
         let old = saved.files.into_iter().filter_map(entry).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64);
-        Self { file, old, new: HashMap::new(), is_dirty: false, now }
+        Self { file, old, new: HashMap::new(), fresh: HashMap::new(), is_dirty: false, now }
+    }
+
+    /// Reads the files that nothing is known of, on all cores. What cannot be read is told when it is looked at.
+    pub fn learn(&mut self, files: impl Iterator<Item = (Vec<u8>, Stamp, PathBuf)>) {
+        let is_known = |path: &[u8], stamp: &Stamp| self.old.get(path).is_some_and(|(old, _)| old == stamp);
+        let unknown: Vec<_> = files.filter(|(path, stamp, _)| !is_known(path, stamp)).collect();
+        let next = AtomicUsize::new(0);
+        let read = || {
+            let mut read = Vec::new();
+            while let Some((path, stamp, file)) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Ok(known) = fs::File::open(file).and_then(Known::of) {
+                    read.push((path.clone(), (*stamp, known)));
+                }
+            }
+            read
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(unknown.len());
+        self.fresh = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+            let mut all: HashMap<_, _> = read().into_iter().collect();
+            for other in others {
+                all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        });
     }
 
     /// What is known of a file: remembered, or read now.
     pub fn look(
         &mut self,
-        path: &[u8],
+        path: Vec<u8>,
         stamp: Stamp,
         open: impl FnOnce() -> io::Result<fs::File>,
     ) -> io::Result<Known> {
-        let known = self.old.get(path).filter(|(old, _)| *old == stamp).map(|(_, known)| known.clone());
+        let remembered = self.old.get(&path).filter(|(old, _)| *old == stamp).map(|(_, known)| known.clone());
+        let known = match remembered {
+            Some(known) => Some(known),
+            None => {
+                let fresh = self.fresh.remove(&path).filter(|(then, _)| *then == stamp);
+                self.is_dirty |= fresh.is_some();
+                fresh.map(|(_, known)| known)
+            }
+        };
         let known = match known {
             Some(known) => known,
             None => {
                 self.is_dirty = true;
-                let file = open()?;
-                let attributes = attributes::of_file(&file)?;
-                Known { digest: hash(file)?, attributes }
+                Known::of(open()?)?
             }
         };
         if self.now - stamp.changed.max(stamp.modified) > RACY {
-            self.new.insert(path.to_vec(), (stamp, known.clone()));
+            self.new.insert(path, (stamp, known.clone()));
         }
         Ok(known)
     }

@@ -48,22 +48,41 @@ impl Filter {
 
     /// Keeps what is taken, and the directories that lead to it. Parents come first, here and in the answer.
     pub fn apply<T: Below>(&self, all: Vec<T>) -> Vec<T> {
-        if self.is_open() {
+        self.in_parts().apply(all)
+    }
+
+    /// The same for what comes in parts.
+    pub fn in_parts<T: Below>(&self) -> Parts<'_, T> {
+        Parts { filter: self, passed: HashMap::new() }
+    }
+}
+
+/// A filter at work.
+#[derive(Debug)]
+pub struct Parts<'a, T> {
+    filter: &'a Filter,
+    /// Directories that are not taken, unless something in them is.
+    passed: HashMap<Vec<u8>, T>,
+}
+
+impl<T: Below> Parts<'_, T> {
+    /// Keeps what is taken of the next part.
+    pub fn apply(&mut self, all: Vec<T>) -> Vec<T> {
+        if self.filter.is_open() {
             return all;
         }
         let mut taken = Vec::new();
-        let mut passed: HashMap<Vec<u8>, T> = HashMap::new();
         for mut one in all {
-            if !self.takes(one.path()) {
+            if !self.filter.takes(one.path()) {
                 if one.is_directory() {
                     one.imply();
-                    passed.insert(one.path().to_vec(), one);
+                    self.passed.insert(one.path().to_vec(), one);
                 }
                 continue;
             }
             let path = one.path().to_vec();
             for end in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at) {
-                taken.extend(passed.remove(&path[..end]));
+                taken.extend(self.passed.remove(&path[..end]));
             }
             taken.push(one);
         }

@@ -309,7 +309,7 @@ async fn context_digest(build: &Build, selected: &Selected, filter: &Filter) -> 
         return Ok(Key::root("directory").part(digest).finish());
     }
     let enters = |path: &[u8]| filter.enters(path);
-    let (all, _) = items(digest, &selected.path, None, &enters, &build.session).await?;
+    let all = items(digest, &enters, &build.session).await?;
     let mut key = Key::root("part of a directory");
     for item in filter.apply(all) {
         key = node_key(key.part(&item.path).part([u8::from(item.is_implied)]), item.mode, &item.node);
@@ -433,7 +433,7 @@ async fn has_any(build: &Build, found: &Found, filter: &Filter) -> Result<bool, 
         Found::Context { selected, .. } => {
             let Node::Directory(digest) = &selected.node else { return Ok(true) };
             let enters = |path: &[u8]| filter.enters(path);
-            let (all, _) = items(digest, &selected.path, None, &enters, &build.session).await?;
+            let all = items(digest, &enters, &build.session).await?;
             Ok(all.iter().any(|item| filter.takes(&item.path)))
         }
     }

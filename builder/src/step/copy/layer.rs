@@ -65,8 +65,7 @@ impl Build {
     ) -> Result<String, Error> {
         let mut sources = Sources::default();
         sources.found.push((Found::Context { local: Arc::clone(local), selected }, Filter::default()));
-        let entries = write::entries(self, &sources, target, false).await?;
-        let tree = Tree { previous: previous.unwrap_or_default(), entries, made: Made::default(), ..Tree::default() };
-        Ok(self.store.write_tree(tree, step, &self.lease).await?.layer)
+        let tree = Tree { previous: previous.unwrap_or_default(), made: Made::default(), ..Tree::default() };
+        Ok(write::layer(self, &sources, target, false, (tree, step)).await?.layer)
     }
 }

@@ -9,45 +9,67 @@ use super::archive;
 use super::filter::Filter;
 use super::find::{Bytes, Found, ListedBelow, Named, Sources};
 use super::transfer::Target;
-use crate::context::{self, Blake3, Item, Node, Selected, items};
+use crate::context::{self, Blake3, Item, Node, Selected, Walk};
 use crate::contexts::Local;
 use crate::error::Error;
-use crate::peers::{Entry, Listed, Placement};
+use crate::peers::{Entry, Feed, Identity, Listed, Outcome, Placement, Tree, feed};
 use crate::solve::Build;
 
+/// Entries that are sent at once.
+const AT_ONCE: usize = 4096;
+
 /// Entries in the making, and the contents that they need.
-#[derive(Debug, Default)]
-struct Writing {
+struct Writing<'a> {
+    build: &'a Build,
+    target: &'a Target,
+    feed: Feed,
     entries: Vec<Entry>,
     wanted: HashMap<Blake3, u64>,
     /// Places among the entries of files that may be archives.
     archives: Vec<usize>,
 }
 
-/// The entries of what was found. `unpacks`: archives of a context are.
-pub(super) async fn entries(
+/// Writes what was found as a layer. `unpacks`: archives of a context are.
+pub(super) async fn layer(
     build: &Build,
     sources: &Sources,
     target: &Target,
     unpacks: bool,
-) -> Result<Vec<Entry>, Error> {
-    let mut writing = Writing::default();
+    (tree, step): (Tree, &Identity),
+) -> Result<Outcome, Error> {
+    let (feed, entries) = feed();
+    let feeding = tell(build, sources, target, unpacks, feed);
+    let writing = build.store.write_tree(tree, entries, step, &build.lease);
+    tokio::pin!(feeding, writing);
+    // An answer before the end is a refusal: nothing more is to be fed. A feed that fails ends the call.
+    tokio::select! {
+        biased;
+        written = &mut writing => written,
+        fed = &mut feeding => match fed {
+            Ok(()) => writing.await,
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Tells the entries of what was found, a part at a time, when the store has what they need.
+async fn tell(build: &Build, sources: &Sources, target: &Target, unpacks: bool, feed: Feed) -> Result<(), Error> {
+    let (entries, wanted, archives) = Default::default();
+    let mut writing = Writing { build, target, feed, entries, wanted, archives };
     for (found, filter) in &sources.found {
         match found {
-            Found::Context { local, selected } => {
-                writing.context(build, (local, selected), filter, target, unpacks).await?;
-            }
-            Found::Tree { layers, top, below } => writing.tree(layers, top, below, filter, target),
-            Found::Content(named) => writing.content(build, named, target).await?,
+            Found::Context { local, selected } => writing.context(local, selected, filter, unpacks).await?,
+            Found::Tree { layers, top, below } => writing.tree(layers, top, below, filter).await?,
+            Found::Content(named) => writing.content(named).await?,
         }
     }
     if sources.found.is_empty() {
         // The patterns of --parents match nothing: only the destination is made.
         writing.entries.push(directory(target, None));
     }
-    fetch(build, writing.wanted).await?;
-    archive::unpack(build, &mut writing.entries, &writing.archives, target).await?;
-    Ok(writing.entries)
+    writing.flush().await?;
+    writing.feed.end().await;
+    Ok(())
 }
 
 /// A directory as destination: one that is there is left as it is, but for its time.
@@ -55,17 +77,31 @@ fn directory(target: &Target, modified: Option<i64>) -> Entry {
     Entry { modified, ..Entry::new(target.destination(), Placement::Directory { explicit: false }) }
 }
 
-impl Writing {
+impl Writing<'_> {
+    async fn push(&mut self, entry: Entry) -> Result<(), Error> {
+        self.entries.push(entry);
+        if self.entries.len() < AT_ONCE { Ok(()) } else { self.flush().await }
+    }
+
+    /// Sends what has come together.
+    async fn flush(&mut self) -> Result<(), Error> {
+        fetch(self.build, std::mem::take(&mut self.wanted)).await?;
+        archive::unpack(self.build, &mut self.entries, &self.archives, self.target).await?;
+        self.archives.clear();
+        self.feed.send(std::mem::take(&mut self.entries)).await;
+        Ok(())
+    }
+
     async fn context(
         &mut self,
-        build: &Build,
-        (local, selected): (&Arc<Local>, &Selected),
+        local: &Arc<Local>,
+        selected: &Selected,
         filter: &Filter,
-        target: &Target,
         unpacks: bool,
     ) -> Result<(), Error> {
+        let session = &self.build.session;
         let Node::Directory(digest) = &selected.node else {
-            let modified = context::modified(selected, &local.name, &build.session).await?;
+            let modified = context::modified(selected, &local.name, session).await?;
             if unpacks && matches!(selected.node, Node::File { .. }) {
                 self.archives.push(self.entries.len());
             }
@@ -78,21 +114,26 @@ impl Writing {
                 same_file: 0,
                 is_implied: false,
             };
-            let entry = self.item(item, target);
-            self.entries.push(Entry { name_in_directory: selected.name.clone(), ..entry });
-            return Ok(());
+            let entry = self.item(item);
+            return self.push(Entry { name_in_directory: selected.name.clone(), ..entry }).await;
         };
-        let enters = |path: &[u8]| filter.enters(path);
-        let (all, modified) = items(digest, &selected.path, Some(&local.name), &enters, &build.session).await?;
-        self.entries.push(directory(target, Some(modified)));
-        for item in filter.apply(all) {
-            let entry = self.item(item, target);
-            self.entries.push(entry);
+        let mut walk = Walk::new(digest, &selected.path, Some(&local.name), |path: &[u8]| filter.enters(path));
+        let mut parts = filter.in_parts();
+        let mut is_first = true;
+        while let Some(items) = walk.next(session).await? {
+            if std::mem::take(&mut is_first) {
+                self.push(directory(self.target, Some(walk.modified))).await?;
+            }
+            for item in parts.apply(items) {
+                let entry = self.item(item);
+                self.push(entry).await?;
+            }
         }
         Ok(())
     }
 
-    fn item(&mut self, item: Item, target: &Target) -> Entry {
+    fn item(&mut self, item: Item) -> Entry {
+        let target = self.target;
         let mode = Some(target.bits(item.mode, matches!(item.node, Node::Directory(_))));
         let placement = match item.node {
             Node::Directory(_) => Placement::Directory { explicit: !item.is_implied },
@@ -113,7 +154,14 @@ impl Writing {
         }
     }
 
-    fn tree(&mut self, layers: &Arc<[String]>, top: &Listed, below: &[ListedBelow], filter: &Filter, target: &Target) {
+    async fn tree(
+        &mut self,
+        layers: &Arc<[String]>,
+        top: &Listed,
+        below: &[ListedBelow],
+        filter: &Filter,
+    ) -> Result<(), Error> {
+        let target = self.target;
         let copy = |path: &[u8], listed: &Listed, alone: bool, implied: bool| {
             let placement = Placement::Copy { layers: Arc::clone(layers), path: path.to_vec(), alone, implied };
             let mode = target.mode.as_ref().map(|mode| mode.apply(listed.mode & 0o7777, listed.is_directory()));
@@ -121,17 +169,18 @@ impl Writing {
         };
         let is_each_its_own = matches!(target.mode, Some(strata_dockerfile::meta::Mode::Symbolic(_)));
         if !top.is_directory() || (filter.is_open() && !is_each_its_own) {
-            self.entries.push(copy(&top.path, top, false, false));
-            return;
+            return self.push(copy(&top.path, top, false, false)).await;
         }
-        self.entries.push(directory(target, top.modified));
+        self.push(directory(target, top.modified)).await?;
         for one in below {
             let entry = copy(&one.listed.path, &one.listed, true, one.is_implied);
-            self.entries.push(Entry { below: one.path.clone(), ..entry });
+            self.push(Entry { below: one.path.clone(), ..entry }).await?;
         }
+        Ok(())
     }
 
-    async fn content(&mut self, build: &Build, named: &Named, target: &Target) -> Result<(), Error> {
+    async fn content(&mut self, named: &Named) -> Result<(), Error> {
+        let (build, target) = (self.build, self.target);
         let (blake3, size) = match &named.bytes {
             Bytes::Own(bytes) => {
                 build.store.put_content(bytes.clone(), &build.lease).await?;
@@ -143,19 +192,22 @@ impl Writing {
         if named.unpacks {
             self.archives.push(self.entries.len());
         }
-        self.entries.push(Entry {
+        self.push(Entry {
             name_in_directory: named.name.clone().into_bytes(),
             mode: Some(target.bits(named.mode, false)),
             owner: Some(target.owner.unwrap_or_default()),
             modified: named.modified,
             ..Entry::new(target.destination(), Placement::File { blake3, size, same_file: 0 })
-        });
-        Ok(())
+        })
+        .await
     }
 }
 
 /// Brings the contents that the store lacks from the client.
 async fn fetch(build: &Build, wanted: HashMap<Blake3, u64>) -> Result<(), Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let all: Vec<Blake3> = wanted.keys().copied().collect();
     let missing = build.store.missing(&all, &build.lease).await?;
     if missing.is_empty() {
