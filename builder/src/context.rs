@@ -11,7 +11,7 @@ use strata_proto::builder::v1 as pb;
 use crate::error::Error;
 use crate::session::Session;
 
-pub use select::{Item, Selected, Walk, items, modified, select};
+pub use select::{Item, Selected, Walk, modified, select};
 
 /// A blake3 digest.
 pub type Blake3 = [u8; 32];

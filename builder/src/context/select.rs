@@ -190,20 +190,6 @@ impl<'a, E: Fn(&[u8]) -> bool> Walk<'a, E> {
     }
 }
 
-/// Everything below a directory, parents first; directories that `enters` refuses are not looked into. Without details.
-pub async fn items(
-    top: &Blake3,
-    enters: &(dyn Fn(&[u8]) -> bool + Sync),
-    directories: &impl Describes,
-) -> Result<Vec<Item>, Error> {
-    let mut walk = Walk::new(top, &[], None, enters);
-    let mut all = Vec::new();
-    while let Some(some) = walk.next(directories).await? {
-        all.extend(some);
-    }
-    Ok(all)
-}
-
 /// The time of one thing that is no directory, in nanoseconds since 1970.
 pub async fn modified(selected: &Selected, context: &str, directories: &impl Describes) -> Result<i64, Error> {
     let Some(parent) = selected.parent else { return Ok(0) };

@@ -11,7 +11,7 @@ use super::filter::{Below, Filter};
 use super::missing::missing;
 use super::remote::Asked;
 use super::transfer::{Transfer, absolute, word};
-use crate::context::{Blake3, Item, Node, Selected, items, select};
+use crate::context::{Blake3, Item, Node, Selected, Walk, select};
 use crate::contexts::Local;
 use crate::error::Error;
 use crate::graph::{self, Origin};
@@ -308,12 +308,14 @@ async fn context_digest(build: &Build, selected: &Selected, filter: &Filter) -> 
     if filter.is_open() {
         return Ok(Key::root("directory").part(digest).finish());
     }
-    let enters = |path: &[u8]| filter.enters(path);
-    let all = items(digest, &enters, &build.session).await?;
+    let mut walk = Walk::new(digest, &[], None, |path: &[u8]| filter.enters(path));
+    let mut parts = filter.in_parts();
     let mut key = Key::root("part of a directory");
-    for item in filter.apply(all) {
-        key = node_key(key.part(&item.path).part([u8::from(item.is_implied)]), item.mode, &item.node);
-        key = attributes_key(key, &item.attributes);
+    while let Some(items) = walk.next(&build.session).await? {
+        for item in parts.apply(items) {
+            key = node_key(key.part(&item.path).part([u8::from(item.is_implied)]), item.mode, &item.node);
+            key = attributes_key(key, &item.attributes);
+        }
     }
     Ok(key.finish())
 }
@@ -432,9 +434,13 @@ async fn has_any(build: &Build, found: &Found, filter: &Filter) -> Result<bool, 
         Found::Content(_) => Ok(true),
         Found::Context { selected, .. } => {
             let Node::Directory(digest) = &selected.node else { return Ok(true) };
-            let enters = |path: &[u8]| filter.enters(path);
-            let all = items(digest, &enters, &build.session).await?;
-            Ok(all.iter().any(|item| filter.takes(&item.path)))
+            let mut walk = Walk::new(digest, &[], None, |path: &[u8]| filter.enters(path));
+            while let Some(items) = walk.next(&build.session).await? {
+                if items.iter().any(|item| filter.takes(&item.path)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         }
     }
 }
