@@ -309,6 +309,12 @@ mod tests {
         }
     }
 
+    impl Describes for Fake {
+        async fn details(&self, _: &str, _: Vec<Vec<u8>>) -> Result<Vec<Details>, Error> {
+            unreachable!("nobody asks for details")
+        }
+    }
+
     fn file(name: &str) -> Entry {
         let node = Node::File { blake3: *blake3::hash(name.as_bytes()).as_bytes(), size: name.len() as u64 };
         Entry { name: name.as_bytes().to_vec(), mode: 0o644, node, attributes: Vec::new() }
@@ -358,5 +364,30 @@ mod tests {
         ] {
             assert_eq!(paths(source).await, expected, "{source}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_walk_tells_all_that_may_be_entered_parents_first_and_a_large_directory_in_parts() {
+        let (mut directories, many) = (HashMap::new(), 2 * TOLD_AT_ONCE + 1);
+        let names: Vec<String> = (0..many).map(|number| format!("f{number:08}")).collect();
+        directories.insert([2; 32], Arc::new(Directory { entries: names.iter().map(|name| file(name)).collect() }));
+        directories.insert([3; 32], Arc::new(Directory { entries: vec![file("hidden")] }));
+        let directory = |name: &str, digest: u8| {
+            let node = Node::Directory([digest; 32]);
+            Entry { name: name.into(), mode: 0o755, node, attributes: Vec::new() }
+        };
+        let top = vec![directory("closed", 3), directory("large", 2), file("z")];
+        directories.insert([1; 32], Arc::new(Directory { entries: top }));
+        let fake = Fake(directories);
+
+        let mut walk = Walk::new(&[1; 32], &[], None, |path: &[u8]| path != b"closed");
+        let (mut told, mut largest) = (Vec::new(), 0);
+        while let Some(items) = walk.next(&fake).await.expect("the tree is whole") {
+            largest = largest.max(items.len());
+            told.extend(items.into_iter().map(|item| String::from_utf8(item.path).expect("names are ASCII")));
+        }
+
+        assert_eq!((largest, told.len()), (TOLD_AT_ONCE, 3 + many));
+        assert_eq!(told[..4], ["closed", "large", "z", "large/f00000000"]);
     }
 }
