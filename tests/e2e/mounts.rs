@@ -134,6 +134,46 @@ fn a_stage_or_an_image_is_mounted_read_only_and_what_is_written_otherwise_is_thr
 }
 
 #[test]
+fn the_build_context_and_a_named_one_are_mounted() {
+    let house = House::with_guest();
+    let other = Context::new("").file("sub/x", "named").file("ignored", "i").file(".dockerignore", "ignored\n");
+    let rest = format!(
+        "{}{}{}",
+        run("--mount=target=/in", "read /in/there + exists /in/Dockerfile"),
+        run("--mount=source=there,target=/f,rw", "append /f y + read /f"),
+        run("--mount=from=other,source=sub,target=/o", "read /o/x + ls /o"),
+    );
+    let context = Context::new(&format!("FROM guest\n{rest}")).file("there", "x").file("unused", "one");
+    let flag = format!("other={}", other.arg());
+    let build =
+        || house.ctl(&["build", "--progress", "plain", "--build-context", &flag, "-t", "app", context.arg()]).ok();
+
+    let output = build();
+
+    assert_eq!(printed(&output), "x\nxy\nnamed\nx\n".replace("named\n", "named"), "{output:?}");
+    let left = house.ctl(&["run", "--rm", "app", "/guest", "ls", "/"]).ok();
+    assert!(!["in\n", "f\n", "o\n"].iter().any(|name| left.stdout.contains(&format!("\n{name}"))), "{left:?}");
+    Steps::of(&build()).all_cached();
+    context.write("unused", "two");
+    let again = Steps::of(&build());
+    assert_eq!(
+        [again.went("target=/in"), again.went("target=/f"), again.went("target=/o")],
+        [Went::Done, Went::Cached, Went::Cached]
+    );
+    for (flags, words) in [
+        ("--mount=source=nowhere,target=/in", &["Dockerfile:2:", "\"/nowhere\" is not in the build context"][..]),
+        ("--mount=source=../../etc,target=/in", &["Dockerfile:2:", "\"/etc\" is not in the build context"]),
+        (
+            "--mount=from=other,source=ignored,target=/in",
+            &["Dockerfile:2:", "\"/ignored\" is not in the context other"],
+        ),
+    ] {
+        let wrong = Context::new(&format!("FROM guest\n{}", run(flags, "noop")));
+        house.ctl(&["build", "--build-context", &flag, wrong.arg()]).fails().complains(words);
+    }
+}
+
+#[test]
 fn a_mount_that_shows_something_else_does_the_step_again() {
     let house = House::with_guest();
     let context = Context::new(&format!(
