@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OnceCell, mpsc};
 use crate::context::Blake3;
 use crate::error::Error;
 use crate::key::Key;
-use crate::peers::{ByContent, Entry, Identity, Placement, Store, Tree};
+use crate::peers::{ByContent, Entries, Entry, Identity, Placement, Store, Tree};
 use crate::progress::Running;
 use crate::session::Session;
 use crate::source::{Failure, File, Sources, Spooled, WantedFile, WantedTree};
@@ -182,7 +182,7 @@ impl Remotes {
     async fn layer(&self, key: Blake3, entry: Entry, shown: &str) -> Result<String, Error> {
         match self.known(key).await? {
             Some(layer) => Ok(layer),
-            None => self.write(key, Tree { entries: vec![entry], ..Tree::default() }, shown).await,
+            None => self.write(key, vec![entry], shown).await,
         }
     }
 
@@ -193,8 +193,9 @@ impl Remotes {
     }
 
     /// Writes a layer that the cache knows.
-    async fn write(&self, key: Blake3, tree: Tree, shown: &str) -> Result<String, Error> {
-        Ok(self.store.write_tree(tree, &identity(key, shown), &self.lease).await?.layer)
+    async fn write(&self, key: Blake3, entries: Vec<Entry>, shown: &str) -> Result<String, Error> {
+        let (tree, entries) = (Tree::default(), Entries::of(entries));
+        Ok(self.store.write_tree(tree, entries, &identity(key, shown), &self.lease).await?.layer)
     }
 
     /// When the newest file of a layer was changed.

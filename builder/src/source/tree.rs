@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::Failure;
 use crate::context::Blake3;
 use crate::error::Error;
-use crate::peers::{Entry, Placement, Store, Tree as Written};
+use crate::peers::{Entry, Placement, Store};
 use crate::session::Content;
 
 /// How a file of Git LFS starts where only its pointer is in the repository.
@@ -114,7 +114,12 @@ impl Tree {
 
     /// Brings the contents to the store, and gives what is to be written as a layer with nothing below it. `modified`: the time
     /// of everything in it.
-    pub async fn store(mut self, modified: Option<Timestamp>, store: &Store, lease: &str) -> Result<Written, Failure> {
+    pub async fn store(
+        mut self,
+        modified: Option<Timestamp>,
+        store: &Store,
+        lease: &str,
+    ) -> Result<Vec<Entry>, Failure> {
         for entry in &mut self.entries {
             entry.modified = modified.and_then(|at| at.as_nanosecond().try_into().ok());
         }
@@ -128,7 +133,7 @@ impl Tree {
             sent?;
             stored?;
         }
-        Ok(Written { entries: self.entries, ..Written::default() })
+        Ok(self.entries)
     }
 }
 
