@@ -1,4 +1,4 @@
-//! An agent of ssh for one step: a socket whose questions the client's agent answers. Each question and each answer is one
+//! An agent of ssh for one step, or for fetching a repository: a socket whose questions the client's agent answers. Each question and each answer is one
 //! message of the protocol (draft-miller-ssh-agent); which of them are allowed is the client's business.
 
 use std::fs::Permissions;
@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::solve::Build;
+use crate::session::Session;
 
 /// The longest message, as of OpenSSH.
 const LONGEST: u32 = 256 << 10;
@@ -28,7 +28,7 @@ pub struct Agent {
 
 impl Agent {
     /// Listens at a path, with these permission bits and this owner.
-    pub fn listen(build: Arc<Build>, id: &str, path: PathBuf, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
+    fn listen(session: Arc<Session>, id: &str, path: PathBuf, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Socket { path: path.clone(), source };
         if let Some(directory) = path.parent() {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -36,12 +36,18 @@ impl Agent {
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
         let (id, kept) = (id.to_owned(), path.clone());
-        let agent = Self { path: kept, task: tokio::spawn(serve(build, id, listener)) };
+        let agent = Self { path: kept, task: tokio::spawn(serve(session, id, listener)) };
         if owner != (0, 0) {
             std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).map_err(failed)?;
         }
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
         Ok(agent)
+    }
+
+    /// Listens where nobody else looks; `name` makes the place its own.
+    pub fn named(session: Arc<Session>, id: &str, name: &str, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
+        let path = strata_rpc::paths::run_dir().join("agents").join(name);
+        Self::listen(session, id, path, mode, owner)
     }
 
     /// Where it listens.
@@ -58,15 +64,15 @@ impl Drop for Agent {
     }
 }
 
-async fn serve(build: Arc<Build>, id: String, listener: UnixListener) {
+async fn serve(session: Arc<Session>, id: String, listener: UnixListener) {
     let mut clients = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if clients.len() < MOST => {
                 let Ok((stream, _)) = accepted else { return };
-                let (build, id) = (build.clone(), id.clone());
+                let (session, id) = (session.clone(), id.clone());
                 clients.spawn(async move {
-                    if let Err(error) = converse(&build, &id, stream).await {
+                    if let Err(error) = converse(&session, &id, stream).await {
                         tracing::debug!(%error, "a client of an agent is gone");
                     }
                 });
@@ -76,7 +82,7 @@ async fn serve(build: Arc<Build>, id: String, listener: UnixListener) {
     }
 }
 
-async fn converse(build: &Build, id: &str, mut stream: UnixStream) -> io::Result<()> {
+async fn converse(session: &Session, id: &str, mut stream: UnixStream) -> io::Result<()> {
     loop {
         let length = match stream.read_u32().await {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -87,7 +93,7 @@ async fn converse(build: &Build, id: &str, mut stream: UnixStream) -> io::Result
         }
         let mut message = vec![0; length as usize];
         stream.read_exact(&mut message).await?;
-        let answer = build.session.agent(id, message).await.map_err(io::Error::other)?.unwrap_or_default();
+        let answer = session.agent(id, message).await.map_err(io::Error::other)?.unwrap_or_default();
         stream.write_u32(answer.bytes().len() as u32).await?;
         stream.write_all(answer.bytes()).await?;
     }

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
 use strata_dockerfile::remote::{Checksum, Git, Http, MTime, Remote, Scheme, redact};
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
+use crate::agent::Agent;
 use crate::context::Blake3;
 use crate::error::Error;
 use crate::key::Key;
@@ -20,6 +22,8 @@ use crate::step::is_archive;
 
 /// Name of the only file of a context that is no archive.
 pub const SINGLE: &str = "context";
+/// The agent whose keys open repositories, as `--ssh default` gives it.
+const AGENT: &str = "default";
 /// Largest Dockerfile that is fetched, in bytes.
 const LARGEST_DOCKERFILE: u64 = 2 << 20;
 
@@ -48,6 +52,8 @@ pub struct Remotes {
     lease: String,
     files: Once<(String, Option<String>), Arc<File>>,
     trees: Once<String, RemoteTree>,
+    /// Agents that were started.
+    agents: AtomicU32,
 }
 
 async fn once<K: Eq + Hash, V: Clone, E>(
@@ -62,7 +68,15 @@ async fn once<K: Eq + Hash, V: Clone, E>(
 impl Remotes {
     /// Fetches for one build.
     pub fn new(sources: Arc<Sources>, store: Store, session: Arc<Session>, lease: String) -> Self {
-        Self { sources, store, session, lease, files: Mutex::default(), trees: Mutex::default() }
+        Self {
+            sources,
+            store,
+            session,
+            lease,
+            files: Mutex::default(),
+            trees: Mutex::default(),
+            agents: AtomicU32::new(0),
+        }
     }
 
     /// What a URL holds now.
@@ -95,7 +109,9 @@ impl Remotes {
 
     async fn find_tree(&self, git: &Git, running: &Running) -> Result<RemoteTree, Failure> {
         let authorization = self.git_credentials(git).await?;
-        let wanted = WantedTree { git: git.clone(), authorization };
+        let agent = self.agent(git).await?;
+        let socket = agent.as_ref().map(|agent| agent.path().to_owned());
+        let wanted = WantedTree { git: git.clone(), authorization, agent: socket };
         let found = self.sources.find(&wanted).await?;
         let is_committed = git.mtime == MTime::Commit;
         let key = Key::root("git tree")
@@ -118,6 +134,15 @@ impl Remotes {
         let layer = self.write(key, files, &format!("{}#{}", git.remote, found.commit())).await?;
         part.done();
         Ok(RemoteTree { time: Some(time), ..tree(layer, key, false) })
+    }
+
+    /// The client's keys for a repository behind ssh, if it lends them.
+    async fn agent(&self, git: &Git) -> Result<Option<Agent>, Failure> {
+        if git.scheme != Scheme::Ssh || self.session.agent(AGENT, Vec::new()).await?.is_none() {
+            return Ok(None);
+        }
+        let name = format!("{}-git-{}", self.lease, self.agents.fetch_add(1, Ordering::Relaxed));
+        Ok(Some(Agent::named(self.session.clone(), AGENT, &name, 0o600, (0, 0))?))
     }
 
     /// A context that a URL names. One that is a file is unpacked if it is an archive and `unpacks`; else it is a file with

@@ -349,3 +349,37 @@ fn credentials_of_a_repository_are_secrets_of_its_host_or_of_any() {
     let found = house.command("grep").args(["-rl", "canary-token", "state"]).output().expect("grep is there");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
+
+/// A program in place of OpenSSH's, which asks the agent for its keys and is the other end as well.
+#[test]
+fn a_repository_behind_ssh_is_fetched_with_the_keys_of_the_clients_agent() {
+    let mut house = House::start();
+    let repositories = Repositories::default();
+    repositories.add("r", &[]).write("f", "private").commit("first");
+    let (programs, asked) = (house.path("programs"), house.path("asked"));
+    fs::create_dir(&programs).expect("a temporary directory");
+    let script = format!(
+        "#!/bin/sh\nssh-add -l >{} 2>&1 || {{ echo 'Permission denied (publickey).' >&2; exit 255; }}\n\
+         for last; do :; done\nexec sh -c \"$last\"\n",
+        asked.display()
+    );
+    fs::write(programs.join("ssh"), script).expect("a temporary directory");
+    fs::set_permissions(programs.join("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is there");
+    house.set("PATH", &format!("{}:{}", programs.display(), std::env::var("PATH").expect("there is one")));
+    let key = house.path("key").display().to_string();
+    let made =
+        house.command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "a comment", "-f", &key]).output();
+    assert!(made.expect("Debian's openssh-client").status.success());
+    let url = format!("ssh://git@host.invalid{}/r.git", repositories.path().display());
+    let context = Context::new(&format!("FROM scratch\nADD {url} /r/\n"));
+
+    let (_, without) = built(&house, &[], context.arg());
+    let (out, output) = built(&house, &["--ssh", &format!("default={key}")], context.arg());
+
+    without.fails().complains(&["Dockerfile:2:", "host.invalid"]);
+    output.ok();
+    assert_eq!(text(out.join("r/f")), "private");
+    assert!(text(asked).contains("a comment"));
+    assert_eq!(fs::read_dir(house.run_dir().join("agents")).map_or(0, Iterator::count), 0, "no socket is left");
+}

@@ -136,7 +136,7 @@ impl Failure {
                 Some("credentials are secrets: --secret id=GIT_AUTH_TOKEN,env=NAME")
             }
             Failure::Git { said, .. } if said.contains("Permission denied (") => {
-                Some("keys of ssh do not reach repositories yet; https and the secret GIT_AUTH_TOKEN do")
+                Some("`ctl build --ssh default` lends the keys of the agent, `--ssh default=KEY` that of a file")
             }
             _ => None,
         }

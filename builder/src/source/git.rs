@@ -4,6 +4,8 @@
 mod answer;
 mod program;
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use strata_dockerfile::remote::{Git, is_commit};
 
@@ -19,6 +21,8 @@ pub struct Wanted {
     pub git: Git,
     /// The header of the credentials for its host.
     pub authorization: Option<String>,
+    /// Socket of an agent with the keys for ssh.
+    pub agent: Option<PathBuf>,
 }
 
 /// A commit that was found.

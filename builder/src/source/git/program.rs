@@ -78,6 +78,7 @@ const CONFIG: &str = "\
 pub(super) struct Program {
     directory: tempfile::TempDir,
     ssh: String,
+    agent: Option<PathBuf>,
 }
 
 impl Program {
@@ -103,7 +104,7 @@ impl Program {
             file.write(true).create_new(true).mode(0o600).open(directory.path().join("config")).map_err(failed)?;
         file.write_all(config.as_bytes()).map_err(failed)?;
         std::fs::create_dir(directory.path().join("work")).map_err(failed)?;
-        Ok(Self { directory, ssh: ssh(&sources.known_hosts) })
+        Ok(Self { directory, ssh: ssh(&sources.known_hosts), agent: wanted.agent.clone() })
     }
 
     /// Where files are checked out.
@@ -121,6 +122,7 @@ impl Program {
         let mut command = Command::new("git");
         command.args(arguments).current_dir(self.place()).env_clear();
         command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(self.agent.iter().map(|socket| ("SSH_AUTH_SOCK", socket)));
         command
             .env("HOME", self.directory.path())
             .env("TMPDIR", self.directory.path())

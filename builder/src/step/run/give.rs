@@ -141,8 +141,8 @@ async fn agent(
         return Err(Error::Unsupported(build.at(mount.span, message)));
     }
     let number = build.serial.fetch_add(1, Ordering::Relaxed);
-    let path = strata_rpc::paths::run_dir().join("agents").join(format!("{}-{number}", build.lease));
-    let socket = Agent::listen(build.clone(), &agent.id, path, agent.access.mode, agent.access.owner)?;
+    let name = format!("{}-{number}", build.lease);
+    let socket = Agent::named(build.session.clone(), &agent.id, &name, agent.access.mode, agent.access.owner)?;
     let source = MountSource::Host(socket.path().to_string_lossy().into_owned());
     step.mounts.push(StepMount { target: agent.target.clone(), is_read_only: false, source });
     borrowed.agents.push(socket);

@@ -4,7 +4,7 @@ use super::*;
 
 fn wanted(url: &str) -> Wanted {
     let Ok(Some(Remote::Git(git))) = remote::parse(url) else { panic!("{url}") };
-    Wanted { git, authorization: None }
+    Wanted { git, authorization: None, agent: None }
 }
 
 fn program(wanted: &Wanted) -> (tempfile::TempDir, Program) {
