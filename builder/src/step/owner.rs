@@ -7,7 +7,13 @@ use crate::key::Key;
 use crate::progress::Running;
 use crate::solve::{Build, StageWork};
 
-/// Resolves `user[:group]` against the stage's passwd and group. A user alone gives the group of the same number.
+/// Column of the number of a user or group: passwd(5), group(5).
+const ID: usize = 2;
+/// Column of the group of a user.
+const GROUP: usize = 3;
+
+/// Resolves `user[:group]` against the stage's passwd and group. The name of a user alone gives the group that passwd says, a
+/// number alone the group of the same number.
 pub async fn resolve(
     build: &Build,
     work: &StageWork,
@@ -19,10 +25,10 @@ pub async fn resolve(
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let uid = id(build, work, (user, "/etc/passwd"), span, running).await?;
+    let uid = id(build, work, (user, "/etc/passwd", ID), span, running).await?;
     let gid = match group {
-        Some(group) => id(build, work, (group, "/etc/group"), span, running).await?,
-        None => uid,
+        Some(group) => id(build, work, (group, "/etc/group", ID), span, running).await?,
+        None => id(build, work, (user, "/etc/passwd", GROUP), span, running).await?,
     };
     Ok((uid, gid))
 }
@@ -30,7 +36,7 @@ pub async fn resolve(
 async fn id(
     build: &Build,
     work: &StageWork,
-    (name, path): (&str, &str),
+    (name, path, column): (&str, &str, usize),
     span: Span,
     running: &Running,
 ) -> Result<u32, Error> {
@@ -44,14 +50,14 @@ async fn id(
         let id: u32 = name.parse().ok().filter(|_| is_plain).ok_or_else(wrong)?;
         return if id == u32::MAX { Err(wrong()) } else { Ok(id) };
     }
-    let question = Key::root("id").part(path).part(name).finish();
+    let question = Key::root("id").part(path).part([column as u8]).part(name).finish();
     if let Some(answer) = build.recall(&work.draft, &question).await? {
         let [a, b, c, d, ..] = answer;
         return Ok(u32::from_le_bytes([a, b, c, d]));
     }
     let layers = build.files(&work.draft, running).await?;
     let file = build.store.read_file(&layers, path).await?.unwrap_or_default();
-    let found = find(&file, name);
+    let found = find(&file, name, column);
     let found = found.ok_or_else(|| build.mistake(span, format!("the image's {path} has no entry {name:?}")))?;
     let mut answer = [0; 32];
     answer[..4].copy_from_slice(&found.to_le_bytes());
@@ -65,13 +71,14 @@ fn looks_numeric(name: &str) -> bool {
         && name.trim_start_matches(['+', '-', ' ']).bytes().next().is_some_and(|b| b.is_ascii_digit())
 }
 
-fn find(file: &[u8], name: &str) -> Option<u32> {
+/// The number in a column of the entry of this name.
+fn find(file: &[u8], name: &str, column: usize) -> Option<u32> {
     file.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.split(|byte| *byte == b':');
         if fields.next() != Some(name.as_bytes()) {
             return None;
         }
-        std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()
+        std::str::from_utf8(fields.nth(column - 1)?).ok()?.parse().ok()
     })
 }
 
@@ -83,9 +90,9 @@ mod tests {
     fn names_are_found_by_their_whole_field() {
         let passwd = b"root:x:0:0:root:/root:/bin/sh\nap:x:5:5::/:\napp:x:1000:1001::/app:/bin/sh\nbroken\n";
 
-        assert_eq!(find(passwd, "app"), Some(1000));
-        assert_eq!(find(passwd, "broken"), None);
-        assert_eq!(find(passwd, "x"), None);
+        assert_eq!((find(passwd, "app", ID), find(passwd, "app", GROUP)), (Some(1000), Some(1001)));
+        assert_eq!(find(passwd, "broken", ID), None);
+        assert_eq!(find(passwd, "x", ID), None);
     }
 
     #[test]
