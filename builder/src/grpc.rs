@@ -402,7 +402,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,
-        offers: Offers { secrets: start.has_secrets, agents: start.has_agents },
+        offers: Offers { secrets: start.has_secrets, agents: start.has_agents, details: start.has_details },
         platform: start.platform.map(platform).transpose()?,
     })
 }

@@ -104,6 +104,8 @@ pub struct Offers {
     pub secrets: bool,
     /// Agents of ssh.
     pub agents: bool,
+    /// Times and hard links of what is in its contexts.
+    pub details: bool,
 }
 
 /// What a client answers to a question.
@@ -275,6 +277,11 @@ impl Session {
     }
 
     /// The details of directories of a context, by their paths, in one round trip.
+    /// The client knows times and hard links of what is in its contexts.
+    pub fn has_details(&self) -> bool {
+        self.offers.details
+    }
+
     pub async fn details(&self, context: &str, paths: Vec<Vec<u8>>) -> Result<Vec<Details>, Error> {
         let wanted = paths.len();
         let turn = self.details_turn.lock().await;

@@ -262,6 +262,7 @@ async fn prepare(
         keeps_tree: outputs.needs_tree(),
         has_secrets: !secrets.is_empty(),
         has_agents: !agents.is_empty(),
+        has_details: true,
         entitlements: args.allow.clone(),
         extra_hosts: args.add_host.iter().map(|text| input::host(text)).collect::<Result<_>>()?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,

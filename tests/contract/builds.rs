@@ -146,6 +146,7 @@ fn start(dockerfile: &str, tree: &Tree) -> BuildStart {
         dockerfile: Bytes::copy_from_slice(dockerfile.as_bytes()),
         dockerfile_name: "Dockerfile".into(),
         context_root: tree.root.clone(),
+        has_details: true,
         ..Default::default()
     }
 }
@@ -242,8 +243,10 @@ async fn a_mistake_in_the_dockerfile_names_its_place(node: &Node) {
     assert!(refusal.metadata["suggestion"].contains("COPY"), "{refusal:?}");
     assert!(refusal.metadata["excerpt"].contains("COPPY a /") && refusal.metadata["excerpt"].contains('^'));
 
-    let answer = build(node, start("FROM scratch\nRUN --security=insecure true\n", &tree), &tree).await;
+    let answer = build(node, start("FROM scratch\nRUN --device=x true\n", &tree), &tree).await;
     refused(answer, Code::InvalidArgument, "FAULT_UNSUPPORTED").fact("line", "2");
+    let answer = build(node, start("FROM scratch\nRUN --security=insecure true\n", &tree), &tree).await;
+    refused(answer, Code::PermissionDenied, "FAULT_NOT_ALLOWED").fact("line", "2");
 }
 
 async fn what_a_build_lacks_is_named(node: &Node) {

@@ -101,7 +101,10 @@ impl Writing<'_> {
     ) -> Result<(), Error> {
         let session = &self.build.session;
         let Node::Directory(digest) = &selected.node else {
-            let modified = context::modified(selected, &local.name, session).await?;
+            let modified = match session.has_details() {
+                true => context::modified(selected, &local.name, session).await?,
+                false => 0,
+            };
             if unpacks && matches!(selected.node, Node::File { .. }) {
                 self.archives.push(self.entries.len());
             }
@@ -117,12 +120,13 @@ impl Writing<'_> {
             let entry = self.item(item);
             return self.push(Entry { name_in_directory: selected.name.clone(), ..entry }).await;
         };
-        let mut walk = Walk::new(digest, &selected.path, Some(&local.name), |path: &[u8]| filter.enters(path));
+        let details_of = session.has_details().then_some(local.name.as_str());
+        let mut walk = Walk::new(digest, &selected.path, details_of, |path: &[u8]| filter.enters(path));
         let mut parts = filter.in_parts();
         let mut is_first = true;
         while let Some(items) = walk.next(session).await? {
             if std::mem::take(&mut is_first) {
-                self.push(directory(self.target, Some(walk.modified))).await?;
+                self.push(directory(self.target, details_of.map(|_| walk.modified))).await?;
             }
             for item in parts.apply(items) {
                 let entry = self.item(item);
@@ -148,7 +152,7 @@ impl Writing<'_> {
             below: item.path,
             mode,
             owner: Some(target.owner.unwrap_or_default()),
-            modified: Some(item.modified),
+            modified: self.build.session.has_details().then_some(item.modified),
             attributes: item.attributes,
             ..Entry::new(target.destination(), placement)
         }
