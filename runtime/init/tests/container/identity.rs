@@ -134,11 +134,13 @@ const WATCH: &str = "seen=0; leaks=0; touch /tmp/begun
             case $name in strata-init) ;; *) continue;; esac
             seen=$((seen + 1))
             set -- $process/fd/[3-9] $process/fd/[1-9][0-9]
-            [ -e $process/root$MARKER ] && leaks=$((leaks + 1))
-            read -r again < $process/comm || continue
-            [ $again = strata-init ] || continue
+            found=0
+            [ -e $process/root$MARKER ] && found=1
             # Sockets lead to the engine, which is told of a failure to execute.
-            for descriptor; do [ -e $descriptor ] && [ ! -S $descriptor ] && leaks=$((leaks + 1)); done
+            for descriptor; do [ -e $descriptor ] && [ ! -S $descriptor ] && found=$((found + 1)); done
+            # What was seen of the program is its own: only what still joins had something to show.
+            read -r again < $process/comm || continue
+            [ $again = strata-init ] && leaks=$((leaks + found))
         done
     done 2>/dev/null
     echo seen $seen leaks $leaks";
