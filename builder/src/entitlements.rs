@@ -90,7 +90,14 @@ mod tests {
             let said: Vec<_> = file.stages[0]
                 .instructions
                 .iter()
-                .map(|instruction| entitlements.check(&file, instruction).map_err(|error| error.to_string()))
+                .map(|instruction| {
+                    entitlements.check(&file, instruction).map_err(|error| match error {
+                        Error::NotAllowed { diagnostic } => {
+                            format!("{diagnostic}; {}", diagnostic.suggestion.as_deref().unwrap_or_default())
+                        }
+                        other => format!("another error: {other}"),
+                    })
+                })
                 .collect();
 
             assert!(said[0].is_ok() && said[1].is_ok(), "{said:?}");

@@ -76,7 +76,7 @@ fn names_of_hosts_and_the_size_of_shared_memory_are_those_asked_for_and_in_the_k
 
     let printed = printed(&output);
     assert!(printed.starts_with("kitchen\n"), "{printed}");
-    assert!(printed.contains("10.1.2.3\tdb\nfe80::1\tsix\n"), "{printed}");
+    assert!(printed.contains("10.1.2.3 db\nfe80::1 six\n"), "{printed}");
     let shm = printed.lines().find(|line| line.contains(" /dev/shm ")).unwrap();
     assert!(shm.contains("size=8192k"), "{shm}");
     assert_eq!(Steps::of(&with(&["--add-host", "db:10.1.2.3"])).went("RUN"), Went::Done);

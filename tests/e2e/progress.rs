@@ -182,10 +182,11 @@ fn output_that_floods_is_clipped_aloud_and_its_end_is_told() {
     let mut house = House::with_guest();
     house.set("BUILDKIT_STEP_LOG_MAX_SIZE", "102400");
     assert!(house.stop().is_empty(), "a builder with these limits starts anew");
-    let line = "x".repeat(60_000);
-    let words: Vec<String> = (0..12).map(|_| format!("\"echo\", \"{line}\", \"+\"")).collect();
-    let context =
-        Context::new(&format!("FROM guest\nRUN [\"/guest\", \"then\", {}, \"echo\", \"end\"]\n", words.join(", ")));
+    let text = format!("{}\n", "x".repeat(60_000)).repeat(12);
+    let context = Context::new(
+        "FROM guest\nCOPY text /\nRUN [\"/guest\", \"then\", \"read\", \"/text\", \"+\", \"echo\", \"end\"]\n",
+    )
+    .file("text", &text);
 
     let built = house.build(&context, "app").ok();
 

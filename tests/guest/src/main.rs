@@ -282,7 +282,8 @@ fn agent(kind: u8) -> Result<(), Box<dyn std::error::Error>> {
     stream.read_exact(&mut length)?;
     let mut answer = vec![0; u32::from_be_bytes(length) as usize];
     stream.read_exact(&mut answer)?;
-    println!("answer {} of {} bytes: {}", answer[0], answer.len(), String::from_utf8_lossy(&answer[1..]));
+    let text = String::from_utf8_lossy(&answer[1..]).replace(char::is_control, ".");
+    println!("answer {} of {} bytes: {text}", answer[0], answer.len());
     Ok(())
 }
 

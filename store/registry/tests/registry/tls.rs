@@ -174,8 +174,29 @@ async fn https_that_fails_is_not_followed_by_http() {
 
     assert_eq!(server.seen().len(), 0);
     assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    assert!(chain(&error).contains(&server.host()), "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_host_that_answers_in_the_clear_is_told_from_one_that_does_not() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let answering = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut client, _) = listener.accept().unwrap();
+        let _hello = client.read(&mut [0; 4096]).unwrap();
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
+        // Until the client has seen enough: what is closed with bytes unread is reset.
+        let _end = client.read_to_end(&mut Vec::new());
+    });
+    let table = format!("attempts = 1\n[host.\"{host}\"]\nplain_http = false");
+
+    let error = fetch(&repository(&host, &table, anonymous()), &layer(&sample(1)), Progress::new()).await.unwrap_err();
+
+    assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
     let said = chain(&error);
-    assert!(said.contains(&server.host()) && said.contains("plain_http"), "{said}");
+    assert!(said.contains(&host) && said.contains("plain_http = true"), "{said}");
+    answering.join().unwrap();
 }
 
 #[tokio::test]
