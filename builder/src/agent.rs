@@ -1,5 +1,6 @@
-//! An agent of ssh for one step, or for fetching a repository: a socket whose questions the client's agent answers. Each question and each answer is one
-//! message of the protocol (draft-miller-ssh-agent); which of them are allowed is the client's business.
+//! An agent of ssh for one step, or for fetching a repository: a socket whose questions the client's agent answers. Each
+//! question and each answer is one message of the protocol (draft-miller-ssh-agent); which of them are allowed is the
+//! client's business.
 
 use std::fs::Permissions;
 use std::io;
@@ -27,8 +28,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Listens at a path, with these permission bits and this owner.
-    fn listen(session: Arc<Session>, id: &str, path: PathBuf, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
+    /// Listens where nobody else looks, with these permission bits and this owner; `name` makes the place its own.
+    pub fn named(session: Arc<Session>, id: &str, name: &str, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
+        let path = strata_rpc::paths::run_dir().join("agents").join(name);
         let failed = |source: io::Error| Error::Socket { path: path.clone(), source };
         if let Some(directory) = path.parent() {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -42,12 +44,6 @@ impl Agent {
         }
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed)?;
         Ok(agent)
-    }
-
-    /// Listens where nobody else looks; `name` makes the place its own.
-    pub fn named(session: Arc<Session>, id: &str, name: &str, mode: u32, owner: (u32, u32)) -> Result<Self, Error> {
-        let path = strata_rpc::paths::run_dir().join("agents").join(name);
-        Self::listen(session, id, path, mode, owner)
     }
 
     /// Where it listens.

@@ -14,6 +14,15 @@ use tonic::Status;
 use crate::error::{Error, Result};
 use crate::render;
 
+/// Writes an archive to a file, or to standard output where none is named.
+pub async fn archive(mut archive: ChunkReader, path: Option<PathBuf>) -> Result<()> {
+    let written = tokio::task::spawn_blocking(move || match path {
+        Some(path) => file(&mut archive, &path),
+        None => output(&mut archive),
+    });
+    written.await.map_err(|error| Error::of(&error))?
+}
+
 /// Writes an archive to standard output.
 pub fn output(archive: &mut ChunkReader) -> Result<()> {
     copy(archive, &mut io::stdout().lock(), render::unwritable)

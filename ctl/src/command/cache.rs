@@ -105,14 +105,8 @@ async fn export(platform: &Platform, args: &CacheExport) -> Result<u8> {
     };
     let request = pb::ExportCacheMountRequest { key: mount.key.clone() };
     let chunks = platform.cache_mounts().await?.export_cache_mount(request).await?.into_inner();
-    let mut archive = chunks::to_read(chunks.map(|message| message.map(|message| message.chunk)));
-    let output = args.output.clone();
-    let written = tokio::task::spawn_blocking(move || match output {
-        Some(path) => receiving::file(&mut archive, &path),
-        None => receiving::output(&mut archive),
-    })
-    .await;
-    written.map_err(|error| Error::of(&error))??;
+    let archive = chunks::to_read(chunks.map(|message| message.map(|message| message.chunk)));
+    receiving::archive(archive, args.output.clone()).await?;
     Ok(0)
 }
 

@@ -21,13 +21,7 @@ pub async fn run(platform: &Platform, args: &Export) -> Result<u8> {
     let container = found.container.ok_or_else(|| super::incomplete("a container"))?;
     let request = ExportSnapshotRequest { key: container.snapshot_key };
     let chunks = platform.snapshots().await?.export_snapshot(request).await?.into_inner();
-    let mut archive = chunks::to_read(chunks.map(|message| message.map(|message| message.chunk)));
-    let output = args.output.clone();
-    let written = tokio::task::spawn_blocking(move || match output {
-        Some(path) => receiving::file(&mut archive, &path),
-        None => receiving::output(&mut archive),
-    })
-    .await;
-    written.map_err(|error| Error::of(&error))??;
+    let archive = chunks::to_read(chunks.map(|message| message.map(|message| message.chunk)));
+    receiving::archive(archive, args.output.clone()).await?;
     Ok(0)
 }
