@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::{sys::signal, unistd::Pid};
-use strata_tests::{Context, House, Steps, Went, eventually};
+use strata_tests::{Context, House, Running, Steps, Went, eventually};
 
 /// What a step that waits for another one says.
 const WAITING: &str = "waiting for the same step at work elsewhere";
@@ -15,6 +15,11 @@ fn waiting(mark: &str, label: &str) -> Context {
         "FROM guest\nRUN [\"/guest\", \"then\", \"trap\", \"0\", \"SIGUSR1\", \"+\", \"write\", \"/made\", \"{mark}\"]\n\
          LABEL of={label}\n"
     ))
+}
+
+/// A build that goes on while the test does.
+fn begin(house: &House, context: &Context, name: &str) -> Running {
+    house.ctl_running(&["build", "--progress", "plain", "-t", name, context.arg()])
 }
 
 /// A word that no other test has.
@@ -47,14 +52,9 @@ fn equal_steps_of_two_builds_at_once_run_once_and_both_see_them() {
     let house = House::with_guest();
     let mark = mark(&house);
     let (first, second) = (waiting(&mark, "one"), waiting(&mark, "two"));
-    let build = |context: &Context, name: &str| {
-        let path = context.path().to_str().expect("a temporary directory is ASCII");
-        house.ctl_running(&["build", "--progress", "plain", "-t", name, path])
-    };
-
-    let mut one = build(&first, "one");
+    let mut one = begin(&house, &first, "one");
     one.wait_for("ready");
-    let mut two = build(&second, "two");
+    let mut two = begin(&house, &second, "two");
     two.wait_for(WAITING);
     let pids = steps_with(&mark);
     assert_eq!(pids.len(), 1, "{pids:?}");
@@ -72,13 +72,9 @@ fn who_waits_for_a_step_takes_over_when_it_is_given_up() {
     let house = House::with_guest();
     let mark = mark(&house);
     let (first, second) = (waiting(&mark, "one"), waiting(&mark, "two"));
-    let build = |context: &Context, name: &str| {
-        let path = context.path().to_str().expect("a temporary directory is ASCII");
-        house.ctl_running(&["build", "--progress", "plain", "-t", name, path])
-    };
-    let mut one = build(&first, "one");
+    let mut one = begin(&house, &first, "one");
     one.wait_for("ready");
-    let mut two = build(&second, "two");
+    let mut two = begin(&house, &second, "two");
     two.wait_for(WAITING);
     let before = steps_with(&mark);
 
