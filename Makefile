@@ -48,7 +48,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,git python3 python3-venv iproute2 util-linux bsdutils uidmap podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils)
+	$(call packages,git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils)
 
 packages-vm:
 	$(call packages,qemu-system-x86)
