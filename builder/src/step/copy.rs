@@ -46,7 +46,8 @@ pub async fn perform(
     }
     let created_by = transfer.history(build, work, &words, &destination)?;
     let target = transfer.target(build, work, &destination, running).await?;
-    let recall = Recall::new(build, work, &transfer, &words, running).await?;
+    let read = recall::read(build, work, &transfer, running).await?;
+    let recall = Recall::new(&transfer, &words, read.as_ref());
     let known = match &recall {
         Some(recall) => recall.known(build).await?,
         None => None,
@@ -54,7 +55,7 @@ pub async fn perform(
     let (sources, digest) = match known {
         Some(digest) => (None, digest),
         None => {
-            let sources = find::all(build, work, &transfer, &words, &destination, running).await?;
+            let sources = find::all(build, work, &transfer, read.as_ref(), &words, &destination, running).await?;
             let digest = sources.digest();
             if let Some(recall) = recall {
                 recall.keep(build, digest).await?;
@@ -76,7 +77,7 @@ pub async fn perform(
     through_cache(build, work, keyed, running, async |work, step, previous| {
         let sources = match sources {
             Some(sources) => sources,
-            None => find::all(build, work, &transfer, &words, &destination, running).await?,
+            None => find::all(build, work, &transfer, read.as_ref(), &words, &destination, running).await?,
         };
         remote::deliver(build, &sources, running).await?;
         let parents = if is_linked { Vec::new() } else { build.files(&work.draft, running).await? };

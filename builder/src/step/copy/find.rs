@@ -15,6 +15,7 @@ use crate::context::{Blake3, Item, Node, Selected, Walk, select};
 use crate::contexts::Local;
 use crate::error::Error;
 use crate::graph::{self, Origin};
+use crate::image::Draft;
 use crate::key::Key;
 use crate::peers::Listed;
 use crate::progress::Running;
@@ -336,11 +337,12 @@ fn attributes_key(key: Key, attributes: &[(String, Vec<u8>)]) -> Key {
     key.list(attributes.iter().map(|(name, _)| name)).list(attributes.iter().map(|(_, value)| value))
 }
 
-/// Finds everything that an instruction copies.
+/// Finds everything that an instruction copies. `read` is the stage or image that `--from` names.
 pub async fn all(
     build: &Build,
     work: &StageWork,
     transfer: &Transfer<'_>,
+    read: Option<&Draft>,
     words: &[(String, Span)],
     destination: &str,
     running: &Running,
@@ -349,7 +351,7 @@ pub async fn all(
     let checksum = super::remote::checksum(build, work, transfer, words)?;
     let exclude = transfer.excludes(build)?;
     let place = match words.iter().find(|(source, _)| !remote::is_remote(source)) {
-        Some((_, span)) => Some(place(build, work, transfer, *span, running).await?),
+        Some((_, span)) => Some(place(build, work, transfer, (read, *span), running).await?),
         None => None,
     };
     for (source, span) in words {
@@ -450,9 +452,12 @@ async fn place(
     build: &Build,
     work: &StageWork,
     transfer: &Transfer<'_>,
-    span: Span,
+    (read, span): (Option<&Draft>, Span),
     running: &Running,
 ) -> Result<Place, Error> {
+    if let Some(draft) = read {
+        return Ok(Place::Layers(build.files(draft, running).await?.into()));
+    }
     let Some(from) = transfer.from else {
         if let Some(fetched) = &build.contexts.fetched {
             return Ok(Place::Layers([fetched.tree.layer.clone()].into()));

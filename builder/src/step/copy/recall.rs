@@ -19,19 +19,23 @@ pub struct Recall {
     title: String,
 }
 
+/// The stage or image that `--from` names. `None`: it names something else, or nothing is copied from there.
+pub async fn read(
+    build: &Build,
+    work: &StageWork,
+    transfer: &Transfer<'_>,
+    running: &Running,
+) -> Result<Option<Draft>, Error> {
+    let Some(from) = transfer.from.filter(|_| transfer.heredocs.is_empty()) else { return Ok(None) };
+    let origin = graph::source(&build.file, &build.contexts, &word(from))?;
+    build.draft_of(work, &origin, from.value_span, running).await
+}
+
 impl Recall {
-    /// What these sources are. `None`: it costs nothing to look.
-    pub async fn new(
-        build: &Build,
-        work: &StageWork,
-        transfer: &Transfer<'_>,
-        words: &[(String, Span)],
-        running: &Running,
-    ) -> Result<Option<Self>, Error> {
-        let Some(from) = transfer.from.filter(|_| transfer.heredocs.is_empty()) else { return Ok(None) };
-        let origin = graph::source(&build.file, &build.contexts, &word(from))?;
-        let draft = build.draft_of(work, &origin, from.value_span, running).await?;
-        let Some(draft) = draft.filter(|draft| draft.parts().0.is_some()) else { return Ok(None) };
+    /// What these sources are of what `--from` names. `None`: it costs nothing to look.
+    pub fn new(transfer: &Transfer<'_>, words: &[(String, Span)], read: Option<&Draft>) -> Option<Self> {
+        let from = transfer.from?;
+        let draft = read.filter(|draft| draft.parts().0.is_some())?.clone();
         let sources = words.iter().map(|(source, _)| source.as_str());
         let question = Key::root("sources")
             .list(sources.clone())
@@ -40,7 +44,7 @@ impl Recall {
             .finish();
         let title =
             format!("what {} --from={} finds: {}", transfer.name, from.value, sources.collect::<Vec<_>>().join(" "));
-        Ok(Some(Self { draft, question, title }))
+        Some(Self { draft, question, title })
     }
 
     /// The digest of the sources that an earlier build found.
