@@ -214,13 +214,23 @@ fn check_option(kind: &'static str, key: &str, value: &str) -> Result<(), MountE
     }
     let expected = match key {
         "ro" | "rw" | "required" if parse_bool(value).is_none() => "true or false",
-        "mode" if u32::from_str_radix(value, 8).is_err() => "an octal number",
-        "uid" | "gid" if value.parse::<u32>().is_err() => "a number",
+        "mode" if !is_mode(value) => "an octal number of at most four digits",
+        "uid" | "gid" if !is_id(value) => "a number",
         "sharing" => return choose(key, value, &SHARING, "shared, private or locked").map(|_| ()),
         "size" if parse_size(value).is_none() => "a size such as 64m",
         _ => return Ok(()),
     };
     Err(MountError::InvalidValue { key: key.to_owned(), value: value.to_owned(), expected })
+}
+
+/// Permission bits in octal: digits, without a sign, and no bits beyond them.
+fn is_mode(value: &str) -> bool {
+    !value.starts_with('+') && u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777)
+}
+
+/// The number of a user or group: digits, without a sign. The last one stands for none.
+fn is_id(value: &str) -> bool {
+    !value.starts_with('+') && value.parse::<u32>().is_ok_and(|id| id != u32::MAX)
 }
 
 fn check_presence(mount: &Mount) -> Result<(), MountError> {
@@ -341,6 +351,52 @@ mod tests {
             let error = plain(text).expect_err(text);
             assert!(error.to_string().starts_with(expected), "{text}: {error}");
             assert_eq!(error.suggestion(), suggestion, "{text}");
+        }
+    }
+
+    /// Row 109 (CVE-2024-9407): nothing reaches a mount but keys of its type, with values that they may have.
+    #[test]
+    fn row_109_options_and_values_outside_the_lists_are_refused() {
+        /// Some that may be, some that may not.
+        type Values = (&'static [&'static str], &'static [&'static str]);
+        const MODES: Values = (&["0", "755", "0755", "7777"], &["", "9", "0x7", "-1", "+7", "10000", "u+x"]);
+        const IDS: Values = (&["0", "1000"], &["", "-1", "+5", "root", "4294967295", "4294967296", "1 2"]);
+        const BOOLS: Values = (&["true", "0", "F"], &["", "yes", "2", "shared", "true,z"]);
+        const SHARED: Values = (&["shared", "Private", "LOCKED"], &["", "rshared", "slave", "shared z"]);
+        const SIZES: Values = (&["0", "64m"], &["", "-1", "1x", "m", "1e9", "99999999999t"]);
+        let values: [(&str, Values); 8] = [
+            ("mode", MODES),
+            ("uid", IDS),
+            ("gid", IDS),
+            ("ro", BOOLS),
+            ("rw", BOOLS),
+            ("required", BOOLS),
+            ("sharing", SHARED),
+            ("size", SIZES),
+        ];
+        let text = |kind: &str, option: &str| format!("type={kind},target=/x,{option}");
+        for kind in TYPES {
+            // Options of volumes and binds elsewhere: here they would loosen a mount in silence.
+            for key in
+                ["bind-propagation", "propagation", "bind-nonrecursive", "relabel", "z", "Z", "U", "O", "exec", "suid"]
+            {
+                for option in [key.to_owned(), format!("{key}=rshared"), format!("{key}=true")] {
+                    let refused = plain(&text(kind, &option)).expect_err(&option);
+                    assert!(matches!(refused, MountError::UnknownKey { .. }), "{kind} {option}: {refused}");
+                }
+            }
+            for (key, (good, bad)) in values {
+                let fits = check_option(kind, key, good[0]).is_ok();
+                for value in good {
+                    assert_eq!(plain(&text(kind, &format!("{key}={value}"))).is_ok(), fits, "{kind} {key}={value}");
+                }
+                for value in bad {
+                    plain(&text(kind, &format!("\"{key}={value}\""))).expect_err(&format!("{kind} {key}={value}"));
+                }
+            }
+        }
+        for kind in ["", "volume", "npipe", "devpts", "glob", "bind,cache", "overlay", "image"] {
+            plain(&format!("\"type={kind}\",target=/x")).expect_err(kind);
         }
     }
 
