@@ -1,3 +1,5 @@
+mod races;
+
 use std::time::Duration;
 
 use super::*;

@@ -6,4 +6,5 @@ mod harness;
 mod identity;
 mod isolation;
 mod lifecycle;
+mod races;
 mod streams;
