@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use serde_json::{Value, json};
 use strata_tests::{Context, House, Output, Steps, Tar, Web, Went, digest};
 
 /// Builds with these flags; what comes out goes to a directory.
@@ -309,6 +311,77 @@ fn row_114_a_dockerfile_of_an_archive_that_is_a_link_stays_inside() {
     }
     let inside = Tar::default().symlink("Dockerfile", "/d/real").file("d/real", 0o644, b"FROM scratch\nCOPY d /\n");
     house.ctl_with(&["build", "-t", "app", "-"], &inside.bytes()).ok();
+}
+
+/// The names of all files below a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let walk = Command::new("find").args([".", "-type", "f"]).current_dir(directory).output().expect("find is there");
+    let mut names: Vec<_> = String::from_utf8_lossy(&walk.stdout).lines().map(|name| name[2..].to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Row 118 (CVE-2025-62725): a name that a server gives is one part of a path, or none.
+#[test]
+fn row_118_names_of_urls_and_of_answers_are_one_part_of_a_path() {
+    let (house, web) = (House::start(), Web::start());
+    let disposition = "Content-Disposition: attachment; filename=\"../../escaped\"; filename*=UTF-8''..%2f..%2fescaped";
+    let hostile = ["/a/..%2f..%2fescaped", "/a/%2e%2e", "/a/%2e", "/a/x%00", "/a/", "/a/%2fescaped"];
+    // A client asks for "/a/%2e%2e" as "/".
+    hostile.iter().chain(&["/"]).for_each(|path| web.put(path, "hostile", &[disposition]));
+    web.put("/a/plain", "plain", &[disposition]);
+    web.put("/a/moved", "", &[&format!("Location: {}", web.url(hostile[0])), disposition]);
+    web.put("/a/..%5cescaped", "a name like any other", &[]);
+
+    let names_of = |instructions: &str| {
+        let (out, output) = add(&house, instructions);
+        output.ok();
+        names(&out)
+    };
+    let to_directory = ["/a/plain", "/a/moved", "/a/..%5cescaped"].map(|path| format!("ADD {} /d/e/\n", web.url(path)));
+    assert_eq!(names_of(&to_directory.concat()), ["d/e/..\\escaped", "d/e/moved", "d/e/plain"]);
+    for path in hostile {
+        let (out, output) = add(&house, &format!("ADD {} /d/e/", web.url(path)));
+        output.fails().complains(&["Dockerfile:2:", "names no file"]);
+        assert!(!out.exists(), "{path}");
+        assert_eq!(names_of(&format!("ADD {} /d/e/named", web.url(path))), ["d/e/named"], "{path}");
+    }
+}
+
+/// Row 118: what the annotations of an image say of files is for others to believe.
+#[test]
+fn row_118_no_file_gets_its_name_from_an_annotation() {
+    let house = House::start();
+    let (layout, out) = (house.path("layout"), house.path("out"));
+    house.build(&Context::new("FROM scratch\nCOPY f /f\n").file("f", "f"), "made:1").ok();
+    house.ctl(&["save", "--format", "oci-dir", "-o", layout.to_str().expect("an ASCII path"), "made:1"]).ok();
+    let read = |name: &str| -> Value { serde_json::from_str(&text(layout.join(name))).expect("it is JSON") };
+    let blob = |digest: &Value| digest.as_str().expect("a digest").replace("sha256:", "blobs/sha256/");
+    let escaped = house.path("escaped").display().to_string();
+    let annotations = json!({
+        "org.opencontainers.image.title": format!("../../../../../../../..{escaped}"),
+        "com.docker.compose.file": escaped,
+        "com.docker.compose.envfile": escaped,
+        "io.deis.oras.content.unpack": "true",
+    });
+    let mut index = read("index.json");
+    let mut manifest = read(&blob(&index["manifests"][0]["digest"]));
+    manifest["annotations"] = annotations.clone();
+    manifest["config"]["annotations"] = annotations.clone();
+    manifest["layers"][0]["annotations"] = annotations;
+    let bytes = manifest.to_string().into_bytes();
+    index["manifests"][0]["digest"] = json!(digest(&bytes));
+    index["manifests"][0]["size"] = json!(bytes.len());
+    fs::write(layout.join(blob(&index["manifests"][0]["digest"])), &bytes).expect("it can be written");
+    fs::write(layout.join("index.json"), index.to_string()).expect("it can be written");
+    house.ctl(&["rmi", "made:1"]).ok();
+
+    let flag = format!("base=oci-layout://{}:1", layout.display());
+    let context = Context::new("FROM base\nCOPY --from=base / /copied/\n");
+    house.ctl(&["build", "--build-context", &flag, "-o", out.to_str().expect("an ASCII path"), context.arg()]).ok();
+
+    assert_eq!(names(&out), ["copied/f", "f"]);
+    assert!(!Path::new(&escaped).exists());
 }
 
 #[test]

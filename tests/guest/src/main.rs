@@ -15,6 +15,7 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal, kill};
+use rustix::fs::{CWD, RenameFlags};
 
 mod floor;
 
@@ -62,6 +63,7 @@ fn act(words: &[&str]) -> Outcome {
         ["interfaces"] => list(Path::new("/sys/class/net"))?,
         ["tty"] => tty()?,
         ["masked"] => return masked(),
+        ["processes"] => processes()?,
         _ => return files(words),
     }
     Ok(0)
@@ -104,6 +106,14 @@ fn work(words: &[&str]) -> Outcome {
                     return Err("nobody made it".into());
                 }
                 thread::sleep(Duration::from_millis(10));
+            }
+        }
+        // Exchanges two names all the time, until somebody makes a third.
+        ["exchange", one, other, end] => {
+            while fs::symlink_metadata(end).is_err() {
+                for _ in 0..1000 {
+                    rustix::fs::renameat_with(CWD, *one, CWD, *other, RenameFlags::EXCHANGE)?;
+                }
             }
         }
         ["agent", kind] => agent(kind.parse()?)?,
@@ -181,6 +191,29 @@ fn status(field: &str) -> Result<String, Box<dyn std::error::Error>> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     Ok(line.ok_or("no such field")?.trim().to_owned())
+}
+
+/// What the arguments and environments are of every process and thread that can be seen, a line each.
+fn processes() -> io::Result<()> {
+    let numbers = |path: &Path| {
+        let is_number =
+            |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.as_bytes()[0].is_ascii_digit());
+        let paths: Result<Vec<_>, _> = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect();
+        paths.map(|paths| paths.into_iter().filter(is_number).collect::<Vec<_>>())
+    };
+    for process in numbers(Path::new("/proc"))? {
+        for place in numbers(&process.join("task"))?.into_iter().chain([process.clone()]) {
+            for file in ["cmdline", "environ"] {
+                let path = place.join(file);
+                let shown = match fs::read(&path) {
+                    Ok(bytes) => String::from_utf8_lossy(&bytes).replace(char::is_control, " "),
+                    Err(err) => err.to_string(),
+                };
+                println!("{}: {shown}", path.display());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn list(path: &Path) -> io::Result<()> {
