@@ -140,6 +140,13 @@ pub(crate) fn now_text() -> String {
     jiff::Timestamp::from_millisecond(millis(std::time::SystemTime::now())).unwrap_or_default().to_string()
 }
 
+/// Reads what names an image, and waits for what it names if that arrives now.
+pub(crate) async fn wanted(store: &Store, text: &str) -> Result<Wanted> {
+    let wanted = Wanted::parse(text)?;
+    store.arriving.settled(&wanted).await;
+    Ok(wanted)
+}
+
 /// Finds an image by name, digest, id or unique prefix of an id; with a lease it is held from this call on. Of several
 /// platforms it is the best for this host. One that is here but not unpacked is unpacked first.
 pub async fn get(store: &Arc<Store>, reference: &str, lease: Option<LeaseId>) -> Result<Image> {
@@ -153,7 +160,7 @@ pub async fn get_on(
     platforms: Platforms,
     lease: Option<LeaseId>,
 ) -> Result<Image> {
-    let wanted = Wanted::parse(reference)?.on(platforms.clone());
+    let wanted = wanted(store, reference).await?.on(platforms.clone());
     let found = match store.catalog.image(wanted.clone(), lease.clone()).await {
         Err(Error::ImageNotUnpacked { target, reference }) => match unpack(store, &target, platforms).await {
             Ok(_) => store.catalog.image(wanted, lease).await,
@@ -183,10 +190,7 @@ pub async fn get_for_container(
     match (arriving, &lease) {
         (Some(image), None) => Ok(image),
         // What a lease shall hold has to be in the catalog.
-        _ => {
-            store.arriving.settled(&wanted).await;
-            get_on(store, reference, platforms, lease).await
-        }
+        _ => get_on(store, reference, platforms, lease).await,
     }
 }
 
@@ -198,12 +202,12 @@ pub async fn config_json(store: &Arc<Store>, image: &ImageRow) -> Result<Vec<u8>
 /// Gives an image a further name; returns it, and the id of the image that had the name.
 pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(ImageRow, Option<Digest>)> {
     let target = tag_name("target", target)?;
-    store.catalog.tag_image(Wanted::parse(source)?, target.to_string()).await
+    store.catalog.tag_image(wanted(store, source).await?, target.to_string()).await
 }
 
 /// Removes a name, or an image with all its names.
 pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
-    let removed = store.catalog.remove_image(Wanted::parse(reference)?, force).await?;
+    let removed = store.catalog.remove_image(wanted(store, reference).await?, force).await?;
     store.build_cache_changed();
     store.collector.wake();
     Ok(removed)

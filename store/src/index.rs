@@ -11,11 +11,10 @@ use strata_registry::Host;
 use strata_types::{Descriptor, Digest, LeaseId, Reference, media_type};
 
 use crate::catalog::Durability;
-use crate::image::Wanted;
 use crate::lease::{GRACE, Session};
 use crate::remote::documents::{self, Nowhere, Origin, Planned};
 use crate::remote::{self, Identity};
-use crate::{Error, Result, Store, blob, document};
+use crate::{Error, Result, Store, blob, document, image};
 
 /// An entry for an index.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +30,7 @@ pub struct Entry {
 pub async fn entries(store: &Arc<Store>, text: &str, platforms: Platforms, identity: &Identity) -> Result<Vec<Entry>> {
     let session = Session::begin(store, "entries of an index", GRACE).await?;
     let lease = &session.lease().id;
-    let wanted = Wanted::parse(text)?;
+    let wanted = image::wanted(store, text).await?;
     let is_name = wanted.name.is_some() || wanted.manifest.is_some();
     let reference = if is_name { Some(Reference::parse(text).map_err(Error::field("reference"))?) } else { None };
     let here = match store.catalog.locate_document(wanted).await {

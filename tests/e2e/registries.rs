@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use strata_tests::{Context, DockerRegistry, House, Tar};
+use strata_tests::{Context, DockerRegistry, House, Running, Tar};
 
 /// Bytes that nobody can compress.
 fn noise(length: usize) -> Vec<u8> {
@@ -99,6 +99,27 @@ fn zstd_is_pushed_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_layer_of_zstd_chunked_that_others_wrote_is_pulled() {
+    let registry = DockerRegistry::open();
+    let house = House::with_guest();
+    let (archive, name) = (house.path("guest.tar"), registry.image("guest:chunked"));
+    house.ctl(&["save", "-o", archive.to_str().unwrap(), "guest"]).ok();
+    let (from, to) = (format!("docker-archive:{}", archive.display()), format!("docker://{name}"));
+    let mut copy = house.command("/usr/bin/skopeo");
+    copy.args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--format", "oci"]);
+    copy.args(["--dest-compress-format", "zstd:chunked", &from, &to]);
+    Running::spawn(copy).finish().ok();
+
+    house.ctl(&["run", "--rm", "--pull", "always", &name, "/guest", "noop"]).ok();
+
+    let layer = house.ctl(&["manifest", "inspect", &name]).ok().json()["layers"][0].clone();
+    assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    let of_chunks = "io.containers.zstd-chunked.manifest-checksum";
+    assert!(layer["annotations"][of_chunks].is_string(), "skopeo wrote frames with a table: {layer}");
+    house.verify();
+}
+
+#[test]
 fn all_tags_of_a_repository_go_and_come() {
     let registry = DockerRegistry::open();
     let maker = House::with_guest();
@@ -125,6 +146,9 @@ fn run_pulls_what_is_missing_and_keeps_its_output_apart() {
     let name = registry.image("words:1");
 
     house.ctl(&["run", "--rm", "--pull", "never", &name, "/guest", "read", "/word"]).code(125).complains(&["words:1"]);
+    house.ctl(&["run", "--rm", &name, "/guest", "read", "/word"]).ok();
+    assert_ne!(house.ctl(&["images", "-q", &name]).ok().text(), "", "a container had it");
+    house.ctl(&["rmi", &name]).ok();
     let ran = house.ctl(&["run", "--rm", &name, "/guest", "read", "/word"]).ok();
     ran.clone().complains(&["Unable to find image", "Status: Downloaded newer image"]);
     let again = house.ctl(&["run", "--rm", &name, "/guest", "read", "/word"]).ok();

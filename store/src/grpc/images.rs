@@ -151,6 +151,7 @@ impl ImageService for Service {
             "" => None,
             text => Some(Reference::parse(text).map_err(Error::field("reference")).map_err(status)?),
         };
+        self.store.arriving.used_settled().await;
         let mut rows = Vec::new();
         // A filter may leave few of a page; the answer is full all the same.
         while rows.len() <= size {

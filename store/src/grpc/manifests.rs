@@ -12,12 +12,11 @@ use tonic::{Request, Response, Status};
 use super::registry::{identity, message};
 use super::{Service, page, status};
 use crate::catalog::DocumentRow;
-use crate::image::{self, Wanted};
-use crate::{Error, Result, document, index};
+use crate::{Error, Result, document, image, index};
 
 impl Service {
     async fn get_manifest(&self, text: &str) -> Result<GetManifestResponse> {
-        let (digest, _) = self.store.catalog.locate_document(Wanted::parse(text)?).await?;
+        let (digest, _) = self.store.catalog.locate_document(image::wanted(&self.store, text).await?).await?;
         let (row, bytes) = document::read(&self.store, &digest).await?;
         let layer_registries = index::registries(&self.store, &digest).await?.into_iter().collect();
         Ok(GetManifestResponse {

@@ -83,7 +83,7 @@ impl Saved {
 
 /// The document that a text leads to, held by the lease, and its name if the text is one.
 async fn locate(store: &Arc<Store>, text: &str, lease: &LeaseId) -> Result<(DocumentRow, Option<Reference>)> {
-    let (digest, name) = store.catalog.locate_document(super::Wanted::parse(text)?).await?;
+    let (digest, name) = store.catalog.locate_document(super::wanted(store, text).await?).await?;
     let row = store.catalog.hold_document(&digest, lease).await?;
     let row = row.ok_or_else(|| Error::ImageNotFound { reference: text.to_owned() })?;
     let name = name.map(|name| Reference::parse(&name).map_err(Error::field("references"))).transpose()?;

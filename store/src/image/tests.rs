@@ -124,3 +124,36 @@ async fn removal_follows_dockers_rules() {
     assert_eq!(removed.deleted, [image.id]);
     assert!(matches!(remove(&store, "b:1", false).await, Err(Error::ImageNotFound { .. })));
 }
+
+#[tokio::test]
+async fn what_arrives_is_waited_for_by_all_that_name_it_and_by_lists_once_a_container_has_it() {
+    let (_root, store) = fixture::store().await;
+    let image = fixture::import(&store, "here:1", "x").await.unwrap();
+    let names = [Reference::parse("b:1").unwrap()];
+    let announce = || arriving::Announced::new(&store, vec![image.clone()], &names, image.row.manifest);
+    let for_container = async |is_volatile| get_for_container(&store, "b:1", Platforms::Host, None, is_volatile).await;
+
+    let announced = announce();
+    store.arriving.used_settled().await;
+    assert_eq!(for_container(true).await.unwrap().row.id, image.row.id);
+    let id = image.row.id.as_hex();
+    let mut waits: Vec<futures_util::future::BoxFuture<'_, bool>> = vec![
+        Box::pin(async { remove(&store, "b:1", false).await.is_err() }),
+        Box::pin(async { tag(&store, "b:1", "c:1").await.is_err() }),
+        Box::pin(async { get(&store, "b:1", None).await.is_err() }),
+        Box::pin(async { get(&store, &id[..12], None).await.is_err() }),
+        Box::pin(async { for_container(false).await.is_err() }),
+        Box::pin(async {
+            store.arriving.used_settled().await;
+            false
+        }),
+    ];
+    for wait in &mut waits {
+        assert!(futures_util::poll!(wait).is_pending());
+    }
+    drop(announced);
+
+    // It came to no good end: only the id is known, by what was here before.
+    let refused = futures_util::future::join_all(waits).await;
+    assert_eq!(refused, [true, true, true, false, true, false]);
+}

@@ -193,7 +193,7 @@ async fn a_list_whose_layers_are_gone_is_not_pushed_as_one_of_its_images() {
     let two = fixture::import(&store, "two:1", "two").await.unwrap();
     let all = [entries_of(&store, "one:1").await, entries_of(&store, "two:1").await].concat();
     put(&store, &name("list:1"), index_of(&all), None).await.unwrap();
-    store.catalog.remove_image(Wanted::parse(&two.row.id.to_string()).unwrap(), true).await.unwrap();
+    store.catalog.remove_image(image::Wanted::parse(&two.row.id.to_string()).unwrap(), true).await.unwrap();
     put(&store, &name("list:1"), index_of(&all), None).await.unwrap();
     for id in store.catalog.lease_ids().await.unwrap() {
         store.catalog.delete_lease(&LeaseId::parse(id).unwrap()).await.unwrap();

@@ -14,9 +14,8 @@ use tokio::task::JoinSet;
 
 use super::{Answer, Head, MOST_RECIPE, Part, Question, is_set};
 use crate::catalog::{LayerRow, blocking};
-use crate::image::Wanted;
 use crate::lease::Session;
-use crate::{Error, Result, Store, blob, document, layer};
+use crate::{Error, Result, Store, blob, document, image, layer};
 
 /// What a transfer still holds for a moment after its end: the next try finds what was compressed for it.
 const GRACE: Duration = Duration::from_secs(600);
@@ -32,7 +31,7 @@ pub async fn send(
 ) -> Result<()> {
     let session = Session::begin(store, "sending an image", GRACE).await?;
     let lease = session.lease().id.clone();
-    let (root, _) = store.catalog.locate_document(Wanted::parse(reference)?).await?;
+    let (root, _) = store.catalog.locate_document(image::wanted(store, reference).await?).await?;
     let held = store.catalog.hold_document(&root, &lease).await?;
     held.ok_or_else(|| Error::ImageNotFound { reference: reference.to_owned() })?;
     let sending = Arc::new(Sending { store: Arc::clone(store), lease, root, answers });

@@ -41,7 +41,9 @@ impl Engine for Skopeo {
         command.current_dir(&self.home).env("TMPDIR", &self.home).arg("-c");
         match task {
             Task::Pull(name) => {
+                // Layers of an earlier image are in the layout already; a bundle is made anew.
                 let script = r#"set -e
+rm -rf bundle
 "$1" copy --quiet --insecure-policy --src-tls-verify=false "docker://$3" oci:layout:new
 "$2" unpack --image layout:new bundle"#;
                 command.arg(script).arg("sh").arg(&self.skopeo).arg(&self.umoci).arg(name);
