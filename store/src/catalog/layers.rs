@@ -384,6 +384,16 @@ impl Catalog {
         .await
     }
 
+    /// As [`Catalog::hold_layers`]; nothing is written where the lease holds them all already.
+    pub async fn keep_layers(&self, ids: &[LayerId], lease: &LeaseId) -> Result<()> {
+        let (asked, of) = (ids.to_vec(), lease.clone());
+        let is_held = self.read("look for held layers", move |transaction| {
+            leases::must_exist(transaction, &of)?;
+            Ok(are_usable(transaction, &asked)? && are_held(transaction, &asked, &of)?)
+        });
+        if is_held.await? { Ok(()) } else { self.hold_layers(ids, lease).await.map(drop) }
+    }
+
     /// Finds the oldest usable layer with this diff-id.
     pub async fn layer_by_diff_id(&self, diff_id: &Digest) -> Result<Option<LayerRow>> {
         let diff_id = *diff_id;

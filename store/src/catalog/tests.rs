@@ -151,6 +151,30 @@ async fn a_step_is_one_commit() {
 }
 
 #[tokio::test]
+async fn layers_that_a_lease_holds_already_are_kept_without_a_commit() {
+    let (directory, catalog, lease) = catalog().await;
+    let (one, two) = (usable(&catalog, &lease).await, usable(&catalog, &lease).await);
+    let other = LeaseId::parse("other").unwrap();
+    catalog.create_lease(&other, "test", None).await.unwrap();
+    let before = commits(&directory);
+    let kept = |ids: &[&LayerId]| {
+        let ids: Vec<LayerId> = ids.iter().map(|id| (*id).clone()).collect();
+        let (catalog, directory, other) = (&catalog, &directory, &other);
+        async move {
+            (catalog.keep_layers(&ids, other).await.map_err(|error| error.to_string()), commits(directory) - before)
+        }
+    };
+
+    assert_eq!(kept(&[&one]).await, (Ok(()), 1));
+    assert_eq!(kept(&[&one]).await, (Ok(()), 1));
+    assert_eq!(kept(&[&one, &two]).await, (Ok(()), 2));
+    assert_eq!(kept(&[&two, &one, &one]).await, (Ok(()), 2));
+    catalog.delete_lease(&other).await.unwrap();
+    let refused = catalog.keep_layers(&[one], &other).await;
+    assert!(matches!(refused, Err(Error::LeaseNotFound { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_layer_whose_lease_has_ended_is_not_there_nor_its_record() {
     let (_directory, catalog, lease) = catalog().await;
     let id = catalog.new_layer_id(&lease).await.unwrap();
