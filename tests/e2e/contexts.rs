@@ -36,6 +36,26 @@ fn a_named_context_is_what_from_and_copy_mean() {
     house.verify();
 }
 
+/// `<Dockerfile>.dockerignore` is beside the Dockerfile, and says what of the build context is not there.
+#[test]
+fn of_a_named_context_the_ignore_file_is_its_own_dockerignore_whatever_the_dockerfile_is_called() {
+    let house = House::with_guest();
+    let other = Context::new("").file("of-the-file", "").file("of-the-context", "");
+    for name in ["Dockerfile.dockerignore", "other.dockerignore"] {
+        other.write(name, "of-the-file\n");
+    }
+    let context = Context::new("").file("of-the-file", "").file("of-the-context", "").file("kept", "");
+    context.write("other", "FROM scratch\nCOPY --from=named of-the* /named/\nCOPY of-the* kep* /own/\n");
+    context.write("other.dockerignore", "of-the-file\n");
+    context.write(".dockerignore", "*\n");
+    let flags = ["--build-context", &format!("named={}", other.arg()), "-f", &format!("{}/other", context.arg())];
+    let found = |context: &Context| files(&house, context, &flags).into_keys().collect::<Vec<_>>().join(" ");
+
+    assert_eq!(found(&context), "named named/of-the-context named/of-the-file own own/kept own/of-the-context");
+    other.write(".dockerignore", "of-the-context\n");
+    assert_eq!(found(&context), "named named/of-the-file own own/kept own/of-the-context");
+}
+
 #[test]
 fn a_named_context_takes_the_place_of_a_stage_and_of_an_image() {
     let house = House::with_guest();
