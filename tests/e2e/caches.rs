@@ -118,6 +118,11 @@ fn a_crash_of_the_builder_frees_what_it_had() {
     let running = house.ctl_running(&["build", context.arg()]);
     let is_held = || mounts(&house).first().is_some_and(|mount| mount["InUse"] == true);
     eventually("the step has the cache", Duration::from_secs(30), is_held);
+    let kept = || {
+        let mut made = std::fs::read_dir(house.root().join("store/cache-mounts")).unwrap().flatten();
+        made.any(|mount| std::fs::read(mount.path().join("data/x")).is_ok_and(|content| content == b"y"))
+    };
+    eventually("the step has written to it", Duration::from_secs(30), kept);
     let key = mounts(&house)[0]["Key"].as_str().unwrap().to_owned();
     house.ctl(&["builder", "cache", "rm", &key]).fails().complains(&["a build uses the cache mount \"/c\""]);
 
