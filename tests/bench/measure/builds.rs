@@ -47,7 +47,13 @@ pub(super) fn result(measure: Measure, round: u32) -> Option<(&'static str, Stri
 }
 
 /// Of what builds, while it builds; None: it has no service.
-pub(super) fn peak_of_builders(engine: &dyn Engine, task: Task<'_>) -> Option<Outcome<f64>> {
+pub(super) fn peak_of_builders(engine: &dyn Engine, task: Task<'_>, small: Task<'_>) -> Option<Outcome<f64>> {
+    // A builder that had nothing to do has ended.
+    if engine.builders().is_empty()
+        && let Err(err) = engine.perform(small)?
+    {
+        return Some(Err(err));
+    }
     let builders = engine.builders();
     if builders.is_empty() {
         return None;
