@@ -124,7 +124,7 @@ fn cached(house: &House, work: &Work, runs: u32) -> Outcome<Samples> {
 
 /// Puts records of other steps into the catalog of a store that does not run.
 fn fill(house: &House) -> Outcome<()> {
-    let catalog = rusqlite::Connection::open(house.path("store/catalog.db"))?;
+    let catalog = rusqlite::Connection::open(house.root().join("store/catalog.db"))?;
     catalog.execute(
         "WITH RECURSIVE n(at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n WHERE at < ?1)
          INSERT INTO cache_records (project, key, operation, content, family, description, created)
