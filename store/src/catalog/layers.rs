@@ -129,15 +129,18 @@ pub(super) fn usable(transaction: &Transaction<'_>, id: &LayerId) -> Result<Laye
     }
 }
 
+// CROSS JOIN keeps the order of the tables: SQLite knows nothing of their sizes, and would read the list anew for each row.
+pub(super) const USABLE: &str =
+    "SELECT count(*) FROM json_each(?1) AS wanted CROSS JOIN layers l ON l.id = wanted.value
+     WHERE l.state IN ('unsynced', 'ready')";
+pub(super) const HELD: &str =
+    "SELECT count(*) FROM json_each(?1) AS wanted CROSS JOIN lease_refs r ON r.object = wanted.value
+     WHERE r.project = ?2 AND r.lease_id = ?3 AND r.kind = 'layer'";
+
 /// Says whether all these layers may be used: one look, however many there are.
 pub(super) fn are_usable(transaction: &Transaction<'_>, ids: &[LayerId]) -> Result<bool> {
     let distinct: BTreeSet<&str> = ids.iter().map(LayerId::as_str).collect();
-    let found: usize = transaction
-        .prepare_cached(
-            "SELECT count(*) FROM json_each(?) AS wanted JOIN layers l ON l.id = wanted.value
-             WHERE l.state IN ('unsynced', 'ready')",
-        )?
-        .query_row([list(&distinct)], |row| row.get(0))?;
+    let found: usize = transaction.prepare_cached(USABLE)?.query_row([list(&distinct)], |row| row.get(0))?;
     Ok(found == distinct.len())
 }
 
@@ -145,10 +148,7 @@ pub(super) fn are_usable(transaction: &Transaction<'_>, ids: &[LayerId]) -> Resu
 pub(super) fn are_held(transaction: &Transaction<'_>, ids: &[LayerId], lease: &LeaseId) -> Result<bool> {
     let distinct: BTreeSet<&str> = ids.iter().map(LayerId::as_str).collect();
     let found: usize = transaction
-        .prepare_cached(
-            "SELECT count(*) FROM json_each(?) AS wanted JOIN lease_refs r ON r.object = wanted.value
-             WHERE r.project = ? AND r.lease_id = ? AND r.kind = 'layer'",
-        )?
+        .prepare_cached(HELD)?
         .query_row(params![list(&distinct), PROJECT, lease.as_str()], |row| row.get(0))?;
     Ok(found == distinct.len())
 }

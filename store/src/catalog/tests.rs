@@ -430,6 +430,10 @@ fn what_is_asked_for_each_of_many_objects_reads_few_rows() {
             assert!(is_found || is_list || whole.contains(&line.as_str()), "{line} in {plan:#?}");
         }
     }
+    for query in [layers::USABLE, layers::HELD] {
+        let plan = plan(query);
+        assert!(plan[0].starts_with("SCAN wanted") && plan[1].contains("=?"), "the list is read once: {plan:#?}");
+    }
     let above = plan(names::OF_IMAGE);
     assert!(above.iter().any(|line| line.contains("document_children_by_child")), "{above:#?}");
 }
