@@ -16,9 +16,11 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Steps that work at once. Absent: one per processor.
     pub parallelism: Option<usize>,
-    /// What requests may allow steps beyond the usual, by BuildKit's names: "security.insecure". Until there are bridges,
-    /// "network.host" is granted to all.
+    /// What requests may allow steps beyond the usual, by BuildKit's names: "security.insecure", "device". Until there are
+    /// bridges, "network.host" is granted to all.
     pub insecure_entitlements: Vec<String>,
+    /// Devices, "vendor.com/class=name", or kinds of them, "vendor.com/class", that steps may have without that.
+    pub auto_allowed_devices: Vec<String>,
 }
 
 /// Files of a client certificate, PEM.

@@ -96,6 +96,12 @@ pub enum Error {
         /// Where it is named.
         diagnostic: Box<Diagnostic>,
     },
+    /// A step needs a device that the host of the runtime does not have.
+    #[error("{diagnostic}")]
+    NoDevice {
+        /// Where it is named.
+        diagnostic: Box<Diagnostic>,
+    },
     /// A step wants to do what is not allowed.
     #[error("{diagnostic}")]
     NotAllowed {
@@ -218,6 +224,7 @@ impl Error {
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
+            | Error::NoDevice { diagnostic }
             | Error::Remote { diagnostic: Some(diagnostic), .. }
             | Error::NotAllowed { diagnostic }
             | Error::StepRefused { diagnostic, .. } => **diagnostic = place(diagnostic),
@@ -239,6 +246,7 @@ impl Error {
             | Error::Source { diagnostic, .. }
             | Error::Step { diagnostic, .. }
             | Error::NotGiven { diagnostic }
+            | Error::NoDevice { diagnostic }
             | Error::Remote { diagnostic: Some(diagnostic), .. }
             | Error::NotAllowed { diagnostic }
             | Error::StepRefused { diagnostic, .. } => Some(diagnostic),
@@ -266,9 +274,11 @@ impl strata_rpc::fault::Fault for Error {
             | Error::UnsupportedArgument { .. }
             | Error::Context { .. }
             | Error::Invalid { .. } => Code::InvalidArgument,
-            Error::BaseImage { .. } | Error::Source { .. } | Error::NoDockerfile { .. } | Error::NotGiven { .. } => {
-                Code::NotFound
-            }
+            Error::BaseImage { .. }
+            | Error::Source { .. }
+            | Error::NoDockerfile { .. }
+            | Error::NotGiven { .. }
+            | Error::NoDevice { .. } => Code::NotFound,
             Error::Step { .. } | Error::Remote { .. } | Error::Credentials { .. } | Error::Client { .. } => {
                 Code::FailedPrecondition
             }
@@ -293,6 +303,7 @@ impl strata_rpc::fault::Fault for Error {
             Error::Context { .. } => "FAULT_CONTEXT_INVALID",
             Error::Credentials { .. } => "FAULT_CREDENTIALS_UNAVAILABLE",
             Error::NotGiven { .. } => "FAULT_NOT_GIVEN",
+            Error::NoDevice { .. } => "FAULT_DEVICE_NOT_FOUND",
             Error::NotAllowed { .. } => "FAULT_NOT_ALLOWED",
             Error::Client { .. } => "FAULT_CLIENT_FAILED",
             Error::Invalid { .. } => "FAULT_INVALID_ARGUMENT",

@@ -78,7 +78,6 @@ impl Graph {
                 }
                 for instruction in &file.stages[index].instructions {
                     read_stages(file, contexts, index, instruction)?;
-                    check(file, instruction)?;
                 }
             }
         }
@@ -258,22 +257,6 @@ fn mistake(file: &Dockerfile, span: Span, message: impl Into<String>) -> Error {
     Error::Dockerfile(Box::new(file.diagnostic(span, message)))
 }
 
-fn unsupported(file: &Dockerfile, span: Span, message: impl Into<String>) -> Error {
-    Error::Unsupported(Box::new(file.diagnostic(span, message)))
-}
-
-/// Refuses what has no effect yet.
-pub fn check(file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
-    let refuse = |span: Span, what: &str| Err(unsupported(file, span, format!("{what} is not available yet")));
-    match &instruction.kind {
-        Kind::Run(run) => {
-            let span = |flags: &[Flag<String>]| flags.first().map(|flag| flag.span);
-            span(&run.devices).map_or(Ok(()), |span| refuse(span, "RUN --device"))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,21 +341,5 @@ mod tests {
             let error = plan(text, "").expect_err(text);
             assert_eq!(place(&error), Some((1, 17)), "{text}");
         }
-    }
-
-    #[test]
-    fn what_has_no_effect_yet_is_refused_where_it_stands() {
-        let text = "FROM a\nRUN --device=x true\n";
-
-        let error = plan(text, "").expect_err(text);
-
-        assert_eq!(place(&error), Some((2, 5)), "{text}");
-    }
-
-    #[test]
-    fn an_unused_stage_may_use_what_is_not_there_yet() {
-        let text = "FROM a AS x\nRUN --device=x true\nFROM b\nRUN true\n";
-
-        assert!(plan(text, "").is_ok());
     }
 }

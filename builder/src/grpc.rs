@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
 use crate::context;
-use crate::entitlements::Entitlement;
+use crate::entitlements::{Entitlement, Grant};
 use crate::error::Error;
 use crate::flight::Flights;
 use crate::peers::{Credentials, Network, Peers, Ulimit};
@@ -43,6 +43,7 @@ pub struct Service {
     sources: Arc<Sources>,
     slots: usize,
     entitlements: Vec<Entitlement>,
+    open_devices: Vec<String>,
     root: String,
     idle: Idle,
     drain: Drain,
@@ -57,9 +58,11 @@ pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result
         Entitlement::parse(name).map_err(|problem| Error::Invalid { field: "insecure_entitlements", problem })
     };
     let entitlements = config.insecure_entitlements.iter().map(read).collect::<Result<_, _>>()?;
+    let open_devices = config.auto_allowed_devices.clone();
     let sources = Arc::new(Sources::open(Path::new(&root)));
     let peers = Arc::new(Peers::new(config)?);
-    let service = Service { peers, directories, flights, sources, slots, entitlements, root, idle, drain };
+    let service =
+        Service { peers, directories, flights, sources, slots, entitlements, open_devices, root, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -130,6 +133,7 @@ impl Service {
         let given = Given {
             sources: self.sources.clone(),
             entitlements: self.entitlements.clone(),
+            open_devices: self.open_devices.clone(),
             store: store.clone(),
             runtime,
             has_local_runtime: self.peers.has_local_runtime(),
@@ -407,8 +411,8 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
     })
 }
 
-fn allowed(name: &str) -> Result<Entitlement, Error> {
-    Entitlement::parse(name).map_err(|problem| Error::Invalid { field: "entitlements", problem })
+fn allowed(name: &str) -> Result<Grant, Error> {
+    Grant::parse(name).map_err(|problem| Error::Invalid { field: "entitlements", problem })
 }
 
 fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Error> {

@@ -7,6 +7,7 @@ mod agent;
 mod config;
 mod context;
 mod contexts;
+mod devices;
 mod entitlements;
 mod epoch;
 mod error;

@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicU32;
 
 use strata_dockerfile::mount::parse_bool;
 use strata_dockerfile::remote::{self, MTime, Remote, redact};
+use strata_dockerfile::{Dockerfile, Instruction, Kind, Run};
 use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::contexts::Fetched;
+use crate::devices;
 use crate::entitlements::{Entitlement, Entitlements};
 use crate::epoch::Places;
 use crate::error::Error;
@@ -47,14 +49,15 @@ pub struct Given {
     pub slots: usize,
     /// What steps may do beyond the usual as far as the service is concerned.
     pub entitlements: Vec<Entitlement>,
+    /// Devices, or kinds of them, that every step may have.
+    pub open_devices: Vec<String>,
     /// The runtime is on the machine of the builder.
     pub has_local_runtime: bool,
 }
 
 /// Makes a build of a request. Nothing of it has run yet, but what is elsewhere is here.
 pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mpsc::Receiver<Wanted>), Error> {
-    let Given { sources, store, runtime, lease, session, progress, flights, slots, entitlements, has_local_runtime } =
-        given;
+    let Given { sources, store, runtime, lease, session, progress, flights, slots, has_local_runtime, .. } = given;
     let remotes = Remotes::new(sources, store.clone(), session.clone(), lease.clone());
     let steps = Steps::default();
     let loading = Loading { remotes: &remotes, progress: &progress, steps: &steps };
@@ -74,9 +77,14 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         globals.set_epoch(told(&running, found)?);
     }
     let graph = Graph::plan(&file, &request.target, &globals, &contexts)?;
-    let entitlements = Entitlements { service: entitlements, request: request.allowed.clone() };
-    let mut needed = graph.needed.iter().flat_map(|&index| &file.stages[index].instructions);
-    needed.try_for_each(|instruction| entitlements.check(&file, instruction))?;
+    let entitlements = Entitlements {
+        service: given.entitlements,
+        open_devices: given.open_devices,
+        request: request.allowed.clone(),
+    };
+    let needed: Vec<&Instruction> = graph.needed.iter().flat_map(|&index| &file.stages[index].instructions).collect();
+    needed.iter().try_for_each(|instruction| entitlements.check(&file, instruction))?;
+    check_devices(&file, &needed, &runtime, &entitlements).await?;
     let (stages, wanted) = Stages::new(file.stages.len());
     let build = Build {
         entitlements,
@@ -102,6 +110,23 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         serial: AtomicU32::new(0),
     };
     Ok((Arc::new(build), wanted))
+}
+
+/// Refuses devices that are not there or not allowed before anything runs.
+async fn check_devices(
+    file: &Dockerfile,
+    needed: &[&Instruction],
+    runtime: &Runtime,
+    entitlements: &Entitlements,
+) -> Result<(), Error> {
+    let runs = needed.iter().filter(|one| devices::wants_any(one));
+    let runs: Vec<&Run> =
+        runs.filter_map(|one| if let Kind::Run(run) = &one.kind { Some(run) } else { None }).collect();
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let known = runtime.devices().await?;
+    runs.iter().try_for_each(|run| devices::grant(file, run, &known, entitlements).map(drop))
 }
 
 /// What is loaded before there is a build.

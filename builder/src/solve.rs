@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::context::Blake3;
 use crate::contexts::{Contexts, Local, Named};
-use crate::entitlements::{Entitlement, Entitlements};
+use crate::entitlements::{Entitlements, Grant};
 use crate::error::Error;
 use crate::export::{self, Exported};
 use crate::flight::Flights;
@@ -67,7 +67,7 @@ pub struct Request {
     /// Labels to add.
     pub labels: BTreeMap<String, String>,
     /// What the request lets steps do beyond the usual.
-    pub allowed: Vec<Entitlement>,
+    pub allowed: Vec<Grant>,
     /// Names in /etc/hosts of steps beyond the usual ones, with their addresses.
     pub extra_hosts: Vec<(String, String)>,
     /// Size of /dev/shm of steps in bytes; 0: the usual.

@@ -184,7 +184,6 @@ async fn triggers(build: &Arc<Build>, work: &mut StageWork) -> Result<Vec<Instru
         let refused = |error| build.blame_base(work.index, expression, error);
         let parsed = parse_trigger(expression, &build.request.dockerfile_name);
         let (_, trigger) = parsed.map_err(|problem| refused(Error::Dockerfile(Box::new(problem))))?;
-        graph::check(&build.file, &trigger).map_err(refused)?;
         for other in graph::read_stages(&build.file, &build.contexts, work.index, &trigger).map_err(refused)? {
             build.stages.want(other);
         }

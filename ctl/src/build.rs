@@ -263,7 +263,7 @@ async fn prepare(
         has_secrets: !secrets.is_empty(),
         has_agents: !agents.is_empty(),
         has_details: true,
-        entitlements: args.allow.clone(),
+        entitlements: input::entitlements(&args.allow),
         extra_hosts: args.add_host.iter().map(|text| input::host(text)).collect::<Result<_>>()?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         ulimits: args.ulimit.iter().map(|text| input::ulimit(text)).collect::<Result<_>>()?,

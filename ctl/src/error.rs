@@ -126,6 +126,7 @@ fn flag_of(field: &str) -> &str {
         "signal" => "--signal",
         "spec.cap_add" => "--cap-add",
         "spec.cap_drop" => "--cap-drop",
+        "spec.cdi_devices" => "--device",
         "spec.hostname" => "--hostname",
         "spec.limits.memory_bytes" => "--memory",
         "spec.limits.nano_cpus" => "--cpus",

@@ -61,6 +61,31 @@ pub fn host(text: &str) -> Result<strata_proto::types::v1::HostEntry> {
     Ok(strata_proto::types::v1::HostEntry { name: name.to_owned(), address: address.to_string() })
 }
 
+/// "vendor.com/class=name": a device that a CDI spec file of the runtime's host describes.
+pub fn device(text: &str) -> Result<String> {
+    match text.starts_with(['/', '.']) {
+        true => Err(Error::usage(format!("--device {text:?}: devices by their path are not available yet"))
+            .hint("a CDI spec file in /etc/cdi gives a device a name: `--device vendor.com/class=name`")),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Entitlements, several in one flag with commas between them; those of devices have commas of their own and come last.
+pub fn entitlements(flags: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    for flag in flags {
+        let mut rest = flag.as_str();
+        while !rest.starts_with("device=")
+            && let Some((one, others)) = rest.split_once(',')
+        {
+            all.push(one.to_owned());
+            rest = others;
+        }
+        all.push(rest.to_owned());
+    }
+    all
+}
+
 /// "name=soft[:hard]"; -1 is unlimited.
 pub fn ulimit(text: &str) -> Result<strata_proto::types::v1::Ulimit> {
     let wrong = || Error::usage(format!("invalid --ulimit {text:?}: NAME=SOFT[:HARD] is expected, nofile=1024:2048"));
@@ -195,6 +220,25 @@ mod tests {
         assert_eq!(limit("nofile=1024"), Ok((1024, 1024)));
         assert_eq!(limit("nofile=1024:-1"), Ok((1024, u64::MAX)));
         assert!(limit("nofile").is_err() && limit("nofile=x").is_err());
+    }
+
+    #[test]
+    fn entitlements_are_separated_by_commas_but_for_those_of_devices() {
+        for (flags, expected) in [
+            (&["network.host,security.insecure"][..], &["network.host", "security.insecure"][..]),
+            (&["device", "network.host"], &["device", "network.host"]),
+            (&["device=v.com/a=b,alias=c"], &["device=v.com/a=b,alias=c"]),
+            (&["network.host,device=v.com/a,alias=c"], &["network.host", "device=v.com/a,alias=c"]),
+        ] {
+            let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            assert_eq!(entitlements(&flags), expected, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_has_a_name_and_no_path() {
+        assert_eq!(device("vendor.com/gpu=0").ok().as_deref(), Some("vendor.com/gpu=0"));
+        assert!(device("/dev/null").is_err() && device("./null:/dev/x").is_err());
     }
 
     #[test]

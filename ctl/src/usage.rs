@@ -209,7 +209,7 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
 /// Docker's flags of `run` that are not there; `create` has the same.
 const ABSENT_IN_RUN: &str = "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
      --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
-     --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
+     --detach-keys --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
      --device-write-iops --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
      --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip \
      --ip6 --ipc --isolation --label-file --link --link-local-ip --log-driver --log-opt --mac-address \

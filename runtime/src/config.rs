@@ -22,6 +22,23 @@ pub struct File {
     pub log_max_files: u32,
     /// What a container gets when nothing is said.
     pub profile: Profile,
+    /// Devices of the Container Device Interface.
+    pub cdi: Cdi,
+}
+
+/// Devices of the Container Device Interface.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cdi {
+    /// Directories of spec files; a later one counts before an earlier one. None: no container has such a device.
+    pub spec_dirs: Vec<PathBuf>,
+}
+
+impl Default for Cdi {
+    /// Those of the specification: what an administrator writes, and what programs write until the next start of the host.
+    fn default() -> Self {
+        Self { spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into() }
+    }
 }
 
 /// Files of a client certificate, PEM.
@@ -57,6 +74,7 @@ impl Default for File {
             log_max_bytes: 10 << 20,
             log_max_files: 3,
             profile: Profile::default(),
+            cdi: Cdi::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use strata_types::{ContainerConfig, ContainerId, ContainerName, SnapshotKey};
 use tokio::sync::Notify;
 
 use crate::{
+    cdi::Registry,
     config::Config,
     container::{Container, Phase, View},
     error::Error,
@@ -89,6 +90,12 @@ impl Engine {
     /// "1" or "2".
     pub fn cgroup_version(&self) -> &'static str {
         self.launcher.cgroup_version()
+    }
+
+    /// The devices of the Container Device Interface that this host has now.
+    pub async fn devices(&self) -> Result<Registry, Error> {
+        let directories = self.config.file.cdi.spec_dirs.clone();
+        blocking("reading CDI spec files", move || Ok(Registry::read(&directories))).await
     }
 
     /// A container as it is shown.

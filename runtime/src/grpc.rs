@@ -7,6 +7,7 @@ use crate::error::Error;
 
 pub mod containers;
 mod convert;
+pub mod devices;
 pub mod streams;
 pub mod system;
 

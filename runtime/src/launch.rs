@@ -39,10 +39,13 @@ use crate::{
     spec::{Spec, TerminalSize},
 };
 
+mod devices;
 mod files;
 mod insert;
 mod outline;
 mod spare;
+
+pub use devices::is_concerned as has_devices;
 
 use spare::Spare;
 
@@ -199,7 +202,8 @@ impl Launcher {
         let record = &job.record;
         let binds = files::prepare(job)?;
         let identity = outline::identity(self, &record.process.user, &job.users)?;
-        let spec = outline::container(self, job, identity, binds)?;
+        let mut spec = outline::container(self, job, identity, binds)?;
+        let around = devices::prepare(&self.0.config.file.cdi.spec_dirs, job, &mut spec)?;
         let exit_record = self.exit_record(record, &job.dir);
         remove_file(&exit_record)?;
         let group = self.make_cgroup(&record.id, &spec)?;
@@ -211,7 +215,7 @@ impl Launcher {
             max_size: file.log_max_bytes,
             max_files: file.log_max_files.max(1),
         };
-        let inputs = PlanInputs {
+        let inputs = around.add_to(PlanInputs {
             cgroups: group.as_ref().map(Cgroup::to_plan).unwrap_or_default(),
             cgroup_view: group.as_ref().map(Cgroup::view).unwrap_or_default(),
             device_nodes: unprivileged::device_nodes(),
@@ -221,11 +225,22 @@ impl Launcher {
             root: root_of(&job.mount),
             streams,
             ..PlanInputs::default()
-        };
+        });
         let mut plan = outline::plan(&spec, &inputs)?;
+        around.keep(job, &spec)?;
         insert::mounts(&mut plan.steps, job);
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
+    }
+
+    /// Does what the devices of a container want done when its program runs; after a failure it is to be killed.
+    pub fn started(&self, dir: &Path, pid: u32) -> Result<(), Error> {
+        devices::started(dir, pid)
+    }
+
+    /// Does what the devices of a container want done at its end.
+    pub fn ended(&self, dir: &Path, id: &ContainerId) {
+        devices::ended(dir, id);
     }
 
     /// Spawns the monitor of a further process in a running container.

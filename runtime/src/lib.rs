@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use strata_proto::runtime::v1::{
-    container_service_server::ContainerServiceServer, stream_service_server::StreamServiceServer,
-    system_service_server::SystemServiceServer,
+    container_service_server::ContainerServiceServer, device_service_server::DeviceServiceServer,
+    stream_service_server::StreamServiceServer, system_service_server::SystemServiceServer,
 };
 use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
@@ -13,12 +13,13 @@ use tonic::service::Routes;
 use crate::{
     config::Config,
     engine::Engine,
-    grpc::{containers::Containers, streams::Streams, system::System},
+    grpc::{containers::Containers, devices::Devices, streams::Streams, system::System},
     launch::Launcher,
     peers::StorePeer,
     presence::Presence,
 };
 
+pub mod cdi;
 pub mod config;
 pub mod container;
 pub mod engine;
@@ -60,9 +61,11 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
 /// Makes the routes over an engine; streams end with `drain`.
 pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
     let containers = Containers::new(engine.clone(), drain.clone());
+    let devices = Devices::new(engine.clone());
     let streams = Streams::new(engine.clone(), drain.clone());
     let system = System::new(engine.clone());
     Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
+        .add_service(DeviceServiceServer::new(devices))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
         .add_service(SystemServiceServer::new(system))
 }

@@ -294,6 +294,7 @@ pub mod tests {
             extra_hosts: vec![],
             shm_size_bytes: None,
             ulimits: vec![],
+            cdi_devices: Vec::new(),
             secret_env: SecretEnv::default(),
         }
     }

@@ -7,6 +7,8 @@ use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
 use strata_types::{Platform, SnapshotKey};
 
+use crate::cdi::DeviceName;
+
 /// Everything that is decided when a container is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
@@ -64,6 +66,9 @@ pub struct Spec {
     /// Limits of each process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ulimits: Vec<PosixRlimit>,
+    /// Devices by their CDI names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cdi_devices: Vec<DeviceName>,
     /// Environment that only the process knows.
     #[serde(skip)]
     pub secret_env: SecretEnv,

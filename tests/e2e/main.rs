@@ -13,6 +13,7 @@ mod containers;
 mod contexts;
 mod copies;
 mod crashes;
+mod devices;
 mod dockerfiles;
 mod entitlements;
 mod explore;

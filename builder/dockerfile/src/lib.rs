@@ -4,6 +4,7 @@
 
 mod ast;
 mod check;
+pub mod device;
 mod diagnostic;
 mod directive;
 pub mod expand;

@@ -267,7 +267,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Splits comma-separated values; a field in double quotes may hold commas and doubled quotes.
-fn split(text: &str) -> Option<Vec<String>> {
+pub(crate) fn split(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

@@ -246,7 +246,13 @@ fn run(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind>
             }
         })?;
     }
-    Ok(Kind::Run(Run { form, heredocs, mounts, network, security, devices: flags.list("device") }))
+    let devices = flags.list("device");
+    for flag in &devices {
+        crate::device::parse(&flag.value).map_err(|error| {
+            Diagnostic::at(scope.source, flag.value_span, error.to_string()).did_you_mean(error.suggestion())
+        })?;
+    }
+    Ok(Kind::Run(Run { form, heredocs, mounts, network, security, devices }))
 }
 
 fn one_of(

@@ -54,8 +54,37 @@ pub struct RunStep {
     pub is_insecure: bool,
     /// What is mounted.
     pub mounts: Vec<StepMount>,
+    /// Devices by their full names.
+    pub devices: Vec<String>,
     /// Variables that only its process knows.
     pub secret_env: SecretEnv,
+}
+
+/// A device of the runtime's host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its full name, `vendor.com/class=name`.
+    pub name: String,
+    /// The class that its annotations say it is of. Empty: none.
+    pub class: String,
+    /// Its annotations say that any build may have it.
+    pub is_auto_allowed: bool,
+}
+
+impl Device {
+    /// Vendor and class.
+    pub fn kind(&self) -> &str {
+        self.name.split('=').next().unwrap_or(&self.name)
+    }
+}
+
+/// The devices of the runtime's host.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    /// By name.
+    pub devices: Vec<Device>,
+    /// Why files that may describe others do not count.
+    pub problems: Vec<String>,
 }
 
 /// A limit of each process of a step: getrlimit(2).
@@ -147,6 +176,29 @@ impl Runtime {
         Self { channel }
     }
 
+    /// Lists the devices of its host.
+    pub async fn devices(&self) -> Result<Devices, Error> {
+        let refused = |status| Error::peer("runtime", "list devices", status);
+        let mut client = pb::device_service_client::DeviceServiceClient::new(self.channel.clone());
+        let mut known = Devices::default();
+        let mut page_token = String::new();
+        loop {
+            let request = pb::ListDevicesRequest { page_size: 0, page_token };
+            let page = client.list_devices(request).await.map_err(refused)?.into_inner();
+            known.devices.extend(page.devices.into_iter().map(|device| Device {
+                name: device.name,
+                class: device.device_class,
+                is_auto_allowed: device.is_auto_allowed,
+            }));
+            let problems = page.problems.into_iter().map(|one| format!("{}: {}", one.spec_path, one.problem));
+            known.problems = problems.collect();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(known);
+            }
+        }
+    }
+
     /// Runs a step and hands its output to `output`.
     pub async fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> Result<Finished, Error> {
         let refused = |status| Error::peer("runtime", "run the step", status);
@@ -202,6 +254,7 @@ fn start(step: RunStep) -> pb::RunStart {
         ulimits: step.ulimits.into_iter().map(limit).collect(),
         is_privileged: step.is_insecure,
         mounts: step.mounts.into_iter().map(mount).collect(),
+        cdi_devices: step.devices,
         secret_env: step.secret_env.into_pairs().into_iter().map(variable).collect(),
         auto_remove: true,
         is_volatile: true,

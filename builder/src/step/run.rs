@@ -10,6 +10,7 @@ use strata_dockerfile::{Instruction, Run, Script};
 use tokio::sync::mpsc;
 
 use super::{Keyed, family, through_cache};
+use crate::devices::{self, Granted};
 use crate::error::Error;
 use crate::key::Key;
 use crate::peers::{Identity, MountSource, Network, Outcome, Output, RunStep, StepMount, Ulimit};
@@ -26,6 +27,10 @@ pub async fn perform(
     running: &Running,
 ) -> Result<(), Error> {
     build.entitlements.check(&build.file, instruction)?;
+    let devices = match devices::wants_any(instruction) {
+        true => devices::grant(&build.file, run, &build.runtime.devices().await?, &build.entitlements)?,
+        false => Granted::default(),
+    };
     let network = network(build, run)?;
     let is_insecure = is_insecure(build, run)?;
     let mounts = mounts::read(build, work, run, running).await?;
@@ -55,7 +60,13 @@ pub async fn perform(
         .list(request.extra_hosts.iter().map(|(name, address)| format!("{name} {address}")))
         .part(request.shm_size.to_le_bytes())
         .list(request.ulimits.iter().map(ulimit));
-    let operation = mounts.iter().fold(operation, |key, mount| mount.add_to(key)).finish();
+    let operation = mounts.iter().fold(operation, |key, mount| mount.add_to(key));
+    // Their names, and not what the host has for them: it may have other drivers tomorrow.
+    let operation = match devices.names.is_empty() {
+        true => operation,
+        false => operation.part("devices").list(&devices.names),
+    };
+    let operation = operation.finish();
     // Proxies reach the step, but neither its key nor the image; there may be a password in one.
     let mut secret_env = SecretEnv::default();
     for (name, value) in build.globals.proxies().filter(|(name, _)| work.scope.get(name).is_none()) {
@@ -75,10 +86,12 @@ pub async fn perform(
         ulimits: request.ulimits.clone(),
         is_insecure,
         mounts: script.into_iter().map(script_mount).collect(),
+        devices: devices.names,
         secret_env,
     };
     let keyed = Keyed { operation, family: family(build, work, instruction), created_by, is_linked: false };
     through_cache(build, work, keyed, running, async |work, identity, _| {
+        devices.absent.into_iter().for_each(|text| running.warn(text));
         let layers = build.files(&work.draft, running).await?;
         execute(build, &layers, instruction, (step, &mounts, identity), running).await
     })

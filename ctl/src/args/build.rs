@@ -88,8 +88,9 @@ pub struct Build {
     /// Let RUN steps use an agent of ssh: "default", "ID=SOCKET" or "ID=KEY[,KEY]"
     #[arg(long, value_name = "AGENT")]
     pub ssh: Vec<String>,
-    /// Let RUN steps do more than the usual, where the builder allows it too: "network.host", "security.insecure"
-    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    /// Let RUN steps do more than the usual, where the builder allows it too: "network.host", "security.insecure",
+    /// "device", "device=NAME[,alias=NAME]"
+    #[arg(long, value_name = "ENTITLEMENT")]
     pub allow: Vec<String>,
     /// Add a line to /etc/hosts of RUN steps
     #[arg(long, value_name = "NAME:ADDRESS")]

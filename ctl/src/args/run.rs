@@ -73,6 +73,9 @@ pub struct Create {
     /// All capabilities and devices
     #[arg(long)]
     pub privileged: bool,
+    /// Add a device by its CDI name
+    #[arg(long, value_name = "VENDOR/CLASS=NAME")]
+    pub device: Vec<String>,
     /// Host name
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,

@@ -152,6 +152,7 @@ fn of_container(container: &runtime::Container) -> Value {
             "PidsLimit": limits.pids,
             "CapAdd": spec.cap_add,
             "CapDrop": spec.cap_drop,
+            "DeviceRequests": device_requests(&spec.cdi_devices),
             "Privileged": spec.is_privileged,
             "ReadonlyRootfs": spec.is_root_read_only,
             "NetworkMode": network,
@@ -172,6 +173,11 @@ fn of_container(container: &runtime::Container) -> Value {
             "Labels": spec.labels.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         },
     })
+}
+
+/// Devices by their CDI names, as Docker has them.
+fn device_requests(names: &[String]) -> Value {
+    if names.is_empty() { Value::Null } else { json!([{"Driver": "cdi", "DeviceIDs": names}]) }
 }
 
 fn of_mount(mount: &runtime::MountSpec) -> Value {

@@ -216,6 +216,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         is_volatile: args.rm,
         has_no_log: false,
         platform: args.platform.as_deref().map(input::platform).transpose()?,
+        cdi_devices: args.device.iter().map(|text| input::device(text)).collect::<Result<_>>()?,
         ..pb::ContainerSpec::default()
     })
 }

@@ -205,7 +205,7 @@ pub fn make(global: &Global, claim: &Claim, options: &Make, ends: Ends) -> Resul
     }
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone() };
+    let told = hooks::Container { id: options.id.clone(), bundle: bundle.clone(), root_at: None };
     let later = Later::of(&spec, &told);
     let inputs = PlanInputs {
         cgroups: limits.to_plan(),

@@ -34,6 +34,8 @@ pub struct Container {
     pub id: String,
     /// The absolute path of its bundle.
     pub bundle: PathBuf,
+    /// Where hooks find a root that is no directory of the host: the place is in the container's mounts alone.
+    pub root_at: Option<PathBuf>,
 }
 
 /// The hooks that run once the container has started or is gone. Empty lists cost no file.
@@ -68,8 +70,9 @@ pub(crate) fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<plan::Hooks, Erro
     };
     let before_root = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container];
     let root_at = match &inputs.root {
-        Root::Bind { path } if before_root.iter().any(|hooks| !hooks.is_empty()) => Some(path.clone()),
-        _ => None,
+        _ if before_root.iter().all(|hooks| hooks.is_empty()) => None,
+        Root::Bind { path } => Some(path.clone()),
+        _ => container.root_at.clone(),
     };
     Ok(plan::Hooks { root_at, ..hooks })
 }
@@ -98,6 +101,15 @@ impl Later {
         match fs::read(directory.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             bytes => Ok(serde_json::from_slice(&bytes?)?),
+        }
+    }
+
+    /// Reads it and removes the file: what runs at the end of a container does so once.
+    pub fn take(directory: &Path) -> io::Result<Self> {
+        let later = Self::load(directory)?;
+        match fs::remove_file(directory.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(later),
         }
     }
 
@@ -202,7 +214,7 @@ mod tests {
     }
 
     fn inputs() -> PlanInputs {
-        let container = Container { id: "x".to_owned(), bundle: "/b".into() };
+        let container = Container { id: "x".to_owned(), bundle: "/b".into(), root_at: None };
         PlanInputs {
             container: Some(container),
             root: Root::Bind { path: "/b/rootfs".into() },
@@ -268,6 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn a_root_of_layers_is_put_where_the_caller_says() {
+        for (kind, expected) in [("createContainer", Some("/b/rootfs".into())), ("poststart", None)] {
+            let container = Container { root_at: Some("/b/rootfs".into()), ..Container::default() };
+            let inputs = PlanInputs { container: Some(container), root: Root::default(), ..PlanInputs::default() };
+
+            let planned = plan(&spec(&json!({kind: [{"path": "/x"}]})), &inputs).unwrap();
+
+            assert_eq!(planned.root_at, expected, "{kind}");
+        }
+    }
+
+    #[test]
     fn what_runs_later_survives_in_the_containers_directory() {
         let directory = tempfile::tempdir().unwrap();
         let hooks = json!({"poststop": [{"path": "/x", "args": ["x"], "env": ["A=1"], "timeout": 3}]});
@@ -279,6 +303,8 @@ mod tests {
         later.save(directory.path()).unwrap();
 
         assert_eq!(Later::load(directory.path()).unwrap(), later);
+        assert_eq!(Later::take(directory.path()).unwrap(), later);
+        assert_eq!(Later::take(directory.path()).unwrap(), Later::default());
     }
 
     /// Spec: runtime.md, Lifecycle: a poststop hook that fails does not keep the remaining ones from running

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     events::Action,
     identity::Process,
+    launch,
     monitor::Monitor,
     record::State,
     spec::{Exit, Root},
@@ -71,6 +72,7 @@ impl Engine {
             tracing::error!(container = %container.id, %error, "cannot clear the cgroup of an ended container");
             return;
         }
+        self.end_devices(container).await;
         let record = container.record();
         // The snapshot of a container that removes itself goes with it, in one call.
         let goes = container.is_auto_remove() && matches!(record.spec.root, Root::Image(_));
@@ -79,6 +81,21 @@ impl Engine {
             if let Err(error) = patiently(|| self.store.release(key, container.id.as_str())).await {
                 tracing::warn!(container = %container.id, %error, "cannot release a snapshot of an ended container");
             }
+        }
+    }
+
+    /// Does what the devices of an ended container want done: hooks, shares of the processor.
+    pub(super) async fn end_devices(&self, container: &Container) {
+        if !launch::has_devices(&container.record()) {
+            return;
+        }
+        let (launcher, id, dir) = (self.launcher.clone(), container.id.clone(), self.records.dir(&container.id));
+        let ended = blocking("running hooks", move || {
+            launcher.ended(&dir, &id);
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(container = %container.id, %error, "cannot run the hooks of an ended container");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     container::{Container, Phase},
     error::Error,
     events::Action,
-    launch::{Prepared, Users},
+    launch::{self, Prepared, Users},
     monitor::Monitor,
     record::{Record, Running, State},
     spec::{Exit, TerminalSize},
@@ -119,9 +119,27 @@ impl Engine {
             None => None,
         };
         monitor.start().await?;
+        self.tell_devices(container, &monitor).await?;
         container.set_monitor(Some(monitor.clone()));
         container.set_phase(Phase::Running);
         Ok((monitor, attachment))
+    }
+
+    /// Lets the hooks run that the devices of a container want when its program runs; one that fails ends the container.
+    async fn tell_devices(&self, container: &Container, monitor: &Monitor) -> Result<(), Error> {
+        if !launch::has_devices(&container.record()) {
+            return Ok(());
+        }
+        let (launcher, dir) = (self.launcher.clone(), self.records.dir(&container.id));
+        let pid = monitor.init.identity.pid;
+        let told = blocking("running hooks", move || launcher.started(&dir, pid)).await;
+        if told.is_err() {
+            // It may have ended by itself.
+            let _ended = monitor.signal(9);
+            monitor.exited().await;
+            monitor.ended().await;
+        }
+        told
     }
 
     /// Gives back what a failed start took. The record keeps its former state and gets the exit code.
@@ -131,6 +149,7 @@ impl Engine {
         if let Err(error) = blocking("undoing a start", move || launcher.clear(&id)).await {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
+        self.end_devices(container).await;
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
             if let Err(error) = self.store.release(key, container.id.as_str()).await {
                 tracing::warn!(container = %container.id, %error, "cannot release a snapshot of a failed start");

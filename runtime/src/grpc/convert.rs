@@ -9,6 +9,7 @@ use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
 use crate::{
+    cdi::DeviceName,
     container::View,
     error::Error,
     record::State,
@@ -72,6 +73,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         extra_hosts: spec.extra_hosts.into_iter().map(host).collect::<Result<_, _>>()?,
         shm_size_bytes: Some(spec.shm_size_bytes).filter(|bytes| *bytes != 0),
         ulimits: spec.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
+        cdi_devices: spec.cdi_devices.iter().map(|name| device(name)).collect::<Result<_, _>>()?,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
@@ -110,6 +112,10 @@ fn wire_ulimit(limit: &PosixRlimit) -> Ulimit {
     let name = serde_json::to_value(limit.typ()).unwrap_or_default();
     let name = name.as_str().unwrap_or_default().trim_start_matches("RLIMIT_").to_lowercase();
     Ulimit { name, soft: limit.soft(), hard: limit.hard() }
+}
+
+fn device(name: &str) -> Result<DeviceName, Error> {
+    DeviceName::parse(name).map_err(|problem| Error::argument("spec.cdi_devices", problem))
 }
 
 /// What is in no record is gone when the container is started again.
@@ -366,6 +372,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         extra_hosts: spec.extra_hosts.into_iter().map(wire_host).collect(),
         shm_size_bytes: spec.shm_size_bytes.unwrap_or(0),
         ulimits: spec.ulimits.iter().map(wire_ulimit).collect(),
+        cdi_devices: spec.cdi_devices.into_iter().map(String::from).collect(),
         secret_env: Vec::new(),
     }
 }
@@ -450,6 +457,7 @@ mod tests {
         assert_eq!(refused(|spec| spec.cap_add = vec!["CAP_NOPE".into()]), "spec.cap_add");
         assert_eq!(refused(|spec| spec.stop_signal = "NOPE".into()), "spec.stop_signal");
         assert_eq!(refused(|spec| spec.hostname = "a\n1.2.3.4 b".into()), "spec.hostname");
+        assert_eq!(refused(|spec| spec.cdi_devices = vec!["/dev/null".into()]), "spec.cdi_devices");
         let limits = wire::Limits { memory_bytes: Some(4096), ..Default::default() };
         assert_eq!(refused(|spec| spec.limits = Some(limits)), "spec.limits.memory_bytes");
         for target in ["relative", "/a/../b", "/a\0b"] {

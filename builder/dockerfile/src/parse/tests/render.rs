@@ -130,7 +130,7 @@ fn run() -> impl Strategy<Value = Kind> {
     let flags = (
         option::of(prop::sample::select(vec!["default", "none", "host"])),
         vec("[a-z/]{1,5}", 0..3),
-        vec("[a-z/=]{1,5}", 0..2),
+        vec("[a-z]{1,5}(/[a-z]{1,5}(=[a-z0-9]{1,3})?)?", 0..2),
     );
     (command(), heredocs(), flags).prop_map(|(form, heredocs, (network, targets, devices))| {
         let form = match (heredocs.is_empty(), form) {

@@ -159,8 +159,10 @@ fn the_agent_of_a_filter_is_told_who_asks() {
         "syscalls": [rule]});
     let mut spec = with("/linux/seccomp", filter);
     spec.set_annotations(Some([("key".to_owned(), "}}".to_owned())].into()));
-    let plan_inputs =
-        PlanInputs { container: Some(crate::hooks::Container { id: "x".into(), bundle: "/b".into() }), ..inputs() };
+    let plan_inputs = PlanInputs {
+        container: Some(crate::hooks::Container { id: "x".into(), bundle: "/b".into(), root_at: None }),
+        ..inputs()
+    };
     let exec_inputs = ExecInputs { id: "x".into(), bundle: "/b".into(), pid: 42, ..ExecInputs::default() };
     let read = |plan: Plan| -> Value {
         let listener = plan.process.seccomp.unwrap().listener.unwrap();
