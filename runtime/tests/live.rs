@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use strata_proto::runtime::v1::{self as wire, exit_status::Kind};
 
 mod live {
+    mod devices;
     pub mod house;
 }
 

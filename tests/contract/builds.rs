@@ -243,8 +243,10 @@ async fn a_mistake_in_the_dockerfile_names_its_place(node: &Node) {
     assert!(refusal.metadata["suggestion"].contains("COPY"), "{refusal:?}");
     assert!(refusal.metadata["excerpt"].contains("COPPY a /") && refusal.metadata["excerpt"].contains('^'));
 
-    let answer = build(node, start("FROM scratch\nRUN --device=x true\n", &tree), &tree).await;
-    refused(answer, Code::InvalidArgument, "FAULT_UNSUPPORTED").fact("line", "2");
+    let answer = build(node, start("# check=error=true\nFROM scratch\n", &tree), &tree).await;
+    refused(answer, Code::InvalidArgument, "FAULT_UNSUPPORTED").fact("line", "1");
+    let answer = build(node, start("FROM scratch\nRUN --device=x,required true\n", &tree), &tree).await;
+    refused(answer, Code::NotFound, "FAULT_DEVICE_NOT_FOUND").fact("line", "2");
     let answer = build(node, start("FROM scratch\nRUN --security=insecure true\n", &tree), &tree).await;
     refused(answer, Code::PermissionDenied, "FAULT_NOT_ALLOWED").fact("line", "2");
 }

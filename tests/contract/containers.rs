@@ -288,6 +288,7 @@ async fn malformed_specs_name_the_field(node: &Node) {
         ("spec.network", ContainerSpec { network: 99, ..good() }),
         ("spec.limits.memory_bytes", ContainerSpec { limits: limits(Some(4096)), ..good() }),
         ("spec.cap_add", ContainerSpec { cap_add: vec!["FLY".into()], ..good() }),
+        ("spec.cdi_devices", ContainerSpec { cdi_devices: vec!["/dev/null".into()], ..good() }),
         ("spec.cap_drop", ContainerSpec { cap_drop: vec!["".into()], ..good() }),
         (
             "spec.platform",

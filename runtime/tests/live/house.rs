@@ -22,7 +22,7 @@ use strata_rpc::{
     serve::{Config as Serving, Listen, Server},
 };
 use strata_runtime::{
-    config::{Config, File},
+    config::{Cdi, Config, File},
     engine::Engine,
     error::Error,
     launch::Launcher,
@@ -186,7 +186,7 @@ fn make_base(base: &Path) {
 async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::runtime::Runtime, Channel) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let socket = dir.join(format!("runtime{generation}.sock"));
-    let file = File { init: init(), ..Default::default() };
+    let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, ..Default::default() };
     let config = Config { root: dir.join("runtime"), run: dir.join("run"), file };
     let listen = Serving::new(Listen::Unix(socket.clone()));
     let ready = runtime.spawn(async move {
@@ -203,6 +203,24 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
 }
 
 impl House {
+    /// Writes a CDI spec file.
+    pub fn describe(&self, name: &str, text: &str) {
+        let directory = self.dir.path().join("cdi");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(name), text).unwrap();
+    }
+
+    /// A path of the house.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// One page of devices.
+    pub async fn devices(&self, page_size: u32, page_token: String) -> Result<wire::ListDevicesResponse, Status> {
+        let mut client = wire::device_service_client::DeviceServiceClient::new(self.channel.clone());
+        Ok(client.list_devices(wire::ListDevicesRequest { page_size, page_token }).await?.into_inner())
+    }
+
     /// A spec of the base image.
     pub fn spec(args: &[&str]) -> wire::ContainerSpec {
         wire::ContainerSpec {
