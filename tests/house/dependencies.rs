@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-proto", &["strata-types"]),
     ("strata-rpc", &["strata-proto", "strata-types"]),
     ("strata-oci", &["strata-init", "strata-types"]),
+    ("strata-net", &["strata-types"]),
     ("strata-registry", &["strata-types"]),
     (
         "strata-store",
@@ -33,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
-    ("strata-runtime", &["strata-init", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
+    ("strata-runtime", &["strata-init", "strata-net", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
     // The client applies .dockerignore before it sends anything, finds its user's credentials, and saves and loads
     // directories.
     (
@@ -52,6 +53,7 @@ const LEAVES: &[&str] = &[
     "strata-init",
     "strata-guest",
     "strata-oci",
+    "strata-net",
 ];
 
 struct Graph {

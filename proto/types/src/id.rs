@@ -76,6 +76,15 @@ text_id! {
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (2 to 128 in all)"
 }
 text_id! {
+    /// Id of a network: 64 lower-case hexadecimal digits.
+    NetworkId, "network id", is_hex64, "it must be 64 lower-case hexadecimal digits"
+}
+text_id! {
+    /// Name of a network, Docker's rule: [a-zA-Z0-9][a-zA-Z0-9_.-]*
+    NetworkName, "network name", is_key,
+    "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
+}
+text_id! {
     /// Key of a snapshot, chosen by whoever prepares it.
     SnapshotKey, "snapshot key", is_key,
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
@@ -90,6 +99,18 @@ text_id! {
 }
 
 impl ContainerId {
+    /// An id from 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(hex::encode(bytes))
+    }
+
+    /// The first 12 digits, as people see it.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl NetworkId {
     /// An id from 32 random bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(hex::encode(bytes))

@@ -1,0 +1,161 @@
+//! What can go wrong with networks.
+
+use std::{io, net::IpAddr, path::PathBuf};
+
+use rustix::io::Errno;
+
+use crate::prefix::Prefix;
+
+/// Why a network could not be made, used or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No network has this id or name.
+    #[error("network {name} not found")]
+    NotFound {
+        /// As asked for.
+        name: String,
+    },
+    /// Several ids start so.
+    #[error("{prefix:?} is the start of several network ids")]
+    Ambiguous {
+        /// As asked for.
+        prefix: String,
+    },
+    /// The name is in use.
+    #[error("network with name {name} already exists")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Id of its holder.
+        holder: String,
+    },
+    /// A network that is always there.
+    #[error("{name} is a pre-defined network and cannot be {what}")]
+    Predefined {
+        /// Its name.
+        name: String,
+        /// "removed", "made".
+        what: &'static str,
+    },
+    /// Containers use it.
+    #[error("network {name} has active endpoints: {}", holders.join(", "))]
+    InUse {
+        /// Its name.
+        name: String,
+        /// Ids of the containers, as people see them.
+        holders: Vec<String>,
+    },
+    /// Something that was asked for makes no sense.
+    #[error("{field}: {problem}")]
+    Argument {
+        /// Field of the request.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another network has some of the addresses.
+    #[error("the subnet {subnet} overlaps {other} of network {holder}")]
+    Overlap {
+        /// What was asked for.
+        subnet: Prefix,
+        /// What is there.
+        other: Prefix,
+        /// Name of the network that has it.
+        holder: String,
+    },
+    /// No subnet is left that neither a network nor a route of the host has.
+    #[error("all predefined address pools have been fully subnetted: give a --subnet")]
+    NoSubnet {},
+    /// No address is left in a network.
+    #[error("no available address in {subnet} of network {network}")]
+    NoAddress {
+        /// Its name.
+        network: String,
+        /// The subnet.
+        subnet: Prefix,
+    },
+    /// An address is in use.
+    #[error("address {address} is already in use by {holder}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        holder: String,
+    },
+    /// An address is in no subnet of the network.
+    #[error("address {address} is in no subnet of network {network}")]
+    NotInSubnet {
+        /// The address.
+        address: IpAddr,
+        /// Name of the network.
+        network: String,
+    },
+    /// An interface of the host has the name already.
+    #[error("an interface with the name {name} exists already")]
+    InterfaceTaken {
+        /// The name.
+        name: String,
+    },
+    /// This service may not make interfaces.
+    #[error("networks of containers need root: --network host and none are there for other users")]
+    NotPermitted {},
+    /// The kernel refused.
+    #[error("cannot {attempt}")]
+    Kernel {
+        /// What was attempted.
+        attempt: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A record on disk cannot be understood.
+    #[error("cannot read record {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file operation failed.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was attempted.
+        verb: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// A file operation that failed.
+    pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { verb, path: path.into(), source }
+    }
+
+    /// Something malformed.
+    pub fn argument(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Argument { field, problem: problem.into() }
+    }
+}
+
+/// Names what was attempted when the kernel refuses.
+pub(crate) trait Attempt<T> {
+    /// The error with its attempt.
+    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Attempt<T> for Result<T, Errno> {
+    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|errno| Error::Kernel { attempt: what(), source: errno.into() })
+    }
+}
+
+impl<T> Attempt<T> for io::Result<T> {
+    fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Kernel { attempt: what(), source })
+    }
+}

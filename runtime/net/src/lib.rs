@@ -1,0 +1,31 @@
+//! Networks of containers on this host: addresses, bridges, pairs of interfaces, and the firewall's rules, by netlink alone.
+//! `networks` is what the runtime calls; `network`, `endpoint` and `prefix` are what it speaks of. Nothing here knows
+//! containers beyond their ids, and nothing is asynchronous: a call to the kernel takes microseconds.
+
+mod bridge;
+pub mod endpoint;
+pub mod error;
+pub mod firewall;
+pub mod host;
+mod ipam;
+pub mod mac;
+pub mod namespace;
+mod netlink;
+pub mod network;
+pub mod networks;
+mod nft;
+pub mod prefix;
+mod records;
+mod route;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::{Attachment, Endpoint, Held};
+pub use error::Error;
+pub use mac::Mac;
+pub use namespace::Namespace;
+pub use network::{Driver, Network, Pool, PoolWish, Wish};
+pub use networks::{Networks, Permission};
+pub use prefix::{Family, Prefix};

@@ -1,0 +1,388 @@
+//! All networks of a runtime: made, found, removed, and which container has what of them. Every call blocks; the runtime
+//! keeps it behind a lock, on threads for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+};
+
+use jiff::Timestamp;
+use rustix::rand::GetRandomFlags;
+use strata_types::{ContainerId, NetworkId, NetworkName};
+
+use crate::{
+    bridge,
+    endpoint::{self, Attachment, Endpoint, Held},
+    error::{Attempt, Error},
+    firewall,
+    host::{Names, is_interface_name},
+    ipam::{Leases, choose_subnet},
+    mac::Mac,
+    netlink::Socket,
+    network::{DEFAULT, Network, Pool, PoolWish, RESERVED, Wish},
+    prefix::{Family, Prefix},
+    records::{Records, VERSION},
+};
+
+/// Whether this service may make interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// It is root of its host.
+    Granted,
+    /// It is an ordinary user's: networks can be listed, and that is all.
+    Denied,
+}
+
+/// A network, and who has which of its addresses.
+#[derive(Debug)]
+struct Entry {
+    network: Network,
+    leases: Leases,
+}
+
+/// All networks.
+#[derive(Debug)]
+pub struct Networks {
+    names: Names,
+    permission: Permission,
+    records: Records,
+    entries: BTreeMap<NetworkId, Entry>,
+}
+
+/// What a start found that is not as it should be. The service starts all the same.
+pub type Complaints = Vec<Error>;
+
+impl Networks {
+    /// Reads the records below a root and makes the host what they say. Endpoints are those of running containers: other
+    /// ends of pairs are removed.
+    pub fn open(
+        root: &Path,
+        permission: Permission,
+        running: &[(ContainerId, Vec<Endpoint>)],
+    ) -> Result<(Self, Complaints), Error> {
+        let records = Records::below(root);
+        let (networks, mut complaints) = records.load()?;
+        let entry = |network: Network| (network.id.clone(), Entry { network, leases: Leases::default() });
+        let entries = networks.into_iter().map(entry).collect();
+        let mut this = Self { names: Names::of(root), permission, records, entries };
+        for (container, endpoints) in running {
+            for endpoint in endpoints {
+                let Some(entry) = this.entries.get_mut(&endpoint.network) else { continue };
+                endpoint.addresses.iter().for_each(|held| entry.leases.keep(held.address, container));
+            }
+        }
+        if permission == Permission::Granted && !this.entries.is_empty() {
+            let used = running.iter().flat_map(|(_, endpoints)| endpoints).map(|end| end.host_interface.as_str());
+            this.restore(&used.collect(), &mut complaints);
+        }
+        Ok((this, complaints))
+    }
+
+    /// Makes what is missing on the host.
+    fn restore(&mut self, used: &BTreeSet<&str>, complaints: &mut Complaints) {
+        let socket = match Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned()) {
+            Ok(socket) => socket,
+            Err(error) => return complaints.push(error),
+        };
+        complaints.extend(endpoint::sweep(&socket, &self.names.endpoints(), used).err());
+        for entry in self.entries.values() {
+            complaints.extend(bridge::ensure(&socket, &entry.network).err());
+        }
+        complaints.extend(self.apply_firewall().err());
+    }
+
+    /// Name of the table of nftables.
+    pub fn table(&self) -> &str {
+        &self.names.table
+    }
+
+    /// Makes the table of nftables anew, if there are networks.
+    pub fn apply_firewall(&self) -> Result<(), Error> {
+        let networks: Vec<&Network> = self.entries.values().map(|entry| &entry.network).collect();
+        firewall::apply(&self.names.table, &networks)
+    }
+
+    /// Whether there are no networks.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Networks with ids above `after`, in order.
+    pub fn after(&self, after: &str) -> impl Iterator<Item = &Network> {
+        self.entries.values().map(|entry| &entry.network).filter(move |network| network.id.as_str() > after)
+    }
+
+    /// Finds a network by id, name or unique id prefix.
+    pub fn find(&self, text: &str) -> Result<&Network, Error> {
+        let all = || self.entries.values().map(|entry| &entry.network);
+        let exact = all().find(|network| network.id.as_str() == text);
+        if let Some(network) = exact.or_else(|| all().find(|network| network.name.as_str() == text)) {
+            return Ok(network);
+        }
+        let mut starts = all().filter(|network| !text.is_empty() && network.id.as_str().starts_with(text));
+        match (starts.next(), starts.next()) {
+            (Some(network), None) => Ok(network),
+            (Some(_), Some(_)) => Err(Error::Ambiguous { prefix: text.to_owned() }),
+            (None, _) => Err(Error::NotFound { name: text.to_owned() }),
+        }
+    }
+
+    /// Finds a network for a container; the default one is made when it is not there yet.
+    pub fn find_or_default(&mut self, text: &str) -> Result<Network, Error> {
+        match self.find(text) {
+            Err(Error::NotFound { .. }) if text == DEFAULT => {
+                let name = NetworkName::parse(DEFAULT).expect("it follows the rule");
+                let interface = Some(self.names.bridge.clone());
+                self.make(Wish { interface, ..Wish::bridge(name) })
+            }
+            found => found.cloned(),
+        }
+    }
+
+    /// Makes a network.
+    pub fn create(&mut self, wish: Wish) -> Result<Network, Error> {
+        let name = wish.name.to_string();
+        if name == DEFAULT || RESERVED.contains(&name.as_str()) {
+            return Err(Error::Predefined { name, what: "made" });
+        }
+        self.make(wish)
+    }
+
+    fn make(&mut self, wish: Wish) -> Result<Network, Error> {
+        self.check_permission()?;
+        if let Some(entry) = self.entries.values().find(|entry| entry.network.name == wish.name) {
+            let holder = entry.network.id.to_string();
+            return Err(Error::NameTaken { name: wish.name.to_string(), holder });
+        }
+        let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
+        let network = self.settle(wish, &socket)?;
+        // The record first: what is on the host without one is nobody's.
+        self.records.write(&network)?;
+        let made = bridge::make(&socket, &network).and_then(|link| {
+            self.entries.insert(network.id.clone(), Entry { network: network.clone(), leases: Leases::default() });
+            self.apply_firewall().inspect_err(|_| {
+                self.entries.remove(&network.id);
+                let _first_error_is_told = bridge::remove(&socket, &link);
+            })
+        });
+        if let Err(error) = made {
+            let _first_error_is_told = self.records.remove(&network.id);
+            return Err(error);
+        }
+        Ok(network)
+    }
+
+    /// Decides everything about a network that is to be made.
+    fn settle(&self, wish: Wish, socket: &Socket) -> Result<Network, Error> {
+        let id = NetworkId::from_bytes(random()?);
+        let interface = wish.interface.unwrap_or_else(|| self.names.of_network(&id));
+        if !is_interface_name(&interface) {
+            return Err(Error::argument("interface", format!("{interface:?} is no name of an interface")));
+        }
+        if wish.mtu.is_some_and(|mtu| !(68..=65535).contains(&mtu) || (wish.has_ipv6 && mtu < 1280)) {
+            return Err(Error::argument("mtu", "it is 68 to 65535, and 1280 at least with IPv6"));
+        }
+        let pools = self.settle_pools(wish.pools, wish.has_ipv4, wish.has_ipv6, socket)?;
+        Ok(Network {
+            version: VERSION,
+            id,
+            name: wish.name,
+            driver: wish.driver,
+            pools,
+            is_internal: wish.is_internal,
+            interface,
+            mtu: wish.mtu.unwrap_or_else(|| bridge::usual_mtu(socket)),
+            is_open_within: wish.is_open_within,
+            has_masquerade: wish.has_masquerade,
+            host_binding: wish.host_binding,
+            labels: wish.labels,
+            created_at: Timestamp::now(),
+        })
+    }
+
+    fn settle_pools(
+        &self,
+        wishes: Vec<PoolWish>,
+        has_ipv4: bool,
+        has_ipv6: bool,
+        socket: &Socket,
+    ) -> Result<Vec<Pool>, Error> {
+        let mut pools: Vec<Pool> = Vec::new();
+        for wish in wishes {
+            let pool = wish.settle()?;
+            if pools.iter().any(|other| other.subnet.family() == pool.subnet.family()) {
+                return Err(Error::argument("subnet", "a bridge has one subnet of each version of the protocol"));
+            }
+            self.check_overlap(&pool.subnet)?;
+            pools.push(pool);
+        }
+        for (family, is_wanted) in [(Family::V4, has_ipv4), (Family::V6, has_ipv6)] {
+            if is_wanted && !pools.iter().any(|pool| pool.subnet.family() == family) {
+                let subnet = choose_subnet(family, &self.taken(socket, family)?, random()?)?;
+                pools.push(PoolWish::of(subnet).settle()?);
+            }
+        }
+        match pools.is_empty() {
+            true => Err(Error::argument("subnet", "a network has addresses of IPv4, of IPv6, or of both")),
+            false => Ok(pools),
+        }
+    }
+
+    fn check_overlap(&self, subnet: &Prefix) -> Result<(), Error> {
+        for Entry { network, .. } in self.entries.values() {
+            if let Some(pool) = network.pools.iter().find(|pool| pool.subnet.overlaps(subnet)) {
+                let holder = network.name.to_string();
+                return Err(Error::Overlap { subnet: *subnet, other: pool.subnet, holder });
+            }
+        }
+        Ok(())
+    }
+
+    /// Subnets of networks, and where the host has routes to.
+    fn taken(&self, socket: &Socket, family: Family) -> Result<Vec<Prefix>, Error> {
+        let networks = self.entries.values().flat_map(|entry| entry.network.pools.iter().map(|pool| pool.subnet));
+        let routes = socket.routes(family).attempt(|| "read the routes of the host".to_owned())?;
+        let routes = routes.into_iter().filter_map(|route| route.to).filter(|to| to.length() > 0);
+        Ok(networks.filter(|subnet| subnet.family() == family).chain(routes).collect())
+    }
+
+    /// Removes a network that no running container uses.
+    pub fn delete(&mut self, id: &NetworkId) -> Result<(), Error> {
+        let Some(entry) = self.entries.get(id) else { return Err(Error::NotFound { name: id.to_string() }) };
+        let network = entry.network.clone();
+        if network.is_default() {
+            return Err(Error::Predefined { name: network.name.to_string(), what: "removed" });
+        }
+        let holders: Vec<String> = entry.leases.holders().iter().map(|id| id.short().to_owned()).collect();
+        if !holders.is_empty() {
+            return Err(Error::InUse { name: network.name.to_string(), holders });
+        }
+        self.check_permission()?;
+        let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
+        if let Some(link) = bridge::find(&socket, &network)? {
+            bridge::remove(&socket, &link)?;
+        }
+        let entry = self.entries.remove(id);
+        if let Err(error) = self.apply_firewall() {
+            self.entries.extend(entry.map(|entry| (id.clone(), entry)));
+            return Err(error);
+        }
+        // The record last: a crash before it makes the network again, with nobody in it.
+        self.records.remove(id)
+    }
+
+    /// Whether a container has an address of the network.
+    pub fn is_used(&self, id: &NetworkId) -> bool {
+        self.entries.get(id).is_some_and(|entry| !entry.leases.holders().is_empty())
+    }
+
+    /// Takes addresses for a container that is about to start, or to be connected to one network more. `interfaces` are
+    /// names that it has already. Nothing is taken on failure.
+    pub fn reserve(
+        &mut self,
+        container: &ContainerId,
+        attachments: &[Attachment],
+        interfaces: &BTreeSet<String>,
+    ) -> Result<Vec<(Endpoint, Network)>, Error> {
+        let mut reserved: Vec<(Endpoint, Network)> = Vec::new();
+        let mut names = (0..).map(|number| format!("eth{number}")).filter(|name| !interfaces.contains(name));
+        for attachment in attachments {
+            let interface = names.next().expect("there is always a higher number");
+            match self.reserve_one(container, attachment, interface) {
+                Ok(endpoint) => reserved.push(endpoint),
+                Err(error) => {
+                    self.give_back(container, reserved.iter().map(|(endpoint, _)| endpoint));
+                    return Err(error);
+                }
+            }
+        }
+        let ways = attachments.iter().zip(&reserved).enumerate().filter(|(_, (_, (_, network)))| !network.is_internal);
+        // Of several with the same priority the first: max_by_key returns the last.
+        let way = ways.rev().max_by_key(|(_, (attachment, _))| attachment.gateway_priority).map(|(index, _)| index);
+        if let Some(index) = way {
+            reserved[index].0.is_way_out = true;
+        }
+        Ok(reserved)
+    }
+
+    fn reserve_one(
+        &mut self,
+        container: &ContainerId,
+        attachment: &Attachment,
+        interface: String,
+    ) -> Result<(Endpoint, Network), Error> {
+        self.check_permission()?;
+        let network = self.find_or_default(&attachment.network)?;
+        let id: [u8; 32] = random()?;
+        let host_interface = self.names.of_endpoint([id[0], id[1], id[2], id[3]]);
+        let entry = self.entries.get_mut(&network.id).expect("it was found above");
+        let mut addresses: Vec<Held> = Vec::new();
+        for (family, wanted) in [(Family::V4, attachment.ipv4), (Family::V6, attachment.ipv6)] {
+            let taken = match (network.pool(family), wanted) {
+                (None, None) => continue,
+                (None, Some(address)) => Err(Error::NotInSubnet { address, network: network.name.to_string() }),
+                (Some(pool), wanted) => entry.leases.take(&network, pool, wanted, container).map(|address| Held {
+                    address,
+                    length: pool.subnet.length(),
+                    gateway: pool.gateway,
+                }),
+            };
+            match taken {
+                Ok(held) => addresses.push(held),
+                Err(error) => {
+                    addresses.iter().for_each(|held| entry.leases.give_back(held.address, container));
+                    return Err(error);
+                }
+            }
+        }
+        let mac = attachment.mac.or_else(|| addresses.first().map(|held| Mac::of(held.address)));
+        let endpoint = Endpoint {
+            id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            network: network.id.clone(),
+            network_name: network.name.clone(),
+            interface,
+            host_interface,
+            mac: mac.expect("a network has one pool at least"),
+            addresses,
+            link_local: attachment.link_local.clone(),
+            aliases: attachment.aliases.clone(),
+            is_way_out: false,
+        };
+        Ok((endpoint, network))
+    }
+
+    /// Gives back the addresses of some endpoints of a container.
+    pub fn give_back<'a>(&mut self, container: &ContainerId, endpoints: impl Iterator<Item = &'a Endpoint>) {
+        for endpoint in endpoints {
+            let Some(entry) = self.entries.get_mut(&endpoint.network) else { continue };
+            endpoint.addresses.iter().for_each(|held| entry.leases.give_back(held.address, container));
+        }
+    }
+
+    /// Gives back all that a container has.
+    pub fn release(&mut self, container: &ContainerId) {
+        self.entries.values_mut().for_each(|entry| entry.leases.release(container));
+    }
+
+    /// The host's address that a container of these endpoints reaches it by: what `host-gateway` is.
+    pub fn host_gateway<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Option<IpAddr> {
+        let mut endpoints = endpoints.into_iter();
+        endpoints
+            .find_map(|endpoint| endpoint.address(Family::V4).or(endpoint.addresses.first()).map(|held| held.gateway))
+    }
+
+    fn check_permission(&self) -> Result<(), Error> {
+        match self.permission {
+            Permission::Granted => Ok(()),
+            Permission::Denied => Err(Error::NotPermitted {}),
+        }
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty());
+    filled.attempt(|| "get random bytes".to_owned())?;
+    Ok(bytes)
+}
