@@ -24,6 +24,8 @@ pub struct File {
     pub profile: Profile,
     /// Devices of the Container Device Interface.
     pub cdi: Cdi,
+    /// Networks of containers.
+    pub networks: Networks,
 }
 
 /// Devices of the Container Device Interface.
@@ -39,6 +41,25 @@ impl Default for Cdi {
     fn default() -> Self {
         Self { spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into() }
     }
+}
+
+/// Networks of containers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Networks {
+    /// The network of a container when nothing is said.
+    pub default: DefaultNetwork,
+}
+
+/// The network of a container when nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultNetwork {
+    /// That of the name `bridge`, where this service is root of its host; none elsewhere.
+    #[default]
+    Bridge,
+    /// A loopback device only.
+    None,
 }
 
 /// Files of a client certificate, PEM.
@@ -75,6 +96,7 @@ impl Default for File {
             log_max_files: 3,
             profile: Profile::default(),
             cdi: Cdi::default(),
+            networks: Networks::default(),
         }
     }
 }

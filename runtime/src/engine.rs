@@ -18,6 +18,7 @@ use crate::{
     events::{Action, Events},
     launch::Launcher,
     names,
+    networks::Networks,
     presence::Presence,
     process,
     record::{Durability, Record, Records, State},
@@ -28,6 +29,7 @@ use crate::{
 
 mod exec;
 mod finish;
+mod network;
 mod recover;
 mod start;
 mod stop;
@@ -51,6 +53,7 @@ pub struct Engine {
     config: Config,
     events: Events,
     launcher: Launcher,
+    networks: Networks,
     presence: Presence,
     records: Arc<Records>,
     store: Arc<dyn Store>,
@@ -128,9 +131,10 @@ impl Engine {
         &self,
         id: Option<ContainerId>,
         name: Option<ContainerName>,
-        spec: Spec,
+        mut spec: Spec,
         lifetime: Lifetime,
     ) -> Result<Arc<Container>, Error> {
+        spec.network = self.networks.settle(spec.network);
         self.launcher.check(&spec)?;
         check_sources(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
@@ -331,7 +335,7 @@ async fn whole<T: Send + 'static>(
 }
 
 /// Runs blocking work on a thread for it.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

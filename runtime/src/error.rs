@@ -6,6 +6,8 @@ use std::{io, path::PathBuf};
 use strata_types::Invalid;
 use tonic::Code;
 
+mod network;
+
 /// Why the runtime refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -201,6 +203,33 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A network could not be made, used or removed.
+    #[error(transparent)]
+    Network(#[from] strata_net::Error),
+    /// The container is connected already.
+    #[error("container {container} is already connected to network {network}")]
+    Connected {
+        /// Name of the container.
+        container: String,
+        /// Name of the network.
+        network: String,
+    },
+    /// The container is not connected.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// Name of the container.
+        container: String,
+        /// Name of the network.
+        network: String,
+    },
+    /// The container has no network of its own that others could join.
+    #[error("container {container} was made with --network {mode}: it cannot be connected to others")]
+    NetworkMode {
+        /// Name of the container.
+        container: String,
+        /// "host" or "none".
+        mode: &'static str,
+    },
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
     Lost {
@@ -261,6 +290,9 @@ impl strata_rpc::Fault for Error {
             Self::Unsupported { .. } => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Io { .. } if self.is_disk_full() => Code::ResourceExhausted,
+            Self::Network(error) => network::code(error),
+            Self::Connected { .. } => Code::AlreadyExists,
+            Self::NotConnected { .. } | Self::NetworkMode { .. } => Code::FailedPrecondition,
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -290,6 +322,10 @@ impl strata_rpc::Fault for Error {
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
             Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
             Self::Io { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
+            Self::Network(error) => network::reason(error),
+            Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
+            Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
+            Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -313,6 +349,7 @@ impl strata_rpc::Fault for Error {
             Self::Limit { field, .. } => vec![("field", field.clone())],
             Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],
             Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
+            Self::Network(error) => network::metadata(error),
             _ => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -322,6 +359,9 @@ impl strata_rpc::Fault for Error {
         match self {
             Self::Argument { field, problem } => Some((field.clone(), problem.clone())),
             Self::NoCommand => Some(("spec.command".into(), self.to_string())),
+            Self::Network(strata_net::Error::Argument { field, problem }) => {
+                Some(((*field).to_owned(), problem.clone()))
+            }
             _ => None,
         }
     }
@@ -330,6 +370,7 @@ impl strata_rpc::Fault for Error {
         match self {
             Self::NotFound { name } => Some(("container".into(), name.clone())),
             Self::ImageNotFound { image } => Some(("image".into(), image.clone())),
+            Self::Network(strata_net::Error::NotFound { name }) => Some(("network".into(), name.clone())),
             Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
             _ => None,
         }

@@ -5,9 +5,11 @@ use tonic::Status;
 
 use crate::error::Error;
 
+mod attachments;
 pub mod containers;
 mod convert;
 pub mod devices;
+pub mod networks;
 pub mod streams;
 pub mod system;
 

@@ -43,10 +43,12 @@ mod devices;
 mod files;
 mod insert;
 mod outline;
+mod resolution;
 mod spare;
 
 pub use devices::is_concerned as has_devices;
 
+pub use files::refresh_hosts;
 use spare::Spare;
 
 /// Digits of an id in the name of its control socket: paths of sockets are short.

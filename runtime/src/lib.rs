@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use strata_proto::runtime::v1::{
     container_service_server::ContainerServiceServer, device_service_server::DeviceServiceServer,
-    stream_service_server::StreamServiceServer, system_service_server::SystemServiceServer,
+    network_service_server::NetworkServiceServer, stream_service_server::StreamServiceServer,
+    system_service_server::SystemServiceServer,
 };
 use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
@@ -13,7 +14,7 @@ use tonic::service::Routes;
 use crate::{
     config::Config,
     engine::Engine,
-    grpc::{containers::Containers, devices::Devices, streams::Streams, system::System},
+    grpc::{containers::Containers, devices::Devices, networks::NetworkDoor, streams::Streams, system::System},
     launch::Launcher,
     peers::StorePeer,
     presence::Presence,
@@ -31,6 +32,7 @@ pub mod launch;
 pub mod logs;
 pub mod monitor;
 mod names;
+pub mod networks;
 mod peers;
 pub mod presence;
 mod process;
@@ -64,8 +66,10 @@ pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
     let devices = Devices::new(engine.clone());
     let streams = Streams::new(engine.clone(), drain.clone());
     let system = System::new(engine.clone());
+    let networks = NetworkDoor::new(engine.clone());
     Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
         .add_service(DeviceServiceServer::new(devices))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
+        .add_service(NetworkServiceServer::new(networks))
         .add_service(SystemServiceServer::new(system))
 }

@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use strata_net::Endpoint;
 use strata_types::{ContainerId, ContainerName};
 
 use crate::{
@@ -49,6 +50,9 @@ pub struct Record {
     pub exit: Option<Exit>,
     /// It lives as long as the stream of a `Run` call.
     pub is_run: bool,
+    /// What it has of its networks while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// What a container is doing.
@@ -112,6 +116,7 @@ impl Record {
             finished_at: None,
             exit: None,
             is_run: false,
+            endpoints: Vec::new(),
         }
     }
 
@@ -265,7 +270,7 @@ pub mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::spec::{Limits, Mount, Network, Root, SecretEnv};
+    use crate::spec::{Limits, Mount, Network, Resolution, Root, SecretEnv};
 
     pub fn spec() -> Spec {
         Spec {
@@ -279,6 +284,7 @@ pub mod tests {
             has_stdin: false,
             hostname: String::new(),
             network: Network::None,
+            resolution: Resolution::default(),
             mounts: vec![],
             is_root_read_only: false,
             limits: Limits::default(),

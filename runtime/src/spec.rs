@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
+use strata_net::Attachment;
 use strata_types::{Platform, SnapshotKey};
 
 use crate::cdi::DeviceName;
@@ -32,6 +33,9 @@ pub struct Spec {
     pub hostname: String,
     /// Network.
     pub network: Network,
+    /// How names lead to addresses.
+    #[serde(default)]
+    pub resolution: Resolution,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// The root file system is read-only.
@@ -95,13 +99,43 @@ pub enum Root {
 }
 
 /// Network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
+    /// As this runtime is configured: what stands in no record.
+    Default,
     /// Only a loopback device.
     None,
     /// The host's.
     Host,
+    /// Networks of this runtime, beside the loopback device.
+    Networks(Vec<Attachment>),
+}
+
+impl Network {
+    /// What it wants of networks.
+    pub fn attachments(&self) -> &[Attachment] {
+        match self {
+            Self::Networks(attachments) => attachments,
+            Self::Default | Self::None | Self::Host => &[],
+        }
+    }
+}
+
+/// How names lead to addresses, where a container says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resolution {
+    /// NIS domain name, and the rest of the host's full name. Empty: none.
+    pub domainname: String,
+    /// Servers that are asked. Empty: the host's.
+    pub servers: Vec<IpAddr>,
+    /// Domains that names without a dot are looked for in. Empty: the host's; "." alone: none.
+    pub searches: Vec<String>,
+    /// Options of resolv.conf(5). Empty: the host's.
+    pub options: Vec<String>,
+    /// Names that lead to the host, as it is reached from the container.
+    pub host_gateway_names: Vec<String>,
 }
 
 /// One mount into a container.

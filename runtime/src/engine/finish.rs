@@ -57,6 +57,7 @@ impl Engine {
             record.state = State::Exited;
             record.finished_at = Some(Timestamp::now());
             record.exit = Some(exit.clone());
+            record.endpoints.clear();
         });
         if exit.is_oom_killed {
             self.events.tell(Action::Oom, &container.id, &container.name, None);
@@ -73,6 +74,8 @@ impl Engine {
             return;
         }
         self.end_devices(container).await;
+        // Its interfaces went with its last process.
+        self.networks.release(&container.id);
         let record = container.record();
         // The snapshot of a container that removes itself goes with it, in one call.
         let goes = container.is_auto_remove() && matches!(record.spec.root, Root::Image(_));

@@ -5,6 +5,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use strata_net::Permission;
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -17,6 +18,7 @@ use crate::{
     identity,
     launch::Launcher,
     monitor::{self, Monitor},
+    networks::Networks,
     presence::Presence,
     record::{Record, Records, Running, State},
     spec::Exit,
@@ -41,10 +43,15 @@ impl Engine {
     ) -> Result<Arc<Self>, Error> {
         let records = Arc::new(Records::open(&config.root)?);
         let loaded = records.load()?;
+        let running = loaded.records.iter().filter(|record| matches!(record.state, State::Running(_)));
+        let running: Vec<_> = running.map(|record| (record.id.clone(), record.endpoints.clone())).collect();
+        let permission = if launcher.is_limited() { Permission::Denied } else { Permission::Granted };
+        let networks = Networks::open(&config.root, permission, config.file.networks.default, &running)?;
         let engine = Arc::new(Self {
             config,
             events: Events::default(),
             launcher,
+            networks,
             presence,
             records,
             store,

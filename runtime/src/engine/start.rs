@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use strata_net::Endpoint;
 
 use super::{Engine, blocking, hostname, mounted_snapshots, snapshot_key, whole};
 use crate::{
@@ -90,8 +91,10 @@ impl Engine {
         for key in mounted_snapshots(record) {
             trees.push(self.store.acquire(key, record.id.as_str(), volatile).await?.mount);
         }
+        let reserved = self.networks.reserve(record).await?;
+        let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let job = Prepared {
-            record: record.clone(),
+            record: Record { endpoints: endpoints.clone(), ..record.clone() },
             hostname: hostname(record),
             mount: acquired.mount,
             trees,
@@ -106,11 +109,13 @@ impl Engine {
             self.launcher.make_ahead();
         }
         let monitor = Arc::new(Monitor::ready(launch).await?);
+        self.networks.attach(monitor.init.identity.pid, reserved).await?;
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
             record.state = State::Running(Running { init, monitor });
             record.started_at = Some(Timestamp::now());
             record.exit = None;
+            record.endpoints = endpoints;
         });
         // The record must name the processes before the container's own code runs.
         self.write(record).await?;
@@ -150,6 +155,7 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
         self.end_devices(container).await;
+        self.networks.release(&container.id);
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
             if let Err(error) = self.store.release(key, container.id.as_str()).await {
                 tracing::warn!(container = %container.id, %error, "cannot release a snapshot of a failed start");
@@ -161,6 +167,7 @@ impl Engine {
             record.state = before.state.clone();
             record.started_at = before.started_at;
             record.exit = Some(exit.clone());
+            record.endpoints.clear();
         });
         let auto_remove = record.spec.auto_remove;
         let kept = if auto_remove { self.delete_stopped(container).await } else { self.write(record).await };

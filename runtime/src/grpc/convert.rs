@@ -8,13 +8,14 @@ use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
+use super::attachments;
 use crate::{
     cdi::DeviceName,
     container::View,
     error::Error,
     record::State,
     signal,
-    spec::{self, Exit, ExitKind, Limits, Mount, Network, Root, SecretEnv, Source, Spec, TerminalSize},
+    spec::{self, Exit, ExitKind, Limits, Mount, Root, SecretEnv, Source, Spec, TerminalSize},
 };
 
 /// The most text in all strings of one spec: what `execve` would refuse anyway.
@@ -30,7 +31,8 @@ pub fn id(field: &'static str, text: String) -> Result<Option<ContainerId>, Erro
 
 /// Parses a spec and the name in it.
 pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>, Spec), Error> {
-    let spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
+    let mut spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
+    let resolution = attachments::resolution(&mut spec)?;
     let name = match spec.name.is_empty() {
         true => None,
         false => Some(ContainerName::parse(spec.name).map_err(|invalid| Error::invalid("spec.name", invalid))?),
@@ -57,7 +59,8 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         has_terminal: spec.has_terminal,
         has_stdin: spec.has_stdin,
         hostname: hostname(spec.hostname)?,
-        network: network(spec.network)?,
+        network: attachments::network(spec.network, spec.networks)?,
+        resolution,
         mounts: mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
         limits: limits(spec.limits.unwrap_or_default())?,
@@ -153,14 +156,6 @@ fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Erro
     let slash = if variant.is_empty() { "" } else { "/" };
     let parsed = Platform::parse(&format!("{os}/{architecture}{slash}{variant}"));
     parsed.map_err(|invalid| Error::invalid("spec.platform", invalid))
-}
-
-fn network(number: i32) -> Result<Network, Error> {
-    match wire::NetworkMode::try_from(number) {
-        Ok(wire::NetworkMode::Unspecified | wire::NetworkMode::None) => Ok(Network::None),
-        Ok(wire::NetworkMode::Host) => Ok(Network::Host),
-        Err(_) => Err(Error::argument("spec.network", format!("there is no network mode {number}"))),
-    }
 }
 
 /// Linux takes 64 bytes; what is in the name ends up in /etc/hosts.
@@ -309,6 +304,7 @@ pub fn container(view: View) -> wire::Container {
     wire::Container {
         id: record.id.to_string(),
         name: record.name.to_string(),
+        endpoints: record.endpoints.iter().map(attachments::wire_endpoint).collect(),
         spec: Some(wire_spec(record.name.as_str(), record.spec)),
         image_id: record.image_id,
         state: state.into(),
@@ -344,11 +340,8 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         has_terminal: spec.has_terminal,
         has_stdin: spec.has_stdin,
         hostname: spec.hostname,
-        network: match spec.network {
-            Network::None => wire::NetworkMode::None,
-            Network::Host => wire::NetworkMode::Host,
-        }
-        .into(),
+        network: attachments::wire_mode(&spec.network).into(),
+        networks: spec.network.attachments().iter().map(attachments::wire_attachment).collect(),
         mounts: spec.mounts.into_iter().map(wire_mount).collect(),
         is_root_read_only: spec.is_root_read_only,
         limits: Some(wire::Limits {
@@ -374,6 +367,11 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         ulimits: spec.ulimits.iter().map(wire_ulimit).collect(),
         cdi_devices: spec.cdi_devices.into_iter().map(String::from).collect(),
         secret_env: Vec::new(),
+        domainname: spec.resolution.domainname,
+        dns_servers: spec.resolution.servers.iter().map(ToString::to_string).collect(),
+        dns_searches: spec.resolution.searches,
+        dns_options: spec.resolution.options,
+        host_gateway_names: spec.resolution.host_gateway_names,
     }
 }
 
@@ -443,7 +441,7 @@ mod tests {
         let (name, parsed) = spec(Some(wire_spec())).unwrap();
         assert!(name.is_none());
         assert_eq!(parsed.root, Root::Image("debian".into()));
-        assert_eq!(parsed.network, Network::None);
+        assert_eq!(parsed.network, spec::Network::Default);
     }
 
     #[test]

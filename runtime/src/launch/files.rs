@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File, Permissions},
     io::{Read, Write},
-    net::IpAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -13,11 +12,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Prepared, Users};
-use crate::{
-    error::Error,
-    spec::{Network, Source},
-};
+use super::{Prepared, Users, resolution};
+use crate::{error::Error, record::Record, spec::Source};
 
 /// A mount of the container, with its source on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +29,10 @@ pub struct Bind {
 /// Makes the files and returns the binds of a container, parents before children.
 pub fn prepare(job: &Prepared) -> Result<Vec<Bind>, Error> {
     let mounts = &job.record.spec.mounts;
-    let is_host = job.record.spec.network == Network::Host;
     let own = [
         ("hostname", format!("{}\n", job.hostname)),
-        ("hosts", hosts(&job.hostname, &job.record.spec.extra_hosts)),
-        ("resolv.conf", if is_host { host_resolv_conf() } else { String::new() }),
+        ("hosts", resolution::hosts(&job.hostname, &job.record)),
+        ("resolv.conf", resolution::resolv_conf(&job.record)),
     ];
     let mut binds = Vec::with_capacity(mounts.len() + own.len());
     for (name, content) in own {
@@ -77,23 +72,13 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     file.set_permissions(Permissions::from_mode(mode)).map_err(failed)
 }
 
-fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> String {
-    let extra: String = extra.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect();
-    format!(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         ff00::0\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{hostname}\n\
-         {extra}"
-    )
-}
-
-fn host_resolv_conf() -> String {
-    // A host without one has containers without one.
-    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+/// Writes /etc/hosts of a running container anew, if it is ours.
+pub fn refresh_hosts(dir: &Path, hostname: &str, record: &Record) -> Result<(), Error> {
+    let path = dir.join("hosts");
+    if !path.exists() {
+        return Ok(());
+    }
+    write(&path, resolution::hosts(hostname, record).as_bytes(), 0o644)
 }
 
 /// Reads passwd and group as the processes of a running container see them.

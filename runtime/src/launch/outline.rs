@@ -70,7 +70,9 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, binds:
     if record.spec.is_privileged {
         defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
     }
-    defaults.build().map_err(|error| plan_error(&record.id, error))
+    let mut spec = defaults.build().map_err(|error| plan_error(&record.id, error))?;
+    spec.set_domainname(Some(record.spec.resolution.domainname.clone()).filter(|name| !name.is_empty()));
+    Ok(spec)
 }
 
 /// The spec of a further process: the container's, with another process.
@@ -113,7 +115,7 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
         cap_drop: spec.cap_drop.clone(),
         device_filter: launcher.device_filter(),
         network: match spec.network {
-            Network::None => default_spec::Network::None,
+            Network::Default | Network::None | Network::Networks(_) => default_spec::Network::None,
             Network::Host => default_spec::Network::Host,
         },
         outer_namespace: launcher.0.namespace.clone(),

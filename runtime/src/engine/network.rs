@@ -1,0 +1,181 @@
+//! Containers and their networks while they exist: connect, disconnect, and who is in a network.
+
+use std::sync::Arc;
+
+use strata_net::{Attachment, Endpoint, Network};
+
+use super::{Engine, blocking, whole};
+use crate::{
+    container::Container,
+    error::Error,
+    record::{Record, State},
+    spec,
+};
+
+impl Engine {
+    /// The networks.
+    pub fn networks(&self) -> &crate::networks::Networks {
+        &self.networks
+    }
+
+    /// Running containers in a network, by name.
+    pub fn members(&self, network: &Network) -> Vec<(Arc<Container>, Endpoint)> {
+        let mut members = Vec::new();
+        for container in self.page("", usize::MAX, false) {
+            let endpoints = container.record().endpoints;
+            let own = endpoints.into_iter().find(|endpoint| endpoint.network == network.id);
+            members.extend(own.map(|endpoint| (container, endpoint)));
+        }
+        members.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        members
+    }
+
+    /// Removes the networks that no container uses or wants, if `is_meant`; returns their names.
+    pub async fn prune_networks(&self, is_meant: impl Fn(&Network) -> bool) -> Vec<String> {
+        let containers = self.page("", usize::MAX, true);
+        let wanted: Vec<String> = containers
+            .iter()
+            .flat_map(|container| container.record().spec.network.attachments().to_vec())
+            .filter_map(|attachment| self.networks.find(&attachment.network).ok())
+            .map(|network| network.id.to_string())
+            .collect();
+        let mut deleted = Vec::new();
+        for network in self.networks.page("", usize::MAX) {
+            if network.is_default() || wanted.iter().any(|id| id == network.id.as_str()) || !is_meant(&network) {
+                continue;
+            }
+            match self.networks.delete(network.id).await {
+                Ok(()) => deleted.push(network.name.to_string()),
+                Err(error) => tracing::warn!(network = %network.name, %error, "cannot prune a network"),
+            }
+        }
+        deleted
+    }
+
+    /// Connects a container to a network; what it has of it if it runs.
+    pub async fn connect(
+        self: &Arc<Self>,
+        container: Arc<Container>,
+        attachment: Attachment,
+    ) -> Result<Option<Endpoint>, Error> {
+        let engine = self.clone();
+        whole("connecting the container", async move { engine.connect_whole(&container, attachment).await }).await
+    }
+
+    async fn connect_whole(&self, container: &Container, attachment: Attachment) -> Result<Option<Endpoint>, Error> {
+        let _guard = container.lifecycle.lock().await;
+        let record = container.record();
+        let mut attachments = own_networks(&record)?.to_vec();
+        let network = match self.networks.find(&attachment.network) {
+            Ok(network) => network.name.to_string(),
+            Err(_) if attachment.network == strata_net::network::DEFAULT => attachment.network.clone(),
+            Err(error) => return Err(error),
+        };
+        if self.position(&attachments, &network).is_some() {
+            return Err(Error::Connected { container: record.name.to_string(), network });
+        }
+        attachments.push(attachment.clone());
+        let endpoint = match &record.state {
+            State::Running(running) => Some(self.connect_running(&record, running.init.pid, attachment).await?),
+            _ => None,
+        };
+        let changed = container.change(|record| {
+            record.spec.network = spec::Network::Networks(attachments);
+            record.endpoints.extend(endpoint.clone());
+        });
+        self.refresh_names(&changed).await;
+        self.write(changed).await?;
+        Ok(endpoint)
+    }
+
+    async fn connect_running(&self, record: &Record, pid: u32, attachment: Attachment) -> Result<Endpoint, Error> {
+        let mut reserved = self.networks.reserve_more(record, vec![attachment]).await?;
+        // Who has a way out keeps it.
+        let has_way_out = record.endpoints.iter().any(|endpoint| endpoint.is_way_out);
+        reserved.iter_mut().for_each(|(endpoint, _)| endpoint.is_way_out &= !has_way_out);
+        let endpoint = reserved[0].0.clone();
+        if let Err(error) = self.networks.attach(pid, reserved).await {
+            self.networks.give_back(&record.id, &endpoint);
+            return Err(error);
+        }
+        Ok(endpoint)
+    }
+
+    /// Disconnects a container from a network; one that is not connected is an error unless `force`.
+    pub async fn disconnect(
+        self: &Arc<Self>,
+        container: Arc<Container>,
+        network: String,
+        force: bool,
+    ) -> Result<(), Error> {
+        let engine = self.clone();
+        whole("disconnecting the container", async move {
+            let _guard = container.lifecycle.lock().await;
+            match engine.disconnect_whole(&container, &network).await {
+                Err(Error::NotConnected { .. }) if force => Ok(()),
+                result => result,
+            }
+        })
+        .await
+    }
+
+    async fn disconnect_whole(&self, container: &Container, network: &str) -> Result<(), Error> {
+        let network = self.networks.find(network)?;
+        let record = container.record();
+        let mut attachments = own_networks(&record)?.to_vec();
+        let Some(index) = self.position(&attachments, network.name.as_str()) else {
+            return Err(Error::NotConnected { container: record.name.to_string(), network: network.name.to_string() });
+        };
+        attachments.remove(index);
+        let mut endpoints = record.endpoints.clone();
+        if let (State::Running(running), Some(index)) =
+            (&record.state, endpoints.iter().position(|endpoint| endpoint.network == network.id))
+        {
+            let gone = endpoints.remove(index);
+            let next = endpoints.iter_mut().find(|other| gone.is_way_out && !self.networks.is_internal(&other.network));
+            let way_out = next.map(|other| {
+                other.is_way_out = true;
+                (running.init.pid, other.clone())
+            });
+            self.networks.detach(&record, gone, way_out).await?;
+        }
+        let changed = container.change(|record| {
+            record.spec.network = spec::Network::Networks(attachments);
+            record.endpoints = endpoints;
+        });
+        self.refresh_names(&changed).await;
+        self.write(changed).await
+    }
+
+    /// Which of the attachments is that of a network.
+    fn position(&self, attachments: &[Attachment], network: &str) -> Option<usize> {
+        let is_it = |attachment: &Attachment| match self.networks.find(&attachment.network) {
+            Ok(found) => found.name.as_str() == network,
+            Err(_) => attachment.network == network,
+        };
+        attachments.iter().position(is_it)
+    }
+
+    /// Writes /etc/hosts of a running container anew.
+    async fn refresh_names(&self, record: &Record) {
+        if !matches!(record.state, State::Running(_)) {
+            return;
+        }
+        let (dir, hostname, record) = (self.records.dir(&record.id), super::hostname(record), record.clone());
+        let written =
+            blocking("writing /etc/hosts", move || crate::launch::refresh_hosts(&dir, &hostname, &record)).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "cannot write the names of a container that was connected or disconnected");
+        }
+    }
+}
+
+/// The networks of a container; refused where it has none of its own.
+fn own_networks(record: &Record) -> Result<&[Attachment], Error> {
+    let refused = |mode| Err(Error::NetworkMode { container: record.name.to_string(), mode });
+    match &record.spec.network {
+        spec::Network::Networks(attachments) => Ok(attachments),
+        spec::Network::Host => refused("host"),
+        spec::Network::None | spec::Network::Default => refused("none"),
+    }
+}

@@ -1,0 +1,154 @@
+//! /etc/hosts and resolv.conf of a container: how names lead to addresses there.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use strata_net::{Endpoint, Networks};
+
+use crate::{
+    record::Record,
+    spec::{Network, Resolution},
+};
+
+/// Where systemd-resolved tells the servers that it asks itself: its own address is nobody's outside of the host.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// The text of /etc/hosts.
+pub fn hosts(hostname: &str, record: &Record) -> String {
+    let spec = &record.spec;
+    let mut text = "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n"
+        .to_owned();
+    let names = match spec.resolution.domainname.as_str() {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    };
+    let own: Vec<IpAddr> = record.endpoints.iter().flat_map(|end| &end.addresses).map(|held| held.address).collect();
+    match own.as_slice() {
+        [] => text.push_str(&format!("127.0.1.1\t{names}\n")),
+        own => own.iter().for_each(|address| text.push_str(&format!("{address}\t{names}\n"))),
+    }
+    for (name, address) in &spec.extra_hosts {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    if let Some(gateway) = host_gateway(&spec.network, &record.endpoints) {
+        spec.resolution.host_gateway_names.iter().for_each(|name| text.push_str(&format!("{gateway}\t{name}\n")));
+    }
+    text
+}
+
+/// The host as it is reached from the container. None: it is not.
+fn host_gateway(network: &Network, endpoints: &[Endpoint]) -> Option<IpAddr> {
+    match network {
+        Network::Host => Some(Ipv4Addr::LOCALHOST.into()),
+        Network::Networks(_) => Networks::host_gateway(endpoints),
+        Network::None | Network::Default => None,
+    }
+}
+
+/// The text of resolv.conf.
+pub fn resolv_conf(record: &Record) -> String {
+    let host = match record.spec.network {
+        Network::None | Network::Default => String::new(),
+        // A host without one has containers without one.
+        Network::Host => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        Network::Networks(_) => host_of_others(),
+    };
+    rewrite(&host, &record.spec.resolution)
+}
+
+/// The host's, as one can use it who has another loopback device.
+fn host_of_others() -> String {
+    let host = reachable(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    if host.lines().any(|line| server(line).is_some()) {
+        return host;
+    }
+    reachable(&fs::read_to_string(RESOLVED).unwrap_or(host))
+}
+
+/// Without the servers that only the host itself reaches.
+fn reachable(text: &str) -> String {
+    let is_usable = |line: &&str| server(line).is_none_or(|address| !address.is_loopback());
+    text.lines().filter(is_usable).map(|line| format!("{line}\n")).collect()
+}
+
+/// The address in "nameserver 10.0.0.1"; a zone may follow an IPv6 address.
+fn server(line: &str) -> Option<IpAddr> {
+    let mut words = line.split_whitespace();
+    match (words.next(), words.next()) {
+        (Some("nameserver"), Some(address)) => address.split('%').next()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// With what the container says in the place of what the host says.
+fn rewrite(host: &str, resolution: &Resolution) -> String {
+    let Resolution { servers, searches, options, .. } = resolution;
+    if servers.is_empty() && searches.is_empty() && options.is_empty() {
+        return host.to_owned();
+    }
+    let is_replaced = |line: &&str| match line.split_whitespace().next() {
+        Some("nameserver") => !servers.is_empty(),
+        Some("search" | "domain") => !searches.is_empty(),
+        Some("options") => !options.is_empty(),
+        _ => false,
+    };
+    let mut text: String = host.lines().filter(|line| !is_replaced(line)).map(|line| format!("{line}\n")).collect();
+    servers.iter().for_each(|server| text.push_str(&format!("nameserver {server}\n")));
+    if !searches.is_empty() && searches != &["."] {
+        text.push_str(&format!("search {}\n", searches.join(" ")));
+    }
+    if !options.is_empty() {
+        text.push_str(&format!("options {}\n", options.join(" ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn servers_of_the_host_alone_are_left_out() {
+        let text = "# made by hand\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch x\n";
+        assert_eq!(reachable(text), "# made by hand\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch x\n");
+    }
+
+    #[test]
+    fn what_a_container_says_stands_in_the_place_of_the_hosts() {
+        let host = "nameserver 10.0.0.1\nsearch home\noptions edns0\n";
+        let rewritten = |change: fn(&mut Resolution)| {
+            let mut resolution = Resolution::default();
+            change(&mut resolution);
+            rewrite(host, &resolution)
+        };
+        assert_eq!(rewritten(|_| {}), host);
+        assert_eq!(
+            rewritten(|all| all.servers = vec!["9.9.9.9".parse().unwrap(), "2620:fe::fe".parse().unwrap()]),
+            "search home\noptions edns0\nnameserver 9.9.9.9\nnameserver 2620:fe::fe\n"
+        );
+        assert_eq!(rewritten(|all| all.searches = vec![".".into()]), "nameserver 10.0.0.1\noptions edns0\n");
+        assert_eq!(
+            rewritten(|all| all.options = vec!["ndots:2".into(), "rotate".into()]),
+            "nameserver 10.0.0.1\nsearch home\noptions ndots:2 rotate\n"
+        );
+    }
+
+    #[test]
+    fn a_container_finds_itself_and_the_host() {
+        let mut record = record(1, "one");
+        record.spec.resolution.domainname = "example.org".into();
+        record.spec.extra_hosts = vec![("db".into(), "10.0.0.9".parse().unwrap())];
+        assert!(hosts("box", &record).ends_with("127.0.1.1\tbox.example.org box\n10.0.0.9\tdb\n"));
+        record.spec.network = Network::Host;
+        record.spec.resolution.host_gateway_names = vec!["host.internal".into()];
+        assert!(hosts("box", &record).ends_with("127.0.0.1\thost.internal\n"));
+    }
+}

@@ -1,0 +1,195 @@
+//! The networks of this runtime, as the engine asks for them: `strata-net` behind a lock, on threads for it.
+//! Records of containers say who has which address; what is in memory here is made from them.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+};
+
+use strata_net::{Attachment, Endpoint, Namespace, Network, Permission, Wish, network::DEFAULT, watch::Watch};
+use strata_types::{ContainerId, NetworkId};
+
+use crate::{config::DefaultNetwork, engine::blocking, error::Error, record::Record, spec};
+
+/// All networks.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    all: Arc<Mutex<strata_net::Networks>>,
+    default: spec::Network,
+}
+
+/// What a container is about to have of a network.
+pub type Reserved = (Endpoint, Network);
+
+impl Networks {
+    /// Takes up what the records below a root say, with the endpoints of running containers.
+    pub fn open(
+        root: &Path,
+        permission: Permission,
+        default: DefaultNetwork,
+        running: &[(ContainerId, Vec<Endpoint>)],
+    ) -> Result<Self, Error> {
+        let (all, complaints) = strata_net::Networks::open(root, permission, running)?;
+        for error in complaints {
+            tracing::error!(error = strata_rpc::fault::chain(&error), "a network is not as its record says");
+        }
+        let default = match (default, permission) {
+            (DefaultNetwork::Bridge, Permission::Granted) => {
+                let bridge = Attachment { network: DEFAULT.to_owned(), ..Attachment::default() };
+                spec::Network::Networks(vec![bridge])
+            }
+            (DefaultNetwork::Bridge, Permission::Denied) | (DefaultNetwork::None, _) => spec::Network::None,
+        };
+        let table = all.table().to_owned();
+        let all = Arc::new(Mutex::new(all));
+        if permission == Permission::Granted {
+            watch(table, Arc::downgrade(&all));
+        }
+        Ok(Self { all, default })
+    }
+
+    /// The network of a container, where nothing was said the default.
+    pub fn settle(&self, network: spec::Network) -> spec::Network {
+        match network {
+            spec::Network::Default => self.default.clone(),
+            said => said,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, strata_net::Networks> {
+        lock(&self.all)
+    }
+
+    /// Does something with all networks, on a thread for it.
+    async fn with<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut strata_net::Networks) -> Result<T, strata_net::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let all = self.all.clone();
+        blocking(what, move || work(&mut lock(&all)).map_err(Error::from)).await
+    }
+
+    /// Makes a network.
+    pub async fn create(&self, wish: Wish) -> Result<Network, Error> {
+        self.with("making the network", |all| all.create(wish)).await
+    }
+
+    /// Finds a network by id, name or unique id prefix.
+    pub fn find(&self, text: &str) -> Result<Network, Error> {
+        Ok(self.lock().find(text)?.clone())
+    }
+
+    /// A page of networks with ids above `after`.
+    pub fn page(&self, after: &str, size: usize) -> Vec<Network> {
+        self.lock().after(after).take(size).cloned().collect()
+    }
+
+    /// Removes a network that no running container uses.
+    pub async fn delete(&self, id: NetworkId) -> Result<(), Error> {
+        self.with("removing the network", move |all| all.delete(&id)).await
+    }
+
+    /// Takes addresses for a container that is about to start.
+    pub async fn reserve(&self, record: &Record) -> Result<Vec<Reserved>, Error> {
+        match record.spec.network.attachments() {
+            [] => Ok(Vec::new()),
+            attachments => self.reserve_more(record, attachments.to_vec()).await,
+        }
+    }
+
+    /// Takes addresses for further networks of a container.
+    pub async fn reserve_more(&self, record: &Record, attachments: Vec<Attachment>) -> Result<Vec<Reserved>, Error> {
+        let id = record.id.clone();
+        let interfaces: BTreeSet<String> = record.endpoints.iter().map(|end| end.interface.clone()).collect();
+        self.with("taking addresses", move |all| all.reserve(&id, &attachments, &interfaces)).await
+    }
+
+    /// Makes the interfaces of a container, whose process is held. Nothing is left on failure.
+    pub async fn attach(&self, pid: u32, reserved: Vec<Reserved>) -> Result<(), Error> {
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        blocking("connecting the container", move || {
+            let path = format!("/proc/{pid}/ns/net");
+            let namespace = Namespace::of(pid).map_err(|e| Error::io("open", path, e))?;
+            for (index, (endpoint, network)) in reserved.iter().enumerate() {
+                endpoint.attach(network, &namespace).inspect_err(|_| {
+                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach());
+                })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the interfaces of an endpoint and gives its addresses back. What remains may get a new way out.
+    pub async fn detach(
+        &self,
+        record: &Record,
+        endpoint: Endpoint,
+        way_out: Option<(u32, Endpoint)>,
+    ) -> Result<(), Error> {
+        let (all, id) = (self.all.clone(), record.id.clone());
+        blocking("disconnecting the container", move || {
+            endpoint.detach()?;
+            lock(&all).give_back(&id, [&endpoint].into_iter());
+            if let Some((pid, other)) = way_out {
+                let path = format!("/proc/{pid}/ns/net");
+                let namespace = Namespace::of(pid).map_err(|e| Error::io("open", path, e))?;
+                other.lead_out(&namespace)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives back the addresses of one endpoint of a container.
+    pub fn give_back(&self, id: &ContainerId, endpoint: &Endpoint) {
+        self.lock().give_back(id, [endpoint].into_iter());
+    }
+
+    /// Gives back what a container has.
+    pub fn release(&self, id: &ContainerId) {
+        self.lock().release(id);
+    }
+
+    /// Whether a network is internal.
+    pub fn is_internal(&self, id: &NetworkId) -> bool {
+        self.lock().find(id.as_str()).is_ok_and(|network| network.is_internal)
+    }
+}
+
+fn lock(all: &Mutex<strata_net::Networks>) -> MutexGuard<'_, strata_net::Networks> {
+    all.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the firewall's table again whenever somebody removed it. The thread waits in the kernel until the service ends.
+fn watch(table: String, all: Weak<Mutex<strata_net::Networks>>) {
+    let listen = move || {
+        let watch = Watch::open()?;
+        loop {
+            watch.until_gone(&table)?;
+            let Some(all) = all.upgrade() else { return Ok(()) };
+            let all = lock(&all);
+            if all.is_empty() {
+                continue;
+            }
+            match all.apply_firewall() {
+                Ok(()) => tracing::warn!(table, "somebody removed the table of the firewall: it is made again"),
+                Err(error) => tracing::error!(error = strata_rpc::fault::chain(&error), "cannot make the table again"),
+            }
+        }
+    };
+    let body = move || {
+        let ended: std::io::Result<()> = listen();
+        if let Err(error) = ended {
+            tracing::error!(%error, "cannot watch the firewall");
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("firewall".to_owned()).spawn(body) {
+        tracing::error!(%error, "cannot watch the firewall");
+    }
+}
