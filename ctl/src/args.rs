@@ -8,6 +8,7 @@ mod explore;
 mod format;
 mod image;
 mod manifest;
+mod network;
 mod registry;
 mod run;
 
@@ -25,6 +26,10 @@ pub use image::{Image, ImagePrune, Images, Import};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
     ManifestRm, Says,
+};
+pub use network::{
+    ContainerNetwork, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkInspect, NetworkLs,
+    NetworkPrune, NetworkRm,
 };
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
@@ -89,6 +94,9 @@ pub enum Command {
     /// Make lists of images for several platforms, and look at what registries have
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(Network),
     /// List containers
     Ps(Ps),
     /// Fetch an image from its registry
@@ -140,9 +148,9 @@ impl Command {
     }
 }
 
-/// Networks of RUN steps and containers.
+/// Networks of RUN steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Network {
+pub enum StepNetwork {
     /// The host's network
     Host,
     /// A loopback device only

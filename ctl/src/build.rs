@@ -30,7 +30,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Build, Network, ProgressMode, PullWhen};
+use crate::args::{Build, ProgressMode, PullWhen, StepNetwork};
 use crate::command;
 use crate::error::{Error, Result};
 use crate::input;
@@ -246,8 +246,8 @@ async fn prepare(
         build_args: build_args(&args.build_arg)?,
         no_cache: args.no_cache,
         network: match args.network {
-            Network::Host => pb::BuildNetwork::Host.into(),
-            Network::None => pb::BuildNetwork::None.into(),
+            StepNetwork::Host => pb::BuildNetwork::Host.into(),
+            StepNetwork::None => pb::BuildNetwork::None.into(),
         },
         labels: input::labels(&args.label)?,
         has_credentials: true,

@@ -120,6 +120,11 @@ impl Platform {
         })
     }
 
+    /// Networks.
+    pub async fn networks(&self) -> Result<runtime::network_service_client::NetworkServiceClient<Channel>> {
+        Ok(runtime::network_service_client::NetworkServiceClient::new(self.channel("runtime").await?))
+    }
+
     /// The runtime itself.
     pub async fn runtime(&self) -> Result<runtime::system_service_client::SystemServiceClient<Channel>> {
         Ok(runtime::system_service_client::SystemServiceClient::new(self.channel("runtime").await?))

@@ -184,7 +184,6 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("cp", "`ctl run -v HOST:CONTAINER` shares files"),
     ("diff", ""),
     ("events", ""),
-    ("network", "`ctl run --network host|none` are the networks that there are"),
     ("pause", ""),
     ("plugin", ""),
     ("port", ""),
@@ -207,13 +206,13 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// Docker's flags of `run` that are not there; `create` has the same.
-const ABSENT_IN_RUN: &str = "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
+const ABSENT_IN_RUN: &str = "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
      --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
      --detach-keys --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
-     --device-write-iops --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
-     --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip \
-     --ip6 --ipc --isolation --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
-     --memory-reservation --memory-swap --memory-swappiness --mount --network-alias --no-healthcheck \
+     --device-write-iops --expose --gpus --group-add --health-cmd \
+     --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init \
+     --ipc --isolation --label-file --link --log-driver --log-opt \
+     --memory-reservation --memory-swap --memory-swappiness --mount --no-healthcheck \
      --oom-kill-disable --oom-score-adj --pid -p --publish -P --publish-all --restart \
      --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs \
      --ulimit --userns --uts --volume-driver --volumes-from";
@@ -288,7 +287,7 @@ mod tests {
             ),
             ("ctl build -o type=what .", "invalid value \"type=what\" for --output: type=what is", "ctl build --help"),
             ("ctl build . x", "`ctl build` takes no further argument: \"x\"", "usage: ctl build"),
-            ("ctl run --network bridge x", "the network \"bridge\" is not available yet", "host, none"),
+            ("ctl build --network bridge .", "the network \"bridge\" is not available yet", "host, none"),
             ("ctl run --pull=often x", "invalid value \"often\" for --pull", "never"),
             ("ctl images --format {{range}}", "invalid value \"{{range}}\" for --format: {{range}}", "--help"),
             ("ctl images --format jsn", "invalid value \"jsn\" for --format: it is table, json", "--help"),

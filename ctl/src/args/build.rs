@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Network, PullWhen};
+use super::{PullWhen, StepNetwork};
 pub use output::{Output, OutputKind, fields};
 
 /// How progress is shown.
@@ -57,9 +57,9 @@ pub struct Build {
     /// Take nothing from the cache in these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Network of RUN steps
+    /// StepNetwork of RUN steps
     #[arg(long, value_enum, default_value = "host")]
-    pub network: Network,
+    pub network: StepNetwork,
     /// Pull images that the build starts from, though they are there: "missing" and "never" by name
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "missing",
         default_missing_value = "always")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::{Network, PullWhen};
+use super::{ContainerNetwork, PullWhen};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -52,9 +52,8 @@ pub struct Create {
     /// Make the root file system read-only
     #[arg(long)]
     pub read_only: bool,
-    /// Network
-    #[arg(long, alias = "net", value_enum, default_value = "none")]
-    pub network: Network,
+    #[command(flatten)]
+    pub network: ContainerNetwork,
     /// Memory limit, "512m"
     #[arg(short, long)]
     pub memory: Option<String>,

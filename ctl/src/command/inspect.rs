@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
 
-use super::{images, ps};
+use super::{images, network, ps};
 use crate::args::{Format, Inspect};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -124,10 +124,6 @@ fn of_container(container: &runtime::Container) -> Value {
     };
     let limits = spec.limits.unwrap_or_default();
     let host_name = if spec.hostname.is_empty() { container.id.get(..12).unwrap_or_default() } else { &spec.hostname };
-    let network = match runtime::NetworkMode::try_from(spec.network) {
-        Ok(runtime::NetworkMode::Host) => "host",
-        _ => "none",
-    };
     json!({
         "Id": container.id,
         "Name": format!("/{}", container.name),
@@ -155,12 +151,17 @@ fn of_container(container: &runtime::Container) -> Value {
             "DeviceRequests": device_requests(&spec.cdi_devices),
             "Privileged": spec.is_privileged,
             "ReadonlyRootfs": spec.is_root_read_only,
-            "NetworkMode": network,
+            "NetworkMode": network::mode(&spec),
+            "Dns": spec.dns_servers,
+            "DnsOptions": spec.dns_options,
+            "DnsSearch": spec.dns_searches,
             "AutoRemove": spec.auto_remove,
         },
+        "NetworkSettings": network::settings(container),
         "Mounts": spec.mounts.iter().map(of_mount).collect::<Vec<_>>(),
         "Config": {
             "Hostname": host_name,
+            "Domainname": spec.domainname,
             "User": process.user,
             "Env": process.env,
             "Cmd": spec.command,

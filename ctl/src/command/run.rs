@@ -9,7 +9,8 @@ use strata_types::ContainerId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Create, Network, PullWhen, Run};
+use crate::args::{Create, PullWhen, Run};
+use crate::command::network;
 use crate::command::pull::{self, Until, Wish};
 use crate::error::{Error, Result};
 use crate::input;
@@ -189,7 +190,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         .entrypoint
         .as_ref()
         .map(|program| pb::EntryPoint { args: if program.is_empty() { Vec::new() } else { vec![program.clone()] } });
-    Ok(pb::ContainerSpec {
+    let mut spec = pb::ContainerSpec {
         name: args.name.clone().unwrap_or_default(),
         root: Some(pb::container_spec::Root::Image(args.image().to_owned())),
         command: args.command().to_vec(),
@@ -200,10 +201,6 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         has_terminal: args.tty,
         has_stdin: args.interactive,
         hostname: args.hostname.clone().unwrap_or_default(),
-        network: match args.network {
-            Network::Host => pb::NetworkMode::Host.into(),
-            Network::None => pb::NetworkMode::None.into(),
-        },
         mounts: args.volume.iter().map(|text| input::volume(text)).collect::<Result<_>>()?,
         is_root_read_only: args.read_only,
         limits: Some(limits),
@@ -218,5 +215,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         platform: args.platform.as_deref().map(input::platform).transpose()?,
         cdi_devices: args.device.iter().map(|text| input::device(text)).collect::<Result<_>>()?,
         ..pb::ContainerSpec::default()
-    })
+    };
+    network::of_container(&args.network, &mut spec)?;
+    Ok(spec)
 }

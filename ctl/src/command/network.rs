@@ -1,0 +1,51 @@
+//! `ctl network`
+
+mod change;
+mod create;
+mod inspect;
+mod ls;
+mod wish;
+
+use strata_proto::runtime::v1 as pb;
+
+pub use inspect::{mode, settings};
+pub use wish::{attachment, of_container};
+
+use crate::args::Network;
+use crate::error::Result;
+use crate::platform::Platform;
+
+/// Does what is asked with networks.
+pub async fn run(platform: &Platform, command: &Network) -> Result<u8> {
+    match command {
+        Network::Connect(args) => change::connect(platform, args).await,
+        Network::Create(args) => create::run(platform, args).await,
+        Network::Disconnect(args) => change::disconnect(platform, args).await,
+        Network::Inspect(args) => inspect::run(platform, args).await,
+        Network::Ls(args) => ls::run(platform, args).await,
+        Network::Prune(args) => change::prune(platform, args).await,
+        Network::Rm(args) => change::rm(platform, args).await,
+    }
+}
+
+/// Every network.
+async fn list(platform: &Platform) -> Result<Vec<pb::Network>> {
+    let mut client = platform.networks().await?;
+    let (mut networks, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let page = client.list_networks(pb::ListNetworksRequest { page_size: 1000, page_token }).await?.into_inner();
+        networks.extend(page.networks);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(networks);
+        }
+    }
+}
+
+/// Docker's word for the driver.
+fn driver(spec: &pb::NetworkSpec) -> &'static str {
+    match spec.driver() {
+        pb::NetworkDriver::Bridge => "bridge",
+        pb::NetworkDriver::Unspecified => "unknown",
+    }
+}

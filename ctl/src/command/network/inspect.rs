@@ -1,0 +1,154 @@
+//! `ctl network inspect`: Docker's JSON; and what `ctl inspect` says of a container's networks.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use strata_proto::runtime::v1 as pb;
+
+use crate::args::{Format, NetworkInspect};
+use crate::error::Result;
+use crate::platform::Platform;
+use crate::render::{self, list, time};
+
+/// Prints one array; what is not found is told, and the rest shown.
+pub async fn run(platform: &Platform, args: &NetworkInspect) -> Result<u8> {
+    let mut client = platform.networks().await?;
+    let (mut found, mut code) = (Vec::new(), 0);
+    for name in &args.networks {
+        match client.get_network(pb::GetNetworkRequest { network: name.clone() }).await {
+            Ok(reply) => found.extend(reply.into_inner().network.map(of_network)),
+            Err(status) => {
+                crate::error::Error::from(status).print();
+                code = 1;
+            }
+        }
+    }
+    match &args.format {
+        None | Some(Format::Table) => render::line(format!("{:#}", Value::Array(found)))?,
+        Some(Format::Json) => found.iter().try_for_each(render::line)?,
+        Some(Format::Template(template) | Format::Columns(template)) => {
+            found.iter().try_for_each(|value| render::line(list::fill(template, value)?))?;
+        }
+    }
+    Ok(code)
+}
+
+fn of_network(network: pb::Network) -> Value {
+    let spec = network.spec.unwrap_or_default();
+    let members = network.members.iter().map(|member| {
+        let endpoint = member.endpoint.clone().unwrap_or_default();
+        let value = json!({
+            "Name": member.container_name,
+            "EndpointID": endpoint.id,
+            "MacAddress": endpoint.mac_address,
+            "IPv4Address": with_length(&endpoint.ipv4_address, endpoint.ipv4_prefix_length),
+            "IPv6Address": with_length(&endpoint.ipv6_address, endpoint.ipv6_prefix_length),
+        });
+        (member.container_id.clone(), value)
+    });
+    json!({
+        "Name": spec.name,
+        "Id": network.id,
+        "Created": network.created_at.as_ref().and_then(time::timestamp).map(|at| at.to_string()),
+        "Scope": "local",
+        "Driver": super::driver(&spec),
+        "EnableIPv4": !spec.has_no_ipv4,
+        "EnableIPv6": spec.has_ipv6,
+        "IPAM": { "Driver": "default", "Options": {}, "Config": spec.pools.iter().map(of_pool).collect::<Vec<_>>() },
+        "Internal": spec.is_internal,
+        "Attachable": true,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": members.collect::<Map<_, _>>(),
+        "Options": {
+            "com.docker.network.bridge.name": spec.interface,
+            "com.docker.network.bridge.enable_icc": (!spec.is_closed_within).to_string(),
+            "com.docker.network.bridge.enable_ip_masquerade": (!spec.has_no_masquerade).to_string(),
+            "com.docker.network.bridge.host_binding_ipv4": spec.host_binding,
+            "com.docker.network.driver.mtu": spec.mtu.to_string(),
+        },
+        "Labels": spec.labels.into_iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+fn of_pool(pool: &pb::NetworkPool) -> Value {
+    let mut value = json!({ "Subnet": pool.subnet, "Gateway": pool.gateway });
+    if !pool.range.is_empty() {
+        value["IPRange"] = pool.range.clone().into();
+    }
+    if !pool.reserved.is_empty() {
+        let reserved = pool.reserved.iter().map(|entry| (entry.name.clone(), entry.address.clone().into()));
+        value["AuxiliaryAddresses"] = Value::Object(reserved.collect());
+    }
+    value
+}
+
+fn with_length(address: &str, length: u32) -> String {
+    if address.is_empty() { String::new() } else { format!("{address}/{length}") }
+}
+
+/// Docker's word for the network of a container.
+pub fn mode(spec: &pb::ContainerSpec) -> String {
+    match spec.network() {
+        pb::NetworkMode::Host => "host".to_owned(),
+        pb::NetworkMode::None => "none".to_owned(),
+        pb::NetworkMode::Unspecified => "default".to_owned(),
+        pb::NetworkMode::Networks => spec.networks.first().map_or_else(String::new, |first| first.network.clone()),
+    }
+}
+
+/// What a container has of its networks: Docker's `NetworkSettings`.
+pub fn settings(container: &pb::Container) -> Value {
+    let spec = container.spec.clone().unwrap_or_default();
+    let mut networks = Map::new();
+    for wish in &spec.networks {
+        networks.insert(wish.network.clone(), of_endpoint(&pb::Endpoint::default(), Some(wish)));
+    }
+    for endpoint in &container.endpoints {
+        let wish = spec.networks.iter().find(|wish| {
+            wish.network == endpoint.network_name || endpoint.network_id.starts_with(wish.network.as_str())
+        });
+        if let Some(wish) = wish {
+            networks.remove(&wish.network);
+        }
+        networks.insert(endpoint.network_name.clone(), of_endpoint(endpoint, wish));
+    }
+    let first = container.endpoints.first().cloned().unwrap_or_default();
+    json!({
+        "EndpointID": first.id,
+        "Gateway": first.ipv4_gateway,
+        "GlobalIPv6Address": first.ipv6_address,
+        "GlobalIPv6PrefixLen": first.ipv6_prefix_length,
+        "IPAddress": first.ipv4_address,
+        "IPPrefixLen": first.ipv4_prefix_length,
+        "IPv6Gateway": first.ipv6_gateway,
+        "MacAddress": first.mac_address,
+        "Networks": networks,
+        "Ports": {},
+    })
+}
+
+fn of_endpoint(endpoint: &pb::Endpoint, wish: Option<&pb::NetworkAttachment>) -> Value {
+    let ipam = wish.map(|wish| {
+        json!({
+            "IPv4Address": wish.ipv4_address,
+            "IPv6Address": wish.ipv6_address,
+            "LinkLocalIPs": wish.link_local_addresses,
+        })
+    });
+    json!({
+        "IPAMConfig": ipam,
+        "Aliases": wish.map(|wish| wish.aliases.clone()),
+        "NetworkID": endpoint.network_id,
+        "EndpointID": endpoint.id,
+        "Gateway": endpoint.ipv4_gateway,
+        "IPAddress": endpoint.ipv4_address,
+        "IPPrefixLen": endpoint.ipv4_prefix_length,
+        "IPv6Gateway": endpoint.ipv6_gateway,
+        "GlobalIPv6Address": endpoint.ipv6_address,
+        "GlobalIPv6PrefixLen": endpoint.ipv6_prefix_length,
+        "MacAddress": endpoint.mac_address,
+        "GwPriority": wish.map_or(0, |wish| wish.gateway_priority),
+    })
+}
