@@ -19,6 +19,7 @@ mod lives;
 mod manifests;
 mod mounts;
 mod names;
+mod networks;
 mod paths;
 mod python;
 mod registries;

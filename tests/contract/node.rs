@@ -153,6 +153,10 @@ impl Node {
             let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
             text.push_str(&format!("[tls]\nca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n"));
         }
+        if name == "runtime" {
+            // This host stays as it is.
+            text.push_str("[networks]\ndefault = \"none\"\n");
+        }
         text
     }
 

@@ -28,6 +28,7 @@ mod limits;
 mod manifests;
 mod misbehaviour;
 mod mounts;
+mod networks;
 mod outputs;
 mod platforms;
 mod poisoning;

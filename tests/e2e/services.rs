@@ -115,7 +115,7 @@ fn a_service_says_what_its_configuration_lacks() {
 fn services_that_ctl_starts_read_the_configuration_of_this_house() {
     let house = House::start();
     std::fs::create_dir_all(house.root().join("etc")).unwrap();
-    std::fs::write(house.root().join("etc/runtime.toml"), "profile = \"strict\"\n").unwrap();
+    house.configure_runtime("profile = \"strict\"\n[networks]\ndefault = \"none\"\n");
     house.import_guest();
 
     house.guest(&["read", "/proc/self/status"]).ok().says(&["NoNewPrivs:\t1"]);

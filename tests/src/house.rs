@@ -18,7 +18,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{DockerRegistry, Output, Running, Tar, Trace, images::Context, leaks};
+use crate::{DockerRegistry, Output, OwnHost, Running, Tar, Trace, images::Context, leaks};
 
 /// What the kernel needs to take things away after their owner's end.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub struct House {
     dir: TempDir,
     root: PathBuf,
     variables: Vec<(String, String)>,
+    /// Where it is a host of its own.
+    host: Option<OwnHost>,
     /// Complaints of a test that disturbs services on purpose are its own to make.
     watches_stop: bool,
 }
@@ -66,8 +68,10 @@ impl House {
         let root = root.map_or_else(|| dir.path().join("state"), Path::to_owned);
         fs::create_dir_all(dir.path().join("home")).expect("a temporary directory");
         street().lock().unwrap_or_else(PoisonError::into_inner).houses.push(root.clone());
-        let house = Self { dir, root, variables: vec![], watches_stop: true };
+        let house = Self { dir, root, variables: vec![], host: None, watches_stop: true };
         house.configure(NOBODY);
+        // Tests of networks have a host of their own; others leave this one as it is.
+        house.configure_runtime("[networks]\ndefault = \"none\"\n");
         if let Some(settings) = layers() {
             fs::write(house.root.join("etc/store.toml"), settings).expect("a temporary directory");
         }
@@ -79,6 +83,20 @@ impl House {
         let house = Self::start();
         house.import_guest();
         house
+    }
+
+    /// A house with the guest image in it, on a host of its own with a network that has a world beside it.
+    pub fn with_network() -> Self {
+        let mut house = Self::start();
+        house.host = Some(OwnHost::new());
+        house.configure_runtime("");
+        house.import_guest();
+        house
+    }
+
+    /// The host of its own.
+    pub fn host(&self) -> &OwnHost {
+        self.host.as_ref().expect("the test asked for one")
     }
 
     /// A house with Debian in it, as "debian:bookworm".
@@ -94,6 +112,11 @@ impl House {
         let dir = self.root.join("etc");
         fs::create_dir_all(&dir).expect("a temporary directory");
         fs::write(dir.join("strata.toml"), text).expect("a temporary directory");
+    }
+
+    /// Writes the configuration of the runtime; one that runs knows the old one.
+    pub fn configure_runtime(&self, text: &str) {
+        fs::write(self.root.join("etc/runtime.toml"), text).expect("a temporary directory");
     }
 
     /// From now on the names of Docker Hub lead to a registry of the test.
@@ -138,7 +161,10 @@ impl House {
 
     /// A program in this house's environment.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.host {
+            None => Command::new(program),
+            Some(host) => host.on_host(program),
+        };
         command.env_clear().envs(std::env::vars().filter(|(name, _)| !name.starts_with("STRATA_")));
         command.env("STRATA_ROOT", &self.root).env("STRATA_RUN", self.run_dir());
         command.env("STRATA_BIN_DIR", crate::binaries()).env("HOME", self.path("home"));

@@ -9,6 +9,7 @@ use std::{
 
 mod faulty;
 pub mod flood;
+pub mod host;
 mod house;
 mod images;
 mod leaks;
@@ -21,6 +22,7 @@ pub mod update;
 mod web;
 
 pub use faulty::{Answer, Asked, FaultyRegistry, Part, digest};
+pub use host::OwnHost;
 pub use house::{House, NOBODY, layers};
 pub use images::{Context, Tar};
 pub use leaks::{Trace, living};

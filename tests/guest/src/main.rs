@@ -18,6 +18,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use rustix::fs::{CWD, RenameFlags};
 
 mod floor;
+mod network;
 
 type Outcome = Result<i32, Box<dyn std::error::Error>>;
 
@@ -150,6 +151,8 @@ fn work(words: &[&str]) -> Outcome {
                 thread::sleep(Duration::from_millis(millis.parse()?));
             }
         }
+        ["serve", port] => network::serve(port.parse()?)?,
+        ["ask", address, port] => network::ask(address, port.parse()?)?,
         ["memhog", mebibytes] => memhog(mebibytes.parse()?),
         ["spin", millis] => spin(Duration::from_millis(millis.parse()?))?,
         ["fork", number] => return fork(number.parse()?),

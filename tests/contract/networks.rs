@@ -1,0 +1,177 @@
+//! NetworkService.
+
+use strata_proto::runtime::v1::{network_service_client::NetworkServiceClient, *};
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    containers::{create, get, guest, import_guest, remove, start},
+    faults::{malformed, refused},
+    node::{Node, RUNNING},
+};
+
+over_both! { RUNNING;
+    a_network_is_made_found_listed_and_removed,
+    a_container_is_connected_and_disconnected,
+    malformed_networks_name_the_field,
+    what_cannot_be_is_refused_by_its_reason,
+}
+
+fn client(node: &Node) -> NetworkServiceClient<Channel> {
+    NetworkServiceClient::new(node.channel("runtime"))
+}
+
+/// A subnet that no other test has: tests of one process run side by side on one host.
+fn subnet() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("10.{}.{}.0/24", 100 + std::process::id() % 100, number % 256)
+}
+
+fn spec(name: &str) -> NetworkSpec {
+    let pools = vec![NetworkPool { subnet: subnet(), ..Default::default() }];
+    NetworkSpec { name: name.into(), pools, ..Default::default() }
+}
+
+async fn make(node: &Node, spec: NetworkSpec) -> Result<Network, tonic::Status> {
+    let reply = client(node).create_network(CreateNetworkRequest { spec: Some(spec) }).await?;
+    Ok(reply.into_inner().network.unwrap())
+}
+
+async fn delete(node: &Node, network: &str) -> Result<String, tonic::Status> {
+    let request = DeleteNetworkRequest { network: network.into(), allow_missing: false };
+    Ok(client(node).delete_network(request).await?.into_inner().id)
+}
+
+async fn a_network_is_made_found_listed_and_removed(node: &Node) {
+    let made = make(node, spec("one")).await.unwrap();
+    let chosen = made.spec.clone().unwrap();
+    assert!(chosen.mtu > 0 && chosen.interface.starts_with("st-") && !chosen.pools[0].gateway.is_empty(), "{made:?}");
+    make(node, spec("two")).await.unwrap();
+
+    for name in ["one", &made.id, &made.id[..12]] {
+        let request = GetNetworkRequest { network: name.into() };
+        assert_eq!(client(node).get_network(request).await.unwrap().into_inner().network.unwrap(), made, "{name}");
+    }
+    let (mut names, mut page_token) = (vec![], String::new());
+    loop {
+        let request = ListNetworksRequest { page_size: 1, page_token };
+        let page = client(node).list_networks(request).await.unwrap().into_inner();
+        names.extend(page.networks.into_iter().map(|network| network.spec.unwrap().name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    names.sort();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(delete(node, "one").await.unwrap(), made.id);
+    refused(delete(node, "one").await, Code::NotFound, "FAULT_NETWORK_NOT_FOUND").resource("network", "one");
+    let absent = DeleteNetworkRequest { network: "one".into(), allow_missing: true };
+    assert_eq!(client(node).delete_network(absent).await.unwrap().into_inner().id, "");
+    let pruned = client(node).prune_networks(PruneNetworksRequest::default()).await.unwrap().into_inner();
+    assert_eq!(pruned.deleted, ["two"]);
+}
+
+async fn a_container_is_connected_and_disconnected(node: &Node) {
+    import_guest(node).await;
+    make(node, spec("one")).await.unwrap();
+    make(node, spec("two")).await.unwrap();
+    let to = |network: &str| NetworkAttachment { network: network.into(), ..Default::default() };
+    let wish =
+        ContainerSpec { network: NetworkMode::Networks.into(), networks: vec![to("one")], ..guest(&["sleep", "300"]) };
+    let container = create(node, wish).await.unwrap();
+    assert!(container.endpoints.is_empty());
+    let connect =
+        |network: &str| ConnectContainerRequest { container: container.id.clone(), attachment: Some(to(network)) };
+    let disconnect = |network: &str, force| DisconnectContainerRequest {
+        container: container.id.clone(),
+        network: network.into(),
+        force,
+    };
+
+    let running = start(node, &container.id).await.unwrap();
+    assert_eq!(running.endpoints[0].network_name, "one");
+    let endpoint = client(node).connect_container(connect("two")).await.unwrap().into_inner().endpoint.unwrap();
+    assert_eq!((endpoint.interface.as_str(), endpoint.is_way_out), ("eth1", false));
+    let twice = client(node).connect_container(connect("two")).await;
+    refused(twice, Code::AlreadyExists, "FAULT_ALREADY_CONNECTED");
+    let shown = client(node).get_network(GetNetworkRequest { network: "two".into() }).await.unwrap().into_inner();
+    assert_eq!(shown.network.unwrap().members[0].endpoint.as_ref(), Some(&endpoint));
+    refused(delete(node, "two").await, Code::FailedPrecondition, "FAULT_NETWORK_IN_USE");
+    client(node).disconnect_container(disconnect("one", false)).await.unwrap();
+    let left = get(node, &container.id).await.unwrap().endpoints;
+    assert!(left.len() == 1 && left[0].is_way_out, "{left:?}");
+    let again = client(node).disconnect_container(disconnect("one", false)).await;
+    refused(again, Code::FailedPrecondition, "FAULT_NOT_CONNECTED");
+    client(node).disconnect_container(disconnect("one", true)).await.unwrap();
+    remove(node, &container.id).await;
+    for network in ["one", "two"] {
+        delete(node, network).await.unwrap();
+    }
+}
+
+async fn malformed_networks_name_the_field(node: &Node) {
+    let pool = |change: fn(&mut NetworkPool)| {
+        let mut pool = NetworkPool { subnet: "10.250.0.0/24".into(), ..Default::default() };
+        change(&mut pool);
+        NetworkSpec { pools: vec![pool], ..spec("bad") }
+    };
+    for (field, spec) in [
+        ("spec.name", NetworkSpec { name: "a/b".into(), ..spec("") }),
+        ("spec.name", NetworkSpec { name: String::new(), ..spec("") }),
+        ("spec.driver", NetworkSpec { driver: 99, ..spec("bad") }),
+        ("spec.host_binding", NetworkSpec { host_binding: "x".into(), ..spec("bad") }),
+        ("spec.pools", pool(|pool| pool.subnet = "10.0.0.0".into())),
+        ("spec.pools", pool(|pool| pool.subnet = "fd00::/64".into())),
+        ("spec.pools", pool(|pool| pool.gateway = "x".into())),
+        ("subnet", pool(|pool| pool.subnet = "10.0.0.0/31".into())),
+        ("subnet", pool(|pool| pool.subnet = "127.0.0.0/8".into())),
+        ("gateway", pool(|pool| pool.gateway = "10.251.0.1".into())),
+        ("ip_range", pool(|pool| pool.range = "10.251.0.0/28".into())),
+        ("mtu", NetworkSpec { mtu: 10, ..spec("bad") }),
+        ("interface", NetworkSpec { interface: "a/b".into(), ..spec("bad") }),
+        ("interface", NetworkSpec { interface: "a-name-that-is-too-long".into(), ..spec("bad") }),
+    ] {
+        malformed(make(node, spec).await, field);
+    }
+    malformed(client(node).create_network(CreateNetworkRequest { spec: None }).await, "spec");
+    assert!(client(node).list_networks(ListNetworksRequest::default()).await.unwrap().into_inner().networks.is_empty());
+}
+
+async fn what_cannot_be_is_refused_by_its_reason(node: &Node) {
+    import_guest(node).await;
+    let one = make(node, spec("one")).await.unwrap();
+    let same = NetworkSpec { name: "same".into(), ..one.spec.clone().unwrap() };
+    refused(make(node, same).await, Code::FailedPrecondition, "FAULT_SUBNET_OVERLAPS").fact("holder", "one");
+    refused(make(node, spec("one")).await, Code::AlreadyExists, "FAULT_NAME_TAKEN").fact("holder", &one.id);
+    refused(make(node, spec("bridge")).await, Code::FailedPrecondition, "FAULT_NETWORK_PREDEFINED");
+    let lo = NetworkSpec { interface: "lo".into(), ..spec("lo") };
+    refused(make(node, lo).await, Code::AlreadyExists, "FAULT_NAME_TAKEN");
+    let wish = |attachment| ContainerSpec {
+        network: NetworkMode::Networks.into(),
+        networks: vec![attachment],
+        ..guest(&["noop"])
+    };
+    let to = |ipv4: &str| NetworkAttachment { network: "one".into(), ipv4_address: ipv4.into(), ..Default::default() };
+    malformed(create(node, wish(to("x"))).await, "spec.networks");
+    for (attachment, code, reason) in [
+        (to("10.99.0.1"), Code::FailedPrecondition, "FAULT_ADDRESS_IN_USE"),
+        (to(&one.spec.unwrap().pools[0].gateway), Code::FailedPrecondition, "FAULT_ADDRESS_IN_USE"),
+        (
+            NetworkAttachment { network: "nowhere".into(), ..Default::default() },
+            Code::NotFound,
+            "FAULT_NETWORK_NOT_FOUND",
+        ),
+    ] {
+        let container = create(node, wish(attachment)).await.unwrap();
+        refused(start(node, &container.id).await, code, reason);
+        remove(node, &container.id).await;
+    }
+    let alone = create(node, guest(&["noop"])).await.unwrap();
+    let attachment = Some(to(""));
+    let connect = ConnectContainerRequest { container: alone.id.clone(), attachment };
+    refused(client(node).connect_container(connect).await, Code::FailedPrecondition, "FAULT_NETWORK_MODE");
+    remove(node, &alone.id).await;
+    delete(node, "one").await.unwrap();
+}
