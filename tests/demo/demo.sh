@@ -15,6 +15,9 @@ mkdir -p "$demo"
 export STRATA_ROOT=$demo/state STRATA_RUN=$demo/state/run STRATA_BIN_DIR=$target/bin XDG_CONFIG_HOME=$demo/config XDG_CACHE_HOME=$demo/cache
 export PATH=$target/bin:$PATH
 unset STRATA_CONTEXT
+# What is run needs no network: the interfaces of this host stay as they are.
+mkdir -p "$STRATA_ROOT/etc"
+printf '[networks]\ndefault = "none"\n' >"$STRATA_ROOT/etc/runtime.toml"
 
 if [ -t 1 ]; then bold=$(printf '\033[1m') green=$(printf '\033[32m') red=$(printf '\033[31m') plain=$(printf '\033[0m'); else bold= green= red= plain=; fi
 
