@@ -85,7 +85,7 @@ fn filter(text: &str) -> Result<(&str, &str)> {
 
 fn is(network: &Shown, key: &str, value: &str) -> bool {
     match key {
-        "dangling" => (value == "true" || value == "1") == !network.is_used,
+        "dangling" => (value == "true" || value == "1") != network.is_used,
         "driver" => network.driver == value,
         "id" => network.id.contains(value) && !network.id.is_empty(),
         "label" => match value.split_once('=') {
