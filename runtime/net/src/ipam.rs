@@ -152,7 +152,7 @@ mod tests {
         let network = network("10.1.0.0/29");
         let pool = network.pools[0].clone();
         let mut leases = Leases::default();
-        let mut take = |leases: &mut Leases, wanted: Option<&str>, byte| {
+        let take = |leases: &mut Leases, wanted: Option<&str>, byte| {
             leases.take(&network, &pool, wanted.map(|text| text.parse().unwrap()), &id(byte)).map(|a| a.to_string())
         };
 

@@ -220,8 +220,9 @@ mod tests {
         assert_eq!(wish("fd00:1::/64").settle().unwrap().gateway.to_string(), "fd00:1::1");
         let range = Some("10.1.5.0/24".parse().unwrap());
         assert_eq!(PoolWish { range, ..wish("10.1.0.0/16") }.settle().unwrap().gateway.to_string(), "10.1.5.0");
-        let gateway = Some("10.1.9.9".parse().unwrap());
-        assert_eq!(PoolWish { gateway, ..wish("10.1.0.0/16") }.settle().unwrap().gateway, gateway.unwrap());
+        let gateway: IpAddr = "10.1.9.9".parse().unwrap();
+        let wish = PoolWish { gateway: Some(gateway), ..wish("10.1.0.0/16") };
+        assert_eq!(wish.settle().unwrap().gateway, gateway);
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
 
         let (read, damaged) = records.load().unwrap();
 
-        assert_eq!(read, [network.clone()]);
+        assert_eq!(read, std::slice::from_ref(&network));
         assert_eq!(damaged.len(), 1);
         assert!(!root.path().join("networks/half.new").exists());
         records.remove(&network.id).unwrap();
