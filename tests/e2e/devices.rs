@@ -12,8 +12,7 @@ fn house() -> House {
     assert_eq!(house.stop().len(), 0);
     let directory = house.path("cdi");
     fs::create_dir_all(&directory).unwrap();
-    let settings = format!("[cdi]\nspec_dirs = [{directory:?}]\n");
-    fs::write(house.root().join("etc/runtime.toml"), settings).unwrap();
+    house.configure_runtime(&format!("[networks]\ndefault = \"none\"\n[cdi]\nspec_dirs = [{directory:?}]\n"));
     fs::write(house.root().join("etc/builder.toml"), "insecure_entitlements = [\"device\"]\n").unwrap();
     house
 }
