@@ -442,7 +442,7 @@ async fn files_of_a_build_are_kept_until_the_call_ends(node: &Node) {
 
     assert!(completed.image_id.is_empty() && completed.manifest.is_none(), "{completed:?}");
     let mut snapshots = SnapshotServiceClient::new(node.channel("store"));
-    let request = ExportSnapshotRequest { key: completed.snapshot_key };
+    let request = ExportSnapshotRequest { key: completed.snapshot_key, path: String::new() };
     let mut chunks = snapshots.export_snapshot(request).await.unwrap().into_inner();
     let mut tar = Vec::new();
     while let Some(message) = chunks.message().await.unwrap() {

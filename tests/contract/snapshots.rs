@@ -16,7 +16,7 @@ use crate::{
 
 over_both!(STORE; a_snapshot_is_held_by_one_at_a_time, preparing_again_is_the_same_or_refused,
     what_was_written_becomes_a_layer, a_snapshot_of_a_lease_dies_with_it, a_snapshot_is_exported_while_it_is_held,
-    snapshots_are_listed_in_pages,
+    a_directory_of_a_snapshot_is_exported_and_links_stay_inside, snapshots_are_listed_in_pages,
     malformed_requests_name_the_field);
 
 fn client(node: &Node) -> SnapshotServiceClient<Channel> {
@@ -122,7 +122,13 @@ async fn a_snapshot_of_a_lease_dies_with_it(node: &Node) {
 
 /// The archive of a snapshot.
 async fn export(node: &Node, key: &str) -> Result<Vec<u8>, Status> {
-    let mut stream = client(node).export_snapshot(ExportSnapshotRequest { key: key.into() }).await?.into_inner();
+    export_below(node, key, "").await
+}
+
+/// The archive of a directory in a snapshot.
+async fn export_below(node: &Node, key: &str, path: &str) -> Result<Vec<u8>, Status> {
+    let request = ExportSnapshotRequest { key: key.into(), path: path.into() };
+    let mut stream = client(node).export_snapshot(request).await?.into_inner();
     let mut bytes = Vec::new();
     while let Some(message) = stream.message().await? {
         assert!((1..=262_144).contains(&message.chunk.len()));
@@ -151,6 +157,30 @@ async fn a_snapshot_is_exported_while_it_is_held(node: &Node) {
     assert_eq!(list(node).await[0].state(), SnapshotState::Held);
     refused(export(node, "l").await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND").resource("snapshot", "l");
     malformed(export(node, "a/b").await, "key");
+}
+
+async fn a_directory_of_a_snapshot_is_exported_and_links_stay_inside(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    prepare(node, of_image("k", "base")).await.unwrap();
+    let mount = client(node).acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
+    let upper = std::path::Path::new(&mount.upper_path);
+    std::fs::create_dir_all(upper.join("etc")).unwrap();
+    std::fs::write(upper.join("etc/of-the-snapshot"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", upper.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../../../../etc", upper.join("upwards")).unwrap();
+
+    for path in ["etc", "/etc", "absolute", "/upwards/.", "../etc"] {
+        let bytes = export_below(node, "k", path).await.unwrap();
+        let mut archive = ::tar::Archive::new(bytes.as_slice());
+        let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        let names: Vec<String> = names.collect();
+        assert!(names.iter().any(|name| name.ends_with("of-the-snapshot")), "{path}: {names:?}");
+        assert!(!names.iter().any(|name| name.ends_with("passwd")), "{path}: {names:?}");
+    }
+    refused(export_below(node, "k", "/none").await, Code::NotFound, "FAULT_PATH_NOT_FOUND");
+    let file = export_below(node, "k", "/etc/of-the-snapshot").await;
+    refused(file, Code::FailedPrecondition, "FAULT_NOT_A_DIRECTORY");
+    malformed(export_below(node, "k", "a\0b").await, "path");
 }
 
 async fn snapshots_are_listed_in_pages(node: &Node) {

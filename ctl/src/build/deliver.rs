@@ -256,7 +256,7 @@ async fn fetch(
     output: &Output,
     shown: (&Own, &mut Progress),
 ) -> Result<()> {
-    let request = store::ExportSnapshotRequest { key: built.snapshot_key.clone() };
+    let request = store::ExportSnapshotRequest { key: built.snapshot_key.clone(), path: String::new() };
     let reply = platform.snapshots().await?.export_snapshot(request).await?.into_inner();
     let chunks = reply.map(|message| message.map(|message| message.chunk));
     let (target, what) = match (output.kind, &output.dest) {

@@ -19,7 +19,7 @@ pub async fn run(platform: &Platform, args: &Export) -> Result<u8> {
     let request = GetContainerRequest { container: args.container.clone() };
     let found = platform.containers().await?.all.get_container(request).await?.into_inner();
     let container = found.container.ok_or_else(|| super::incomplete("a container"))?;
-    let request = ExportSnapshotRequest { key: container.snapshot_key };
+    let request = ExportSnapshotRequest { key: container.snapshot_key, path: String::new() };
     let chunks = platform.snapshots().await?.export_snapshot(request).await?.into_inner();
     let archive = chunks::to_read(chunks.map(|message| message.map(|message| message.chunk)));
     receiving::archive(archive, args.output.clone()).await?;

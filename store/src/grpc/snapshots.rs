@@ -132,8 +132,13 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         &self,
         request: Request<proto::ExportSnapshotRequest>,
     ) -> Result<Response<Self::ExportSnapshotStream>, Status> {
-        let key = key(&request.into_inner().key).map_err(status)?;
-        let export = snapshot::export(&self.store, &key).await.map_err(status)?;
+        let request = request.into_inner();
+        let key = key(&request.key).map_err(status)?;
+        if request.path.contains('\0') {
+            return Err(status(Error::invalid("path", "it holds a NUL")));
+        }
+        let path = Some(Path::new(&request.path)).filter(|path| !path.as_os_str().is_empty());
+        let export = snapshot::export(&self.store, &key, path).await.map_err(status)?;
         Ok(Response::new(chunks(export)))
     }
 

@@ -152,34 +152,34 @@ async fn an_export_shows_what_is_there_and_not_what_was_removed() {
     let bench = Bench::new().await;
     let base = bench.base_layer().await;
     prepared(&bench, "box", std::slice::from_ref(&base)).await;
-    let before = exported(&export(&bench.store, &key("box")).await.unwrap());
+    let before = exported(&export(&bench.store, &key("box"), None).await.unwrap());
     let (_, mount) = acquire(&bench.store, &key("box"), "test", Keep::Volatile).await.unwrap();
     let view = View::open_writable(&mount.lowers, &mount.upper, &mount.work).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view.root())));
     fs::write(root.join("usr/lib/new"), "new").unwrap();
     fs::remove_file(root.join("usr/lib/old")).unwrap();
 
-    let mounted = exported(&export(&bench.store, &key("box")).await.unwrap());
+    let mounted = exported(&export(&bench.store, &key("box"), None).await.unwrap());
 
     assert!(before.contains(&"usr/lib/old".to_owned()) && !before.contains(&"usr/lib/new".to_owned()), "{before:?}");
     assert!(!mounted.contains(&"usr/lib/old".to_owned()) && mounted.contains(&"usr/lib/new".to_owned()), "{mounted:?}");
     drop(view);
     release(&bench.store, &key("box"), "test").await.unwrap();
-    assert_eq!(exported(&export(&bench.store, &key("box")).await.unwrap()), mounted);
+    assert_eq!(exported(&export(&bench.store, &key("box"), None).await.unwrap()), mounted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_what_was_removed_meanwhile_fails_at_its_end() {
     let bench = Bench::new().await;
     prepared(&bench, "box", &[]).await;
-    let kept = export(&bench.store, &key("box")).await.unwrap();
+    let kept = export(&bench.store, &key("box"), None).await.unwrap();
     kept.write(io::sink()).unwrap();
     kept.end().await.unwrap();
-    let lost = export(&bench.store, &key("box")).await.unwrap();
+    let lost = export(&bench.store, &key("box"), None).await.unwrap();
     assert!(remove(&bench.store, &key("box"), "").await.unwrap());
 
     lost.write(io::sink()).unwrap();
 
     assert!(matches!(lost.end().await, Err(Error::SnapshotNotFound { .. })));
-    assert!(matches!(export(&bench.store, &key("box")).await, Err(Error::SnapshotNotFound { .. })));
+    assert!(matches!(export(&bench.store, &key("box"), None).await, Err(Error::SnapshotNotFound { .. })));
 }
