@@ -11,6 +11,7 @@ mod manifest;
 mod network;
 mod registry;
 mod run;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub use network::{
 };
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
+pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
 
 /// Builds images layer by layer and runs containers from them.
 #[derive(Debug, Parser)]
@@ -126,6 +128,9 @@ pub enum Command {
     Tls(Tls),
     /// Show versions
     Version(Version),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(Volume),
     /// Wait until containers stop, then print their exit codes
     Wait(Containers),
 }
@@ -331,6 +336,9 @@ pub struct Rm {
     /// Kill running containers first
     #[arg(short, long)]
     pub force: bool,
+    /// Remove anonymous volumes that no other container uses, too
+    #[arg(short, long)]
+    pub volumes: bool,
     /// The containers
     #[arg(required = true)]
     pub containers: Vec<String>,
@@ -401,6 +409,9 @@ pub struct Prune {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
+    /// Anonymous volumes that no container uses, too
+    #[arg(long)]
+    pub volumes: bool,
 }
 
 /// `ctl tag`

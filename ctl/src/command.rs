@@ -32,6 +32,7 @@ pub mod stop;
 pub mod tag;
 pub mod verify;
 pub mod version;
+pub mod volume;
 pub mod wait;
 
 use std::path::Path;

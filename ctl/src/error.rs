@@ -115,6 +115,10 @@ fn said_once(message: &str) -> String {
     while let Some(at) = parts.windows(2).position(says_again) {
         parts.remove(at);
     }
+    // Which of the mounts it is shows from what is said about it.
+    if parts.len() > 1 && parts[0].starts_with("spec.mounts[") {
+        parts.remove(0);
+    }
     if let Some(first) = parts.first_mut() {
         *first = flag_of(first);
     }
@@ -133,6 +137,8 @@ fn flag_of(field: &str) -> &str {
         "spec.limits.pids" => "--pids-limit",
         "spec.name" => "--name",
         "spec.user" => "--user",
+        "options" => "--opt",
+        "labels" => "--label",
         other => other,
     }
 }
@@ -147,6 +153,9 @@ fn hint(reason: &str) -> Option<&'static str> {
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
         "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),
+        "FAULT_VOLUME_NOT_FOUND" => Some("`ctl volume ls` lists volumes"),
+        "FAULT_VOLUME_IN_USE" => Some("`ctl rm` removes containers; those that do not run use their volumes too"),
+        "FAULT_VOLUME_NOT_EMPTY" => Some("`ctl volume import --replace` puts the archive in place of what is there"),
         "FAULT_DISK_FULL" => Some("`ctl system prune` and `ctl builder prune` free what nothing uses"),
         "FAULT_CORRUPT" | "FAULT_DIGEST_MISMATCH" => Some("`ctl system verify` names everything that is damaged"),
         "FAULT_STEP_FAILED" => Some("the output of the step is above"),
@@ -184,6 +193,7 @@ mod tests {
             ("cannot connect to /s: cannot connect to /s: denied", "cannot connect to /s: denied"),
             (r#"spec.cap_add: unknown capability "FOO""#, r#"--cap-add: unknown capability "FOO""#),
             ("invalid target: there is no stage", "invalid target: there is no stage"),
+            ("spec.mounts[3].target: duplicate mount point /x", "duplicate mount point /x"),
         ] {
             assert_eq!(said_once(message), expected);
         }

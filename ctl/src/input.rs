@@ -1,9 +1,7 @@
-//! What people type for environments, volumes, sizes and labels, in Docker's forms.
+//! What people type for environments, sizes and labels, in Docker's forms; `mounts` reads what is to be mounted.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
-use strata_proto::runtime::v1 as pb;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
@@ -93,53 +91,6 @@ pub fn ulimit(text: &str) -> Result<strata_proto::types::v1::Ulimit> {
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| if text == "-1" { Ok(u64::MAX) } else { text.parse().map_err(|_| wrong()) };
     Ok(strata_proto::types::v1::Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
-}
-
-/// "host:container[:ro|rw]". A relative path starts with "." and is below the current directory.
-pub fn volume(text: &str) -> Result<pb::MountSpec> {
-    let wrong = |why: &str| Error::usage(format!("invalid volume {text:?}: {why}"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts.as_slice() {
-        [source, target] => (*source, *target, ""),
-        [source, target, options] => (*source, *target, *options),
-        [_] => return Err(wrong("HOST:CONTAINER[:ro] is expected; volumes without a path are not available yet")),
-        _ => return Err(wrong("too many colons")),
-    };
-    let path = match source {
-        _ if source.starts_with('/') => PathBuf::from(source),
-        "." | ".." => absolute(source)?,
-        _ if source.starts_with("./") || source.starts_with("../") => absolute(source)?,
-        "" => return Err(wrong("the path of the host is missing")),
-        _ => return Err(wrong("volumes with a name are not available yet; a path starts with \"/\" or \".\"")),
-    };
-    if !target.starts_with('/') || Path::new(target).components().count() < 2 {
-        return Err(wrong("the path in the container must be absolute, and not \"/\""));
-    }
-    let mut is_read_only = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => is_read_only = true,
-            "rw" => is_read_only = false,
-            _ => return Err(wrong(&format!("the option {option:?} is not known; \"ro\" and \"rw\" are"))),
-        }
-    }
-    let path = path.into_os_string().into_string().map_err(|_| wrong("the path is not UTF-8"))?;
-    let source = pb::mount_spec::Source::Bind(pb::BindSource { path, create: true });
-    Ok(pb::MountSpec { target: target.to_owned(), is_read_only, source: Some(source) })
-}
-
-fn absolute(path: &str) -> Result<PathBuf> {
-    let here = std::env::current_dir()
-        .map_err(|error| Error::new(format!("cannot find the current directory for {path:?}: {error}")))?;
-    let mut all = PathBuf::new();
-    for part in here.join(path).components() {
-        match part {
-            std::path::Component::ParentDir => drop(all.pop()),
-            std::path::Component::CurDir => {}
-            other => all.push(other),
-        }
-    }
-    Ok(all)
 }
 
 /// A working directory in a container.
@@ -266,18 +217,6 @@ mod tests {
             ("9999999999999999h", None),
         ] {
             assert_eq!(duration(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn volumes_need_two_paths() {
-        let mount = volume("/a:/b:ro").unwrap();
-        assert!(mount.is_read_only && mount.target == "/b");
-        assert!(!volume("/a:/b").unwrap().is_read_only);
-        let Some(pb::mount_spec::Source::Bind(bind)) = volume("./x/../y:/b").unwrap().source else { panic!("a bind") };
-        assert_eq!(Path::new(&bind.path), std::env::current_dir().unwrap().join("y"));
-        for text in ["/a", "name:/b", "/a:b", "/a:/", "/a:/b:zz", "/a:/b:ro:x", ":/b"] {
-            assert!(volume(text).is_err(), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ mod contexts;
 mod error;
 mod explore;
 mod input;
+mod mounts;
 mod platform;
 mod receiving;
 mod registries;
@@ -126,6 +127,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::System(args::System::Prune(args)) => command::prune::run(&open()?, args).await,
         Command::Tag(args) => command::tag::run(&open()?, args).await,
         Command::Version(args) => command::version::run(&open()?, args).await,
+        Command::Volume(args) => command::volume::run(&open()?, args).await,
         Command::Wait(args) => command::wait::run(&open()?, args).await,
     }
 }

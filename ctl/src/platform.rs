@@ -125,6 +125,12 @@ impl Platform {
         Ok(runtime::network_service_client::NetworkServiceClient::new(self.channel("runtime").await?))
     }
 
+    /// Volumes.
+    pub async fn volumes(&self) -> Result<runtime::volume_service_client::VolumeServiceClient<Channel>> {
+        let client = runtime::volume_service_client::VolumeServiceClient::new(self.channel("runtime").await?);
+        Ok(client.max_decoding_message_size(16 << 20))
+    }
+
     /// The runtime itself.
     pub async fn runtime(&self) -> Result<runtime::system_service_client::SystemServiceClient<Channel>> {
         Ok(runtime::system_service_client::SystemServiceClient::new(self.channel("runtime").await?))

@@ -121,7 +121,6 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
             ("ctl run" | "ctl create", "-p" | "--publish" | "-P" | "--publish-all") => {
                 error.hint("with `--network host` the ports of the container are those of the host")
             }
-            ("ctl run" | "ctl create", "--mount") => error.hint("`-v HOST:CONTAINER[:ro]` mounts a path of the host"),
             _ => error,
         };
     }
@@ -202,7 +201,7 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("trust", ""),
     ("unpause", ""),
     ("update", ""),
-    ("volume", "`ctl run -v HOST:CONTAINER` mounts a path of the host"),
+    ("volume update", ""),
 ];
 
 /// Docker's flags of `run` that are not there; `create` has the same.
@@ -212,10 +211,10 @@ const ABSENT_IN_RUN: &str = "--annotation -a --attach --blkio-weight --blkio-wei
      --device-write-iops --expose --gpus --group-add --health-cmd \
      --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init \
      --ipc --isolation --label-file --link --log-driver --log-opt \
-     --memory-reservation --memory-swap --memory-swappiness --mount --no-healthcheck \
+     --memory-reservation --memory-swap --memory-swappiness --no-healthcheck \
      --oom-kill-disable --oom-score-adj --pid -p --publish -P --publish-all --restart \
-     --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs \
-     --ulimit --userns --uts --volume-driver --volumes-from";
+     --runtime --security-opt --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl \
+     --ulimit --userns --uts";
 
 /// Docker's flags that are not there, by command.
 const ABSENT_FLAGS: &[(&str, &str)] = &[
@@ -237,11 +236,11 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
     ("manifest inspect", "--insecure"),
     ("manifest push", "--insecure"),
     ("ps", "-f --filter -n --last -l --latest -s --size"),
-    ("rm", "-l --link -v --volumes"),
+    ("rm", "-l --link"),
     ("rmi", "--no-prune --platform"),
     ("run", ABSENT_IN_RUN),
     ("start", "--checkpoint --checkpoint-dir --detach-keys"),
-    ("system prune", "--filter --volumes"),
+    ("system prune", "--filter"),
     ("version", "-f"),
 ];
 
@@ -262,7 +261,8 @@ mod tests {
         for (line, message, hint) in [
             ("ctl commit x", "`ctl commit` is not available yet", "ctl build"),
             ("ctl top x", "`ctl top` is not available yet", "ctl --help"),
-            ("ctl -c x volume ls", "`ctl volume` is not available yet", "-v HOST:CONTAINER"),
+            ("ctl -c x volume update a", "`ctl volume update` is not available yet", "ctl volume --help"),
+            ("ctl volume lss", "unknown command: `ctl volume lss`", "did you mean list or ls?"),
             ("ctl container ls", "`ctl container` is not available yet", "`ctl ps` is there"),
             ("ctl container prune", "`ctl container` is not available yet", "`ctl system prune` is there"),
             ("ctl image rm --no-prune x", "the flag --no-prune of `ctl image rm` is not available yet", "--help"),
@@ -272,7 +272,7 @@ mod tests {
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
             ("ctl run -p 80:80 x", "the flag -p of `ctl run` is not available yet", "--network host"),
             ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),
-            ("ctl create --tmpfs /x y", "the flag --tmpfs of `ctl create` is not available yet", "ctl create --help"),
+            ("ctl create --link x y", "the flag --link of `ctl create` is not available yet", "ctl create --help"),
             ("ctl create", "`ctl create` needs an image", "usage: ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]"),
             ("ctl create -d x", "unknown flag: -d", "ctl create --help"),
             ("ctl run --rmm x", "unknown flag: --rmm", "did you mean --rm?"),

@@ -3,11 +3,12 @@
 //! of one container in a row and is never taken to look at it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use strata_types::{ContainerId, ContainerName};
+use strata_types::{ContainerId, ContainerName, VolumeName};
 use tokio::sync::watch;
 
 use crate::{
@@ -91,6 +92,16 @@ impl Container {
     /// Whether its process runs.
     pub fn is_running(&self) -> bool {
         matches!(lock(&self.record).state, State::Running(_))
+    }
+
+    /// Whether a volume is among its mounts.
+    pub fn uses(&self, volume: &VolumeName) -> bool {
+        lock(&self.record).spec.mounts.iter().any(|mount| mount.source.volume_name() == Some(volume))
+    }
+
+    /// The volumes among its mounts, each once.
+    pub fn volumes(&self) -> BTreeSet<VolumeName> {
+        lock(&self.record).spec.mounts.iter().filter_map(|mount| mount.source.volume_name().cloned()).collect()
     }
 
     /// Whether it removes itself.

@@ -22,19 +22,23 @@ use crate::{
     presence::Presence,
     process,
     record::{Durability, Record, Records, State},
-    spec::{Exit, Root, Source, Spec},
-    store::{Store, Volatile},
+    spec::{Exit, Root, Spec},
+    store::Store,
     table::Table,
+    volume::Volumes,
 };
 
 mod exec;
 mod finish;
+mod mounts;
 mod network;
 mod recover;
 mod start;
 mod stop;
+mod volumes;
 
 pub use exec::Exec;
+pub use volumes::{LabelCondition, Prunable, Pruned};
 
 /// Host names of containers that were given none are this many digits of their id.
 const SHORT: usize = 12;
@@ -46,6 +50,15 @@ pub enum Lifetime {
     Kept,
     /// No longer than the stream of a `Run` call.
     Stream,
+}
+
+/// What becomes of the anonymous volumes of a container that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithVolumes {
+    /// They go too, unless others use them.
+    Yes,
+    /// They stay.
+    No,
 }
 
 /// All containers and what they need.
@@ -60,6 +73,7 @@ pub struct Engine {
     table: Mutex<Table<Arc<Container>>>,
     /// Told when a removal was not finished.
     unfinished: Notify,
+    volumes: Arc<Volumes>,
 }
 
 impl Engine {
@@ -103,7 +117,9 @@ impl Engine {
 
     /// A container as it is shown.
     pub fn view(&self, container: &Container) -> View {
-        let record = container.record();
+        let mut record = container.record();
+        // A volume that is gone is shown without its place.
+        let _ = self.locate(&mut record);
         let has_log = !record.spec.has_no_log;
         let log_path = if has_log { self.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() };
         let snapshot_key = snapshot_key(&record).to_string();
@@ -128,7 +144,7 @@ impl Engine {
     }
 
     async fn create_whole(
-        &self,
+        self: &Arc<Self>,
         id: Option<ContainerId>,
         name: Option<ContainerName>,
         mut spec: Spec,
@@ -136,8 +152,9 @@ impl Engine {
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
         self.launcher.check(&spec)?;
-        check_sources(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
+        self.settle(&id, &mut spec)?;
+        mounts::check_sources(&spec)?;
         let (container, guard) = {
             let mut table = self.table();
             let name = table.free_name(name)?;
@@ -157,24 +174,26 @@ impl Engine {
         Ok(container)
     }
 
-    /// Record, snapshot, merged process, record.
+    /// Record, snapshot, merged process, volumes, record.
     async fn prepare(&self, container: &Container) -> Result<(), Error> {
         let record = container.record();
         self.write(record.clone()).await?;
         let (image_id, config) = match &record.spec.root {
             Root::Image(image) => {
-                // The snapshot need not survive what the record does not survive.
-                let volatile = match record.durability() {
-                    Durability::Unsynced => Volatile::Yes,
-                    Durability::Synced => Volatile::No,
-                };
-                let prepared =
-                    self.store.prepare(&own_key(&record.id), image, record.spec.platform.as_ref(), volatile).await?;
+                let (key, volatile) = (own_key(&record.id), mounts::volatile(&record));
+                let prepared = self.store.prepare(&key, image, record.spec.platform.as_ref(), volatile).await?;
                 (prepared.image_id, prepared.config)
             }
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
         };
         let process = process::merge(&config, &record.spec, &hostname(&record))?;
+        let added = mounts::of_image(config.volumes.iter(), &record.spec.mounts)?;
+        if !added.is_empty() {
+            let record = container.change(|record| record.spec.mounts.extend(added));
+            self.write(record).await?;
+        }
+        self.make_sources(container).await?;
+        self.fill_volumes(&container.record()).await?;
         let record = container.change(|record| {
             record.state = State::Created;
             record.image_id = image_id;
@@ -183,8 +202,11 @@ impl Engine {
         self.write(record).await
     }
 
-    async fn undo_create(&self, container: &Container) {
-        let record = container.change(|record| record.state = State::Removing);
+    async fn undo_create(self: &Arc<Self>, container: &Container) {
+        let record = container.change(|record| {
+            record.state = State::Removing;
+            record.removes_volumes = true;
+        });
         if let Err(error) = self.erase(&record).await {
             // The record says `creating`: the next start of this service tries again.
             tracing::warn!(container = %container.id, %error, "cannot undo a failed create");
@@ -193,7 +215,12 @@ impl Engine {
     }
 
     /// Removes a container; one that runs only with `force`.
-    pub async fn delete(self: &Arc<Self>, container: Arc<Container>, force: bool) -> Result<(), Error> {
+    pub async fn delete(
+        self: &Arc<Self>,
+        container: Arc<Container>,
+        force: bool,
+        volumes: WithVolumes,
+    ) -> Result<(), Error> {
         let engine = self.clone();
         whole("removing the container", async move {
             if container.is_running() {
@@ -203,13 +230,16 @@ impl Engine {
                 engine.kill_and_wait(&container).await?;
             }
             let _guard = container.lifecycle.lock().await;
+            if volumes == WithVolumes::Yes {
+                container.change(|record| record.removes_volumes = true);
+            }
             engine.delete_stopped(&container).await
         })
         .await
     }
 
     /// Removes a container that does not run. The caller holds its lifecycle.
-    async fn delete_stopped(&self, container: &Container) -> Result<(), Error> {
+    async fn delete_stopped(self: &Arc<Self>, container: &Container) -> Result<(), Error> {
         if container.is_running() {
             return Err(Error::Running { name: container.name.to_string() });
         }
@@ -217,7 +247,10 @@ impl Engine {
             return Ok(());
         }
         let exit = container.record().exit;
-        let record = container.change(|record| record.state = State::Removing);
+        let record = container.change(|record| {
+            record.state = State::Removing;
+            record.removes_volumes |= record.spec.auto_remove;
+        });
         match self.write(record.clone()).await {
             // A full disk must not keep what would make room. After a crash from here on it is removed once more.
             Err(error) if error.is_disk_full() => {
@@ -232,12 +265,13 @@ impl Engine {
     }
 
     /// Removes everything that a container has outside of memory; what is gone is no error.
-    async fn erase(&self, record: &Record) -> Result<(), Error> {
+    async fn erase(self: &Arc<Self>, record: &Record) -> Result<(), Error> {
         if let Root::Image(_) = record.spec.root {
             // Held by the container still, if it removes itself or an earlier release did not reach the store.
             let key = own_key(&record.id);
             finish::patiently(|| self.store.remove(&key, record.id.as_str())).await?;
         }
+        self.drop_sources(record).await?;
         let (launcher, records, id) = (self.launcher.clone(), self.records.clone(), record.id.clone());
         let erase = move || {
             launcher.sweep(&id)?;
@@ -260,7 +294,7 @@ impl Engine {
         let mut deleted = Vec::new();
         for container in all.into_iter().filter(|container| !container.is_running()) {
             let id = container.id.to_string();
-            match self.delete(container, false).await {
+            match self.delete(container, false, WithVolumes::No).await {
                 Ok(()) => deleted.push(id),
                 Err(error) => tracing::warn!(container = %id, %error, "cannot prune a container"),
             }
@@ -298,32 +332,12 @@ fn snapshot_key(record: &Record) -> SnapshotKey {
     }
 }
 
-/// The snapshots that a container mounts, in the order of its mounts.
-fn mounted_snapshots(record: &Record) -> impl Iterator<Item = &SnapshotKey> {
-    record.spec.mounts.iter().filter_map(|mount| match &mount.source {
-        Source::Snapshot { key, .. } => Some(key),
-        Source::Bind { .. } | Source::Tmpfs { .. } | Source::Bytes { .. } => None,
-    })
-}
-
 /// The host name of a container.
 fn hostname(record: &Record) -> String {
     match record.spec.hostname.as_str() {
         "" => record.id.as_str()[..SHORT].to_owned(),
         name => name.to_owned(),
     }
-}
-
-/// Sources of binds must exist, unless they may be made.
-fn check_sources(spec: &Spec) -> Result<(), Error> {
-    for mount in &spec.mounts {
-        if let Source::Bind { path, create: false } = &mount.source
-            && !path.exists()
-        {
-            return Err(Error::SourceNotFound { path: path.clone() });
-        }
-    }
-    Ok(())
 }
 
 /// Runs work to its end, even if the caller goes away.

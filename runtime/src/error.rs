@@ -135,6 +135,64 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Mounts cannot travel so from where a path is.
+    #[error("{} is on {point}, which is no {wanted}: bind-propagation={propagation} needs one", path.display())]
+    Propagation {
+        /// The path.
+        path: PathBuf,
+        /// Where the mount is that it is on.
+        point: String,
+        /// What was asked for.
+        propagation: &'static str,
+        /// What the mount would have to be.
+        wanted: &'static str,
+    },
+    /// No volume has this name.
+    #[error("no such volume: {name}")]
+    VolumeNotFound {
+        /// As asked for.
+        name: String,
+    },
+    /// A volume of this name has other options.
+    #[error("there is a volume {name} with other options")]
+    VolumeExists {
+        /// The name.
+        name: String,
+    },
+    /// Containers use the volume.
+    #[error("volume {name} is in use by {}", holders_of(holders))]
+    VolumeInUse {
+        /// The name.
+        name: String,
+        /// Ids and names of the containers.
+        holders: Vec<(String, String)>,
+    },
+    /// The volume has content, which nobody said may go.
+    #[error("volume {name} is not empty")]
+    VolumeNotEmpty {
+        /// The name.
+        name: String,
+    },
+    /// There is no such driver of volumes.
+    #[error("there is no volume driver {driver:?}: \"local\" is the only one")]
+    VolumeDriver {
+        /// As asked for.
+        driver: String,
+    },
+    /// Volumes of this type would have to be mounted on the host.
+    #[error("volumes of type {kind:?}: {instead}")]
+    VolumeKind {
+        /// The option `type`.
+        kind: String,
+        /// What there is.
+        instead: String,
+    },
+    /// An archive cannot be read or unpacked, or a tree cannot be written as one.
+    #[error("{}", of_archive(source))]
+    Archive {
+        /// Why.
+        source: strata_archive::Error,
+    },
     /// Another service works on this root.
     #[error("another runtime works on {}", root.display())]
     RootLocked {
@@ -247,7 +305,12 @@ impl Error {
     /// It failed because no space is left.
     pub fn is_disk_full(&self) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+        match self {
+            Self::Io { source, .. } | Self::Archive { source: strata_archive::Error::Disk { source, .. } } => {
+                full.contains(&source.kind())
+            }
+            _ => false,
+        }
     }
 
     /// A malformed field.
@@ -276,8 +339,9 @@ impl strata_rpc::Fault for Error {
             Self::NotFound { .. }
             | Self::ImageNotFound { .. }
             | Self::PlatformNotFound { .. }
-            | Self::SourceNotFound { .. } => Code::NotFound,
-            Self::NameTaken { .. } | Self::IdTaken { .. } => Code::AlreadyExists,
+            | Self::SourceNotFound { .. }
+            | Self::VolumeNotFound { .. } => Code::NotFound,
+            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => Code::AlreadyExists,
             Self::NotRunning { .. }
             | Self::Running { .. }
             | Self::Removing { .. }
@@ -285,14 +349,19 @@ impl strata_rpc::Fault for Error {
             | Self::Limit { .. }
             | Self::User { .. }
             | Self::StoreRefused { .. }
-            | Self::RootLocked { .. } => Code::FailedPrecondition,
+            | Self::RootLocked { .. }
+            | Self::Propagation { .. }
+            | Self::VolumeInUse { .. }
+            | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
-            Self::Unsupported { .. } => Code::Unimplemented,
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
-            Self::Io { .. } if self.is_disk_full() => Code::ResourceExhausted,
             Self::Network(error) => network::code(error),
             Self::Connected { .. } => Code::AlreadyExists,
             Self::NotConnected { .. } | Self::NetworkMode { .. } => Code::FailedPrecondition,
+            Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => Code::ResourceExhausted,
+            Self::Archive { source } if is_of_the_host(source) => Code::Internal,
+            Self::Archive { .. } => Code::InvalidArgument,
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -308,24 +377,29 @@ impl strata_rpc::Fault for Error {
             Self::Argument { .. } | Self::NoCommand => "FAULT_INVALID_ARGUMENT",
             Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
             Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
-            Self::NameTaken { .. } | Self::IdTaken { .. } => "FAULT_NAME_TAKEN",
+            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
             Self::NotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
             Self::Running { .. } => "FAULT_RUNNING",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
             Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
-            Self::Start { .. } | Self::User { .. } => "FAULT_START_FAILED",
+            Self::Start { .. } | Self::User { .. } | Self::Propagation { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
-            Self::Unsupported { .. } => "FAULT_UNSUPPORTED",
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => "FAULT_UNSUPPORTED",
             Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
             Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
             Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
-            Self::Io { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
             Self::Network(error) => network::reason(error),
             Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
             Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
             Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
+            Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
+            Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
+            Self::VolumeNotEmpty { .. } => "FAULT_VOLUME_NOT_EMPTY",
+            Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
+            Self::Archive { source } if is_of_the_host(source) => "FAULT_INTERNAL",
+            Self::Archive { .. } => "FAULT_ARCHIVE_INVALID",
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -341,6 +415,9 @@ impl strata_rpc::Fault for Error {
             Self::Start { step, errno, exit_code, .. } => {
                 vec![("step", step.clone()), ("errno", errno.to_string()), ("exit_code", exit_code.to_string())]
             }
+            Self::Propagation { .. } => {
+                vec![("step", "mount".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
+            }
             Self::User { .. } => {
                 vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
             }
@@ -350,6 +427,11 @@ impl strata_rpc::Fault for Error {
             Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],
             Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
             Self::Network(error) => network::metadata(error),
+            Self::ImageNotFound { image } => vec![("image", image.clone())],
+            Self::VolumeInUse { holders, .. } => {
+                let ids: Vec<&str> = holders.iter().map(|(id, _)| id.as_str()).collect();
+                vec![("holders", ids.join(","))]
+            }
             _ => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -372,7 +454,28 @@ impl strata_rpc::Fault for Error {
             Self::ImageNotFound { image } => Some(("image".into(), image.clone())),
             Self::Network(strata_net::Error::NotFound { name }) => Some(("network".into(), name.clone())),
             Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
+            Self::VolumeNotFound { name } => Some(("volume".into(), name.clone())),
             _ => None,
         }
     }
+}
+
+/// The first of the containers that have something, by name, and how many more there are.
+fn holders_of(holders: &[(String, String)]) -> String {
+    match holders {
+        [] => "a container".to_owned(),
+        [(_, name)] => format!("container {name}"),
+        [(_, name), rest @ ..] => format!("container {name} and {} more", rest.len()),
+    }
+}
+
+/// What is wrong with an archive, or with the place where it goes.
+fn of_archive(error: &strata_archive::Error) -> &'static str {
+    if is_of_the_host(error) { "cannot use the content of a volume" } else { "the archive cannot be unpacked" }
+}
+
+/// The archive is not to blame.
+fn is_of_the_host(error: &strata_archive::Error) -> bool {
+    use strata_archive::Error;
+    matches!(error, Error::Disk { .. } | Error::Write { .. } | Error::Unarchivable { .. } | Error::Damaged { .. })
 }

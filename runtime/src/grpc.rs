@@ -12,6 +12,7 @@ pub mod devices;
 pub mod networks;
 pub mod streams;
 pub mod system;
+pub mod volumes;
 
 /// Answers with a fault.
 fn refuse(error: Error) -> Status {

@@ -42,7 +42,9 @@ use crate::{
 mod devices;
 mod files;
 mod insert;
+mod mounts;
 mod outline;
+mod propagation;
 mod resolution;
 mod spare;
 
@@ -84,7 +86,7 @@ struct Inner {
 /// A container that is about to be started.
 #[derive(Debug)]
 pub struct Prepared {
-    /// Its record.
+    /// Its record; it says where volumes are.
     pub record: Record,
     /// Its host name.
     pub hostname: String,
@@ -202,9 +204,9 @@ impl Launcher {
 
     fn try_launch(&self, job: &Prepared) -> Result<Launch, Error> {
         let record = &job.record;
-        let binds = files::prepare(job)?;
+        let own = files::prepare(job)?;
         let identity = outline::identity(self, &record.process.user, &job.users)?;
-        let mut spec = outline::container(self, job, identity, binds)?;
+        let mut spec = outline::container(self, job, identity, own)?;
         let around = devices::prepare(&self.0.config.file.cdi.spec_dirs, job, &mut spec)?;
         let exit_record = self.exit_record(record, &job.dir);
         remove_file(&exit_record)?;
@@ -230,7 +232,7 @@ impl Launcher {
         });
         let mut plan = outline::plan(&spec, &inputs)?;
         around.keep(job, &spec)?;
-        insert::mounts(&mut plan.steps, job);
+        insert::mounts(&mut plan.steps, job)?;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
     }

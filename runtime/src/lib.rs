@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strata_proto::runtime::v1::{
     container_service_server::ContainerServiceServer, device_service_server::DeviceServiceServer,
     network_service_server::NetworkServiceServer, stream_service_server::StreamServiceServer,
-    system_service_server::SystemServiceServer,
+    system_service_server::SystemServiceServer, volume_service_server::VolumeServiceServer,
 };
 use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
@@ -14,7 +14,10 @@ use tonic::service::Routes;
 use crate::{
     config::Config,
     engine::Engine,
-    grpc::{containers::Containers, devices::Devices, networks::NetworkDoor, streams::Streams, system::System},
+    grpc::{
+        containers::Containers, devices::Devices, networks::NetworkDoor, streams::Streams, system::System,
+        volumes::Volumes,
+    },
     launch::Launcher,
     peers::StorePeer,
     presence::Presence,
@@ -43,6 +46,7 @@ pub mod store;
 pub mod stream;
 mod table;
 mod tree;
+pub mod volume;
 
 /// The largest message that is taken: a container of many bytes mounts.
 const LARGEST: usize = 8 << 20;
@@ -67,9 +71,11 @@ pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
     let streams = Streams::new(engine.clone(), drain.clone());
     let system = System::new(engine.clone());
     let networks = NetworkDoor::new(engine.clone());
+    let volumes = Volumes::new(engine.clone());
     Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
         .add_service(DeviceServiceServer::new(devices))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
         .add_service(NetworkServiceServer::new(networks))
         .add_service(SystemServiceServer::new(system))
+        .add_service(VolumeServiceServer::new(volumes))
 }

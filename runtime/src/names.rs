@@ -2,7 +2,7 @@
 //! Two short lists; what is taken gets a number.
 
 use rustix::rand::GetRandomFlags;
-use strata_types::{ContainerId, ContainerName};
+use strata_types::{ContainerId, ContainerName, VolumeName};
 
 use crate::error::Error;
 
@@ -66,6 +66,11 @@ const NOUNS: [&str; 48] = [
 /// Returns 32 random bytes as a container id.
 pub fn new_id() -> Result<ContainerId, Error> {
     Ok(ContainerId::from_bytes(random()?))
+}
+
+/// Returns 32 random bytes as the name of a volume.
+pub fn new_volume_name() -> Result<VolumeName, Error> {
+    Ok(VolumeName::from_bytes(random()?))
 }
 
 /// Returns a name for which `is_taken` is false.

@@ -1,13 +1,13 @@
 //! The store of this node, over gRPC. All that is asked of it is idempotent, so a call that finds the store gone
 //! starts it again (where it is local) and asks once more.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io::Read, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use strata_proto::{
     store::v1::{
-        AcquireSnapshotRequest, HoldLeaseRequest, ListSnapshotsRequest, PrepareSnapshotRequest, ReadTreeFileRequest,
-        ReleaseSnapshotRequest, RemoveSnapshotRequest, layer_service_client::LayerServiceClient,
+        AcquireSnapshotRequest, ExportSnapshotRequest, HoldLeaseRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
+        ReadTreeFileRequest, ReleaseSnapshotRequest, RemoveSnapshotRequest, layer_service_client::LayerServiceClient,
         lease_service_client::LeaseServiceClient, snapshot_service_client::SnapshotServiceClient,
     },
     types::v1 as wire,
@@ -146,15 +146,7 @@ impl StorePeer {
     }
 
     fn refusal(&self, attempt: &'static str, status: &Status) -> Error {
-        match (status.code(), reason_of(status)) {
-            (_, Some(reason)) => Error::StoreRefused { attempt, reason, message: status.message().to_owned() },
-            (_, None) if is_lost(status) => {
-                Error::StoreUnavailable { endpoint: self.endpoint(), problem: status.message().to_owned() }
-            }
-            (code, None) => {
-                Error::StoreRefused { attempt, reason: format!("{code:?}"), message: status.message().to_owned() }
-            }
-        }
+        refusal(&self.endpoint(), attempt, status)
     }
 
     fn snapshots(channel: Channel) -> SnapshotServiceClient<Channel> {
@@ -164,6 +156,19 @@ impl StorePeer {
     /// The store answered with something that makes no sense.
     fn nonsense(attempt: &'static str, message: impl Into<String>) -> Error {
         Error::StoreRefused { attempt, reason: "FAULT_UNSPECIFIED".into(), message: message.into() }
+    }
+}
+
+/// What the store at an endpoint says.
+fn refusal(endpoint: &str, attempt: &'static str, status: &Status) -> Error {
+    match (status.code(), reason_of(status)) {
+        (_, Some(reason)) => Error::StoreRefused { attempt, reason, message: status.message().to_owned() },
+        (_, None) if is_lost(status) => {
+            Error::StoreUnavailable { endpoint: endpoint.to_owned(), problem: status.message().to_owned() }
+        }
+        (code, None) => {
+            Error::StoreRefused { attempt, reason: format!("{code:?}"), message: status.message().to_owned() }
+        }
     }
 }
 
@@ -265,6 +270,33 @@ impl Store for StorePeer {
         })
     }
 
+    fn export<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Read + Send>>, Error>> {
+        Box::pin(async move {
+            const ATTEMPT: &str = "export a directory of a snapshot";
+            let request = ExportSnapshotRequest { key: key.to_string(), path: path.into() };
+            let answer = self.call(ATTEMPT, |channel| {
+                let request = request.clone();
+                async move { Self::snapshots(channel).export_snapshot(request).await }
+            });
+            let stream = match answer.await {
+                Ok(stream) => stream,
+                Err(error) if is_no_directory(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let endpoint = self.endpoint();
+            let chunks = stream.map(move |message| match message {
+                Ok(message) => Ok(message.chunk),
+                Err(status) => Err(refusal(&endpoint, ATTEMPT, &status)),
+            });
+            let reader: Box<dyn Read + Send> = Box::new(strata_rpc::chunks::to_read(chunks));
+            Ok(Some(reader))
+        })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
         Box::pin(async move {
             let mut all = Vec::new();
@@ -316,6 +348,12 @@ impl Store for StorePeer {
 /// A directory called passwd says as little about users as no file at all.
 fn is_no_file(error: &Error) -> bool {
     let reasons = ["FAULT_PATH_NOT_FOUND", "FAULT_NOT_A_FILE"];
+    matches!(error, Error::StoreRefused { reason, .. } if reasons.contains(&reason.as_str()))
+}
+
+/// An image that has something else than a directory there has no content for a volume.
+fn is_no_directory(error: &Error) -> bool {
+    let reasons = ["FAULT_PATH_NOT_FOUND", "FAULT_NOT_A_DIRECTORY"];
     matches!(error, Error::StoreRefused { reason, .. } if reasons.contains(&reason.as_str()))
 }
 

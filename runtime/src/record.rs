@@ -53,6 +53,9 @@ pub struct Record {
     /// What it has of its networks while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Being removed, it takes its anonymous volumes along.
+    #[serde(default)]
+    pub removes_volumes: bool,
 }
 
 /// What a container is doing.
@@ -117,6 +120,7 @@ impl Record {
             exit: None,
             is_run: false,
             endpoints: Vec::new(),
+            removes_volumes: false,
         }
     }
 
@@ -301,6 +305,7 @@ pub mod tests {
             shm_size_bytes: None,
             ulimits: vec![],
             cdi_devices: Vec::new(),
+            volumes_from: vec![],
             secret_env: SecretEnv::default(),
         }
     }
@@ -312,7 +317,7 @@ pub mod tests {
 
     fn secret() -> Mount {
         let source = Source::Bytes { data: b"hunter2".to_vec(), mode: 0, owner: (0, 0) };
-        Mount { target: "/run/secrets/x".into(), is_read_only: true, source }
+        Mount { target: "/run/secrets/x".into(), is_read_only: true, mode: String::new(), source }
     }
 
     #[test]

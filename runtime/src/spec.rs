@@ -1,7 +1,7 @@
 //! What a container shall be, as decided when it is created: the domain's form of the wire's `ContainerSpec`.
 //! Parsed once in `grpc`; everything below trusts it. It is also part of the record on disk.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use oci_spec::runtime::PosixRlimit;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,11 @@ use strata_net::Attachment;
 use strata_types::{Platform, SnapshotKey};
 
 use crate::cdi::DeviceName;
+mod mount;
+
+pub use mount::{
+    Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
+};
 
 /// Everything that is decided when a container is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +78,9 @@ pub struct Spec {
     /// Devices by their CDI names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cdi_devices: Vec<DeviceName>,
+    /// Containers whose mounts it gets too, until it is made: then they are among its own.
+    #[serde(skip)]
+    pub volumes_from: Vec<VolumesFrom>,
     /// Environment that only the process knows.
     #[serde(skip)]
     pub secret_env: SecretEnv,
@@ -136,73 +144,6 @@ pub struct Resolution {
     pub options: Vec<String>,
     /// Names that lead to the host, as it is reached from the container.
     pub host_gateway_names: Vec<String>,
-}
-
-/// One mount into a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute path in the container.
-    pub target: String,
-    /// Read-only.
-    pub is_read_only: bool,
-    /// What is mounted.
-    pub source: Source,
-}
-
-/// What is mounted.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// A path of this host.
-    Bind {
-        /// Absolute path.
-        path: PathBuf,
-        /// Make a directory when it does not exist.
-        create: bool,
-    },
-    /// Memory.
-    Tmpfs {
-        /// Size in bytes. 0: half of the memory.
-        size_bytes: u64,
-        /// Permission bits. 0: 1777.
-        mode: u32,
-        /// Programs in it can be executed, and device nodes opened.
-        #[serde(default)]
-        may_execute: bool,
-    },
-    /// Bytes as a file in memory.
-    Bytes {
-        /// The bytes.
-        data: Vec<u8>,
-        /// Permission bits. 0: 0400.
-        mode: u32,
-        /// Owner and group.
-        #[serde(default)]
-        owner: (u32, u32),
-    },
-    /// A path of a snapshot that belongs to the caller.
-    Snapshot {
-        /// Key of the snapshot.
-        key: SnapshotKey,
-        /// Path in it.
-        path: PathBuf,
-    },
-}
-
-/// Secrets do not belong in logs.
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bind { path, create } => f.debug_struct("Bind").field("path", path).field("create", create).finish(),
-            Self::Tmpfs { size_bytes, mode, may_execute } => {
-                write!(f, "Tmpfs {{ size_bytes: {size_bytes}, mode: {mode:o}, may_execute: {may_execute} }}")
-            }
-            Self::Bytes { data, mode, owner } => {
-                write!(f, "Bytes {{ {} bytes, mode: {mode:o}, owner: {owner:?} }}", data.len())
-            }
-            Self::Snapshot { key, path } => f.debug_struct("Snapshot").field("key", key).field("path", path).finish(),
-        }
-    }
 }
 
 /// Limits of a container. Absent: no limit.

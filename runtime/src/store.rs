@@ -1,5 +1,7 @@
 //! What the runtime asks of its node's store. `peers` answers over gRPC, the tests from memory.
 
+use std::io::Read;
+
 use futures_util::future::BoxFuture;
 use strata_types::{ContainerConfig, LayerId, Mount, Platform, SnapshotKey};
 
@@ -29,6 +31,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a free snapshot. One that is gone is removed already.
     fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Reads what is below a directory of a snapshot as one tar; `None` when there is no such directory.
+    fn export<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Read + Send>>, Error>>;
 
     /// Lists all snapshots.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>>;

@@ -77,7 +77,7 @@ async fn mounts_limits_and_network_are_applied() {
     let mut spec = House::spec(&["sh", "-c", script]);
     spec.hostname = "kitchen".into();
     spec.limits = Some(wire::Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(500_000_000), pids: Some(32) });
-    let bind = wire::BindSource { path: shared.path().to_string_lossy().into_owned(), create: false };
+    let bind = wire::BindSource { path: shared.path().to_string_lossy().into_owned(), ..Default::default() };
     let secret = wire::BytesSource { data: b"s3cret\n"[..].into(), ..Default::default() };
     spec.mounts = vec![
         House::mount("/data", true, wire::mount_spec::Source::Bind(bind)),
@@ -95,7 +95,7 @@ async fn mounts_limits_and_network_are_applied() {
 async fn a_bind_without_its_source_is_refused_by_path() {
     let house = house().await;
     let mut spec = House::spec(&["true"]);
-    let bind = wire::BindSource { path: "/nonexistent/here".into(), create: false };
+    let bind = wire::BindSource { path: "/nonexistent/here".into(), ..Default::default() };
     spec.mounts = vec![House::mount("/data", false, wire::mount_spec::Source::Bind(bind))];
     let status = house.run(spec).await.unwrap_err();
     assert_eq!(strata_rpc::reason_of(&status).as_deref(), Some("FAULT_SOURCE_NOT_FOUND"));

@@ -218,7 +218,8 @@ async fn a_killed_runtime_finds_its_containers_and_clears_up_its_runs() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(node.get(&started.container_id).await.is_err(), "the run outlived its stream");
-    let request = wire::DeleteContainerRequest { container: kept.id, force: true, allow_missing: false };
+    let request =
+        wire::DeleteContainerRequest { container: kept.id, force: true, allow_missing: false, volumes: false };
     node.containers.delete_container(request).await.unwrap();
     assert_eq!(node.snapshots().await, 0);
     node.end().await;

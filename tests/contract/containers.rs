@@ -64,7 +64,8 @@ pub async fn get(node: &Node, name: &str) -> Result<Container, Status> {
 
 /// Removes a container, whatever it does.
 pub async fn remove(node: &Node, name: &str) {
-    let request = DeleteContainerRequest { container: name.to_owned(), force: true, allow_missing: false };
+    let container = name.to_owned();
+    let request = DeleteContainerRequest { container, force: true, allow_missing: false, volumes: false };
     client(node).delete_container(request).await.unwrap();
 }
 
@@ -187,7 +188,8 @@ async fn what_does_not_run_says_so(node: &Node) {
         timeout: Some(prost_types::Duration { seconds: 0, nanos: 0 }),
         signal: String::new(),
     };
-    let delete = |force| DeleteContainerRequest { container: name.to_owned(), force, allow_missing: false };
+    let delete =
+        |force| DeleteContainerRequest { container: name.to_owned(), force, allow_missing: false, volumes: false };
 
     refused(client(node).kill_container(kill("TERM")).await, Code::FailedPrecondition, "FAULT_NOT_RUNNING");
     start(node, name).await.unwrap();
@@ -273,8 +275,8 @@ async fn malformed_specs_name_the_field(node: &Node) {
     let limits = |memory_bytes| Some(Limits { memory_bytes, ..Default::default() });
     let tmpfs = |target: &str| MountSpec {
         target: target.into(),
-        is_read_only: false,
         source: Some(mount_spec::Source::Tmpfs(TmpfsSource::default())),
+        ..Default::default()
     };
     let no_source = MountSpec { source: None, ..tmpfs("/x") };
     let cases: Vec<(&str, ContainerSpec)> = vec![

@@ -28,3 +28,4 @@ mod snapshots;
 mod streams;
 mod transfers;
 mod trees;
+mod volumes;

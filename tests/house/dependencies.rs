@@ -34,7 +34,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("strata-builder", &["strata-dockerfile", "strata-proto", "strata-rpc", "strata-types"]),
-    ("strata-runtime", &["strata-init", "strata-net", "strata-oci", "strata-proto", "strata-rpc", "strata-types"]),
+    // Volumes are filled from archives, and written as such.
+    (
+        "strata-runtime",
+        &["strata-archive", "strata-init", "strata-net", "strata-oci", "strata-proto", "strata-rpc", "strata-types"],
+    ),
     // The client applies .dockerignore before it sends anything, finds its user's credentials, and saves and loads
     // directories.
     (

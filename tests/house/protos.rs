@@ -317,7 +317,7 @@ fn a_step_that_is_printed_shows_no_secret() {
     let request = BuildRequest { event: Some(Event::Secret(secret)) };
     let bytes = Source::Bytes(BytesSource { data: canary.into(), mode: 0o400, ..Default::default() });
     let spec = ContainerSpec {
-        mounts: vec![MountSpec { target: "/s".into(), is_read_only: true, source: Some(bytes) }],
+        mounts: vec![MountSpec { target: "/s".into(), source: Some(bytes), ..Default::default() }],
         secret_env: vec![SecretVariable { name: "TOKEN".into(), value: canary.into() }],
         ..Default::default()
     };

@@ -68,6 +68,13 @@ impl Tar {
         self.entry(EntryType::Regular, name.as_bytes(), mode, None, data)
     }
 
+    /// Gives the entry that follows an extended attribute.
+    pub fn attribute(mut self, name: &str, value: &[u8]) -> Self {
+        let key = format!("SCHILY.xattr.{name}");
+        self.builder.append_pax_extensions([(key.as_str(), value)]).expect("memory takes it");
+        self
+    }
+
     /// Adds a symbolic link.
     pub fn symlink(self, name: &str, target: &str) -> Self {
         self.entry(EntryType::Symlink, name.as_bytes(), 0o777, Some(target.as_bytes()), b"")

@@ -278,9 +278,12 @@ fn mount(mount: StepMount) -> pb::MountSpec {
         MountSource::Bytes { data, mode, owner: (uid, gid) } => {
             Source::Bytes(pb::BytesSource { data: data.into_bytes(), mode, uid, gid })
         }
-        MountSource::Tmpfs { size } => Source::Tmpfs(pb::TmpfsSource { size_bytes: size, mode: 0, may_execute: true }),
-        MountSource::Host(path) => Source::Bind(pb::BindSource { path, create: false }),
+        MountSource::Tmpfs { size } => {
+            Source::Tmpfs(pb::TmpfsSource { size_bytes: size, may_execute: true, ..Default::default() })
+        }
+        MountSource::Host(path) => Source::Bind(pb::BindSource { path, ..Default::default() }),
         MountSource::Snapshot { key, path } => Source::Snapshot(pb::SnapshotSource { key, path }),
     };
-    pb::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }
+    let (target, is_read_only) = (mount.target, mount.is_read_only);
+    pb::MountSpec { target, is_read_only, source: Some(source), ..Default::default() }
 }

@@ -151,6 +151,7 @@ fn of_container(container: &runtime::Container) -> Value {
             "DeviceRequests": device_requests(&spec.cdi_devices),
             "Privileged": spec.is_privileged,
             "ReadonlyRootfs": spec.is_root_read_only,
+            "ShmSize": if spec.shm_size_bytes == 0 { 64 << 20 } else { spec.shm_size_bytes },
             "NetworkMode": network::mode(&spec),
             "Dns": spec.dns_servers,
             "DnsOptions": spec.dns_options,
@@ -181,13 +182,46 @@ fn device_requests(names: &[String]) -> Value {
     if names.is_empty() { Value::Null } else { json!([{"Driver": "cdi", "DeviceIDs": names}]) }
 }
 
+/// What Docker shows of a mount, for those that it has.
 fn of_mount(mount: &runtime::MountSpec) -> Value {
-    let (kind, source) = match &mount.source {
-        Some(runtime::mount_spec::Source::Bind(bind)) => ("bind", bind.path.as_str()),
-        Some(runtime::mount_spec::Source::Tmpfs(_)) => ("tmpfs", ""),
-        Some(runtime::mount_spec::Source::Bytes(_)) => ("bytes", ""),
-        Some(runtime::mount_spec::Source::Snapshot(snapshot)) => ("snapshot", snapshot.key.as_str()),
-        None => ("", ""),
-    };
-    json!({ "Type": kind, "Source": source, "Destination": mount.target, "RW": !mount.is_read_only })
+    let mut value = json!({
+        "Type": "", "Source": "", "Destination": mount.target, "Mode": mount.mode, "RW": !mount.is_read_only,
+        "Propagation": "",
+    });
+    match &mount.source {
+        Some(runtime::mount_spec::Source::Bind(bind)) => {
+            value["Type"] = "bind".into();
+            value["Source"] = bind.path.as_str().into();
+            value["Propagation"] = propagation(bind.propagation()).into();
+        }
+        Some(runtime::mount_spec::Source::Volume(volume)) => {
+            value["Type"] = "volume".into();
+            value["Name"] = volume.name.as_str().into();
+            value["Source"] = volume.host_path.as_str().into();
+            value["Driver"] = volume.driver.as_str().into();
+        }
+        Some(runtime::mount_spec::Source::Image(image)) => {
+            value["Type"] = "image".into();
+            value["Source"] = image.image.as_str().into();
+        }
+        Some(runtime::mount_spec::Source::Tmpfs(_)) => value["Type"] = "tmpfs".into(),
+        Some(runtime::mount_spec::Source::Bytes(_)) => value["Type"] = "bytes".into(),
+        Some(runtime::mount_spec::Source::Snapshot(snapshot)) => {
+            value["Type"] = "snapshot".into();
+            value["Source"] = snapshot.key.as_str().into();
+        }
+        None => {}
+    }
+    value
+}
+
+fn propagation(propagation: runtime::MountPropagation) -> &'static str {
+    match propagation {
+        runtime::MountPropagation::Private => "private",
+        runtime::MountPropagation::Unspecified | runtime::MountPropagation::Rprivate => "rprivate",
+        runtime::MountPropagation::Slave => "slave",
+        runtime::MountPropagation::Rslave => "rslave",
+        runtime::MountPropagation::Shared => "shared",
+        runtime::MountPropagation::Rshared => "rshared",
+    }
 }

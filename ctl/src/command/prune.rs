@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 
 use strata_proto::{runtime::v1 as runtime, store::v1 as store};
 
+use super::volume;
 use crate::args::{ImagePrune, Prune};
 use crate::error::Result;
 use crate::platform::Platform;
@@ -11,7 +12,7 @@ use crate::render::{self, name, size};
 
 /// Removes what nothing uses, after asking.
 pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {
-    if !args.force && !is_agreed(args.all).await? {
+    if !args.force && !is_agreed(args).await? {
         return Ok(0);
     }
     let mut runtime = platform.containers().await?.all;
@@ -19,7 +20,12 @@ pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {
     if !containers.deleted.is_empty() {
         render::line(format!("Deleted Containers:\n{}\n", containers.deleted.join("\n")))?;
     }
-    prune(platform, store::PruneRequest { all_images: args.all, cache: args.all, images_only: false }).await
+    let mut reclaimed = 0;
+    if args.volumes {
+        reclaimed = volume::pruned(platform, runtime::PruneVolumesRequest::default()).await?;
+    }
+    let request = store::PruneRequest { all_images: args.all, cache: args.all, images_only: false };
+    prune(platform, request, reclaimed).await
 }
 
 /// `ctl image prune`: images alone.
@@ -29,10 +35,11 @@ pub async fn images(platform: &Platform, args: &ImagePrune) -> Result<u8> {
     if !args.force && !agrees(&question).await? {
         return Ok(0);
     }
-    prune(platform, store::PruneRequest { all_images: args.all, cache: false, images_only: true }).await
+    prune(platform, store::PruneRequest { all_images: args.all, cache: false, images_only: true }, 0).await
 }
 
-async fn prune(platform: &Platform, request: store::PruneRequest) -> Result<u8> {
+/// Prunes the store, and tells what that made free beside what is free already.
+async fn prune(platform: &Platform, request: store::PruneRequest, reclaimed: u64) -> Result<u8> {
     let pruned = platform.store().await?.prune(request).await?.into_inner();
     if !pruned.untagged.is_empty() || !pruned.deleted_images.is_empty() {
         let untagged = pruned.untagged.iter().map(|full| format!("untagged: {}", name::familiar(full)));
@@ -43,15 +50,16 @@ async fn prune(platform: &Platform, request: store::PruneRequest) -> Result<u8> 
     if pruned.cache_records > 0 {
         render::line(format!("Deleted build cache records: {}\n", pruned.cache_records))?;
     }
-    render::line(format!("Total reclaimed space: {}", size::human(pruned.reclaimed_bytes)))?;
+    render::line(format!("Total reclaimed space: {}", size::human(reclaimed + pruned.reclaimed_bytes)))?;
     Ok(0)
 }
 
-async fn is_agreed(all: bool) -> Result<bool> {
+async fn is_agreed(args: &Prune) -> Result<bool> {
+    let volumes = if args.volumes { "\n  - anonymous volumes that no container uses" } else { "" };
     let images =
-        if all { "all images that no container uses, and the build cache" } else { "all images without a name" };
+        if args.all { "all images that no container uses, and the build cache" } else { "all images without a name" };
     let text = format!(
-        "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n\nAre you sure you want to continue? [y/N] "
+        "WARNING! This will remove:\n  - all stopped containers{volumes}\n  - {images}\n\nAre you sure you want to continue? [y/N] "
     );
     agrees(&text).await
 }

@@ -42,7 +42,8 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
         let [id, image, command, running_for, status, ports, names] = &cells;
         let fields = json!({
             "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
-            "State": state(container), "Ports": ports, "Names": names,
+            "State": state(container), "Ports": ports, "Names": names, "Mounts": mounts(container, args.no_trunc),
+            "LocalVolumes": volumes(container).count().to_string(),
             "CreatedAt": created.map(|at| at.to_string()),
         });
         rows.push(Row { cells: cells.to_vec(), fields });
@@ -67,6 +68,24 @@ pub async fn list(platform: &Platform, all: bool) -> Result<Vec<pb::Container>> 
             return Ok(containers);
         }
     }
+}
+
+/// Names of volumes and paths of binds, with commas between; each cut, as Docker does.
+fn mounts(container: &pb::Container, is_whole: bool) -> String {
+    let of = |mount: &pb::MountSpec| match &mount.source {
+        Some(pb::mount_spec::Source::Volume(volume)) => Some(volume.name.clone()),
+        Some(pb::mount_spec::Source::Bind(bind)) => Some(bind.path.clone()),
+        Some(pb::mount_spec::Source::Image(image)) => Some(image.image.clone()),
+        _ => None,
+    };
+    let mounts = container.spec.iter().flat_map(|spec| &spec.mounts).filter_map(of);
+    let shown = mounts.map(|name| if is_whole { name } else { table::cut(&name, 15) });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+fn volumes(container: &pb::Container) -> impl Iterator<Item = &pb::MountSpec> {
+    let is_volume = |mount: &&pb::MountSpec| matches!(mount.source, Some(pb::mount_spec::Source::Volume(_)));
+    container.spec.iter().flat_map(|spec| &spec.mounts).filter(is_volume)
 }
 
 /// Docker's word for the state.

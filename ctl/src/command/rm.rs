@@ -12,9 +12,9 @@ pub async fn run(platform: &Platform, args: &Rm) -> Result<u8> {
     super::each(&args.containers, |container| {
         let mut client = containers.all.clone();
         // As Docker: with -f it does not matter whether there is one.
-        let (force, allow_missing) = (args.force, args.force);
+        let (force, allow_missing, volumes) = (args.force, args.force, args.volumes);
         async move {
-            let request = pb::DeleteContainerRequest { container: container.clone(), force, allow_missing };
+            let request = pb::DeleteContainerRequest { container: container.clone(), force, allow_missing, volumes };
             client.delete_container(request).await?;
             Ok(container)
         }

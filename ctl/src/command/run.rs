@@ -14,6 +14,7 @@ use crate::command::network;
 use crate::command::pull::{self, Until, Wish};
 use crate::error::{Error, Result};
 use crate::input;
+use crate::mounts;
 use crate::platform::{Containers, Platform};
 use crate::render;
 use crate::streams::{self, Event, Signals, Wires};
@@ -88,7 +89,9 @@ async fn make(
         Err(status) => {
             let error = Error::from(status);
             let is_missing = ["FAULT_IMAGE_NOT_FOUND", "FAULT_PLATFORM_NOT_FOUND"].contains(&error.reason.as_str());
-            if args.pull != PullWhen::Missing || !is_missing {
+            // An image that is only mounted is not pulled, as Docker does not.
+            let is_other = !error.image.is_empty() && *error.image != *args.image();
+            if args.pull != PullWhen::Missing || !is_missing || is_other {
                 return Err(error);
             }
             interruptible(fetch(platform, args)).await.map_err(|pull| match error.reason.as_str() {
@@ -127,7 +130,7 @@ async fn create_and_start(
 
 /// Removes a container as well as can be: a runtime that went away is reached, or started, anew, a few times.
 async fn remove(platform: &Platform, id: String, force: bool) {
-    let request = pb::DeleteContainerRequest { container: id, force, allow_missing: true };
+    let request = pb::DeleteContainerRequest { container: id, force, allow_missing: true, volumes: true };
     for wait in [50, 200, 800, 0] {
         if let Ok(mut containers) = platform.containers().await {
             let removed = containers.all.delete_container(request.clone()).await;
@@ -201,7 +204,9 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         has_terminal: args.tty,
         has_stdin: args.interactive,
         hostname: args.hostname.clone().unwrap_or_default(),
-        mounts: args.volume.iter().map(|text| input::volume(text)).collect::<Result<_>>()?,
+        mounts: mounts::mounts(args)?,
+        volumes_from: mounts::volumes_from(&args.volumes_from)?,
+        shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         is_root_read_only: args.read_only,
         limits: Some(limits),
         cap_add: args.cap_add.clone(),

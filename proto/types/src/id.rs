@@ -85,6 +85,11 @@ text_id! {
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
 }
 text_id! {
+    /// Name of a volume, Docker's rule: [a-zA-Z0-9][a-zA-Z0-9_.-]*. It is the name of a directory.
+    VolumeName, "volume name", is_volume_name,
+    "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 255 in all)"
+}
+text_id! {
     /// Key of a snapshot, chosen by whoever prepares it.
     SnapshotKey, "snapshot key", is_key,
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
@@ -96,6 +101,13 @@ text_id! {
 text_id! {
     /// Id of a layer within its node: the name of a directory, short because mount options hold many of them.
     LayerId, "layer id", is_layer_id, "it must be 1 to 8 characters a-z or 0-9"
+}
+
+impl VolumeName {
+    /// The name of a volume that was given none, from 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(hex::encode(bytes))
+    }
 }
 
 impl ContainerId {
@@ -133,6 +145,10 @@ fn starts_and_goes_on(text: &str, also: &[u8]) -> bool {
 
 fn is_container_name(text: &str) -> bool {
     (2..=128).contains(&text.len()) && starts_and_goes_on(text, b"_.-")
+}
+
+fn is_volume_name(text: &str) -> bool {
+    text.len() <= 255 && starts_and_goes_on(text, b"_.-")
 }
 
 fn is_key(text: &str) -> bool {
@@ -174,6 +190,10 @@ mod tests {
     fn ids_that_name_files_cannot_leave_their_directory() {
         for bad in ["", ".", "..", "../x", "a/b", "a\0b"] {
             assert!(SnapshotKey::parse(bad).is_err() && LeaseId::parse(bad).is_err() && LayerId::parse(bad).is_err());
+            assert!(VolumeName::parse(bad).is_err());
+        }
+        for bad in [".hidden", "-x", "a b", "a:b", "a\n", "ä", &"v".repeat(256)] {
+            assert!(VolumeName::parse(bad).is_err(), "{bad:?}");
         }
         assert!(LayerId::parse("abcdefgh1").is_err());
     }

@@ -462,9 +462,9 @@ choice! {
             /// Mount attributes, see [`attribute`].
             attributes: u64,
         },
-        /// Mounts a path of an overlay, made detached by the monitor.
+        /// Mounts a path of an overlay or of a directory of the host, made detached by the monitor.
         18 = Overlay {
-            /// The overlay, a [`Root::Overlay`].
+            /// What it is looked up in, a [`Root::Overlay`] or a [`Root::Bind`].
             tree: Root,
             /// The path in it; links in it lead nowhere else.
             path: PathBuf,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Engine, blocking, mounted_snapshots, snapshot_key};
+use super::{Engine, blocking, mounts::mounted_snapshots, snapshot_key};
 use crate::{
     container::{Container, Phase},
     error::Error,

@@ -9,7 +9,7 @@ use strata_net::Permission;
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
-use super::{Engine, blocking};
+use super::{Engine, blocking, mounts::owner_of};
 use crate::{
     config::Config,
     container::{Container, Phase},
@@ -23,6 +23,7 @@ use crate::{
     record::{Record, Records, Running, State},
     spec::Exit,
     store::{Listed, Store},
+    volume::{Discarded, Volumes},
 };
 
 /// How long a monitor may take to answer at the start.
@@ -47,6 +48,7 @@ impl Engine {
         let running: Vec<_> = running.map(|record| (record.id.clone(), record.endpoints.clone())).collect();
         let permission = if launcher.is_limited() { Permission::Denied } else { Permission::Granted };
         let networks = Networks::open(&config.root, permission, config.file.networks.default, &running)?;
+        let (volumes, left) = Volumes::open(&config.root)?;
         let engine = Arc::new(Self {
             config,
             events: Events::default(),
@@ -57,10 +59,14 @@ impl Engine {
             store,
             table: Default::default(),
             unfinished: Notify::new(),
+            volumes: Arc::new(volumes),
         });
         join_all(loaded.records.into_iter().map(|record| engine.clone().take_up(record))).await;
         let sweeper = engine.clone();
-        tokio::spawn(async move { sweeper.sweep(loaded.damaged.into_iter().collect()).await });
+        tokio::spawn(async move {
+            discard(left).await;
+            sweeper.sweep(loaded.damaged.into_iter().collect()).await;
+        });
         Ok(engine)
     }
 
@@ -73,7 +79,10 @@ impl Engine {
         match record.state {
             State::Running(running) => return self.take_up_running(container, running).await,
             // Half made; or a run, whose caller is gone with the service that had it; or ended without the time to go.
-            State::Creating => drop(container.change(|record| record.state = State::Removing)),
+            State::Creating => drop(container.change(|record| {
+                record.state = State::Removing;
+                record.removes_volumes = true;
+            })),
             State::Created if record.is_run => drop(container.change(|record| record.state = State::Removing)),
             State::Exited if container.is_auto_remove() => {
                 drop(container.change(|record| record.state = State::Removing))
@@ -214,11 +223,23 @@ impl Engine {
                 Err(_) => self.store.release(&key, &snapshot.holder).await?,
             }
         }
-        if is_id(&snapshot.key) && !damaged.contains(&snapshot.key) && self.find(&snapshot.key).is_err() {
+        if let Some(owner) = owner_of(&snapshot.key)
+            && !damaged.contains(owner.as_str())
+            && self.find(owner.as_str()).is_err()
+        {
             tracing::info!(key = %key, "removing a snapshot whose container is gone");
             self.store.remove(&key, "").await?;
         }
         Ok(())
+    }
+}
+
+/// Removes what half made and half removed volumes have left.
+async fn discard(left: Vec<Discarded>) {
+    for one in left {
+        if let Err(error) = blocking("removing what is left of a volume", move || one.remove()).await {
+            tracing::warn!(%error, "cannot remove what is left of a volume");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use strata_net::Endpoint;
 
-use super::{Engine, blocking, hostname, mounted_snapshots, snapshot_key, whole};
+use super::{Engine, blocking, hostname, mounts::mounted_snapshots, snapshot_key, whole};
 use crate::{
     container::{Container, Phase},
     error::Error,
@@ -91,10 +91,13 @@ impl Engine {
         for key in mounted_snapshots(record) {
             trees.push(self.store.acquire(key, record.id.as_str(), volatile).await?.mount);
         }
+        let held = self.hold_volumes(record).await?;
         let reserved = self.networks.reserve(record).await?;
         let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        let mut located = Record { endpoints: endpoints.clone(), ..record.clone() };
+        self.locate(&mut located)?;
         let job = Prepared {
-            record: Record { endpoints: endpoints.clone(), ..record.clone() },
+            record: located,
             hostname: hostname(record),
             mount: acquired.mount,
             trees,
@@ -117,6 +120,8 @@ impl Engine {
             record.exit = None;
             record.endpoints = endpoints;
         });
+        // From here on they are in use by a container that runs.
+        drop(held);
         // The record must name the processes before the container's own code runs.
         self.write(record).await?;
         let attachment = match wish {
@@ -148,7 +153,7 @@ impl Engine {
     }
 
     /// Gives back what a failed start took. The record keeps its former state and gets the exit code.
-    async fn undo_start(&self, container: &Container, before: &Record, error: &Error) {
+    async fn undo_start(self: &Arc<Self>, container: &Container, before: &Record, error: &Error) {
         let launcher = self.launcher.clone();
         let id = container.id.clone();
         if let Err(error) = blocking("undoing a start", move || launcher.clear(&id)).await {

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::{convert, refuse};
 use crate::{
     container::Container,
-    engine::{Engine, Lifetime},
+    engine::{Engine, Lifetime, WithVolumes},
     error::Error,
     logs::{self, Line},
     signal,
@@ -137,7 +137,8 @@ impl ContainerService for Containers {
             result => result.map_err(refuse)?,
         };
         let id = container.id.to_string();
-        self.engine.delete(container, request.force).await.map_err(refuse)?;
+        let volumes = if request.volumes { WithVolumes::Yes } else { WithVolumes::No };
+        self.engine.delete(container, request.force, volumes).await.map_err(refuse)?;
         Ok(Response::new(wire::DeleteContainerResponse { id }))
     }
 

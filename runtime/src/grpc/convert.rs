@@ -15,8 +15,10 @@ use crate::{
     error::Error,
     record::State,
     signal,
-    spec::{self, Exit, ExitKind, Limits, Mount, Root, SecretEnv, Source, Spec, TerminalSize},
+    spec::{self, Exit, ExitKind, Limits, Root, SecretEnv, Spec, TerminalSize},
 };
+
+pub mod mounts;
 
 /// The most text in all strings of one spec: what `execve` would refuse anyway.
 const MAX_TEXT: usize = 2 << 20;
@@ -61,7 +63,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         hostname: hostname(spec.hostname)?,
         network: attachments::network(spec.network, spec.networks)?,
         resolution,
-        mounts: mounts(spec.mounts)?,
+        mounts: mounts::mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
         limits: limits(spec.limits.unwrap_or_default())?,
         cap_add: spec.cap_add,
@@ -77,6 +79,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         shm_size_bytes: Some(spec.shm_size_bytes).filter(|bytes| *bytes != 0),
         ulimits: spec.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
         cdi_devices: spec.cdi_devices.iter().map(|name| device(name)).collect::<Result<_, _>>()?,
+        volumes_from: mounts::volumes_from(spec.volumes_from)?,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
@@ -185,50 +188,6 @@ fn limits(limits: wire::Limits) -> Result<Limits, Error> {
     Ok(Limits { memory_bytes, nano_cpus, pids })
 }
 
-fn mounts(mounts: Vec<wire::MountSpec>) -> Result<Vec<Mount>, Error> {
-    let mut parsed: Vec<Mount> = Vec::with_capacity(mounts.len());
-    for (index, mount) in mounts.into_iter().enumerate() {
-        let field = format!("spec.mounts[{index}]");
-        let mount = one_mount(&field, mount)?;
-        if parsed.iter().any(|other| other.target == mount.target) {
-            return Err(Error::argument(format!("{field}.target"), format!("duplicate mount point {}", mount.target)));
-        }
-        parsed.push(mount);
-    }
-    Ok(parsed)
-}
-
-fn one_mount(field: &str, mount: wire::MountSpec) -> Result<Mount, Error> {
-    let target = path(&format!("{field}.target"), &mount.target)?;
-    if target == "/" {
-        return Err(Error::argument(format!("{field}.target"), "the root itself cannot be mounted over"));
-    }
-    let source = match mount.source {
-        Some(wire::mount_spec::Source::Bind(bind)) => {
-            Source::Bind { path: path(&format!("{field}.bind.path"), &bind.path)?.into(), create: bind.create }
-        }
-        Some(wire::mount_spec::Source::Tmpfs(tmpfs)) => {
-            let mode = mode(&format!("{field}.tmpfs.mode"), tmpfs.mode)?;
-            Source::Tmpfs { size_bytes: tmpfs.size_bytes, mode, may_execute: tmpfs.may_execute }
-        }
-        Some(wire::mount_spec::Source::Bytes(bytes)) => {
-            if bytes.data.len() > spec::MAX_BYTES_MOUNT {
-                return Err(Error::argument(format!("{field}.bytes.data"), "it holds more than 1 MiB"));
-            }
-            let mode = mode(&format!("{field}.bytes.mode"), bytes.mode)?;
-            Source::Bytes { mode, data: bytes.data.to_vec(), owner: (bytes.uid, bytes.gid) }
-        }
-        Some(wire::mount_spec::Source::Snapshot(snapshot)) => {
-            let key = format!("{field}.snapshot.key");
-            let key = SnapshotKey::parse(snapshot.key).map_err(|invalid| Error::argument(key, invalid.to_string()))?;
-            let path = path(&format!("{field}.snapshot.path"), &format!("/{}", snapshot.path))?;
-            Source::Snapshot { key, path: path.into() }
-        }
-        None => return Err(Error::argument(format!("{field}.source"), "it is missing")),
-    };
-    Ok(Mount { target, is_read_only: mount.is_read_only, source })
-}
-
 /// Parses an absolute path and drops "." and doubled slashes; ".." has no place in it.
 fn path(field: &str, text: &str) -> Result<String, Error> {
     let wrong = |problem: &str| Err(Error::argument(field, format!("{text:?} {problem}")));
@@ -243,10 +202,6 @@ fn path(field: &str, text: &str) -> Result<String, Error> {
         return wrong("leads upwards");
     }
     Ok(format!("/{}", parts.join("/")))
-}
-
-fn mode(field: &str, mode: u32) -> Result<u32, Error> {
-    if mode > 0o7777 { Err(Error::argument(field, format!("{mode:o} are not permission bits"))) } else { Ok(mode) }
 }
 
 fn one_text(field: &str, text: &str) -> Result<(), Error> {
@@ -342,7 +297,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         hostname: spec.hostname,
         network: attachments::wire_mode(&spec.network).into(),
         networks: spec.network.attachments().iter().map(attachments::wire_attachment).collect(),
-        mounts: spec.mounts.into_iter().map(wire_mount).collect(),
+        mounts: spec.mounts.into_iter().map(mounts::wire_mount).collect(),
         is_root_read_only: spec.is_root_read_only,
         limits: Some(wire::Limits {
             memory_bytes: spec.limits.memory_bytes,
@@ -372,27 +327,8 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         dns_searches: spec.resolution.searches,
         dns_options: spec.resolution.options,
         host_gateway_names: spec.resolution.host_gateway_names,
+        volumes_from: Vec::new(),
     }
-}
-
-/// Bytes mounts are secrets: they go in, never out.
-fn wire_mount(mount: Mount) -> wire::MountSpec {
-    let source = match mount.source {
-        Source::Bind { path, create } => {
-            wire::mount_spec::Source::Bind(wire::BindSource { path: path.to_string_lossy().into_owned(), create })
-        }
-        Source::Tmpfs { size_bytes, mode, may_execute } => {
-            wire::mount_spec::Source::Tmpfs(wire::TmpfsSource { size_bytes, mode, may_execute })
-        }
-        Source::Bytes { mode, owner: (uid, gid), .. } => {
-            wire::mount_spec::Source::Bytes(wire::BytesSource { data: Default::default(), mode, uid, gid })
-        }
-        Source::Snapshot { key, path } => wire::mount_spec::Source::Snapshot(wire::SnapshotSource {
-            key: key.to_string(),
-            path: path.to_string_lossy().into_owned(),
-        }),
-    };
-    wire::MountSpec { target: mount.target, is_read_only: mount.is_read_only, source: Some(source) }
 }
 
 /// An exit status as the wire shows it.
@@ -429,11 +365,7 @@ mod tests {
     }
 
     fn mount(target: &str, source: wire::mount_spec::Source) -> wire::MountSpec {
-        wire::MountSpec { target: target.into(), is_read_only: false, source: Some(source) }
-    }
-
-    fn bind(path: &str) -> wire::mount_spec::Source {
-        wire::mount_spec::Source::Bind(wire::BindSource { path: path.into(), create: false })
+        wire::MountSpec { target: target.into(), source: Some(source), ..Default::default() }
     }
 
     #[test]
@@ -458,13 +390,7 @@ mod tests {
         assert_eq!(refused(|spec| spec.cdi_devices = vec!["/dev/null".into()]), "spec.cdi_devices");
         let limits = wire::Limits { memory_bytes: Some(4096), ..Default::default() };
         assert_eq!(refused(|spec| spec.limits = Some(limits)), "spec.limits.memory_bytes");
-        for target in ["relative", "/a/../b", "/a\0b"] {
-            assert_eq!(refused(|spec| spec.mounts = vec![mount(target, bind("/x"))]), "spec.mounts[0].target");
-        }
-        assert_eq!(refused(|spec| spec.mounts = vec![mount("/", bind("/x"))]), "spec.mounts[0].target");
-        assert_eq!(refused(|spec| spec.mounts = vec![mount("/a", bind("x"))]), "spec.mounts[0].bind.path");
-        let twice = vec![mount("/a", bind("/x")), mount("//a/.", bind("/y"))];
-        assert_eq!(refused(|spec| spec.mounts = twice), "spec.mounts[1].target");
+        assert_eq!(refused(|spec| spec.volumes_from = vec![wire::VolumesFrom::default()]), "spec.volumes_from");
     }
 
     #[test]

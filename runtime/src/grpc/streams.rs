@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{convert, refuse};
 use crate::{
     container::Container,
-    engine::{Engine, Exec, Lifetime},
+    engine::{Engine, Exec, Lifetime, WithVolumes},
     error::Error,
     signal,
     stream::{Attachment, Input, Output, Pace, Wish},
@@ -219,7 +219,7 @@ async fn run(
     let container = engine.create(id, name, spec, Lifetime::Stream).await.map_err(refuse)?;
     let result = run_created(&engine, &drain, requests, &answers, &container, wish).await;
     // Whatever happened: after the call there is no container.
-    if let Err(error) = engine.delete(container, true).await {
+    if let Err(error) = engine.delete(container, true, WithVolumes::Yes).await {
         tracing::error!(error = strata_rpc::fault::chain(&error), "cannot remove the container of a run");
     }
     if let Some(exited) = result? {

@@ -1,7 +1,7 @@
-//! Files of a container that come from this service: hostname, hosts, resolv.conf; and the sources of its binds.
+//! Files of a container that come from this service: hostname, hosts, resolv.conf.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{File, Permissions},
     io::{Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -13,53 +13,36 @@ use rustix::{
 };
 
 use super::{Prepared, Users, resolution};
-use crate::{error::Error, record::Record, spec::Source};
+use crate::{error::Error, record::Record};
 
-/// A mount of the container, with its source on the host.
+/// A file of this service that a container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
+pub struct Own {
     /// Path on the host.
     pub source: PathBuf,
     /// Path in the container.
     pub target: String,
-    /// It cannot be written through.
-    pub is_read_only: bool,
 }
 
-/// Makes the files and returns the binds of a container, parents before children.
-pub fn prepare(job: &Prepared) -> Result<Vec<Bind>, Error> {
+/// Makes the files of a container that no mount of its own is in place of.
+pub fn prepare(job: &Prepared) -> Result<Vec<Own>, Error> {
     let mounts = &job.record.spec.mounts;
-    let own = [
+    let files = [
         ("hostname", format!("{}\n", job.hostname)),
         ("hosts", resolution::hosts(&job.hostname, &job.record)),
         ("resolv.conf", resolution::resolv_conf(&job.record)),
     ];
-    let mut binds = Vec::with_capacity(mounts.len() + own.len());
-    for (name, content) in own {
+    let mut own = Vec::with_capacity(files.len());
+    for (name, content) in files {
         let target = format!("/etc/{name}");
         if mounts.iter().any(|mount| mount.target == target) {
             continue;
         }
         let source = job.dir.join(name);
         write(&source, content.as_bytes(), 0o644)?;
-        binds.push(Bind { source, target, is_read_only: false });
+        own.push(Own { source, target });
     }
-    for mount in mounts {
-        let Source::Bind { path, create } = &mount.source else { continue };
-        let source = bind_source(path, *create)?;
-        binds.push(Bind { source, target: mount.target.clone(), is_read_only: mount.is_read_only });
-    }
-    Ok(binds)
-}
-
-fn bind_source(path: &Path, create: bool) -> Result<PathBuf, Error> {
-    if !path.exists() {
-        if !create {
-            return Err(Error::SourceNotFound { path: path.to_owned() });
-        }
-        fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
-    }
-    Ok(path.to_owned())
+    Ok(own)
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {

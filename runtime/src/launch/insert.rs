@@ -1,27 +1,36 @@
-//! Mounts that an OCI spec has no words for, put among the steps of a plan: bytes in memory, paths of snapshots.
+//! Mounts that an OCI spec has no words for, put among the steps of a plan: bytes in memory, and paths of snapshots, images
+//! and volumes, which are looked up in these by descriptor when they are mounted.
 
 use std::path::Path;
 
-use strata_init::plan::{Step, attribute};
+use strata_init::plan::{Root, Step, attribute};
 
-use super::{Prepared, root_of};
-use crate::spec::{Mount, Source};
+use super::{Prepared, mounts::place_of, root_of};
+use crate::{
+    error::Error,
+    spec::{Mount, Source},
+};
 
 /// Adds the mounts of a container to the steps that mount the others: parents before children.
-pub fn mounts(steps: &mut Vec<Step>, job: &Prepared) {
+pub fn mounts(steps: &mut Vec<Step>, job: &Prepared) -> Result<(), Error> {
     let mut trees = job.trees.iter();
-    let mut added: Vec<Step> = job.record.spec.mounts.iter().filter_map(|mount| step(mount, &mut trees)).collect();
+    let mut added = Vec::new();
+    for mount in &job.record.spec.mounts {
+        added.extend(step(mount, &mut trees)?);
+    }
     added.sort_by_key(|step| target(step).map_or(0, |target| target.components().count()));
     for step in added {
         let at = place(steps, target(&step).unwrap_or(Path::new("/")));
         steps.insert(at, step);
     }
+    Ok(())
 }
 
-fn step<'a>(mount: &Mount, trees: &mut impl Iterator<Item = &'a strata_types::Mount>) -> Option<Step> {
+fn step<'a>(mount: &Mount, trees: &mut impl Iterator<Item = &'a strata_types::Mount>) -> Result<Option<Step>, Error> {
     let target = mount.target.clone().into();
-    let attributes = if mount.is_read_only { attribute::RDONLY } else { 0 };
-    match &mount.source {
+    let read_only = |is_read_only| if is_read_only { attribute::RDONLY } else { 0 };
+    let attributes = read_only(mount.is_read_only);
+    Ok(match &mount.source {
         Source::Bytes { data, mode, owner: (uid, gid) } => {
             let mode = if *mode == 0 { 0o400 } else { *mode };
             let attributes = attributes | attribute::NOSUID | attribute::NODEV;
@@ -31,8 +40,18 @@ fn step<'a>(mount: &Mount, trees: &mut impl Iterator<Item = &'a strata_types::Mo
             let tree = trees.next().expect("every snapshot was acquired");
             Some(Step::Overlay { tree: root_of(tree), path: path.clone(), target, attributes })
         }
-        Source::Bind { .. } | Source::Tmpfs { .. } => None,
-    }
+        Source::Image(image) => {
+            let tree = trees.next().expect("every image was acquired");
+            let attributes = attribute::RDONLY;
+            Some(Step::Overlay { tree: root_of(tree), path: image.path.clone(), target, attributes })
+        }
+        Source::Volume(volume) if !volume.sub_path.as_os_str().is_empty() => {
+            let (path, is_read_only) = place_of(mount, volume)?;
+            let (tree, path) = (Root::Bind { path }, volume.sub_path.clone());
+            Some(Step::Overlay { tree, path, target, attributes: read_only(is_read_only) })
+        }
+        Source::Bind(_) | Source::Tmpfs(_) | Source::Volume(_) => None,
+    })
 }
 
 /// After every mount, but before what is mounted below it.

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount, MountBuilder,
-    Spec as OciSpec,
+    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Spec as OciSpec,
 };
 use strata_init::plan::Plan;
 use strata_oci::{
@@ -14,13 +13,13 @@ use strata_oci::{
 };
 use strata_types::ContainerId;
 
-use super::{Joining, Launcher, Prepared, Users, files::Bind};
+use super::{Joining, Launcher, Prepared, Users, files::Own, mounts};
 use crate::{
     config::Profile,
     error::Error,
     process,
     record::Record,
-    spec::{Limits, Network, Source, Spec},
+    spec::{Limits, Network, Spec},
 };
 
 /// Scheduler period in microseconds, Docker's.
@@ -54,7 +53,7 @@ fn has(mappings: &[LinuxIdMapping], id: u32) -> bool {
 }
 
 /// The spec of a container.
-pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, binds: Vec<Bind>) -> Result<OciSpec, Error> {
+pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: Vec<Own>) -> Result<OciSpec, Error> {
     let record = &job.record;
     let mut defaults = of_record(launcher, record, &job.hostname)?;
     let mut env = record.process.env.clone();
@@ -65,7 +64,7 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, binds:
     defaults.env = env;
     defaults.console_size = record.spec.has_terminal.then_some((job.size.columns, job.size.rows));
     defaults.identity = identity;
-    defaults.mounts = mounts(&record.spec, binds).map_err(|error| plan_error(&record.id, error))?;
+    defaults.mounts = mounts::mounts(&record.spec, own)?;
     defaults.resources = resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
     if record.spec.is_privileged {
         defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
@@ -132,37 +131,6 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
     }
 }
 
-/// Binds and memory file systems, parents before children.
-fn mounts(spec: &Spec, binds: Vec<Bind>) -> Result<Vec<Mount>, oci_spec::OciSpecError> {
-    let mut mounts = Vec::new();
-    for bind in binds {
-        let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
-        if bind.is_read_only {
-            options.push("rro".to_owned());
-        }
-        let mount = MountBuilder::default().destination(bind.target).typ("bind").source(bind.source).options(options);
-        mounts.push(mount.build()?);
-    }
-    for mount in &spec.mounts {
-        let Source::Tmpfs { size_bytes, mode, may_execute } = &mount.source else { continue };
-        let mut options = vec!["nosuid".to_owned()];
-        if !may_execute {
-            options.extend(["nodev", "noexec"].map(str::to_owned));
-        }
-        options.push(format!("mode={:o}", if *mode == 0 { 0o1777 } else { *mode }));
-        if *size_bytes != 0 {
-            options.push(format!("size={size_bytes}"));
-        }
-        if mount.is_read_only {
-            options.push("ro".to_owned());
-        }
-        let mount = MountBuilder::default().destination(&mount.target).typ("tmpfs").source("tmpfs").options(options);
-        mounts.push(mount.build()?);
-    }
-    mounts.sort_by_key(|mount| mount.destination().components().count());
-    Ok(mounts)
-}
-
 fn resources(limits: &Limits) -> Result<LinuxResources, oci_spec::OciSpecError> {
     let mut resources = LinuxResources::default();
     if let Some(bytes) = limits.memory_bytes {
@@ -201,7 +169,6 @@ fn plan_error(id: &ContainerId, error: impl std::error::Error + Send + Sync + 's
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{record::tests::spec, spec};
 
     #[test]
     fn limits_become_dockers_figures() {
@@ -212,24 +179,5 @@ mod tests {
         let cpu = resources.cpu().clone().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
         assert_eq!(resources.pids().as_ref().unwrap().limit(), 20);
-    }
-
-    #[test]
-    fn mounts_go_parents_first_whatever_their_order() {
-        let mut spec = spec();
-        let tmpfs = |target: &str| spec::Mount {
-            target: target.into(),
-            is_read_only: false,
-            source: Source::Tmpfs { size_bytes: 4096, mode: 0, may_execute: false },
-        };
-        spec.mounts = vec![tmpfs("/a/b/c"), tmpfs("/a")];
-        let bind = Bind { source: "/x".into(), target: "/a/b".into(), is_read_only: true };
-
-        let mounts = mounts(&spec, vec![bind]).unwrap();
-
-        let targets: Vec<_> = mounts.iter().map(|mount| mount.destination().to_str().unwrap()).collect();
-        assert_eq!(targets, ["/a", "/a/b", "/a/b/c"]);
-        assert!(mounts[1].options().as_ref().unwrap().contains(&"rro".to_owned()));
-        assert!(mounts[0].options().as_ref().unwrap().contains(&"mode=1777".to_owned()));
     }
 }

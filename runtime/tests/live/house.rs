@@ -105,6 +105,14 @@ impl Store for Directories {
         })
     }
 
+    fn export<'a>(
+        &'a self,
+        _key: &'a SnapshotKey,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn std::io::Read + Send>>, Error>> {
+        Box::pin(async move { panic!("{path} is wanted for a volume") })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
         Box::pin(async {
             let held = self.held.lock().unwrap();
@@ -231,7 +239,7 @@ impl House {
     }
 
     pub fn mount(target: &str, is_read_only: bool, source: wire::mount_spec::Source) -> wire::MountSpec {
-        wire::MountSpec { target: target.into(), is_read_only, source: Some(source) }
+        wire::MountSpec { target: target.into(), is_read_only, source: Some(source), ..Default::default() }
     }
 
     fn containers(&self) -> ContainerServiceClient<Channel> {
@@ -359,7 +367,8 @@ impl House {
     }
 
     pub async fn delete(&self, container: &str, force: bool) -> Result<(), Status> {
-        let request = wire::DeleteContainerRequest { container: container.into(), force, allow_missing: false };
+        let container = container.into();
+        let request = wire::DeleteContainerRequest { container, force, allow_missing: false, volumes: false };
         self.containers().delete_container(request).await.map(drop)
     }
 

@@ -10,7 +10,7 @@ use strata_types::{ContainerConfig, LayerId};
 use super::*;
 use crate::{
     config,
-    engine::Lifetime,
+    engine::{Lifetime, WithVolumes},
     record::{Durability, Identity, tests::record},
     spec::ExitKind,
     store::{Acquired, Prepared, Volatile},
@@ -94,6 +94,14 @@ impl Store for Fake {
             snapshots.remove(key.as_str());
             Ok(())
         })
+    }
+
+    fn export<'a>(
+        &'a self,
+        _key: &'a SnapshotKey,
+        _path: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn std::io::Read + Send>>, Error>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
@@ -239,7 +247,7 @@ async fn a_removal_that_the_store_was_away_for_is_finished_later() {
     let container = engine.create(None, None, record(1, "x1").spec, Lifetime::Kept).await.unwrap();
 
     *store.is_away.lock().unwrap() = true;
-    assert!(matches!(engine.delete(container, false).await, Err(Error::StoreUnavailable { .. })));
+    assert!(matches!(engine.delete(container, false, WithVolumes::No).await, Err(Error::StoreUnavailable { .. })));
     *store.is_away.lock().unwrap() = false;
 
     for _ in 0..200 {
@@ -278,7 +286,7 @@ async fn a_start_that_fails_keeps_the_container_and_tells_the_code() {
     assert!(matches!(started, Err(Error::StoreRefused { .. })));
     let record = container.record();
     assert_eq!((record.state, record.exit), (State::Created, Some(Exit::code(128))));
-    engine.delete(container, false).await.unwrap();
+    engine.delete(container, false, WithVolumes::No).await.unwrap();
     assert_eq!(engine.count(), (0, 0));
 }
 

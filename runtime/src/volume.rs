@@ -1,0 +1,289 @@
+//! Volumes: directories that outlive containers, each below `volumes/<name>/` of the root, its record beside its content.
+//! A volume is there as a whole or not at all: it is made under another name, and gets its own by one rename; it goes by
+//! one as well. `options` says what a driver's options mean, `content` reads and replaces what is in a volume.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    ops::Bound,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use strata_types::VolumeName;
+use tokio::sync::RwLock;
+
+use crate::{error::Error, names, record::Durability, spec::VolumePlace};
+
+pub mod content;
+pub mod options;
+
+use options::Backing;
+
+/// The label of volumes that were made without a name, Docker's.
+pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// The version that this program writes.
+const VERSION: u32 = 1;
+
+/// Name of what is mounted, in the directory of a volume.
+const DATA: &str = "_data";
+
+/// Name of what is to be mounted instead, until it is whole.
+const NEW: &str = "new";
+
+/// What is known of a volume; it never changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the format.
+    pub version: u32,
+    /// Name.
+    pub name: VolumeName,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A volume to make.
+#[derive(Debug, Clone)]
+pub struct New {
+    /// Name.
+    pub name: VolumeName,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it must survive a crash of the host.
+    pub durability: Durability,
+}
+
+/// A volume.
+#[derive(Debug)]
+pub struct Volume {
+    /// What is known of it.
+    pub record: Record,
+    /// What is mounted.
+    backing: Backing,
+    /// Its directory.
+    directory: PathBuf,
+    /// Held with others by who is about to mount it, and alone by who puts other content in place of what is there.
+    pub content: Arc<RwLock<()>>,
+}
+
+impl Volume {
+    fn new(record: Record, directory: PathBuf) -> Result<Arc<Self>, Error> {
+        let backing = Backing::parse(&record.options)?;
+        Ok(Arc::new(Self { record, backing, directory, content: Arc::default() }))
+    }
+
+    /// It was made without a name.
+    pub fn is_anonymous(&self) -> bool {
+        self.record.labels.contains_key(ANONYMOUS)
+    }
+
+    /// What is mounted.
+    pub fn place(&self) -> VolumePlace {
+        let (device, is_read_only) = match &self.backing {
+            Backing::Own => (None, false),
+            Backing::Directory { path, is_read_only } => (Some(path.clone()), *is_read_only),
+        };
+        VolumePlace { directory: self.data(), device, is_read_only }
+    }
+
+    /// Its own directory, whether or not that is what is mounted.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join(DATA)
+    }
+}
+
+/// A volume that nobody knows any more; its content is still to go.
+#[derive(Debug)]
+pub struct Discarded(PathBuf);
+
+impl Discarded {
+    /// Bytes of the disk that it has.
+    pub fn size(&self) -> u64 {
+        content::size(&self.0)
+    }
+
+    /// Removes the content. What is left after a crash goes at the next start.
+    pub fn remove(self) -> Result<(), Error> {
+        remove_tree(&self.0)
+    }
+}
+
+/// All volumes.
+#[derive(Debug)]
+pub struct Volumes {
+    root: PathBuf,
+    quarantine: PathBuf,
+    /// Who makes or removes one has it; those who look for one do not wait for a disk.
+    door: Mutex<()>,
+    known: Mutex<BTreeMap<VolumeName, Arc<Volume>>>,
+}
+
+impl Volumes {
+    /// Reads what is there. The second are things half made or half removed, to be removed when there is time.
+    pub fn open(root: &Path) -> Result<(Self, Vec<Discarded>), Error> {
+        let (volumes, quarantine) = (root.join("volumes"), root.join("quarantine"));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&volumes);
+        made.map_err(|e| Error::io("create", &volumes, e))?;
+        let this = Self { root: volumes, quarantine, door: Mutex::default(), known: Mutex::default() };
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&this.root).map_err(|e| Error::io("read", &this.root, e))? {
+            let path = entry.map_err(|e| Error::io("read", &this.root, e))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // No name of a volume begins so.
+            if name.starts_with('.') {
+                left.push(Discarded(path));
+                continue;
+            }
+            match read(&path, &name) {
+                Ok(volume) => {
+                    left.extend(this.set_aside(&path.join(NEW))?);
+                    this.known().insert(volume.record.name.clone(), volume);
+                }
+                Err(error) => {
+                    tracing::error!(%name, %error, "the record of a volume is damaged: it was moved to quarantine");
+                    let aside = this.quarantine.join(format!("volume-{name}"));
+                    fs::rename(&path, aside).map_err(|e| Error::io("move", path, e))?;
+                }
+            }
+        }
+        Ok((this, left))
+    }
+
+    /// Finds a volume.
+    pub fn find(&self, name: &VolumeName) -> Result<Arc<Volume>, Error> {
+        self.known().get(name).cloned().ok_or_else(|| Error::VolumeNotFound { name: name.to_string() })
+    }
+
+    /// A page of volumes with names above `after`.
+    pub fn page(&self, after: &str, size: usize) -> Vec<Arc<Volume>> {
+        let known = self.known();
+        let from = match VolumeName::parse(after) {
+            Ok(name) => Bound::Excluded(name),
+            Err(_) => Bound::Unbounded,
+        };
+        known.range((from, Bound::Unbounded)).take(size).map(|(_, volume)| volume.clone()).collect()
+    }
+
+    /// Makes a volume, unless there is one of its name; one with other options is an error. Blocking.
+    pub fn ensure(&self, new: New) -> Result<Arc<Volume>, Error> {
+        let _door = self.door();
+        if let Ok(found) = self.find(&new.name) {
+            return match new.options.is_empty() || new.options == found.record.options {
+                true => Ok(found),
+                false => Err(Error::VolumeExists { name: new.name.to_string() }),
+            };
+        }
+        let New { name, options, labels, durability } = new;
+        let record = Record { version: VERSION, name, options, labels, created_at: Timestamp::now() };
+        let directory = self.root.join(record.name.as_str());
+        let volume = Volume::new(record, directory)?;
+        let new = self.hidden("new")?;
+        let made = make(&new, &volume.record, durability)
+            .and_then(|()| fs::rename(&new, &volume.directory).map_err(|e| Error::io("rename", &new, e)))
+            .and_then(|()| if durability == Durability::Synced { sync(&self.root) } else { Ok(()) });
+        if let Err(error) = made {
+            // The first error is the one to tell; what is left goes at the next start.
+            let _ = remove_tree(&new);
+            return Err(error);
+        }
+        self.known().insert(volume.record.name.clone(), volume.clone());
+        Ok(volume)
+    }
+
+    /// Takes a volume away, if `may` says so: nobody makes or takes one meanwhile. Blocking.
+    pub fn discard(&self, name: &VolumeName, may: impl FnOnce() -> Result<(), Error>) -> Result<Discarded, Error> {
+        let _door = self.door();
+        let volume = self.find(name)?;
+        may()?;
+        let gone = self.hidden("gone")?;
+        match fs::rename(&volume.directory, &gone) {
+            // Somebody removed it by hand: then that is done.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(|e| Error::io("rename", &volume.directory, e))?,
+        }
+        self.known().remove(name);
+        Ok(Discarded(gone))
+    }
+
+    /// Moves what a crash left half made out of the way of the next one.
+    fn set_aside(&self, half: &Path) -> Result<Option<Discarded>, Error> {
+        let gone = self.hidden("gone")?;
+        match fs::rename(half, &gone) {
+            Ok(()) => Ok(Some(Discarded(gone))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("rename", half, error)),
+        }
+    }
+
+    /// A name that no volume can have.
+    fn hidden(&self, what: &str) -> Result<PathBuf, Error> {
+        Ok(self.root.join(format!(".{what}-{}", names::new_volume_name()?)))
+    }
+
+    fn door(&self) -> MutexGuard<'_, ()> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<VolumeName, Arc<Volume>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the directory of a volume: record and empty content.
+fn make(directory: &Path, record: &Record, durability: Durability) -> Result<(), Error> {
+    let create = |path: &Path, mode| {
+        fs::DirBuilder::new().mode(mode).create(path).map_err(|e| Error::io("create", path, e))?;
+        // Whatever the mask of this process is.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).map_err(|e| Error::io("restrict", path, e))
+    };
+    create(directory, 0o700)?;
+    create(&directory.join(DATA), 0o755)?;
+    let path = directory.join("record.json");
+    let failed = |e: io::Error| Error::io("write", &path, e);
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
+    let bytes = serde_json::to_vec(record).expect("every key of a record is a string");
+    file.write_all(&bytes).map_err(failed)?;
+    if durability == Durability::Synced {
+        file.sync_data().map_err(failed)?;
+        sync(directory)?;
+    }
+    Ok(())
+}
+
+fn read(directory: &Path, name: &str) -> Result<Arc<Volume>, Error> {
+    let path = directory.join("record.json");
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    let damaged = |source| Error::Record { path: path.clone(), source };
+    let record: Record = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if record.version != VERSION || record.name.as_str() != name {
+        let problem = format!("version {} of volume {}", record.version, record.name);
+        return Err(damaged(serde::de::Error::custom(problem)));
+    }
+    Volume::new(record, directory.to_owned())
+}
+
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(directory: &Path) -> Result<(), Error> {
+    File::open(directory).and_then(|opened| opened.sync_all()).map_err(|e| Error::io("sync", directory, e))
+}
+
+#[cfg(test)]
+mod tests;

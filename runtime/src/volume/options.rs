@@ -1,0 +1,106 @@
+//! What the options of the driver "local" mean: those of Docker's that need no mount on the host.
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::error::Error;
+
+/// The only driver.
+pub const LOCAL: &str = "local";
+
+/// What is mounted where a volume is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// The directory of the volume.
+    Own,
+    /// A directory of this host, `type=none,o=bind,device=PATH`.
+    Directory {
+        /// Its absolute path.
+        path: PathBuf,
+        /// Nothing can be written to it.
+        is_read_only: bool,
+    },
+}
+
+impl Backing {
+    /// Reads the options of a volume.
+    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let of = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
+        let wrong = |problem: String| Err(Error::argument("options", problem));
+        let known = ["type", "device", "o"];
+        if let Some(name) = options.keys().find(|name| !known.contains(&name.as_str())) {
+            return wrong(format!("invalid option {name:?}: {} are known", known.join(", ")));
+        }
+        if options.is_empty() {
+            return Ok(Self::Own);
+        }
+        let flags: Vec<&str> = of("o").split(',').filter(|flag| !flag.is_empty()).collect();
+        let is_bind = flags.iter().any(|flag| ["bind", "rbind"].contains(flag));
+        match of("type") {
+            "" | "none" | "bind" if is_bind || of("type") == "bind" => {}
+            "" if of("device").is_empty() && flags.is_empty() => return Ok(Self::Own),
+            "" | "none" => return wrong("a directory of the host needs o=bind".to_owned()),
+            "tmpfs" => return Err(unsupported("tmpfs", "a container gets one of its own by --tmpfs")),
+            other => return Err(unsupported(other, "a directory that is mounted on the host can be bound")),
+        }
+        let mut is_read_only = false;
+        for flag in flags {
+            match flag {
+                "bind" | "rbind" | "rw" => {}
+                "ro" => is_read_only = true,
+                _ => return wrong(format!("invalid o={flag}: bind, rbind, ro and rw are known")),
+            }
+        }
+        let path = PathBuf::from(of("device"));
+        let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        match path.is_absolute() && is_plain && path != Path::new("/") && !of("device").contains('\0') {
+            true => Ok(Self::Directory { path, is_read_only }),
+            false => wrong(format!("invalid device {:?}: an absolute path of the host is expected", of("device"))),
+        }
+    }
+}
+
+fn unsupported(kind: &str, instead: &str) -> Error {
+    Error::VolumeKind { kind: kind.to_owned(), instead: instead.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Backing, Error> {
+        let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.replace('+', ",")));
+        Backing::parse(&text.split(' ').filter_map(pair).collect())
+    }
+
+    #[test]
+    fn a_volume_is_its_own_directory_or_one_of_the_host() {
+        let directory = |is_read_only| Backing::Directory { path: "/srv".into(), is_read_only };
+        for (text, expected) in [
+            ("", Backing::Own),
+            ("type=none o=bind device=/srv", directory(false)),
+            ("o=bind+ro device=/srv", directory(true)),
+            ("type=bind device=/srv", directory(false)),
+        ] {
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_or_makes_no_sense_says_so() {
+        for (text, words) in [
+            ("colour=red", "invalid option \"colour\": type, device, o"),
+            ("type=none device=/srv", "o=bind"),
+            ("type=none o=bind device=srv", "an absolute path"),
+            ("type=none o=bind device=/a/../b", "an absolute path"),
+            ("type=none o=bind+suid device=/srv", "o=suid"),
+            ("type=tmpfs device=tmpfs o=size=1m", "--tmpfs"),
+            ("type=nfs device=:/x o=addr=a", "nfs"),
+        ] {
+            let said = parse(text).unwrap_err().to_string();
+            assert!(said.contains(words), "{text}: {said}");
+        }
+    }
+}
