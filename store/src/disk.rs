@@ -60,11 +60,14 @@ impl Temporary {
             self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))?;
         }
         let parent = target.parent().unwrap_or(Path::new("/"));
-        match rename_new(&self.path, target) {
+        let placed = match rename_new(&self.path, target) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 make_directory(parent, sync)?;
-                rename_new(&self.path, target)?;
+                rename_new(&self.path, target)
             }
+            result => result,
+        };
+        match placed {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 // Replaced, not trusted: whose bytes are there is unknown, ours were just checked.
                 fs::rename(&self.path, target).map_err(|source| Error::io("rename to", target, source))?;

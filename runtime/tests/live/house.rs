@@ -22,7 +22,7 @@ use strata_rpc::{
     serve::{Config as Serving, Listen, Server},
 };
 use strata_runtime::{
-    config::{Cdi, Config, File},
+    config::{Cdi, Config, DefaultNetwork, File, Networks},
     engine::Engine,
     error::Error,
     launch::Launcher,
@@ -194,7 +194,9 @@ fn make_base(base: &Path) {
 async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::runtime::Runtime, Channel) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let socket = dir.join(format!("runtime{generation}.sock"));
-    let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, ..Default::default() };
+    // The interfaces of this host are left as they are.
+    let networks = Networks { default: DefaultNetwork::None };
+    let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, networks, ..Default::default() };
     let config = Config { root: dir.join("runtime"), run: dir.join("run"), file };
     let listen = Serving::new(Listen::Unix(socket.clone()));
     let ready = runtime.spawn(async move {
