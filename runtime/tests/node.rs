@@ -39,6 +39,9 @@ async fn node() -> Node {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     assert!(built, "this test needs the binaries of runtime, store and init beside it: `make build` puts them there");
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    // The interfaces of this host are left as they are.
+    std::fs::create_dir(dir.path().join("etc")).unwrap();
+    std::fs::write(dir.path().join("etc/runtime.toml"), "[networks]\ndefault = \"none\"\n").unwrap();
     let runtime = spawn(dir.path());
     let channel = connect(dir.path(), "runtime").await;
     // The runtime starts its store by itself: a sweep is its first work.
