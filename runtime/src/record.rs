@@ -265,7 +265,8 @@ fn serialize(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&record).expect("every key of a record is a string")
 }
 
-fn sync_dir(dir: &Path) -> Result<(), Error> {
+/// Brings the names in a directory to the disk.
+pub fn sync_dir(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", dir, e))
 }
 

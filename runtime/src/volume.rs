@@ -17,7 +17,12 @@ use serde::{Deserialize, Serialize};
 use strata_types::VolumeName;
 use tokio::sync::RwLock;
 
-use crate::{error::Error, names, record::Durability, spec::VolumePlace};
+use crate::{
+    error::Error,
+    names,
+    record::{Durability, sync_dir},
+    spec::VolumePlace,
+};
 
 pub mod content;
 pub mod options;
@@ -191,7 +196,7 @@ impl Volumes {
         let new = self.hidden("new")?;
         let made = make(&new, &volume.record, durability)
             .and_then(|()| fs::rename(&new, &volume.directory).map_err(|e| Error::io("rename", &new, e)))
-            .and_then(|()| if durability == Durability::Synced { sync(&self.root) } else { Ok(()) });
+            .and_then(|()| if durability == Durability::Synced { sync_dir(&self.root) } else { Ok(()) });
         if let Err(error) = made {
             // The first error is the one to tell; what is left goes at the next start.
             let _ = remove_tree(&new);
@@ -257,7 +262,7 @@ fn make(directory: &Path, record: &Record, durability: Durability) -> Result<(),
     file.write_all(&bytes).map_err(failed)?;
     if durability == Durability::Synced {
         file.sync_data().map_err(failed)?;
-        sync(directory)?;
+        sync_dir(directory)?;
     }
     Ok(())
 }
@@ -279,10 +284,6 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
         _ => Ok(()),
     }
-}
-
-fn sync(directory: &Path) -> Result<(), Error> {
-    File::open(directory).and_then(|opened| opened.sync_all()).map_err(|e| Error::io("sync", directory, e))
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
 
 use super::{images, network, ps};
-use crate::args::{Format, Inspect};
+use crate::args::Inspect;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::render::{self, list, name, time};
+use crate::render::{list, name, time};
 use crate::streams;
 
 /// Prints one array; what is not found is told, and the rest shown.
@@ -24,13 +24,7 @@ pub async fn run(platform: &Platform, args: &Inspect) -> Result<u8> {
             }
         }
     }
-    match &args.format {
-        None | Some(Format::Table) => render::line(format!("{:#}", Value::Array(found)))?,
-        Some(Format::Json) => found.iter().try_for_each(render::line)?,
-        Some(Format::Template(template) | Format::Columns(template)) => {
-            found.iter().try_for_each(|value| render::line(list::fill(template, value)?))?;
-        }
-    }
+    list::inspected(args.format.as_ref(), found)?;
     Ok(code)
 }
 

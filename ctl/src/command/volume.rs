@@ -9,9 +9,7 @@ use strata_proto::runtime::v1 as pb;
 use strata_rpc::chunks;
 use tokio::io::AsyncRead;
 
-use crate::args::{
-    Format, Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm,
-};
+use crate::args::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
 use crate::command::prune::agrees;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -64,13 +62,7 @@ async fn inspect(platform: &Platform, args: &VolumeInspect) -> Result<u8> {
             }
         }
     }
-    match &args.format {
-        None | Some(Format::Table) => render::line(format!("{:#}", Value::Array(found)))?,
-        Some(Format::Json) => found.iter().try_for_each(render::line)?,
-        Some(Format::Template(template) | Format::Columns(template)) => {
-            found.iter().try_for_each(|value| render::line(list::fill(template, value)?))?;
-        }
-    }
+    list::inspected(args.format.as_ref(), found)?;
     Ok(code)
 }
 

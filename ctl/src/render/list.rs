@@ -40,6 +40,17 @@ pub fn print(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<()> {
     }
 }
 
+/// Prints what was inspected: one array, or each of it as it was asked for.
+pub fn inspected(format: Option<&Format>, found: Vec<Value>) -> Result<()> {
+    match format {
+        None | Some(Format::Table) => line(format!("{:#}", Value::Array(found))),
+        Some(Format::Json) => found.iter().try_for_each(line),
+        Some(Format::Template(template) | Format::Columns(template)) => {
+            found.iter().try_for_each(|value| line(fill(template, value)?))
+        }
+    }
+}
+
 /// Fills a template with the fields of an object.
 pub fn fill(template: &Template, fields: &Value) -> Result<String> {
     template.render(fields).map_err(|problem| Error::usage(format!("--format: {problem}")))

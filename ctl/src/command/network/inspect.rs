@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 
-use crate::args::{Format, NetworkInspect};
+use crate::args::NetworkInspect;
 use crate::error::Result;
 use crate::platform::Platform;
-use crate::render::{self, list, time};
+use crate::render::{list, time};
 
 /// Prints one array; what is not found is told, and the rest shown.
 pub async fn run(platform: &Platform, args: &NetworkInspect) -> Result<u8> {
@@ -23,13 +23,7 @@ pub async fn run(platform: &Platform, args: &NetworkInspect) -> Result<u8> {
             }
         }
     }
-    match &args.format {
-        None | Some(Format::Table) => render::line(format!("{:#}", Value::Array(found)))?,
-        Some(Format::Json) => found.iter().try_for_each(render::line)?,
-        Some(Format::Template(template) | Format::Columns(template)) => {
-            found.iter().try_for_each(|value| render::line(list::fill(template, value)?))?;
-        }
-    }
+    list::inspected(args.format.as_ref(), found)?;
     Ok(code)
 }
 
