@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     monitor::Monitor,
     record::{Record, State},
-    spec::Exit,
+    spec::{Exit, Network},
 };
 
 /// One container.
@@ -102,6 +102,11 @@ impl Container {
     /// The volumes among its mounts, each once.
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
         lock(&self.record).spec.mounts.iter().filter_map(|mount| mount.source.volume_name().cloned()).collect()
+    }
+
+    /// Whether it shares the network of another one.
+    pub fn shares(&self, other: &ContainerId) -> bool {
+        matches!(&lock(&self.record).spec.network, Network::Container(id) if id == other.as_str())
     }
 
     /// Whether it removes itself.

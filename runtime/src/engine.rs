@@ -33,6 +33,7 @@ mod finish;
 mod mounts;
 mod network;
 mod recover;
+mod sharing;
 mod start;
 mod stop;
 mod volumes;
@@ -151,6 +152,7 @@ impl Engine {
         lifetime: Lifetime,
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
+        self.settle_shared(&mut spec)?;
         self.launcher.check(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
         self.settle(&id, &mut spec)?;

@@ -54,6 +54,12 @@ pub enum Error {
         /// Name of the container, or its id.
         name: String,
     },
+    /// Another container wants its network, and it does not run.
+    #[error("cannot join the network of container {name}, which is not running: start it first")]
+    SharedNotRunning {
+        /// Name of the container, or its id.
+        name: String,
+    },
     /// It runs.
     #[error("container {name} is running: stop it first, or use force")]
     Running {
@@ -285,7 +291,7 @@ pub enum Error {
     NetworkMode {
         /// Name of the container.
         container: String,
-        /// "host" or "none".
+        /// "host", "none" or "container:…".
         mode: &'static str,
     },
     /// A thread of the runtime ended without an answer: it panicked.
@@ -343,6 +349,7 @@ impl strata_rpc::Fault for Error {
             | Self::VolumeNotFound { .. } => Code::NotFound,
             Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => Code::AlreadyExists,
             Self::NotRunning { .. }
+            | Self::SharedNotRunning { .. }
             | Self::Running { .. }
             | Self::Removing { .. }
             | Self::Start { .. }
@@ -378,7 +385,7 @@ impl strata_rpc::Fault for Error {
             Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
             Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
             Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
-            Self::NotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
+            Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
             Self::Running { .. } => "FAULT_RUNNING",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
             Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",

@@ -21,6 +21,7 @@ use strata_init::{
     plan::{self as init, Plan},
     wire::{self, Frame},
 };
+use strata_net::Namespace;
 use strata_oci::{
     capabilities::CapabilitySet,
     cgroup::{self, Accounting, Cgroup, Layout, Options, Version},
@@ -99,6 +100,17 @@ pub struct Prepared {
     /// Size of its terminal.
     pub size: TerminalSize,
     /// Its directory.
+    pub dir: PathBuf,
+    /// What it shares of another container.
+    pub shared: Option<Arc<Shared>>,
+}
+
+/// What a container shares of the one whose network it has.
+#[derive(Debug)]
+pub struct Shared {
+    /// The network namespace.
+    pub namespace: Namespace,
+    /// Directory of the container that it is of: host name, hosts, resolv.conf.
     pub dir: PathBuf,
 }
 

@@ -118,6 +118,8 @@ pub enum Network {
     Host,
     /// Networks of this runtime, beside the loopback device.
     Networks(Vec<Attachment>),
+    /// That of another container: its name or id until this one is made, then its id.
+    Container(String),
 }
 
 impl Network {
@@ -125,7 +127,7 @@ impl Network {
     pub fn attachments(&self) -> &[Attachment] {
         match self {
             Self::Networks(attachments) => attachments,
-            Self::Default | Self::None | Self::Host => &[],
+            Self::Default | Self::None | Self::Host | Self::Container(_) => &[],
         }
     }
 }

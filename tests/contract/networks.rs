@@ -12,6 +12,7 @@ use crate::{
 over_both! { RUNNING;
     a_network_is_made_found_listed_and_removed,
     a_container_is_connected_and_disconnected,
+    a_container_has_the_network_of_another_one,
     malformed_networks_name_the_field,
     what_cannot_be_is_refused_by_its_reason,
 }
@@ -108,6 +109,67 @@ async fn a_container_is_connected_and_disconnected(node: &Node) {
     remove(node, &container.id).await;
     for network in ["one", "two"] {
         delete(node, network).await.unwrap();
+    }
+}
+
+async fn a_container_has_the_network_of_another_one(node: &Node) {
+    import_guest(node).await;
+    let shared = |whose: &str, words: &[&str]| ContainerSpec {
+        network: NetworkMode::Container.into(),
+        network_container: whose.into(),
+        ..guest(words)
+    };
+    let owner = ContainerSpec {
+        name: "owner".into(),
+        hostname: "box".into(),
+        network: NetworkMode::None.into(),
+        ..guest(&["sleep", "300"])
+    };
+    let owner = create(node, owner).await.unwrap();
+
+    let made = create(node, shared("owner", &["sleep", "300"])).await.unwrap();
+    let spec = made.spec.clone().unwrap();
+    assert_eq!(
+        (spec.network(), spec.network_container, spec.hostname),
+        (NetworkMode::Container, owner.id.clone(), "box".into())
+    );
+    let early = start(node, &made.id).await;
+    refused(early, Code::FailedPrecondition, "FAULT_NOT_RUNNING");
+    start(node, "owner").await.unwrap();
+    start(node, &made.id).await.unwrap();
+    let of_shared = create(node, shared(&made.id[..12], &["noop"])).await.unwrap();
+    assert_eq!(of_shared.spec.unwrap().network_container, owner.id, "there is one owner, and not a chain");
+    let connect = ConnectContainerRequest {
+        container: made.id.clone(),
+        attachment: Some(NetworkAttachment { network: "bridge".into(), ..Default::default() }),
+    };
+    refused(client(node).connect_container(connect).await, Code::FailedPrecondition, "FAULT_NETWORK_MODE");
+    let absent = create(node, shared("nobody", &["noop"])).await;
+    refused(absent, Code::NotFound, "FAULT_CONTAINER_NOT_FOUND").resource("container", "nobody");
+    for (field, spec) in [
+        ("spec.network_container", shared("", &["noop"])),
+        ("spec.network_container", ContainerSpec { network: NetworkMode::Host.into(), ..shared("owner", &["noop"]) }),
+        ("spec.hostname", ContainerSpec { hostname: "x".into(), ..shared("owner", &["noop"]) }),
+        ("spec.domainname", ContainerSpec { domainname: "x".into(), ..shared("owner", &["noop"]) }),
+        ("spec.dns_servers", ContainerSpec { dns_servers: vec!["10.0.0.1".into()], ..shared("owner", &["noop"]) }),
+        ("spec.dns_searches", ContainerSpec { dns_searches: vec!["x".into()], ..shared("owner", &["noop"]) }),
+        ("spec.dns_options", ContainerSpec { dns_options: vec!["rotate".into()], ..shared("owner", &["noop"]) }),
+        (
+            "spec.host_gateway_names",
+            ContainerSpec { host_gateway_names: vec!["h".into()], ..shared("owner", &["noop"]) },
+        ),
+        (
+            "spec.networks",
+            ContainerSpec {
+                networks: vec![NetworkAttachment { network: "bridge".into(), ..Default::default() }],
+                ..shared("owner", &["noop"])
+            },
+        ),
+    ] {
+        malformed(create(node, spec).await, field);
+    }
+    for id in [&of_shared.id, &made.id, &owner.id] {
+        remove(node, id).await;
     }
 }
 

@@ -30,6 +30,7 @@ mod manifests;
 mod misbehaviour;
 mod mounts;
 mod networks;
+mod networks_shared;
 mod outputs;
 mod platforms;
 mod poisoning;

@@ -155,7 +155,7 @@ pub struct NetworkRm {
 /// Flags of `ctl run` and `ctl create` that are about networks.
 #[derive(Debug, Args)]
 pub struct ContainerNetwork {
-    /// Network: "bridge", "host", "none", a name, or "name=NAME,alias=…,ip=…,ip6=…,mac-address=…,gw-priority=…"
+    /// Network: "bridge", "host", "none", a name, "container:NAME" (that of a container), or "name=NAME,alias=…,ip=…,ip6=…,mac-address=…,gw-priority=…"
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Vec<String>,
     /// A further name that others in the network find the container by

@@ -4,7 +4,8 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
     thread,
 };
 
@@ -27,6 +28,11 @@ impl Namespace {
 
     fn at(path: &str) -> io::Result<Self> {
         File::open(path).map(Self)
+    }
+
+    /// A path that stands for it, for this process and its children, as long as this value is there.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 
     /// Does something in it.

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use strata_net::Endpoint;
 
 use super::{Engine, blocking, mounts::mounted_snapshots, snapshot_key};
 use crate::{
@@ -25,14 +26,14 @@ impl Engine {
     pub(super) async fn finish(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
         let exit = monitor.exited().await;
         let _guard = container.lifecycle.lock().await;
-        self.tell_end(container, &exit);
+        let endpoints = self.tell_end(container, &exit);
         if tokio::time::timeout(MONITOR_END, monitor.ended()).await.is_err() {
             tracing::error!(container = %container.id, "the monitor reported the exit and does not end: killing it");
             monitor.process.signal(9);
             monitor.ended().await;
         }
         self.end_first_process(&monitor.init).await;
-        self.clear(container).await;
+        self.clear(container, endpoints).await;
         container.set_monitor(None);
         let kept = match container.is_auto_remove() {
             true => self.delete_stopped(container).await,
@@ -51,30 +52,33 @@ impl Engine {
         }
     }
 
-    /// Ends a container in memory and tells everybody.
-    pub(super) fn tell_end(&self, container: &Container, exit: &Exit) {
+    /// Ends a container in memory and tells everybody. Returns what it had of its networks.
+    pub(super) fn tell_end(&self, container: &Container, exit: &Exit) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
         container.change(|record| {
             record.state = State::Exited;
             record.finished_at = Some(Timestamp::now());
             record.exit = Some(exit.clone());
-            record.endpoints.clear();
+            endpoints = std::mem::take(&mut record.endpoints);
         });
         if exit.is_oom_killed {
             self.events.tell(Action::Oom, &container.id, &container.name, None);
         }
         container.set_phase(Phase::Ended(exit.clone()));
         self.events.tell(Action::Die, &container.id, &container.name, Some(exit.clone()));
+        endpoints
     }
 
     /// Kills what is left, removes the cgroup, releases a snapshot that stays. What fails is logged and swept later.
-    pub(super) async fn clear(&self, container: &Container) {
+    pub(super) async fn clear(&self, container: &Container, endpoints: Vec<Endpoint>) {
         let (launcher, id) = (self.launcher.clone(), container.id.clone());
         if let Err(error) = blocking("clearing the cgroup", move || launcher.clear(&id)).await {
             tracing::error!(container = %container.id, %error, "cannot clear the cgroup of an ended container");
             return;
         }
         self.end_devices(container).await;
-        // Its interfaces went with its last process.
+        // Its interfaces went with its last process, unless others keep its network namespace.
+        self.part(container, endpoints).await;
         self.networks.release(&container.id);
         let record = container.record();
         // The snapshot of a container that removes itself goes with it, in one call.

@@ -177,5 +177,6 @@ fn own_networks(record: &Record) -> Result<&[Attachment], Error> {
         spec::Network::Networks(attachments) => Ok(attachments),
         spec::Network::Host => refused("host"),
         spec::Network::None | spec::Network::Default => refused("none"),
+        spec::Network::Container(_) => refused("container:…"),
     }
 }

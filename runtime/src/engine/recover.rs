@@ -5,7 +5,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use strata_net::Permission;
+use strata_net::{Endpoint, Permission};
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -61,7 +61,9 @@ impl Engine {
             unfinished: Notify::new(),
             volumes: Arc::new(volumes),
         });
-        join_all(loaded.records.into_iter().map(|record| engine.clone().take_up(record))).await;
+        // All of them before one is looked at: some share the networks of others.
+        let containers: Vec<_> = loaded.records.into_iter().filter_map(|record| engine.know(record)).collect();
+        join_all(containers.into_iter().map(|container| engine.clone().take_up(container))).await;
         let sweeper = engine.clone();
         tokio::spawn(async move {
             discard(left).await;
@@ -70,12 +72,15 @@ impl Engine {
         Ok(engine)
     }
 
-    async fn take_up(self: Arc<Self>, record: Record) {
-        let container = Container::new(record.clone());
-        if let Err(error) = self.table().insert(&container.id, &container.name, container.clone()) {
-            tracing::error!(container = %container.id, %error, "a container cannot be taken up");
-            return;
-        }
+    fn know(&self, record: Record) -> Option<Arc<Container>> {
+        let container = Container::new(record);
+        let inserted = self.table().insert(&container.id, &container.name, container.clone());
+        let told = |error| tracing::error!(container = %container.id, %error, "a container cannot be taken up");
+        inserted.map_err(told).ok().map(|()| container)
+    }
+
+    async fn take_up(self: Arc<Self>, container: Arc<Container>) {
+        let record = container.record();
         match record.state {
             State::Running(running) => return self.take_up_running(container, running).await,
             // Half made; or a run, whose caller is gone with the service that had it; or ended without the time to go.
@@ -102,9 +107,9 @@ impl Engine {
         if let Ok(Ok(None)) = first {
             // Told before anybody can ask; what is left of it is cleared up behind.
             let guard = container.lifecycle.clone().lock_owned().await;
-            self.tell_lost(&container);
+            let endpoints = self.tell_lost(&container);
             tokio::spawn(async move {
-                self.clear_lost(&container, &running).await;
+                self.clear_lost(&container, &running, endpoints).await;
                 drop((guard, presence));
             });
             return;
@@ -116,8 +121,8 @@ impl Engine {
                     Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
                     Ok(Ok(None)) => {
                         let _guard = container.lifecycle.lock().await;
-                        self.tell_lost(&container);
-                        break self.clear_lost(&container, &running).await;
+                        let endpoints = self.tell_lost(&container);
+                        break self.clear_lost(&container, &running, endpoints).await;
                     }
                     Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "a monitor is unreachable"),
                     Err(_) => tracing::warn!(container = %container.id, "a monitor is unreachable: it does not answer"),
@@ -157,17 +162,17 @@ impl Engine {
     }
 
     /// The monitor has ended without us: its exit record tells how the run did, or nobody can.
-    fn tell_lost(&self, container: &Container) {
+    fn tell_lost(&self, container: &Container) -> Vec<Endpoint> {
         let exit = monitor::exit_record_at(&self.exit_record(container));
-        self.tell_end(container, &exit.unwrap_or_else(|| Exit::unknown("the monitor was lost")));
+        self.tell_end(container, &exit.unwrap_or_else(|| Exit::unknown("the monitor was lost")))
     }
 
     /// Clears up after a lost monitor. The caller holds the container's lifecycle.
-    async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>, running: &Running) {
+    async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>, running: &Running, endpoints: Vec<Endpoint>) {
         if let Some(process) = identity::Process::find(&running.init) {
             self.end_first_process(&process).await;
         }
-        self.clear(container).await;
+        self.clear(container, endpoints).await;
         let kept = match container.is_auto_remove() {
             true => self.delete_stopped(container).await,
             false => self.write(container.record()).await,

@@ -92,6 +92,7 @@ impl Engine {
             trees.push(self.store.acquire(key, record.id.as_str(), volatile).await?.mount);
         }
         let held = self.hold_volumes(record).await?;
+        let (shared, owner) = self.share(record).await?.unzip();
         let reserved = self.networks.reserve(record).await?;
         let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let mut located = Record { endpoints: endpoints.clone(), ..record.clone() };
@@ -104,6 +105,7 @@ impl Engine {
             users,
             size,
             dir: self.records.dir(&record.id),
+            shared: shared.clone(),
         };
         let launcher = self.launcher.clone();
         let launch = blocking("preparing the container", move || launcher.launch(&job)).await?;
@@ -112,6 +114,8 @@ impl Engine {
             self.launcher.make_ahead();
         }
         let monitor = Arc::new(Monitor::ready(launch).await?);
+        // It has joined what it shares: the path that it was told is good no longer.
+        drop(shared);
         self.networks.attach(monitor.init.identity.pid, reserved).await?;
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
@@ -121,7 +125,7 @@ impl Engine {
             record.endpoints = endpoints;
         });
         // From here on they are in use by a container that runs.
-        drop(held);
+        drop((held, owner));
         // The record must name the processes before the container's own code runs.
         self.write(record).await?;
         let attachment = match wish {

@@ -16,14 +16,18 @@ const MOST: usize = 64;
 const MOST_TEXTS: usize = 256;
 
 /// Parses the network of a container.
-pub fn network(mode: i32, networks: Vec<wire::NetworkAttachment>) -> Result<Network, Error> {
+pub fn network(mode: i32, networks: Vec<wire::NetworkAttachment>, container: String) -> Result<Network, Error> {
     let wrong = |problem: &str| Err(Error::argument("spec.networks", problem));
     let mode = wire::NetworkMode::try_from(mode)
         .map_err(|_| Error::argument("spec.network", format!("there is no network mode {mode}")))?;
+    if container.is_empty() == (mode == wire::NetworkMode::Container) {
+        return Err(Error::argument("spec.network_container", "it goes with NETWORK_MODE_CONTAINER, which needs it"));
+    }
     let plain = match mode {
         wire::NetworkMode::Unspecified => Network::Default,
         wire::NetworkMode::None => Network::None,
         wire::NetworkMode::Host => Network::Host,
+        wire::NetworkMode::Container => Network::Container(container),
         wire::NetworkMode::Networks => {
             if networks.is_empty() || networks.len() > MOST {
                 return wrong("there must be one at least, and 64 at most");
@@ -43,6 +47,28 @@ pub fn network(mode: i32, networks: Vec<wire::NetworkAttachment>) -> Result<Netw
         true => Ok(plain),
         false => wrong("the mode of the network has none"),
     }
+}
+
+/// Refuses what a container that shares another one's network has from that one.
+pub fn check_shared(spec: &wire::ContainerSpec) -> Result<(), Error> {
+    if spec.network() != wire::NetworkMode::Container {
+        return Ok(());
+    }
+    for (field, is_said) in [
+        ("spec.hostname", !spec.hostname.is_empty()),
+        ("spec.domainname", !spec.domainname.is_empty()),
+        ("spec.dns_servers", !spec.dns_servers.is_empty()),
+        ("spec.dns_searches", !spec.dns_searches.is_empty()),
+        ("spec.dns_options", !spec.dns_options.is_empty()),
+        ("spec.extra_hosts", !spec.extra_hosts.is_empty()),
+        ("spec.host_gateway_names", !spec.host_gateway_names.is_empty()),
+    ] {
+        if is_said {
+            let problem = "conflicting options: a container that shares another one's network has this from that one";
+            return Err(Error::argument(field, problem));
+        }
+    }
+    Ok(())
 }
 
 /// Parses what a container wants of a network.
@@ -124,6 +150,15 @@ pub fn wire_mode(network: &Network) -> wire::NetworkMode {
         Network::None => wire::NetworkMode::None,
         Network::Host => wire::NetworkMode::Host,
         Network::Networks(_) => wire::NetworkMode::Networks,
+        Network::Container(_) => wire::NetworkMode::Container,
+    }
+}
+
+/// The container whose network another one shares, as the wire shows it.
+pub fn wire_container(network: &Network) -> String {
+    match network {
+        Network::Container(id) => id.clone(),
+        Network::Default | Network::None | Network::Host | Network::Networks(_) => String::new(),
     }
 }
 
@@ -207,11 +242,21 @@ mod tests {
     #[test]
     fn only_one_mode_has_networks_and_it_has_one_at_least() {
         let net = || vec![wire::NetworkAttachment { network: "net".into(), ..Default::default() }];
-        assert!(network(wire::NetworkMode::Networks.into(), net()).is_ok());
-        assert!(network(wire::NetworkMode::Networks.into(), vec![]).is_err());
-        assert!(network(wire::NetworkMode::Networks.into(), [net(), net()].concat()).is_err());
-        assert!(network(wire::NetworkMode::Host.into(), net()).is_err());
-        assert!(network(99, vec![]).is_err());
+        let network = |mode: wire::NetworkMode, networks| network(mode.into(), networks, String::new());
+        assert!(network(wire::NetworkMode::Networks, net()).is_ok());
+        assert!(network(wire::NetworkMode::Networks, vec![]).is_err());
+        assert!(network(wire::NetworkMode::Networks, [net(), net()].concat()).is_err());
+        assert!(network(wire::NetworkMode::Host, net()).is_err());
+        assert!(super::network(99, vec![], String::new()).is_err());
+    }
+
+    #[test]
+    fn whose_network_is_shared_is_said_where_one_is_shared() {
+        let shared = |networks| network(wire::NetworkMode::Container.into(), networks, "web".into());
+        assert_eq!(shared(vec![]).unwrap(), Network::Container("web".into()));
+        assert!(shared(vec![wire::NetworkAttachment { network: "net".into(), ..Default::default() }]).is_err());
+        assert!(network(wire::NetworkMode::Container.into(), vec![], String::new()).is_err());
+        assert!(network(wire::NetworkMode::None.into(), vec![], "web".into()).is_err());
     }
 
     #[test]

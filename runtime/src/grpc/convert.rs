@@ -34,6 +34,7 @@ pub fn id(field: &'static str, text: String) -> Result<Option<ContainerId>, Erro
 /// Parses a spec and the name in it.
 pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>, Spec), Error> {
     let mut spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
+    attachments::check_shared(&spec)?;
     let resolution = attachments::resolution(&mut spec)?;
     let name = match spec.name.is_empty() {
         true => None,
@@ -61,7 +62,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         has_terminal: spec.has_terminal,
         has_stdin: spec.has_stdin,
         hostname: hostname(spec.hostname)?,
-        network: attachments::network(spec.network, spec.networks)?,
+        network: attachments::network(spec.network, spec.networks, spec.network_container)?,
         resolution,
         mounts: mounts::mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
@@ -297,6 +298,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         hostname: spec.hostname,
         network: attachments::wire_mode(&spec.network).into(),
         networks: spec.network.attachments().iter().map(attachments::wire_attachment).collect(),
+        network_container: attachments::wire_container(&spec.network),
         mounts: spec.mounts.into_iter().map(mounts::wire_mount).collect(),
         is_root_read_only: spec.is_root_read_only,
         limits: Some(wire::Limits {

@@ -15,6 +15,9 @@ use rustix::{
 use super::{Prepared, Users, resolution};
 use crate::{error::Error, record::Record};
 
+/// The files, by their names in /etc and in the directory of a container.
+const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
 /// A file of this service that a container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
@@ -24,25 +27,24 @@ pub struct Own {
     pub target: String,
 }
 
-/// Makes the files of a container that no mount of its own is in place of.
+/// Makes the files of a container, or takes those of the one whose network it shares; a mount of its own is in place of one.
 pub fn prepare(job: &Prepared) -> Result<Vec<Own>, Error> {
-    let mounts = &job.record.spec.mounts;
+    let dir = match &job.shared {
+        Some(shared) => &shared.dir,
+        None => make(job).map(|()| &job.dir)?,
+    };
+    let own = NAMES.map(|name| Own { source: dir.join(name), target: format!("/etc/{name}") });
+    let has_mount = |own: &Own| job.record.spec.mounts.iter().any(|mount| mount.target == own.target);
+    Ok(own.into_iter().filter(|own| !has_mount(own)).collect())
+}
+
+fn make(job: &Prepared) -> Result<(), Error> {
     let files = [
-        ("hostname", format!("{}\n", job.hostname)),
-        ("hosts", resolution::hosts(&job.hostname, &job.record)),
-        ("resolv.conf", resolution::resolv_conf(&job.record)),
+        format!("{}\n", job.hostname),
+        resolution::hosts(&job.hostname, &job.record),
+        resolution::resolv_conf(&job.record),
     ];
-    let mut own = Vec::with_capacity(files.len());
-    for (name, content) in files {
-        let target = format!("/etc/{name}");
-        if mounts.iter().any(|mount| mount.target == target) {
-            continue;
-        }
-        let source = job.dir.join(name);
-        write(&source, content.as_bytes(), 0o644)?;
-        own.push(Own { source, target });
-    }
-    Ok(own)
+    files.iter().zip(NAMES).try_for_each(|(content, name)| write(&job.dir.join(name), content.as_bytes(), 0o644))
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {

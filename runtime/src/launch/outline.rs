@@ -64,6 +64,9 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: V
     defaults.env = env;
     defaults.console_size = record.spec.has_terminal.then_some((job.size.columns, job.size.rows));
     defaults.identity = identity;
+    if let Some(shared) = &job.shared {
+        defaults.network = default_spec::Network::Join(shared.namespace.path());
+    }
     defaults.mounts = mounts::mounts(&record.spec, own)?;
     defaults.resources = resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
     if record.spec.is_privileged {
@@ -114,7 +117,10 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
         cap_drop: spec.cap_drop.clone(),
         device_filter: launcher.device_filter(),
         network: match spec.network {
-            Network::Default | Network::None | Network::Networks(_) => default_spec::Network::None,
+            // Of a container that shares one, `container` knows the path; a further process joins what the first one has.
+            Network::Default | Network::None | Network::Networks(_) | Network::Container(_) => {
+                default_spec::Network::None
+            }
             Network::Host => default_spec::Network::Host,
         },
         outer_namespace: launcher.0.namespace.clone(),

@@ -48,14 +48,15 @@ fn host_gateway(network: &Network, endpoints: &[Endpoint]) -> Option<IpAddr> {
     match network {
         Network::Host => Some(Ipv4Addr::LOCALHOST.into()),
         Network::Networks(_) => Networks::host_gateway(endpoints),
-        Network::None | Network::Default => None,
+        Network::None | Network::Default | Network::Container(_) => None,
     }
 }
 
 /// The text of resolv.conf.
 pub fn resolv_conf(record: &Record) -> String {
     let host = match record.spec.network {
-        Network::None | Network::Default => String::new(),
+        // Who shares a network has the file of the container that it is of.
+        Network::None | Network::Default | Network::Container(_) => String::new(),
         // A host without one has containers without one.
         Network::Host => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         Network::Networks(_) => host_of_others(),

@@ -87,6 +87,7 @@ pub fn mode(spec: &pb::ContainerSpec) -> String {
     match spec.network() {
         pb::NetworkMode::Host => "host".to_owned(),
         pb::NetworkMode::None => "none".to_owned(),
+        pb::NetworkMode::Container => format!("container:{}", spec.network_container),
         pb::NetworkMode::Unspecified => "default".to_owned(),
         pb::NetworkMode::Networks => spec.networks.first().map_or_else(String::new, |first| first.network.clone()),
     }

@@ -13,8 +13,19 @@ pub fn of_container(args: &ContainerNetwork, spec: &mut pb::ContainerSpec) -> Re
     let mut attachments: Vec<pb::NetworkAttachment> =
         args.network.iter().map(|text| network(text)).collect::<Result<_>>()?;
     let is = |name: &str| matches!(attachments.as_slice(), [only] if only.network == name);
+    if let [first, ..] = attachments.as_slice()
+        && let Some(container) = attachments.iter().find_map(|one| one.network.strip_prefix("container:"))
+    {
+        if attachments.len() > 1 || attachments[0] != plain(&first.network) {
+            let text =
+                format!("with --network container:{container} there is no other network, no address and no alias");
+            return Err(Error::usage(text));
+        }
+        spec.network_container = container.to_owned();
+    }
     let mode = match attachments.as_slice() {
         [] => pb::NetworkMode::Unspecified,
+        _ if !spec.network_container.is_empty() => pb::NetworkMode::Container,
         _ if is("none") => pb::NetworkMode::None,
         _ if is("host") => pb::NetworkMode::Host,
         _ => pb::NetworkMode::Networks,
@@ -28,12 +39,11 @@ pub fn of_container(args: &ContainerNetwork, spec: &mut pb::ContainerSpec) -> Re
         link_local_addresses: args.link_local_ip.clone(),
         gateway_priority: 0,
     };
-    let plain = pb::NetworkAttachment { network: wishes.network.clone(), ..Default::default() };
-    let has_wishes = wishes != plain;
+    let has_wishes = wishes != plain(&wishes.network);
     let mode = match mode {
         pb::NetworkMode::Networks => mode,
         pb::NetworkMode::Unspecified if has_wishes => {
-            attachments.push(plain);
+            attachments.push(plain(&wishes.network));
             pb::NetworkMode::Networks
         }
         _ if has_wishes => {
@@ -78,14 +88,18 @@ fn add(attachment: &mut pb::NetworkAttachment, wishes: pb::NetworkAttachment) {
     }
 }
 
+/// A network of which nothing special is wanted.
+fn plain(name: &str) -> pb::NetworkAttachment {
+    pb::NetworkAttachment { network: name.to_owned(), ..Default::default() }
+}
+
 /// "NAME", or "name=NAME,alias=ALIAS,ip=ADDRESS".
 fn network(text: &str) -> Result<pb::NetworkAttachment> {
-    if text.starts_with("container:") {
-        return Err(Error::usage(format!("the network {text:?} is not available yet")));
+    if text == "container:" {
+        return Err(Error::usage("--network container:NAME needs a container"));
     }
     if !text.contains('=') {
-        let name = if text == "default" { "bridge" } else { text };
-        return Ok(pb::NetworkAttachment { network: name.to_owned(), ..Default::default() });
+        return Ok(plain(if text == "default" { "bridge" } else { text }));
     }
     let wrong = |why: String| Error::usage(format!("invalid --network {text:?}: {why}"));
     let mut attachment = pb::NetworkAttachment::default();
@@ -154,6 +168,7 @@ mod tests {
             ("--network a --network b", pb::NetworkMode::Networks, "a b"),
             ("--network name=a,alias=x", pb::NetworkMode::Networks, "a"),
             ("--network-alias x", pb::NetworkMode::Networks, "bridge"),
+            ("--network container:web", pb::NetworkMode::Container, ""),
         ] {
             let spec = spec(flags).unwrap();
             let names: Vec<&str> = spec.networks.iter().map(|network| network.network.as_str()).collect();
@@ -178,11 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn the_container_whose_network_is_shared_stands_alone() {
+        assert_eq!(spec("--network container:web").unwrap().network_container, "web");
+        for flags in ["--ip 10.0.0.1", "--network-alias x", "--network net", "--mac-address 02:00:00:00:00:01"] {
+            assert!(spec(&format!("--network container:web {flags}")).is_err(), "{flags}");
+        }
+        assert!(spec("--network net --network container:web").is_err());
+        assert!(spec("--network name=container:web,alias=x").is_err());
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for flags in ["--network host --ip 10.0.0.1", "--network none --network-alias x", "--network name=a,b=c"] {
             assert!(spec(flags).is_err(), "{flags}");
         }
-        for flags in ["--network alias=x", "--network name=a,gw-priority=x", "--network container:x"] {
+        for flags in ["--network alias=x", "--network name=a,gw-priority=x", "--network container:"] {
             assert!(spec(flags).is_err(), "{flags}");
         }
     }
