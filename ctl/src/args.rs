@@ -9,6 +9,7 @@ mod format;
 mod image;
 mod manifest;
 mod network;
+mod ports;
 mod registry;
 mod run;
 mod volume;
@@ -32,6 +33,7 @@ pub use network::{
     ContainerNetwork, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkInspect, NetworkLs,
     NetworkPrune, NetworkRm,
 };
+pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, Run};
 pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
@@ -99,6 +101,8 @@ pub enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(Network),
+    /// Show where the ports of a container are reached
+    Port(Port),
     /// List containers
     Ps(Ps),
     /// Fetch an image from its registry

@@ -19,6 +19,7 @@ pub mod logout;
 pub mod logs;
 pub mod manifest;
 pub mod network;
+pub mod port;
 pub mod prune;
 pub mod ps;
 pub mod pull;

@@ -114,6 +114,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Logs(args) => command::logs::run(&open()?, args).await,
         Command::Manifest(args) => command::manifest::run(&open()?, args).await,
         Command::Network(args) => command::network::run(&open()?, args).await,
+        Command::Port(args) => command::port::run(&open()?, args).await,
         Command::Ps(args) => command::ps::run(&open()?, args).await,
         Command::Pull(args) => command::pull::run(&open()?, args).await,
         Command::Push(args) => command::push::run(&open()?, args).await,

@@ -116,13 +116,7 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
     };
     let absent = ABSENT_FLAGS.iter().find(|(of, _)| bare == *of);
     if absent.is_some_and(|(_, flags)| flags.split(' ').any(|flag| flag == name)) {
-        let error = Error::usage(format!("the flag {name} of `{command}` is not available yet"));
-        return match (command, name) {
-            ("ctl run" | "ctl create", "-p" | "--publish" | "-P" | "--publish-all") => {
-                error.hint("with `--network host` the ports of the container are those of the host")
-            }
-            _ => error,
-        };
+        return Error::usage(format!("the flag {name} of `{command}` is not available yet"));
     }
     did_you_mean(Error::usage(format!("unknown flag: {name}")), &strings(mistake, ContextKind::SuggestedArg))
 }
@@ -185,7 +179,6 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("events", ""),
     ("pause", ""),
     ("plugin", ""),
-    ("port", ""),
     ("rename", ""),
     ("restart", "`ctl stop` and `ctl start` do it"),
     ("search", ""),
@@ -208,11 +201,11 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
 const ABSENT_IN_RUN: &str = "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
      --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpuset-cpus --cpuset-mems \
      --detach-keys --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
-     --device-write-iops --expose --gpus --group-add --health-cmd \
+     --device-write-iops --gpus --group-add --health-cmd \
      --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init \
      --ipc --isolation --label-file --link --log-driver --log-opt \
      --memory-reservation --memory-swap --memory-swappiness --no-healthcheck \
-     --oom-kill-disable --oom-score-adj --pid -p --publish -P --publish-all --restart \
+     --oom-kill-disable --oom-score-adj --pid --restart \
      --runtime --security-opt --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl \
      --ulimit --userns --uts";
 
@@ -270,7 +263,6 @@ mod tests {
             ("ctl container pause", "`ctl container` is not available yet", "ctl --help"),
             ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
-            ("ctl run -p 80:80 x", "the flag -p of `ctl run` is not available yet", "--network host"),
             ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),
             ("ctl create --link x y", "the flag --link of `ctl create` is not available yet", "ctl create --help"),
             ("ctl create", "`ctl create` needs an image", "usage: ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]"),

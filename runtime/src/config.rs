@@ -1,6 +1,6 @@
 //! Configuration: `runtime.toml`, all of it optional.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -49,6 +49,44 @@ impl Default for Cdi {
 pub struct Networks {
     /// The network of a container when nothing is said.
     pub default: DefaultNetwork,
+    /// Where ports are published when neither they nor their network say so.
+    pub publish: PublishOn,
+}
+
+/// Where ports are published when nothing is said: "all", "loopback", or an address of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublishOn(Vec<IpAddr>);
+
+impl PublishOn {
+    /// The addresses of the host; 0.0.0.0 and :: are all of their version of the protocol.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.0
+    }
+}
+
+impl Default for PublishOn {
+    /// All addresses of both versions.
+    fn default() -> Self {
+        Self(vec![IpAddr::from([0_u8; 4]), IpAddr::from([0_u8; 16])])
+    }
+}
+
+impl TryFrom<String> for PublishOn {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "all" => Ok(Self::default()),
+            "loopback" => {
+                Ok(Self(vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)]))
+            }
+            address => match address.parse() {
+                Ok(address) => Ok(Self(vec![address])),
+                Err(_) => Err(format!("{address:?} is neither \"all\" nor \"loopback\" nor an address")),
+            },
+        }
+    }
 }
 
 /// The network of a container when nothing is said.

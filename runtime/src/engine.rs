@@ -153,6 +153,7 @@ impl Engine {
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
         self.settle_shared(&mut spec)?;
+        spec.ports.check(&spec.network)?;
         self.launcher.check(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
         self.settle(&id, &mut spec)?;
@@ -189,6 +190,7 @@ impl Engine {
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
         };
         let process = process::merge(&config, &record.spec, &hostname(&record))?;
+        container.change(|record| record.spec.ports.expose(config.exposed_ports.iter()));
         let added = mounts::of_image(config.volumes.iter(), &record.spec.mounts)?;
         if !added.is_empty() {
             let record = container.change(|record| record.spec.mounts.extend(added));

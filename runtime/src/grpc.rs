@@ -10,6 +10,7 @@ pub mod containers;
 mod convert;
 pub mod devices;
 pub mod networks;
+mod ports;
 pub mod streams;
 pub mod system;
 pub mod volumes;

@@ -8,34 +8,55 @@ use std::{
     thread,
 };
 
-use strata_net::{Attachment, Endpoint, Namespace, Network, Permission, Wish, network::DEFAULT, watch::Watch};
+use strata_net::{
+    Attachment, Endpoint, Namespace, Network, Permission, Survivor, Wish, network::DEFAULT, watch::Watch,
+};
 use strata_types::{ContainerId, NetworkId};
 
-use crate::{config::DefaultNetwork, engine::blocking, error::Error, record::Record, spec};
+use crate::{
+    config::{self, DefaultNetwork},
+    engine::blocking,
+    error::Error,
+    record::Record,
+    spec,
+};
+
+mod doors;
+mod ports;
+
+pub use ports::survivor;
+
+use doors::Doors;
 
 /// All networks.
 #[derive(Debug, Clone)]
 pub struct Networks {
     all: Arc<Mutex<strata_net::Networks>>,
     default: spec::Network,
+    doors: Doors,
 }
 
 /// What a container is about to have of a network.
 pub type Reserved = (Endpoint, Network);
 
 impl Networks {
-    /// Takes up what the records below a root say, with the endpoints of running containers.
+    /// Takes up what the records below a root say, with what running containers have.
     pub fn open(
         root: &Path,
         permission: Permission,
-        default: DefaultNetwork,
-        running: &[(ContainerId, Vec<Endpoint>)],
+        config: &config::Networks,
+        running: &[Survivor],
     ) -> Result<Self, Error> {
-        let (all, complaints) = strata_net::Networks::open(root, permission, running)?;
+        let (mut all, mut complaints) = strata_net::Networks::open(root, permission, running)?;
+        all.set_publish_addresses(config.publish.addresses().to_vec());
+        let (held, not_held) = all.hold_again();
+        complaints.extend(not_held);
         for error in complaints {
             tracing::error!(error = strata_rpc::fault::chain(&error), "a network is not as its record says");
         }
-        let default = match (default, permission) {
+        let doors = Doors::default();
+        held.into_iter().for_each(|(id, door)| doors.open(&id, vec![door]));
+        let default = match (config.default, permission) {
             (DefaultNetwork::Bridge, Permission::Granted) => {
                 let bridge = Attachment { network: DEFAULT.to_owned(), ..Attachment::default() };
                 spec::Network::Networks(vec![bridge])
@@ -47,7 +68,7 @@ impl Networks {
         if permission == Permission::Granted {
             watch(table, Arc::downgrade(&all));
         }
-        Ok(Self { all, default })
+        Ok(Self { all, default, doors })
     }
 
     /// The network of a container, where nothing was said the default.
@@ -151,8 +172,9 @@ impl Networks {
         self.lock().give_back(id, [endpoint].into_iter());
     }
 
-    /// Gives back what a container has.
-    pub fn release(&self, id: &ContainerId) {
+    /// Gives back what a container has: ports first, since they lead to its addresses.
+    pub async fn release(&self, id: &ContainerId) {
+        self.close_ports(id).await;
         self.lock().release(id);
     }
 

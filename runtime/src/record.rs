@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use strata_net::Endpoint;
+use strata_net::{Endpoint, Published};
 use strata_types::{ContainerId, ContainerName};
 
 use crate::{
@@ -53,6 +53,9 @@ pub struct Record {
     /// What it has of its networks while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Ports of the host that lead to it while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
     /// Being removed, it takes its anonymous volumes along.
     #[serde(default)]
     pub removes_volumes: bool,
@@ -120,6 +123,7 @@ impl Record {
             exit: None,
             is_run: false,
             endpoints: Vec::new(),
+            published: Vec::new(),
             removes_volumes: false,
         }
     }
@@ -290,6 +294,7 @@ pub mod tests {
             hostname: String::new(),
             network: Network::None,
             resolution: Resolution::default(),
+            ports: crate::spec::Ports::default(),
             mounts: vec![],
             is_root_read_only: false,
             limits: Limits::default(),

@@ -10,10 +10,12 @@ use strata_types::{Platform, SnapshotKey};
 
 use crate::cdi::DeviceName;
 mod mount;
+mod ports;
 
 pub use mount::{
     Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
 };
+pub use ports::Ports;
 
 /// Everything that is decided when a container is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ pub struct Spec {
     /// How names lead to addresses.
     #[serde(default)]
     pub resolution: Resolution,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub ports: Ports,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// The root file system is read-only.

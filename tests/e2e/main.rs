@@ -34,6 +34,7 @@ mod networks_shared;
 mod outputs;
 mod platforms;
 mod poisoning;
+mod ports;
 mod progress;
 mod prompts;
 mod races;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::{ContainerNetwork, PullWhen};
+use super::{ContainerNetwork, ContainerPorts, PullWhen};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -69,6 +69,8 @@ pub struct Create {
     pub read_only: bool,
     #[command(flatten)]
     pub network: ContainerNetwork,
+    #[command(flatten)]
+    pub ports: ContainerPorts,
     /// Memory limit, "512m"
     #[arg(short, long)]
     pub memory: Option<String>,

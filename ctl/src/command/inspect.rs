@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
 
-use super::{images, network, ps};
+use super::{images, network, port, ps};
 use crate::args::Inspect;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -150,6 +150,8 @@ fn of_container(container: &runtime::Container) -> Value {
             "Dns": spec.dns_servers,
             "DnsOptions": spec.dns_options,
             "DnsSearch": spec.dns_searches,
+            "PortBindings": port::asked(&spec),
+            "PublishAllPorts": spec.publishes_all_ports,
             "AutoRemove": spec.auto_remove,
         },
         "NetworkSettings": network::settings(container),
@@ -158,6 +160,7 @@ fn of_container(container: &runtime::Container) -> Value {
             "Hostname": host_name,
             "Domainname": spec.domainname,
             "User": process.user,
+            "ExposedPorts": port::exposed_keys(&spec),
             "Env": process.env,
             "Cmd": spec.command,
             "Entrypoint": spec.entry_point.map(|entry_point| entry_point.args),

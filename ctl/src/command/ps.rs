@@ -36,7 +36,7 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
             format!("{command:?}"),
             time::ago(created, now),
             status(container, now),
-            String::new(),
+            super::port::column(container),
             container.name.clone(),
         ];
         let [id, image, command, running_for, status, ports, names] = &cells;

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::{Create, PullWhen, Run};
-use crate::command::network;
 use crate::command::pull::{self, Until, Wish};
+use crate::command::{network, port};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
@@ -222,5 +222,6 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         ..pb::ContainerSpec::default()
     };
     network::of_container(&args.network, &mut spec)?;
+    port::of_container(&args.ports, &mut spec)?;
     Ok(spec)
 }

@@ -9,6 +9,7 @@ mod invalid;
 mod manifest;
 mod mount;
 mod platform;
+mod port;
 mod reference;
 mod size;
 
@@ -20,5 +21,6 @@ pub use invalid::Invalid;
 pub use manifest::{Index, IndexEntry, Manifest};
 pub use mount::{Mount, MountKind};
 pub use platform::Platform;
+pub use port::{Port, PortBinding, PortRange, Protocol};
 pub use reference::Reference;
 pub use size::ByteSize;

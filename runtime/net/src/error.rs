@@ -3,6 +3,7 @@
 use std::{io, net::IpAddr, path::PathBuf};
 
 use rustix::io::Errno;
+use strata_types::{PortRange, Protocol};
 
 use crate::prefix::Prefix;
 
@@ -89,6 +90,24 @@ pub enum Error {
         address: IpAddr,
         /// Name of the network.
         network: String,
+    },
+    /// Somebody has the port.
+    #[error("port {ports}/{protocol} of {address} is in use by {holder}")]
+    PortTaken {
+        /// The port, or those that were tried.
+        ports: PortRange,
+        /// Their protocol.
+        protocol: Protocol,
+        /// Address of the host.
+        address: IpAddr,
+        /// "container web", "nginx (process 123)".
+        holder: String,
+    },
+    /// A port cannot be published on what is no address of the host.
+    #[error("ports cannot be published on {address}: this host does not have that address")]
+    NotOfHost {
+        /// The address.
+        address: IpAddr,
     },
     /// An interface of the host has the name already.
     #[error("an interface with the name {name} exists already")]

@@ -1,4 +1,5 @@
 //! The table of nftables that networks have: what may pass between them, and what gets the host's address on its way out.
+//! `ports` has what leads from ports of the host to containers.
 //!
 //! Rules are few and always the same; networks are elements of sets, so that nothing grows but sets. What is here is
 //! made anew in one transaction, whenever networks change; the chain `admin` is left as the administrator made it.
@@ -16,8 +17,11 @@ use crate::{
         Base, Batch, Element, Expression, Field, Hook, Set, Verdict,
         expression::{Connection, ESTABLISHED_OR_RELATED, Is, Meta, Payload, R1, R2, TRANSLATED},
     },
+    ports::Mapping,
     prefix::{Family, Prefix, octets},
 };
+
+pub mod ports;
 
 /// The chain that is the administrator's: forwarded packets of all interfaces go through it first. It is made empty, and
 /// never changed.
@@ -36,13 +40,13 @@ const HIDDEN4: Set = Set { name: "hidden4", key: &[Field::Address4], data: None,
 const HIDDEN6: Set = Set { name: "hidden6", key: &[Field::Address6], data: None, is_interval: true };
 
 /// Makes the table what the networks need. Without networks there is none.
-pub fn apply(table: &str, networks: &[&Network]) -> Result<(), Error> {
+pub fn apply(table: &str, networks: &[&Network], mappings: &[&Mapping]) -> Result<(), Error> {
     let socket = Socket::netfilter().attempt(|| "speak to nftables".to_owned())?;
     let attempt = || format!("change the table {table} of nftables");
     if networks.is_empty() {
         return remove(&socket, table).attempt(attempt);
     }
-    rules(table, networks).commit(&socket).attempt(attempt)
+    rules(table, networks, mappings).commit(&socket).attempt(attempt)
 }
 
 fn remove(socket: &Socket, table: &str) -> Result<(), Errno> {
@@ -54,7 +58,7 @@ fn remove(socket: &Socket, table: &str) -> Result<(), Errno> {
     }
 }
 
-fn rules(table: &str, networks: &[&Network]) -> Batch {
+fn rules(table: &str, networks: &[&Network], mappings: &[&Mapping]) -> Batch {
     let mut batch = Batch::of(table);
     batch.add_table();
     batch.add_chain(ADMIN, None);
@@ -85,6 +89,7 @@ fn rules(table: &str, networks: &[&Network]) -> Batch {
         let leaves = Expression::interface(Meta::OutInterface, BRIDGES.name, Is::Not);
         rule(&mut batch, POSTROUTING, &[&Expression::family(family), &source, &leaves], &[Expression::Masquerade]);
     }
+    ports::add(&mut batch, mappings);
     batch
 }
 

@@ -6,6 +6,7 @@ mod bridge;
 pub mod endpoint;
 pub mod error;
 pub mod firewall;
+mod holder;
 pub mod host;
 mod ipam;
 pub mod mac;
@@ -14,9 +15,11 @@ mod netlink;
 pub mod network;
 pub mod networks;
 mod nft;
+pub mod ports;
 pub mod prefix;
 mod records;
 mod route;
+mod socket;
 pub mod watch;
 
 #[cfg(test)]
@@ -28,4 +31,5 @@ pub use mac::Mac;
 pub use namespace::Namespace;
 pub use network::{Driver, Network, Pool, PoolWish, Wish};
 pub use networks::{Networks, Permission};
+pub use ports::{Door, Owner, Published, Survivor};
 pub use prefix::{Family, Prefix};

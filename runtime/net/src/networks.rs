@@ -21,9 +21,13 @@ use crate::{
     mac::Mac,
     netlink::Socket,
     network::{DEFAULT, Network, Pool, PoolWish, RESERVED, Wish},
+    ports::Survivor,
     prefix::{Family, Prefix},
     records::{Records, VERSION},
+    socket,
 };
+
+mod ports;
 
 /// Whether this service may make interfaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,32 +52,33 @@ pub struct Networks {
     permission: Permission,
     records: Records,
     entries: BTreeMap<NetworkId, Entry>,
+    ports: BTreeMap<ContainerId, ports::Holding>,
+    /// Where ports are published when nothing is said.
+    publish_addresses: Vec<IpAddr>,
 }
 
 /// What a start found that is not as it should be. The service starts all the same.
 pub type Complaints = Vec<Error>;
 
 impl Networks {
-    /// Reads the records below a root and makes the host what they say. Endpoints are those of running containers: other
-    /// ends of pairs are removed.
-    pub fn open(
-        root: &Path,
-        permission: Permission,
-        running: &[(ContainerId, Vec<Endpoint>)],
-    ) -> Result<(Self, Complaints), Error> {
+    /// Reads the records below a root and makes the host what they and those of running containers say. Ends of pairs that
+    /// are none of theirs are removed; `hold_again` holds their ports.
+    pub fn open(root: &Path, permission: Permission, running: &[Survivor]) -> Result<(Self, Complaints), Error> {
         let records = Records::below(root);
         let (networks, mut complaints) = records.load()?;
         let entry = |network: Network| (network.id.clone(), Entry { network, leases: Leases::default() });
         let entries = networks.into_iter().map(entry).collect();
-        let mut this = Self { names: Names::of(root), permission, records, entries };
-        for (container, endpoints) in running {
-            for endpoint in endpoints {
+        let (ports, publish_addresses) = (BTreeMap::new(), socket::everywhere());
+        let mut this = Self { names: Names::of(root), permission, records, entries, ports, publish_addresses };
+        for survivor in running {
+            for endpoint in &survivor.endpoints {
                 let Some(entry) = this.entries.get_mut(&endpoint.network) else { continue };
-                endpoint.addresses.iter().for_each(|held| entry.leases.keep(held.address, container));
+                endpoint.addresses.iter().for_each(|held| entry.leases.keep(held.address, &survivor.owner.id));
             }
+            this.take_up_ports(survivor);
         }
         if permission == Permission::Granted && !this.entries.is_empty() {
-            let used = running.iter().flat_map(|(_, endpoints)| endpoints).map(|end| end.host_interface.as_str());
+            let used = running.iter().flat_map(|one| &one.endpoints).map(|end| end.host_interface.as_str());
             this.restore(&used.collect(), &mut complaints);
         }
         Ok((this, complaints))
@@ -100,7 +105,7 @@ impl Networks {
     /// Makes the table of nftables anew, if there are networks.
     pub fn apply_firewall(&self) -> Result<(), Error> {
         let networks: Vec<&Network> = self.entries.values().map(|entry| &entry.network).collect();
-        firewall::apply(&self.names.table, &networks)
+        firewall::apply(&self.names.table, &networks, &self.mappings())
     }
 
     /// Whether there are no networks.

@@ -62,8 +62,12 @@ const LIST_BYTES: usize = 48 << 10;
 /// Where packets pass a base chain. include/uapi/linux/netfilter.h, `enum nf_inet_hooks`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
+    /// Everything that comes in.
+    PreRouting = 0,
     /// What goes through this host.
     Forward = 2,
+    /// What programs of this host send.
+    Output = 3,
     /// Everything that goes out.
     PostRouting = 4,
 }
@@ -101,6 +105,10 @@ pub enum Field {
     Address6,
     /// ifname
     Interface,
+    /// inet_proto
+    Protocol,
+    /// inet_service
+    Port,
 }
 
 impl Field {
@@ -108,6 +116,8 @@ impl Field {
         match self {
             Self::Address4 => 7,
             Self::Address6 => 8,
+            Self::Protocol => 12,
+            Self::Port => 13,
             Self::Interface => 41,
         }
     }
@@ -115,7 +125,7 @@ impl Field {
     /// Bytes in a key: whole registers of four.
     fn length(self) -> u32 {
         match self {
-            Self::Address4 => 4,
+            Self::Address4 | Self::Protocol | Self::Port => 4,
             Self::Address6 | Self::Interface => 16,
         }
     }
@@ -238,7 +248,12 @@ impl Batch {
             message.big(SET_ID, id);
             // What `nft list` needs to show keys: NFTNL_UDATA_SET_KEYBYTEORDER; names are in the host's order.
             let order: u32 = if set.key.contains(&Field::Interface) { 1 } else { 2 };
-            message.bytes(SET_USERDATA, &[&[0, 4], order.to_ne_bytes().as_slice()].concat());
+            let mut notes = [&[0, 4], order.to_ne_bytes().as_slice()].concat();
+            if set.data.is_some() {
+                // NFTNL_UDATA_SET_DATABYTEORDER: that of the network.
+                notes.extend([&[1, 4], 2_u32.to_ne_bytes().as_slice()].concat());
+            }
+            message.bytes(SET_USERDATA, &notes);
         });
     }
 
@@ -253,6 +268,11 @@ impl Batch {
     /// Adds elements to a set; those that are there stay.
     pub fn add_elements(&mut self, set: &Set, elements: &[Element]) {
         self.elements(NEWSETELEM, CREATE, set, elements);
+    }
+
+    /// Removes elements of a set, which must be there.
+    pub fn delete_elements(&mut self, set: &Set, elements: &[Element]) {
+        self.elements(DELSETELEM, 0, set, elements);
     }
 
     fn elements(&mut self, kind: u16, flags: u16, set: &Set, elements: &[Element]) {

@@ -23,6 +23,7 @@ use crate::{
     network::{Driver, Network, PoolWish, Wish},
     networks::{Networks, Permission},
     nft,
+    ports::{Owner, Survivor},
     prefix::Family,
     route::Veth,
     watch::Watch,
@@ -314,7 +315,8 @@ fn after_a_restart_the_host_is_what_the_records_say() {
     });
     socket.send(&batch).unwrap();
 
-    let running = [(kept.id.clone(), kept.endpoints.clone())];
+    let owner = Owner { id: kept.id.clone(), name: "kept".into() };
+    let running = [Survivor { owner, endpoints: kept.endpoints.clone(), published: vec![] }];
     let (networks, complaints) = Networks::open(lab.root.path(), Permission::Granted, &running).unwrap();
 
     assert!(complaints.is_empty(), "{complaints:?}");
@@ -378,3 +380,5 @@ fn without_permission_networks_are_looked_at_and_no_more() {
     assert!(matches!(networks.reserve(&id, &[to("bridge")], &BTreeSet::new()), Err(Error::NotPermitted {})));
     assert!(networks.is_empty() && root.path().read_dir().unwrap().next().is_none());
 }
+
+mod ports;

@@ -26,6 +26,8 @@ impl Engine {
     pub(super) async fn finish(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
         let exit = monitor.exited().await;
         let _guard = container.lifecycle.lock().await;
+        // Who hears of the end may want the ports at once.
+        self.networks.close_ports(&container.id).await;
         let endpoints = self.tell_end(container, &exit);
         if tokio::time::timeout(MONITOR_END, monitor.ended()).await.is_err() {
             tracing::error!(container = %container.id, "the monitor reported the exit and does not end: killing it");
@@ -60,6 +62,7 @@ impl Engine {
             record.finished_at = Some(Timestamp::now());
             record.exit = Some(exit.clone());
             endpoints = std::mem::take(&mut record.endpoints);
+            record.published.clear();
         });
         if exit.is_oom_killed {
             self.events.tell(Action::Oom, &container.id, &container.name, None);
@@ -79,7 +82,7 @@ impl Engine {
         self.end_devices(container).await;
         // Its interfaces went with its last process, unless others keep its network namespace.
         self.part(container, endpoints).await;
-        self.networks.release(&container.id);
+        self.networks.release(&container.id).await;
         let record = container.record();
         // The snapshot of a container that removes itself goes with it, in one call.
         let goes = container.is_auto_remove() && matches!(record.spec.root, Root::Image(_));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strata_net::{Attachment, Endpoint, Network};
+use strata_net::{Attachment, Endpoint, Network, Published};
 
 use super::{Engine, blocking, whole};
 use crate::{
@@ -16,6 +16,17 @@ impl Engine {
     /// The networks.
     pub fn networks(&self) -> &crate::networks::Networks {
         &self.networks
+    }
+
+    /// What is not with a new container as it was asked for.
+    pub fn warnings(&self, container: &Container) -> Vec<String> {
+        let spec = container.record().spec;
+        let is_internal =
+            |attachment: &Attachment| self.networks.find(&attachment.network).is_ok_and(|network| network.is_internal);
+        let attachments = spec.network.attachments();
+        let shut = !attachments.is_empty() && attachments.iter().all(is_internal) && !spec.ports.wanted().is_empty();
+        let shut = shut.then_some("ports are not published: nothing comes into the internal networks of the container");
+        spec.ports.warning(&spec.network).or(shut).map(str::to_owned).into_iter().collect()
     }
 
     /// Running containers in a network, by name.
@@ -75,20 +86,29 @@ impl Engine {
             return Err(Error::Connected { container: record.name.to_string(), network });
         }
         attachments.push(attachment.clone());
-        let endpoint = match &record.state {
-            State::Running(running) => Some(self.connect_running(&record, running.init.pid, attachment).await?),
-            _ => None,
+        let (endpoint, published) = match &record.state {
+            State::Running(running) => {
+                let (endpoint, published) = self.connect_running(&record, running.init.pid, attachment).await?;
+                (Some(endpoint), published)
+            }
+            _ => (None, Vec::new()),
         };
         let changed = container.change(|record| {
             record.spec.network = spec::Network::Networks(attachments);
             record.endpoints.extend(endpoint.clone());
+            record.published = published;
         });
         self.refresh_names(&changed).await;
         self.write(changed).await?;
         Ok(endpoint)
     }
 
-    async fn connect_running(&self, record: &Record, pid: u32, attachment: Attachment) -> Result<Endpoint, Error> {
+    async fn connect_running(
+        &self,
+        record: &Record,
+        pid: u32,
+        attachment: Attachment,
+    ) -> Result<(Endpoint, Vec<Published>), Error> {
         let mut reserved = self.networks.reserve_more(record, vec![attachment]).await?;
         // Who has a way out keeps it.
         let has_way_out = record.endpoints.iter().any(|endpoint| endpoint.is_way_out);
@@ -98,7 +118,18 @@ impl Engine {
             self.networks.give_back(&record.id, &endpoint);
             return Err(error);
         }
-        Ok(endpoint)
+        if !endpoint.is_way_out {
+            return Ok((endpoint, record.published.clone()));
+        }
+        // Now there is somewhere that its ports can lead.
+        let endpoints = [record.endpoints.as_slice(), std::slice::from_ref(&endpoint)].concat();
+        match self.networks.lead_ports(record, &endpoints).await {
+            Ok(published) => Ok((endpoint, published)),
+            Err(error) => {
+                let _first_error_is_told = self.networks.detach(record, endpoint, None).await;
+                Err(error)
+            }
+        }
     }
 
     /// Disconnects a container from a network; one that is not connected is an error unless `force`.
@@ -127,7 +158,7 @@ impl Engine {
             return Err(Error::NotConnected { container: record.name.to_string(), network: network.name.to_string() });
         };
         attachments.remove(index);
-        let mut endpoints = record.endpoints.clone();
+        let (mut endpoints, mut published) = (record.endpoints.clone(), record.published.clone());
         if let (State::Running(running), Some(index)) =
             (&record.state, endpoints.iter().position(|endpoint| endpoint.network == network.id))
         {
@@ -137,11 +168,14 @@ impl Engine {
                 other.is_way_out = true;
                 (running.init.pid, other.clone())
             });
+            // Before somebody else gets the address that they lead to.
+            published = self.networks.lead_ports(&record, &endpoints).await?;
             self.networks.detach(&record, gone, way_out).await?;
         }
         let changed = container.change(|record| {
             record.spec.network = spec::Network::Networks(attachments);
             record.endpoints = endpoints;
+            record.published = published;
         });
         self.refresh_names(&changed).await;
         self.write(changed).await

@@ -18,7 +18,7 @@ use crate::{
     identity,
     launch::Launcher,
     monitor::{self, Monitor},
-    networks::Networks,
+    networks::{self, Networks},
     presence::Presence,
     record::{Record, Records, Running, State},
     spec::Exit,
@@ -45,9 +45,9 @@ impl Engine {
         let records = Arc::new(Records::open(&config.root)?);
         let loaded = records.load()?;
         let running = loaded.records.iter().filter(|record| matches!(record.state, State::Running(_)));
-        let running: Vec<_> = running.map(|record| (record.id.clone(), record.endpoints.clone())).collect();
+        let running: Vec<_> = running.map(networks::survivor).collect();
         let permission = if launcher.is_limited() { Permission::Denied } else { Permission::Granted };
-        let networks = Networks::open(&config.root, permission, config.file.networks.default, &running)?;
+        let networks = Networks::open(&config.root, permission, &config.file.networks, &running)?;
         let (volumes, left) = Volumes::open(&config.root)?;
         let engine = Arc::new(Self {
             config,
@@ -107,6 +107,7 @@ impl Engine {
         if let Ok(Ok(None)) = first {
             // Told before anybody can ask; what is left of it is cleared up behind.
             let guard = container.lifecycle.clone().lock_owned().await;
+            self.networks.close_ports(&container.id).await;
             let endpoints = self.tell_lost(&container);
             tokio::spawn(async move {
                 self.clear_lost(&container, &running, endpoints).await;
@@ -121,6 +122,7 @@ impl Engine {
                     Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
                     Ok(Ok(None)) => {
                         let _guard = container.lifecycle.lock().await;
+                        self.networks.close_ports(&container.id).await;
                         let endpoints = self.tell_lost(&container);
                         break self.clear_lost(&container, &running, endpoints).await;
                     }

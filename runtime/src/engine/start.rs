@@ -95,6 +95,7 @@ impl Engine {
         let (shared, owner) = self.share(record).await?.unzip();
         let reserved = self.networks.reserve(record).await?;
         let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        let published = self.networks.publish(record, &endpoints).await?;
         let mut located = Record { endpoints: endpoints.clone(), ..record.clone() };
         self.locate(&mut located)?;
         let job = Prepared {
@@ -123,6 +124,7 @@ impl Engine {
             record.started_at = Some(Timestamp::now());
             record.exit = None;
             record.endpoints = endpoints;
+            record.published = published;
         });
         // From here on they are in use by a container that runs.
         drop((held, owner));
@@ -164,7 +166,7 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
         self.end_devices(container).await;
-        self.networks.release(&container.id);
+        self.networks.release(&container.id).await;
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
             if let Err(error) = self.store.release(key, container.id.as_str()).await {
                 tracing::warn!(container = %container.id, %error, "cannot release a snapshot of a failed start");
@@ -177,6 +179,7 @@ impl Engine {
             record.started_at = before.started_at;
             record.exit = Some(exit.clone());
             record.endpoints.clear();
+            record.published.clear();
         });
         let auto_remove = record.spec.auto_remove;
         let kept = if auto_remove { self.delete_stopped(container).await } else { self.write(record).await };

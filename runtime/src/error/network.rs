@@ -14,6 +14,8 @@ pub(super) fn code(error: &Error) -> Code {
         | Error::Overlap { .. }
         | Error::AddressTaken { .. }
         | Error::NotInSubnet { .. }
+        | Error::PortTaken { .. }
+        | Error::NotOfHost { .. }
         | Error::NotPermitted {} => Code::FailedPrecondition,
         Error::NoSubnet {} | Error::NoAddress { .. } => Code::ResourceExhausted,
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => Code::Internal,
@@ -33,6 +35,8 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::NoSubnet {} => "FAULT_SUBNETS_EXHAUSTED",
         Error::AddressTaken { .. } | Error::NotInSubnet { .. } => "FAULT_ADDRESS_IN_USE",
         Error::NoAddress { .. } => "FAULT_ADDRESSES_EXHAUSTED",
+        Error::PortTaken { .. } => "FAULT_PORT_IN_USE",
+        Error::NotOfHost { .. } => "FAULT_PORT_ADDRESS",
         Error::NotPermitted {} => "FAULT_NETWORKS_UNAVAILABLE",
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => "FAULT_INTERNAL",
     }
@@ -47,6 +51,10 @@ pub(super) fn metadata(error: &Error) -> Vec<(&'static str, String)> {
         Error::AddressTaken { address, .. } | Error::NotInSubnet { address, .. } => {
             vec![("address", address.to_string())]
         }
+        Error::PortTaken { ports, protocol, address, holder } => {
+            vec![("port", format!("{ports}/{protocol}")), ("address", address.to_string()), ("holder", holder.clone())]
+        }
+        Error::NotOfHost { address } => vec![("address", address.to_string())],
         _ => Vec::new(),
     }
 }

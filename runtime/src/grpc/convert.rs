@@ -8,7 +8,7 @@ use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
-use super::attachments;
+use super::{attachments, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
@@ -36,6 +36,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
     let mut spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
     attachments::check_shared(&spec)?;
     let resolution = attachments::resolution(&mut spec)?;
+    let ports = ports::ports(&mut spec)?;
     let name = match spec.name.is_empty() {
         true => None,
         false => Some(ContainerName::parse(spec.name).map_err(|invalid| Error::invalid("spec.name", invalid))?),
@@ -64,6 +65,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         hostname: hostname(spec.hostname)?,
         network: attachments::network(spec.network, spec.networks, spec.network_container)?,
         resolution,
+        ports,
         mounts: mounts::mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
         limits: limits(spec.limits.unwrap_or_default())?,
@@ -261,6 +263,7 @@ pub fn container(view: View) -> wire::Container {
         id: record.id.to_string(),
         name: record.name.to_string(),
         endpoints: record.endpoints.iter().map(attachments::wire_endpoint).collect(),
+        published_ports: record.published.iter().map(ports::wire_published).collect(),
         spec: Some(wire_spec(record.name.as_str(), record.spec)),
         image_id: record.image_id,
         state: state.into(),
@@ -330,6 +333,9 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         dns_options: spec.resolution.options,
         host_gateway_names: spec.resolution.host_gateway_names,
         volumes_from: Vec::new(),
+        port_bindings: spec.ports.bindings.iter().map(ports::wire_binding).collect(),
+        exposed_ports: spec.ports.exposed.iter().map(ports::wire_port).collect(),
+        publishes_all_ports: spec.ports.publishes_all,
     }
 }
 

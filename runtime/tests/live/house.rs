@@ -195,7 +195,7 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let socket = dir.join(format!("runtime{generation}.sock"));
     // The interfaces of this host are left as they are.
-    let networks = Networks { default: DefaultNetwork::None };
+    let networks = Networks { default: DefaultNetwork::None, ..Networks::default() };
     let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, networks, ..Default::default() };
     let config = Config { root: dir.join("runtime"), run: dir.join("run"), file };
     let listen = Serving::new(Listen::Unix(socket.clone()));

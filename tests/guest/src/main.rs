@@ -153,6 +153,8 @@ fn work(words: &[&str]) -> Outcome {
         }
         ["serve", port] => network::serve(port.parse()?)?,
         ["ask", address, port] => network::ask(address, port.parse()?)?,
+        ["serve-udp", port] => network::serve_datagrams(port.parse()?)?,
+        ["ask-udp", address, port] => network::ask_datagrams(address, port.parse()?)?,
         ["memhog", mebibytes] => memhog(mebibytes.parse()?),
         ["spin", millis] => spin(Duration::from_millis(millis.parse()?))?,
         ["fork", number] => return fork(number.parse()?),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 
+use super::super::port;
 use crate::args::NetworkInspect;
 use crate::error::Result;
 use crate::platform::Platform;
@@ -120,7 +121,7 @@ pub fn settings(container: &pb::Container) -> Value {
         "IPv6Gateway": first.ipv6_gateway,
         "MacAddress": first.mac_address,
         "Networks": networks,
-        "Ports": {},
+        "Ports": port::settings(container),
     })
 }
 

@@ -14,6 +14,13 @@ const VERDICT_CHAIN: u16 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register(pub u32);
 
+impl Register {
+    /// A part of 4 bytes: number 0 is the start of `R1`, number 4 that of `R2`.
+    pub const fn word(number: u32) -> Self {
+        Self(8 + number)
+    }
+}
+
 /// The first register of 16 bytes.
 pub const R1: Register = Register(1);
 /// The second register of 16 bytes.
@@ -28,6 +35,8 @@ pub enum Meta {
     OutInterface = 7,
     /// IPv4 or IPv6.
     Family = 15,
+    /// Number of its transport protocol.
+    Protocol = 16,
 }
 
 /// What is known of its connection: `enum nft_ct_keys`.
@@ -49,6 +58,10 @@ pub const TRANSLATED: u32 = 1 << 5;
 pub enum Payload {
     /// Source address.
     Source(Family),
+    /// Destination address.
+    Destination(Family),
+    /// Destination port, of protocols that have ports.
+    DestinationPort,
 }
 
 impl Payload {
@@ -57,6 +70,9 @@ impl Payload {
         match self {
             Self::Source(Family::V4) => (1, 12, 4),
             Self::Source(Family::V6) => (1, 8, 16),
+            Self::Destination(Family::V4) => (1, 16, 4),
+            Self::Destination(Family::V6) => (1, 24, 16),
+            Self::DestinationPort => (2, 2, 2),
         }
     }
 }
@@ -101,21 +117,44 @@ pub enum Expression {
     And(Register, u32),
     /// Is it in a set?
     In(&'static str, Register, Is),
+    /// Is it a key of a map? Loads what it leads to.
+    Map(&'static str, Register, Register),
+    /// Loads what the destination address is to this host: `LOCAL`, or something else.
+    DestinationKind(Register),
     /// Decides.
     Verdict(Verdict),
     /// Gives it the address of the interface that it goes by.
     Masquerade,
+    /// Gives it another destination: an address of a version of the protocol, and a port.
+    Redirect(Family, Register, Register),
+}
+
+/// RTN_LOCAL of include/uapi/linux/rtnetlink.h: the address is one of the host's.
+const LOCAL: u32 = 2;
+
+/// NFPROTO_IPV4 and NFPROTO_IPV6.
+fn number_of(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
 }
 
 impl Expression {
     /// Holds for packets of a version of the protocol.
     pub fn family(family: Family) -> [Self; 2] {
-        // NFPROTO_IPV4 and NFPROTO_IPV6.
-        let number = match family {
-            Family::V4 => 2,
-            Family::V6 => 10,
-        };
-        [Self::Meta(Meta::Family, R1), Self::Compare(R1, Is::So, vec![number])]
+        [Self::Meta(Meta::Family, R1), Self::Compare(R1, Is::So, vec![number_of(family)])]
+    }
+
+    /// Holds for packets to an address of this host.
+    pub fn to_this_host() -> [Self; 2] {
+        [Self::DestinationKind(R1), Self::Compare(R1, Is::So, LOCAL.to_ne_bytes().to_vec())]
+    }
+
+    /// Holds for packets from or to 127.0.0.0/8, whose version is known to be IPv4.
+    pub fn loopback(part: Payload) -> [Self; 3] {
+        let mask = u32::from_ne_bytes([255, 0, 0, 0]);
+        [Self::Payload(part, R1), Self::And(R1, mask), Self::Compare(R1, Is::So, vec![127, 0, 0, 0])]
     }
 
     /// Holds for connections with one of these bits.
@@ -141,9 +180,11 @@ impl Expression {
             Self::Payload(..) => "payload",
             Self::Compare(..) => "cmp",
             Self::And(..) => "bitwise",
-            Self::In(..) => "lookup",
+            Self::In(..) | Self::Map(..) => "lookup",
+            Self::DestinationKind(_) => "fib",
             Self::Verdict(..) => "immediate",
             Self::Masquerade => "masq",
+            Self::Redirect(..) => "nat",
         }
     }
 
@@ -174,12 +215,23 @@ impl Expression {
                 data.text(1, set);
                 numbers(data, &[(2, from.0), (5, u32::from(*is == Is::Not))]);
             }
+            // NFTA_LOOKUP_SET, SREG, DREG
+            Self::Map(map, from, to) => {
+                data.text(1, map);
+                numbers(data, &[(2, from.0), (3, to.0)]);
+            }
+            // NFTA_FIB_DREG, RESULT (NFT_FIB_RESULT_ADDRTYPE), FLAGS (NFTA_FIB_F_DADDR)
+            Self::DestinationKind(to) => numbers(data, &[(1, to.0), (2, 3), (3, 2)]),
             // NFTA_IMMEDIATE_DREG (NFT_REG_VERDICT), DATA
             Self::Verdict(verdict) => {
                 numbers(data, &[(1, 0)]);
                 data.nest(2, &[], |value| value.nest(DATA_VERDICT, &[], |inner| fill_verdict(inner, verdict)));
             }
             Self::Masquerade => {}
+            // NFTA_NAT_TYPE (NFT_NAT_DNAT), FAMILY, REG_ADDR_MIN, REG_PROTO_MIN
+            Self::Redirect(family, address, port) => {
+                numbers(data, &[(1, 1), (2, u32::from(number_of(*family))), (3, address.0), (5, port.0)]);
+            }
         }
     }
 }
