@@ -10,6 +10,7 @@ mod documents;
 mod ephemeral;
 mod forms;
 mod garbage;
+mod holds;
 mod images;
 mod layers;
 mod leases;
@@ -106,6 +107,7 @@ struct Inner {
     writers: Mutex<Writers>,
     readers: Mutex<Vec<Connection>>,
     ephemeral: ephemeral::Ephemeral,
+    holds: holds::Holds,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl Catalog {
             writers: Mutex::new(Writers { full, relaxed }),
             readers: Mutex::new(Vec::new()),
             ephemeral: ephemeral::Ephemeral::default(),
+            holds: holds::Holds::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

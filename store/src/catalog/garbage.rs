@@ -1,6 +1,7 @@
 //! What nothing references: marked in one read snapshot, taken one by one where that is still true.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rusqlite::{Transaction, params};
 use strata_types::{Digest, LayerId};
@@ -132,9 +133,11 @@ impl Catalog {
 
     /// Finds the layers and blobs that nothing references and that are older than `grace` milliseconds.
     pub async fn garbage(&self, grace: i64) -> Result<Garbage> {
+        let held = self.inner.holds.ids();
         self.read("look for garbage", move |transaction| {
             let youngest = now().saturating_sub(grace);
-            let used = of_snapshots(transaction)?;
+            let mut used = of_snapshots(transaction)?;
+            used.extend(held);
             let mut garbage = Garbage::default();
             let mut statement = transaction.prepare_cached(
                 "SELECT l.id, l.created FROM layers l
@@ -206,8 +209,11 @@ impl Catalog {
         id: &LayerId,
         discard: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<Reclaim> {
-        let id = id.clone();
+        let (id, inner) = (id.clone(), Arc::clone(&self.inner));
         self.write("reclaim a layer", Durability::Relaxed, move |transaction| {
+            if inner.holds.has(&id) {
+                return Ok(Reclaim::Kept);
+            }
             let size = match layers::find(transaction, &id) {
                 Err(Error::LayerNotFound { .. }) => return Ok(Reclaim::Kept),
                 found => found?.size,

@@ -144,7 +144,7 @@ pub(super) fn are_usable(transaction: &Transaction<'_>, ids: &[LayerId]) -> Resu
     Ok(found == distinct.len())
 }
 
-/// Says whether a lease holds all these layers.
+/// Says whether a lease holds all these layers by what is written.
 pub(super) fn are_held(transaction: &Transaction<'_>, ids: &[LayerId], lease: &LeaseId) -> Result<bool> {
     let distinct: BTreeSet<&str> = ids.iter().map(LayerId::as_str).collect();
     let found: usize = transaction
@@ -382,16 +382,6 @@ impl Catalog {
                 .collect()
         })
         .await
-    }
-
-    /// As [`Catalog::hold_layers`]; nothing is written where the lease holds them all already.
-    pub async fn keep_layers(&self, ids: &[LayerId], lease: &LeaseId) -> Result<()> {
-        let (asked, of) = (ids.to_vec(), lease.clone());
-        let is_held = self.read("look for held layers", move |transaction| {
-            leases::must_exist(transaction, &of)?;
-            Ok(are_usable(transaction, &asked)? && are_held(transaction, &asked, &of)?)
-        });
-        if is_held.await? { Ok(()) } else { self.hold_layers(ids, lease).await.map(drop) }
     }
 
     /// Finds the oldest usable layer with this diff-id.

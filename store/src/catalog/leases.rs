@@ -108,24 +108,31 @@ impl Catalog {
 
     /// Deletes a lease with all that it holds; says whether there was one.
     pub async fn delete_lease(&self, id: &LeaseId) -> Result<bool> {
-        let id = id.clone();
-        self.write("delete a lease", Durability::Relaxed, move |transaction| {
+        let deleted = id.clone();
+        let deleted = self.write("delete a lease", Durability::Relaxed, move |transaction| {
             let deleted = transaction
                 .prepare_cached("DELETE FROM leases WHERE project = ? AND id = ?")?
-                .execute(params![PROJECT, id.as_str()])?;
+                .execute(params![PROJECT, deleted.as_str()])?;
             Ok(deleted > 0)
-        })
-        .await
+        });
+        let deleted = deleted.await?;
+        self.inner.holds.end(id);
+        Ok(deleted)
     }
 
     /// Deletes the leases that have ended; returns how many, and when the next one ends.
     pub async fn expire_leases(&self) -> Result<(usize, Option<i64>)> {
-        self.write("expire leases", Durability::Relaxed, |transaction| {
-            let expired = transaction.execute("DELETE FROM leases WHERE expires <= ?", [now()])?;
+        let expired = self.write("expire leases", Durability::Relaxed, |transaction| {
+            let mut statement = transaction.prepare_cached("DELETE FROM leases WHERE expires <= ? RETURNING id")?;
+            let expired = statement.query_map([now()], |row| row.get::<_, String>(0))?;
+            let expired = expired.collect::<rusqlite::Result<Vec<_>>>()?;
             let next = transaction.query_row("SELECT min(expires) FROM leases", [], |row| row.get(0))?;
             Ok((expired, next))
-        })
-        .await
+        });
+        let (expired, next) = expired.await?;
+        let ids = expired.iter().filter_map(|id| LeaseId::parse(id.as_str()).ok());
+        ids.for_each(|id| self.inner.holds.end(&id));
+        Ok((expired.len(), next))
     }
 
     /// Refuses a lease that does not exist or has ended.

@@ -198,7 +198,7 @@ impl Catalog {
         .await
     }
 
-    /// Sees to it that a lease holds what a snapshot of a step stands on. Mostly it does already, and nothing is written.
+    /// Sees to it that a lease holds what a snapshot of a step stands on; nothing is written for it.
     async fn hold_for_step(&self, key: &SnapshotKey, layer_ids: &[LayerId], lease: &LeaseId) -> Result<()> {
         let (key, ids, of) = (key.clone(), layer_ids.to_vec(), lease.clone());
         let is_held = self
@@ -214,7 +214,7 @@ impl Catalog {
                 layers::are_held(transaction, &ids, &of)
             })
             .await?;
-        if is_held { Ok(()) } else { self.hold_layers(layer_ids, lease).await.map(drop) }
+        if is_held { Ok(()) } else { self.keep_layers(layer_ids, lease).await }
     }
 
     /// Takes a free snapshot, or takes it again: every time with a new work directory number.

@@ -151,27 +151,42 @@ async fn a_step_is_one_commit() {
 }
 
 #[tokio::test]
-async fn layers_that_a_lease_holds_already_are_kept_without_a_commit() {
+async fn layers_are_kept_without_a_commit_until_their_lease_ends() {
     let (directory, catalog, lease) = catalog().await;
     let (one, two) = (usable(&catalog, &lease).await, usable(&catalog, &lease).await);
     let other = LeaseId::parse("other").unwrap();
     catalog.create_lease(&other, "test", None).await.unwrap();
     let before = commits(&directory);
-    let kept = |ids: &[&LayerId]| {
-        let ids: Vec<LayerId> = ids.iter().map(|id| (*id).clone()).collect();
-        let (catalog, directory, other) = (&catalog, &directory, &other);
-        async move {
-            (catalog.keep_layers(&ids, other).await.map_err(|error| error.to_string()), commits(directory) - before)
-        }
-    };
+    catalog.keep_layers(&[one.clone(), one.clone()], &other).await.unwrap();
+    assert_eq!(commits(&directory), before);
 
-    assert_eq!(kept(&[&one]).await, (Ok(()), 1));
-    assert_eq!(kept(&[&one]).await, (Ok(()), 1));
-    assert_eq!(kept(&[&one, &two]).await, (Ok(()), 2));
-    assert_eq!(kept(&[&two, &one, &one]).await, (Ok(()), 2));
+    catalog.delete_lease(&lease).await.unwrap();
+    assert_eq!(catalog.garbage(-1).await.unwrap().layers, [two.clone()]);
+    assert_eq!(catalog.reclaim_layer(&one, || Ok(())).await.unwrap(), Reclaim::Kept);
+    assert!(matches!(catalog.reclaim_layer(&two, || Ok(())).await.unwrap(), Reclaim::Freed(_)));
+    let refused = catalog.keep_layers(&[two.clone()], &other).await;
+    assert!(matches!(&refused, Err(Error::LayerNotFound { id }) if *id == two), "{refused:?}");
+
     catalog.delete_lease(&other).await.unwrap();
+    assert!(matches!(catalog.reclaim_layer(&one, || Ok(())).await.unwrap(), Reclaim::Freed(_)));
     let refused = catalog.keep_layers(&[one], &other).await;
     assert!(matches!(refused, Err(Error::LeaseNotFound { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_lease_whose_time_is_over_keeps_no_layer() {
+    let (_directory, catalog, lease) = catalog().await;
+    let one = usable(&catalog, &lease).await;
+    let session = LeaseId::parse("session").unwrap();
+    catalog.create_lease(&session, "test", Some(0)).await.unwrap();
+    catalog.keep_layers(&[one.clone()], &session).await.unwrap();
+    catalog.delete_lease(&lease).await.unwrap();
+    assert_eq!(catalog.garbage(-1).await.unwrap().layers, []);
+
+    catalog.end_session(&session).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    assert_eq!(catalog.expire_leases().await.unwrap(), (1, None));
+    assert_eq!(catalog.garbage(-1).await.unwrap().layers, [one]);
 }
 
 #[tokio::test]

@@ -30,9 +30,5 @@ pub async fn missing(store: &Arc<Store>, lease: &LeaseId, wanted: Vec<blake3::Ha
 }
 
 async fn hold(store: &Arc<Store>, layers: &[LayerId], lease: &LeaseId) -> Result<()> {
-    if layers.is_empty() {
-        return Ok(());
-    }
-    // A large COPY asks part by part, and mostly the same layers have what it asks for.
-    store.catalog.keep_layers(layers, lease).await
+    if layers.is_empty() { Ok(()) } else { store.catalog.keep_layers(layers, lease).await }
 }

@@ -15,7 +15,7 @@ use crate::catalog::{Durability, LayerRow, blocking};
 use crate::disk::{Sync, Temporary};
 use crate::{Error, Result, Store, blob};
 
-/// The level of gzip: the fastest, a twentieth larger than what streams of zlib make at their usual level.
+/// The level of gzip: the fastest, a tenth larger than what streams of zlib make at their usual level.
 const GZIP_LEVEL: i32 = 1;
 /// The level of zstd.
 const ZSTD_LEVEL: i32 = 3;
