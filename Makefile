@@ -43,7 +43,7 @@ fi
 endef
 
 packages-build:
-	$(call packages,gcc libc6-dev)
+	$(call packages,gcc libc6-dev nasm autoconf automake libtool)
 
 packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
