@@ -9,6 +9,7 @@ mod index;
 mod interrupts;
 mod layout;
 mod own;
+mod parallel;
 mod place;
 mod secrets;
 mod upload;

@@ -44,7 +44,7 @@ impl Contexts {
     /// A file of any of them with this content.
     pub fn file(&self, blake3: &[u8]) -> Option<PathBuf> {
         let archive = self.archive.as_ref().filter(|archive| archive.blake3 == blake3).map(Archive::path);
-        archive.or_else(|| self.all().find_map(|context| context.file(blake3)).map(Path::to_owned))
+        archive.or_else(|| self.all().find_map(|context| context.file(blake3)))
     }
 
     fn all(&self) -> impl Iterator<Item = &Context> {

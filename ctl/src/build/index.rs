@@ -1,15 +1,16 @@
 //! What is known of the files of a build context: stat data to content digest, kept between builds.
 //! An entry is believed only when nothing of its stat data changed, and not when the file was changed in the very
 //! moment it was read.
+//!
+//! It is a list of directories, and what is in one is read by who looks at that directory: on all cores.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::attributes::{self, Attributes};
@@ -19,14 +20,31 @@ const RACY: i64 = 20_000_000;
 
 #[derive(Clone, PartialEq, Message)]
 struct Saved {
+    /// 1 were files with their paths, once.
+    #[prost(message, repeated, tag = "2")]
+    directories: Vec<SavedDirectory>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedDirectory {
+    #[prost(bytes = "bytes", tag = "1")]
+    path: Bytes,
+    /// The form of `SavedFiles`.
+    #[prost(bytes = "bytes", tag = "2")]
+    files: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SavedFiles {
+    /// By name.
     #[prost(message, repeated, tag = "1")]
     files: Vec<SavedFile>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct SavedFile {
-    #[prost(bytes = "vec", tag = "1")]
-    path: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
     #[prost(uint64, tag = "2")]
     size: u64,
     #[prost(int64, tag = "3")]
@@ -35,8 +53,8 @@ struct SavedFile {
     modified: i64,
     #[prost(uint64, tag = "5")]
     inode: u64,
-    #[prost(bytes = "vec", tag = "6")]
-    blake3: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "6")]
+    blake3: Bytes,
     #[prost(message, repeated, tag = "7")]
     attributes: Vec<SavedAttribute>,
 }
@@ -52,16 +70,18 @@ struct SavedAttribute {
 /// What is known of a file.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// blake3 of its content.
-    pub digest: [u8; 32],
+    /// blake3 of its content, 32 bytes.
+    pub digest: Bytes,
     /// Its extended attributes.
     pub attributes: Attributes,
 }
 
 impl Known {
-    fn of(file: fs::File) -> io::Result<Self> {
+    /// Reads it.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let file = fs::File::open(path)?;
         let attributes = attributes::of_file(&file)?;
-        Ok(Self { digest: hash(file)?, attributes })
+        Ok(Self { digest: Bytes::copy_from_slice(&hash(file)?), attributes })
     }
 }
 
@@ -78,16 +98,20 @@ pub struct Stamp {
     pub inode: u64,
 }
 
-/// The index of one context.
+/// The index of one context, as the last scan left it.
 #[derive(Debug)]
 pub struct Index {
     file: Option<PathBuf>,
-    old: HashMap<Vec<u8>, (Stamp, Known)>,
-    new: HashMap<Vec<u8>, (Stamp, Known)>,
-    /// Read in this scan, ahead.
-    fresh: HashMap<Vec<u8>, (Stamp, Known)>,
-    is_dirty: bool,
+    directories: HashMap<Bytes, Bytes>,
     now: i64,
+}
+
+/// What is known of the files of a directory, which are asked for in the order of their names.
+#[derive(Debug)]
+pub struct Remembered {
+    files: std::iter::Peekable<std::vec::IntoIter<SavedFile>>,
+    /// Files that were asked for are as they were, and no others were there.
+    is_same: bool,
 }
 
 impl Index {
@@ -95,93 +119,87 @@ impl Index {
     pub fn open(root: &Path) -> Self {
         let file = cache_file(root);
         let saved = file.as_ref().and_then(|file| fs::read(file).ok());
-        let saved = saved.and_then(|bytes| Saved::decode(&bytes[..]).ok()).unwrap_or_default();
-        let entry = |file: SavedFile| {
-            let stamp = Stamp { size: file.size, changed: file.changed, modified: file.modified, inode: file.inode };
-            let attributes = file.attributes.into_iter().map(|one| (one.name, one.value)).collect();
-            Some((file.path, (stamp, Known { digest: file.blake3.try_into().ok()?, attributes })))
-        };
-        let old = saved.files.into_iter().filter_map(entry).collect();
+        let saved = saved.and_then(|bytes| Saved::decode(Bytes::from(bytes)).ok()).unwrap_or_default();
+        let directories = saved.directories.into_iter().map(|directory| (directory.path, directory.files)).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64);
-        Self { file, old, new: HashMap::new(), fresh: HashMap::new(), is_dirty: false, now }
+        Self { file, directories, now }
     }
 
-    /// Reads the files that nothing is known of, on all cores. What cannot be read is told when it is looked at.
-    pub fn learn(&mut self, files: impl Iterator<Item = (Vec<u8>, Stamp, PathBuf)>) {
-        let is_known = |path: &[u8], stamp: &Stamp| self.old.get(path).is_some_and(|(old, _)| old == stamp);
-        let unknown: Vec<_> = files.filter(|(path, stamp, _)| !is_known(path, stamp)).collect();
-        let next = AtomicUsize::new(0);
-        let read = || {
-            let mut read = Vec::new();
-            while let Some((path, stamp, file)) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Ok(known) = fs::File::open(file).and_then(Known::of) {
-                    read.push((path.clone(), (*stamp, known)));
+    /// What is known of a directory, by its path below the root.
+    pub fn directory(&self, path: &[u8]) -> Remembered {
+        let saved = self.directories.get(path).and_then(|bytes| SavedFiles::decode(bytes.clone()).ok());
+        Remembered { files: saved.unwrap_or_default().files.into_iter().peekable(), is_same: true }
+    }
+
+    /// Writes what a scan learnt: of each directory with files its path, and its files by name, or none where they are as
+    /// they were. A failure only costs time at the next build.
+    pub fn save<'a, F>(&self, directories: impl Iterator<Item = (&'a [u8], Option<F>)>)
+    where
+        F: Iterator<Item = (&'a [u8], Stamp, &'a Known)>,
+    {
+        let Some(file) = &self.file else { return };
+        let mut is_same = true;
+        let saved = directories.map(|(path, files)| {
+            is_same &= files.is_none();
+            let files = match files {
+                None => self.directories.get(path).cloned().unwrap_or_default(),
+                Some(files) => {
+                    SavedFiles { files: files.filter_map(|file| self.saved(file)).collect() }.encode_to_vec().into()
                 }
-            }
-            read
-        };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(unknown.len());
-        self.fresh = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
-            let mut all: HashMap<_, _> = read().into_iter().collect();
-            for other in others {
-                all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-            all
+            };
+            SavedDirectory { path: Bytes::copy_from_slice(path), files }
         });
-    }
-
-    /// What is known of a file: remembered, or read now.
-    pub fn look(
-        &mut self,
-        path: Vec<u8>,
-        stamp: Stamp,
-        open: impl FnOnce() -> io::Result<fs::File>,
-    ) -> io::Result<Known> {
-        let remembered = self.old.get(&path).filter(|(old, _)| *old == stamp).map(|(_, known)| known.clone());
-        let known = match remembered {
-            Some(known) => Some(known),
-            None => {
-                let fresh = self.fresh.remove(&path).filter(|(then, _)| *then == stamp);
-                self.is_dirty |= fresh.is_some();
-                fresh.map(|(_, known)| known)
-            }
-        };
-        let known = match known {
-            Some(known) => known,
-            None => {
-                self.is_dirty = true;
-                Known::of(open()?)?
-            }
-        };
-        if self.now - stamp.changed.max(stamp.modified) > RACY {
-            self.new.insert(path, (stamp, known.clone()));
-        }
-        Ok(known)
-    }
-
-    /// Writes what this scan learnt. A failure only costs time at the next build.
-    pub fn save(self) {
-        let Some(file) = self.file else { return };
-        if !self.is_dirty && self.new.len() == self.old.len() {
+        let saved = Saved { directories: saved.collect() };
+        if is_same && saved.directories.len() == self.directories.len() {
             return;
         }
-        let attribute = |(name, value)| SavedAttribute { name, value };
-        let files = self.new.into_iter().map(|(path, (stamp, known))| SavedFile {
-            path,
-            size: stamp.size,
-            changed: stamp.changed,
-            modified: stamp.modified,
-            inode: stamp.inode,
-            blake3: known.digest.to_vec(),
-            attributes: known.attributes.into_iter().map(attribute).collect(),
-        });
-        let bytes = Saved { files: files.collect() }.encode_to_vec();
+        let bytes = saved.encode_to_vec();
         let part = file.with_extension(format!("part{}", std::process::id()));
         let written = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&part, bytes));
-        if written.and_then(|()| fs::rename(&part, &file)).is_err() {
+        if written.and_then(|()| fs::rename(&part, file)).is_err() {
             let _ = fs::remove_file(&part);
         }
+    }
+
+    /// A file in the form that is kept; none that may have changed after it was read.
+    fn saved(&self, (name, stamp, known): (&[u8], Stamp, &Known)) -> Option<SavedFile> {
+        let Stamp { size, changed, modified, inode } = stamp;
+        let attribute = |(name, value): &(String, Vec<u8>)| SavedAttribute { name: name.clone(), value: value.clone() };
+        (self.now - changed.max(modified) > RACY).then(|| SavedFile {
+            name: Bytes::copy_from_slice(name),
+            size,
+            changed,
+            modified,
+            inode,
+            blake3: known.digest.clone(),
+            attributes: known.attributes.iter().map(attribute).collect(),
+        })
+    }
+}
+
+impl Remembered {
+    /// What is known of the file of this name, which comes after those that were asked for before.
+    pub fn file(&mut self, name: &[u8], stamp: Stamp) -> Option<Known> {
+        while self.files.next_if(|saved| saved.name < name).is_some() {
+            self.is_same = false;
+        }
+        let saved = self.files.next_if(|saved| saved.name == name);
+        let saved = saved.filter(|saved| saved.stamp() == stamp && saved.blake3.len() == 32);
+        self.is_same &= saved.is_some();
+        let saved = saved?;
+        let attributes = saved.attributes.into_iter().map(|one| (one.name, one.value)).collect();
+        Some(Known { digest: saved.blake3, attributes })
+    }
+
+    /// Says whether the files of the directory are those that were asked for, as they were.
+    pub fn is_same(mut self) -> bool {
+        self.is_same && self.files.next().is_none()
+    }
+}
+
+impl SavedFile {
+    fn stamp(&self) -> Stamp {
+        Stamp { size: self.size, changed: self.changed, modified: self.modified, inode: self.inode }
     }
 }
 
@@ -202,4 +220,63 @@ fn cache_file(root: &Path) -> Option<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
     let name = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
     Some(base.join("strata/contexts").join(&name[..32]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(file: &Path, now: i64) -> Index {
+        let directories = fs::read(file).map(|bytes| Saved::decode(Bytes::from(bytes)).unwrap()).unwrap_or_default();
+        let directories = directories.directories.into_iter().map(|one| (one.path, one.files)).collect();
+        Index { file: Some(file.to_owned()), directories, now }
+    }
+
+    fn stamp(inode: u64, changed: i64) -> Stamp {
+        Stamp { size: 1, changed, modified: 5, inode }
+    }
+
+    #[test]
+    fn a_file_is_known_as_long_as_its_stat_data_are_the_same_and_not_from_the_moment_of_its_change() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join("index");
+        let known = Known { digest: vec![7; 32].into(), attributes: vec![("user.a".into(), b"1".to_vec())] };
+        let now = 10 * RACY;
+        let files = [("a", stamp(1, 9)), ("b", stamp(2, 9)), ("young", stamp(3, now - RACY))];
+        let files = files.iter().map(|(name, stamp)| (name.as_bytes(), *stamp, &known));
+        index(&file, now).save([(&b"d"[..], Some(files))].into_iter());
+
+        let index = index(&file, now);
+        let mut directory = index.directory(b"d");
+        assert_eq!(directory.file(b"a", stamp(1, 9)).unwrap().attributes, known.attributes);
+        assert!(directory.file(b"aa", stamp(1, 9)).is_none());
+        assert_eq!(directory.file(b"b", stamp(2, 9)).unwrap().digest, known.digest);
+        assert!(directory.file(b"young", stamp(3, now - RACY)).is_none());
+        assert!(index.directory(b"d").file(b"a", stamp(1, 8)).is_none());
+        assert!(index.directory(b"other").file(b"a", stamp(1, 9)).is_none());
+    }
+
+    #[test]
+    fn a_directory_is_the_same_only_when_all_its_files_are() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join("index");
+        let known = Known { digest: vec![7; 32].into(), attributes: Attributes::new() };
+        let files = [(&b"a"[..], stamp(1, 9), &known), (b"b", stamp(2, 9), &known)];
+        index(&file, 10 * RACY).save([(&b"d"[..], Some(files.into_iter()))].into_iter());
+        let index = index(&file, 10 * RACY);
+        let is_same = |files: &[(&str, u64)]| {
+            let mut directory = index.directory(b"d");
+            files.iter().for_each(|(name, inode)| drop(directory.file(name.as_bytes(), stamp(*inode, 9))));
+            directory.is_same()
+        };
+
+        assert!(is_same(&[("a", 1), ("b", 2)]));
+        for other in [&[("a", 1)][..], &[("b", 2)], &[("a", 1), ("b", 3)], &[("a", 1), ("b", 2), ("c", 3)], &[]] {
+            assert!(!is_same(other), "{other:?}");
+        }
+        // Nothing is written where nothing is new.
+        fs::remove_file(&file).unwrap();
+        index.save([(&b"d"[..], None::<std::vec::IntoIter<_>>)].into_iter());
+        assert!(!file.exists());
+    }
 }

@@ -34,7 +34,7 @@ pub struct Directory {
     /// The same below the top, for patterns; "" for the top.
     pub relative: String,
     /// Its path below the top, in bytes.
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// What is in it, ordered by name, without what is excluded with all below it.
     pub entries: Vec<Entry>,
 }
