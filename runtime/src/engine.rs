@@ -22,6 +22,7 @@ use crate::{
     presence::Presence,
     process,
     record::{Durability, Record, Records, State},
+    resolver::Resolver,
     spec::{Exit, Root, Spec},
     store::Store,
     table::Table,
@@ -70,6 +71,7 @@ pub struct Engine {
     networks: Networks,
     presence: Presence,
     records: Arc<Records>,
+    resolver: Resolver,
     store: Arc<dyn Store>,
     table: Mutex<Table<Arc<Container>>>,
     /// Told when a removal was not finished.

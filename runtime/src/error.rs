@@ -294,6 +294,15 @@ pub enum Error {
         /// "host", "none" or "container:…".
         mode: &'static str,
     },
+    /// Names cannot be served to a container.
+    #[error("cannot open the resolver of container {container}")]
+    Resolver {
+        /// Name of the container.
+        container: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
     Lost {
@@ -375,6 +384,7 @@ impl strata_rpc::Fault for Error {
             | Self::Host { .. }
             | Self::Cgroup { .. }
             | Self::Plan { .. }
+            | Self::Resolver { .. }
             | Self::Lost { .. } => Code::Internal,
         }
     }
@@ -413,6 +423,7 @@ impl strata_rpc::Fault for Error {
             | Self::Host { .. }
             | Self::Cgroup { .. }
             | Self::Plan { .. }
+            | Self::Resolver { .. }
             | Self::Lost { .. } => "FAULT_INTERNAL",
         }
     }

@@ -51,7 +51,7 @@ mod spare;
 
 pub use devices::is_concerned as has_devices;
 
-pub use files::refresh_hosts;
+pub use files::{has_own_server, refresh};
 use spare::Spare;
 
 /// Digits of an id in the name of its control socket: paths of sockets are short.

@@ -40,6 +40,7 @@ mod peers;
 pub mod presence;
 mod process;
 pub mod record;
+pub mod resolver;
 mod signal;
 pub mod spec;
 pub mod store;

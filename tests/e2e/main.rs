@@ -29,6 +29,7 @@ mod limits;
 mod manifests;
 mod misbehaviour;
 mod mounts;
+mod names;
 mod networks;
 mod networks_shared;
 mod outputs;

@@ -153,7 +153,8 @@ fn addresses_and_names_are_as_asked() {
 
     let read = |path: &str| house.ctl(&["exec", "one", "/guest", "read", path]).ok();
     read("/etc/hosts").says(&["10.77.0.5\tbox.example.org box\n", "10.0.0.9\tdb\n", "10.77.0.1\toutside\n"]);
-    assert_eq!(read("/etc/resolv.conf").stdout, "nameserver 9.9.9.9\nsearch here.example\noptions ndots:2\n");
+    assert_eq!(read("/etc/resolv.conf").stdout, "nameserver 127.0.0.11\nsearch here.example\noptions ndots:2\n");
+    house.ctl(&["inspect", "-f", "{{json .HostConfig.Dns}}", "one"]).ok().says(&["9.9.9.9"]);
     assert_eq!(read("/sys/class/net/eth0/address").text(), "02:00:00:00:00:55");
     assert_eq!(read("/proc/sys/kernel/domainname").text(), "example.org");
     server(&house, "two", &["--network", "net", "--link-local-ip", "169.254.7.8"]);

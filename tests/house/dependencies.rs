@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-rpc", &["strata-proto", "strata-types"]),
     ("strata-oci", &["strata-init", "strata-types"]),
     ("strata-net", &["strata-types"]),
+    ("strata-dns", &["strata-net", "strata-types"]),
     ("strata-registry", &["strata-types"]),
     (
         "strata-store",
@@ -37,7 +38,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Volumes are filled from archives, and written as such.
     (
         "strata-runtime",
-        &["strata-archive", "strata-init", "strata-net", "strata-oci", "strata-proto", "strata-rpc", "strata-types"],
+        &[
+            "strata-archive",
+            "strata-dns",
+            "strata-init",
+            "strata-net",
+            "strata-oci",
+            "strata-proto",
+            "strata-rpc",
+            "strata-types",
+        ],
     ),
     // The client applies .dockerignore before it sends anything, finds its user's credentials, and saves and loads
     // directories.

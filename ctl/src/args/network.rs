@@ -185,6 +185,9 @@ pub struct ContainerNetwork {
     /// Domain that names without a dot are looked for in; ".": none
     #[arg(long, value_name = "DOMAIN")]
     pub dns_search: Vec<String>,
+    /// Docker's, and refused: containers of one network know each other's names
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", hide = true)]
+    pub link: Vec<String>,
     /// A name in /etc/hosts, "db:10.0.0.1"; "host-gateway" is the host
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,

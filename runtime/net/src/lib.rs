@@ -18,6 +18,7 @@ mod nft;
 pub mod ports;
 pub mod prefix;
 mod records;
+pub mod redirect;
 mod route;
 mod socket;
 pub mod watch;

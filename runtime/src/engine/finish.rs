@@ -64,6 +64,7 @@ impl Engine {
             endpoints = std::mem::take(&mut record.endpoints);
             record.published.clear();
         });
+        self.resolver.forget(&container.id);
         if exit.is_oom_killed {
             self.events.tell(Action::Oom, &container.id, &container.name, None);
         }
@@ -80,6 +81,7 @@ impl Engine {
             return;
         }
         self.end_devices(container).await;
+        self.resolver.close(&container.id).await;
         // Its interfaces went with its last process, unless others keep its network namespace.
         self.part(container, endpoints).await;
         self.networks.release(&container.id).await;

@@ -98,7 +98,7 @@ impl Engine {
             record.endpoints.extend(endpoint.clone());
             record.published = published;
         });
-        self.refresh_names(&changed).await;
+        self.refresh_names(&record, &changed).await;
         self.write(changed).await?;
         Ok(endpoint)
     }
@@ -177,7 +177,7 @@ impl Engine {
             record.endpoints = endpoints;
             record.published = published;
         });
-        self.refresh_names(&changed).await;
+        self.refresh_names(&record, &changed).await;
         self.write(changed).await
     }
 
@@ -190,17 +190,26 @@ impl Engine {
         attachments.iter().position(is_it)
     }
 
-    /// Writes /etc/hosts of a running container anew.
-    async fn refresh_names(&self, record: &Record) {
-        if !matches!(record.state, State::Running(_)) {
-            return;
-        }
-        let (dir, hostname, record) = (self.records.dir(&record.id), super::hostname(record), record.clone());
-        let written =
-            blocking("writing /etc/hosts", move || crate::launch::refresh_hosts(&dir, &hostname, &record)).await;
-        if let Err(error) = written {
+    /// Makes known to a running container, and of it, what has changed of its networks.
+    async fn refresh_names(&self, before: &Record, record: &Record) {
+        let State::Running(running) = &record.state else { return };
+        let (dir, hostname) = (self.records.dir(&record.id), super::hostname(record));
+        let (old, new) = (before.clone(), record.clone());
+        let written = blocking("writing /etc/hosts", move || crate::launch::refresh(&dir, &hostname, &old, &new)).await;
+        if let Err(error) = written.and(self.serve_names(record, running.init.pid).await) {
             tracing::warn!(%error, "cannot write the names of a container that was connected or disconnected");
         }
+    }
+
+    /// Makes the names of a container known, and serves it those of others if it was told to ask its own server.
+    pub(super) async fn serve_names(&self, record: &Record, pid: u32) -> Result<(), Error> {
+        let is_served = matches!(record.spec.network, spec::Network::Networks(_))
+            && crate::launch::has_own_server(&self.records.dir(&record.id));
+        if is_served {
+            return self.resolver.serve(record, pid).await;
+        }
+        self.resolver.tell(record);
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     networks::{self, Networks},
     presence::Presence,
     record::{Record, Records, Running, State},
+    resolver::Resolver,
     spec::Exit,
     store::{Listed, Store},
     volume::{Discarded, Volumes},
@@ -56,6 +57,7 @@ impl Engine {
             networks,
             presence,
             records,
+            resolver: Resolver::default(),
             store,
             table: Default::default(),
             unfinished: Notify::new(),
@@ -102,6 +104,7 @@ impl Engine {
     }
 
     async fn take_up_running(self: Arc<Self>, container: Arc<Container>, running: Running) {
+        self.resolver.tell(&container.record());
         let first = tokio::time::timeout(ANSWER, self.reconnect(&container, &running)).await;
         let presence = self.presence.enter();
         if let Ok(Ok(None)) = first {
@@ -156,6 +159,10 @@ impl Engine {
     async fn take_over(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
         container.set_monitor(Some(monitor.clone()));
         container.set_phase(Phase::Running);
+        // The sockets of the service that was before are gone with it.
+        if let Err(error) = self.serve_names(&container.record(), monitor.init.identity.pid).await {
+            tracing::error!(container = %container.id, %error, "a container has no names");
+        }
         if container.record().is_run {
             // The caller whose stream it hung on is gone with the service that had it.
             let _ended = monitor.signal(9);

@@ -117,7 +117,9 @@ impl Engine {
         let monitor = Arc::new(Monitor::ready(launch).await?);
         // It has joined what it shares: the path that it was told is good no longer.
         drop(shared);
-        self.networks.attach(monitor.init.identity.pid, reserved).await?;
+        let pid = monitor.init.identity.pid;
+        self.networks.attach(pid, reserved).await?;
+        self.serve_names(&Record { endpoints: endpoints.clone(), ..record.clone() }, pid).await?;
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
             record.state = State::Running(Running { init, monitor });
@@ -166,6 +168,7 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
         self.end_devices(container).await;
+        self.resolver.close(&container.id).await;
         self.networks.release(&container.id).await;
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
             if let Err(error) = self.store.release(key, container.id.as_str()).await {

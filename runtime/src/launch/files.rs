@@ -57,13 +57,23 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     file.set_permissions(Permissions::from_mode(mode)).map_err(failed)
 }
 
-/// Writes /etc/hosts of a running container anew, if it is ours.
-pub fn refresh_hosts(dir: &Path, hostname: &str, record: &Record) -> Result<(), Error> {
-    let path = dir.join("hosts");
-    if !path.exists() {
-        return Ok(());
+/// Writes the files of a running container anew whose networks have changed. A resolv.conf that somebody changed is left.
+pub fn refresh(dir: &Path, hostname: &str, before: &Record, after: &Record) -> Result<(), Error> {
+    write(&dir.join("hosts"), resolution::hosts(hostname, after).as_bytes(), 0o644)?;
+    let path = dir.join("resolv.conf");
+    let (old, new) = (resolution::resolv_conf(before), resolution::resolv_conf(after));
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text == old && old != new => write(&path, new.as_bytes(), 0o644),
+        Ok(_) => Ok(()),
+        // It is no text any more.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(()),
+        Err(error) => Err(Error::io("read", path, error)),
     }
-    write(&path, resolution::hosts(hostname, record).as_bytes(), 0o644)
+}
+
+/// Whether a container was told to ask the server in its own network namespace.
+pub fn has_own_server(dir: &Path) -> bool {
+    std::fs::read_to_string(dir.join("resolv.conf")).is_ok_and(|text| resolution::names_own_server(&text))
 }
 
 /// Reads passwd and group as the processes of a running container see them.

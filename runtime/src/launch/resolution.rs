@@ -9,6 +9,7 @@ use strata_net::{Endpoint, Networks};
 
 use crate::{
     record::Record,
+    resolver,
     spec::{Network, Resolution},
 };
 
@@ -54,23 +55,56 @@ fn host_gateway(network: &Network, endpoints: &[Endpoint]) -> Option<IpAddr> {
 
 /// The text of resolv.conf.
 pub fn resolv_conf(record: &Record) -> String {
-    let host = match record.spec.network {
+    let resolution = &record.spec.resolution;
+    // A host without one has containers without one.
+    let host = || fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    match record.spec.network {
         // Who shares a network has the file of the container that it is of.
-        Network::None | Network::Default | Network::Container(_) => String::new(),
-        // A host without one has containers without one.
-        Network::Host => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        Network::Networks(_) => host_of_others(),
-    };
-    rewrite(&host, &record.spec.resolution)
+        Network::None | Network::Default | Network::Container(_) => rewrite("", resolution),
+        Network::Host => rewrite(&host(), resolution),
+        Network::Networks(_) if record.endpoints.iter().any(resolver::has_names) => {
+            with_own_server(&host(), resolution)
+        }
+        Network::Networks(_) => {
+            let resolved = || fs::read_to_string(RESOLVED).unwrap_or_default();
+            without_names(&host(), resolved, resolution)
+        }
+    }
 }
 
-/// The host's, as one can use it who has another loopback device.
-fn host_of_others() -> String {
-    let host = reachable(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-    if host.lines().any(|line| server(line).is_some()) {
-        return host;
+/// Whether a resolv.conf names the server in the network namespace of its container.
+pub fn names_own_server(text: &str) -> bool {
+    text.lines().filter_map(server).any(|address| address == strata_dns::ADDRESS)
+}
+
+/// The host's, as one can use it who has another loopback device. Where the host has servers there alone, the container's
+/// own server asks them.
+fn without_names(host: &str, resolved: impl FnOnce() -> String, resolution: &Resolution) -> String {
+    let has_server = |text: &str| text.lines().any(|line| server(line).is_some());
+    let usable = reachable(host);
+    if has_server(&usable) || !resolution.servers.is_empty() {
+        return rewrite(&usable, resolution);
     }
-    reachable(&fs::read_to_string(RESOLVED).unwrap_or(host))
+    let usable = reachable(&resolved());
+    match has_server(&usable) {
+        true => rewrite(&usable, resolution),
+        false => with_own_server(host, resolution),
+    }
+}
+
+/// With the container's own server, which asks the others. Names without a dot are asked for as they are, before domains are
+/// tried, unless somebody says otherwise: most of them are those of containers.
+fn with_own_server(host: &str, resolution: &Resolution) -> String {
+    let mut options = resolution.options.clone();
+    if options.is_empty() {
+        let lines = host.lines().filter_map(|line| line.trim_start().strip_prefix("options"));
+        options = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
+    }
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
+    let servers = vec![strata_dns::ADDRESS.into()];
+    rewrite(host, &Resolution { servers, options, searches: resolution.searches.clone(), ..Resolution::default() })
 }
 
 /// Without the servers that only the host itself reaches.
@@ -140,6 +174,42 @@ mod tests {
             rewritten(|all| all.options = vec!["ndots:2".into(), "rotate".into()]),
             "nameserver 10.0.0.1\nsearch home\noptions ndots:2 rotate\n"
         );
+    }
+
+    #[test]
+    fn the_containers_own_server_stands_in_the_place_of_all_others() {
+        let host = "nameserver 10.0.0.1\nsearch home\noptions edns0 trust-ad\n";
+        let of = |host: &str, change: fn(&mut Resolution)| {
+            let mut resolution = Resolution::default();
+            change(&mut resolution);
+            with_own_server(host, &resolution)
+        };
+        assert_eq!(of(host, |_| {}), "search home\nnameserver 127.0.0.11\noptions edns0 trust-ad ndots:0\n");
+        assert_eq!(
+            of(host, |all| {
+                all.servers = vec!["9.9.9.9".parse().unwrap()];
+                all.searches = vec![".".into()];
+                all.options = vec!["ndots:2".into()];
+            }),
+            "nameserver 127.0.0.11\noptions ndots:2\n",
+            "it asks the servers that were given"
+        );
+        assert_eq!(of("options ndots:3\n", |_| {}), "nameserver 127.0.0.11\noptions ndots:3\n");
+        assert!(
+            names_own_server(&of("", |_| {})) && !names_own_server("nameserver 127.0.0.1\n#nameserver 127.0.0.11\n")
+        );
+    }
+
+    #[test]
+    fn without_names_the_hosts_servers_are_asked_where_they_can_be_reached() {
+        let plain = Resolution::default();
+        let resolved = || "nameserver 10.9.9.9\nsearch home\n".to_owned();
+        assert_eq!(without_names("nameserver 10.0.0.1\n", resolved, &plain), "nameserver 10.0.0.1\n");
+        assert_eq!(without_names("nameserver 127.0.0.53\n", resolved, &plain), resolved());
+        let own = without_names("nameserver 127.0.0.1\n", String::new, &plain);
+        assert!(names_own_server(&own), "a server on the loopback device of the host is reached through ours: {own}");
+        let given = Resolution { servers: vec!["9.9.9.9".parse().unwrap()], ..plain };
+        assert_eq!(without_names("nameserver 127.0.0.1\n", String::new, &given), "nameserver 9.9.9.9\n");
     }
 
     #[test]

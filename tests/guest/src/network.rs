@@ -58,3 +58,72 @@ pub fn ask_datagrams(address: &str, port: u16) -> Result<(), Box<dyn std::error:
     super::say(&String::from_utf8_lossy(&buffer[..length]))?;
     Ok(())
 }
+
+/// Asks the server of resolv.conf for what is known of a name, and prints how it answers, and the addresses, a line each. A C
+/// library would ask for both kinds of addresses, and search domains.
+pub fn look_up(name: &str, kind: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf")?;
+    let server = resolv_conf.lines().find_map(|line| line.strip_prefix("nameserver ")).ok_or("there is no server")?;
+    let kind: u16 = match kind {
+        "A" => 1,
+        "AAAA" => 28,
+        number => number.parse()?,
+    };
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len())?);
+        query.extend(label.as_bytes());
+    }
+    query.push(0);
+    let question = query.len() + 4;
+    query.extend([kind.to_be_bytes(), [0, 1]].concat());
+    let server: IpAddr = server.trim().parse()?;
+    let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect((server, 53))?;
+    socket.set_read_timeout(Some(2 * PATIENCE))?;
+    socket.send(&query)?;
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer)?;
+    let answer = &buffer[..length];
+    let codes = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
+    super::say(codes.get(usize::from(answer[3] & 15)).ok_or("an unknown code")?)?;
+    // Each answer: two bytes for the name, then type, class, seconds, length, data.
+    let mut rest = answer.get(question..).ok_or("no question is repeated")?;
+    for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
+        let (head, data) = rest.split_at_checked(12).ok_or("an answer is cut off")?;
+        let (data, next) = data.split_at_checked(usize::from(head[11])).ok_or("an answer is cut off")?;
+        match data.len() {
+            4 => super::say(&IpAddr::from(<[u8; 4]>::try_from(data)?).to_string())?,
+            16 => super::say(&IpAddr::from(<[u8; 16]>::try_from(data)?).to_string())?,
+            other => super::say(&format!("{other} bytes"))?,
+        }
+        rest = next;
+    }
+    Ok(())
+}
+
+/// A server of names that tells everybody 192.0.2.77 for every name. Prints "ready", then each name that it is asked for.
+pub fn name_server(address: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let socket = UdpSocket::bind((address.parse::<IpAddr>()?, 53))?;
+    super::say("ready")?;
+    let mut buffer = [0; 4096];
+    loop {
+        let (length, asker) = socket.recv_from(&mut buffer)?;
+        let query = &buffer[..length];
+        let (mut name, mut rest) = (Vec::new(), query.get(12..).unwrap_or_default());
+        while let [length, after @ ..] = rest
+            && *length > 0
+        {
+            let (label, next) = after.split_at_checked(usize::from(*length)).ok_or("a name is cut off")?;
+            name.push(String::from_utf8_lossy(label).into_owned());
+            rest = next;
+        }
+        super::say(&name.join("."))?;
+        // Its header, the question and one answer; what else was asked for is left out.
+        let mut answer = query[..query.len() - rest.len() + 5].to_vec();
+        answer[2] |= 0x80;
+        answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 77]);
+        socket.send_to(&answer, asker)?;
+    }
+}

@@ -10,6 +10,12 @@ use crate::input;
 
 /// Puts what the flags say into a spec.
 pub fn of_container(args: &ContainerNetwork, spec: &mut pb::ContainerSpec) -> Result<()> {
+    if let Some(link) = args.link.first() {
+        let error = Error::usage(format!(
+            "--link {link} is not available: in a network of their own, containers know each other"
+        ));
+        return Err(error.hint("`ctl network create NAME`, then --network NAME and --network-alias ALIAS for both"));
+    }
     let mut attachments: Vec<pb::NetworkAttachment> =
         args.network.iter().map(|text| network(text)).collect::<Result<_>>()?;
     let is = |name: &str| matches!(attachments.as_slice(), [only] if only.network == name);
@@ -207,7 +213,7 @@ mod tests {
         for flags in ["--network host --ip 10.0.0.1", "--network none --network-alias x", "--network name=a,b=c"] {
             assert!(spec(flags).is_err(), "{flags}");
         }
-        for flags in ["--network alias=x", "--network name=a,gw-priority=x", "--network container:"] {
+        for flags in ["--network alias=x", "--network name=a,gw-priority=x", "--network container:", "--link db"] {
             assert!(spec(flags).is_err(), "{flags}");
         }
     }

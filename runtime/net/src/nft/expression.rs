@@ -60,6 +60,8 @@ pub enum Payload {
     Source(Family),
     /// Destination address.
     Destination(Family),
+    /// Source port, of protocols that have ports.
+    SourcePort,
     /// Destination port, of protocols that have ports.
     DestinationPort,
 }
@@ -72,6 +74,7 @@ impl Payload {
             Self::Source(Family::V6) => (1, 8, 16),
             Self::Destination(Family::V4) => (1, 16, 4),
             Self::Destination(Family::V6) => (1, 24, 16),
+            Self::SourcePort => (2, 0, 2),
             Self::DestinationPort => (2, 2, 2),
         }
     }
@@ -121,6 +124,10 @@ pub enum Expression {
     Map(&'static str, Register, Register),
     /// Loads what the destination address is to this host: `LOCAL`, or something else.
     DestinationKind(Register),
+    /// Loads bytes.
+    Value(Register, Vec<u8>),
+    /// Writes a register into a part of the transport header, whose checksum is at this byte.
+    Write(Payload, Register, u32),
     /// Decides.
     Verdict(Verdict),
     /// Gives it the address of the interface that it goes by.
@@ -177,12 +184,12 @@ impl Expression {
         match self {
             Self::Meta(..) => "meta",
             Self::Connection(..) => "ct",
-            Self::Payload(..) => "payload",
+            Self::Payload(..) | Self::Write(..) => "payload",
             Self::Compare(..) => "cmp",
             Self::And(..) => "bitwise",
             Self::In(..) | Self::Map(..) => "lookup",
             Self::DestinationKind(_) => "fib",
-            Self::Verdict(..) => "immediate",
+            Self::Verdict(..) | Self::Value(..) => "immediate",
             Self::Masquerade => "masq",
             Self::Redirect(..) => "nat",
         }
@@ -222,6 +229,16 @@ impl Expression {
             }
             // NFTA_FIB_DREG, RESULT (NFT_FIB_RESULT_ADDRTYPE), FLAGS (NFTA_FIB_F_DADDR)
             Self::DestinationKind(to) => numbers(data, &[(1, to.0), (2, 3), (3, 2)]),
+            // NFTA_IMMEDIATE_DREG, DATA
+            Self::Value(to, bytes) => {
+                numbers(data, &[(1, to.0)]);
+                data.nest(2, &[], |value| value.bytes(DATA_VALUE, bytes));
+            }
+            // NFTA_PAYLOAD_BASE, OFFSET, LEN, SREG, CSUM_TYPE (NFT_PAYLOAD_CSUM_INET), CSUM_OFFSET
+            Self::Write(part, from, checksum) => {
+                let (base, offset, length) = part.place();
+                numbers(data, &[(2, base), (3, offset), (4, length), (5, from.0), (6, 1), (7, *checksum)]);
+            }
             // NFTA_IMMEDIATE_DREG (NFT_REG_VERDICT), DATA
             Self::Verdict(verdict) => {
                 numbers(data, &[(1, 0)]);
