@@ -40,6 +40,7 @@ use crate::{
     spec::{Spec, TerminalSize},
 };
 
+mod descriptors;
 mod devices;
 mod files;
 mod insert;
@@ -73,6 +74,8 @@ pub struct Launcher(Arc<Inner>);
 struct Inner {
     available: CapabilitySet,
     config: Config,
+    /// The limit of descriptors that this service was given.
+    descriptors: rustix::process::Rlimit,
     execs: AtomicU64,
     image: File,
     spares: spare::Spares,
@@ -161,6 +164,7 @@ impl Launcher {
             namespace,
             thermal: strata_oci::default_spec::thermal_paths(),
             config,
+            descriptors: descriptors::raise(),
         };
         Ok(Self(Arc::new(inner)))
     }

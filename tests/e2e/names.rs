@@ -342,6 +342,30 @@ print(socket.gethostbyaddr(socket.getaddrinfo('redis', 6379, socket.AF_INET)[0][
     assert_eq!(said.text(), "b'+OK\\r\\n' b'$6\\r\\nstrata\\r\\n'\nredis.net");
 }
 
+/// Each container takes descriptors of the runtime, which is given few and may take more.
+#[test]
+fn more_containers_have_names_than_the_runtime_was_given_descriptors() {
+    let house = House::with_network();
+    house.ctl(&["network", "create", "net"]).ok();
+    assert!(house.stop().is_empty());
+    let command = |words: &[&str]| {
+        let mut command = house.command("prlimit");
+        command.args(["--nofile=64:4096", strata_tests::binaries().join("ctl").to_str().unwrap()]).args(words);
+        Running::spawn(command).finish()
+    };
+
+    for number in 0..40 {
+        let name = format!("c{number}");
+        command(&["run", "-d", "--name", &name, "--network", "net", "guest", "/guest", "sleep", "600"]).ok();
+    }
+
+    let last = address(&house, "c39", "net");
+    assert_eq!(look_up(&house, "c0", "c39", "A"), found(&last));
+    let limits = house.ctl(&["exec", "c0", "/guest", "read", "/proc/self/limits"]).ok();
+    let files = limits.stdout.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned();
+    assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["Max", "open", "files", "64", "4096", "files"]);
+}
+
 /// A look-up, as a client in the network sees it. A figure for whoever runs it; what it must hold is looked at in quiet.
 #[test]
 #[ignore = "a measurement"]

@@ -13,7 +13,7 @@ use strata_oci::{
 };
 use strata_types::ContainerId;
 
-use super::{Joining, Launcher, Prepared, Users, files::Own, mounts};
+use super::{Joining, Launcher, Prepared, Users, descriptors, files::Own, mounts};
 use crate::{
     config::Profile,
     error::Error,
@@ -130,7 +130,7 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
             Profile::Strict => default_spec::Profile::Strict,
         },
         readonly: spec.is_root_read_only,
-        rlimits: spec.ulimits.clone(),
+        rlimits: descriptors::limits(&spec.ulimits, launcher.0.descriptors),
         shm_size: spec.shm_size_bytes.unwrap_or(Defaults::default().shm_size),
         terminal: spec.has_terminal,
         ..Defaults::default()
