@@ -16,11 +16,32 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Steps that work at once. Absent: one per processor.
     pub parallelism: Option<usize>,
-    /// What requests may allow steps beyond the usual, by BuildKit's names: "security.insecure", "device". Until there are
-    /// bridges, "network.host" is granted to all.
+    /// RUN steps.
+    pub steps: Steps,
+    /// What requests may allow steps beyond the usual, by BuildKit's names: "security.insecure", "device". "network.host" is
+    /// granted to all.
     pub insecure_entitlements: Vec<String>,
     /// Devices, "vendor.com/class=name", or kinds of them, "vendor.com/class", that steps may have without that.
     pub auto_allowed_devices: Vec<String>,
+}
+
+/// RUN steps.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Steps {
+    /// Network of those that do not say, in builds that do not say.
+    pub network: StepNetwork,
+}
+
+/// A network of RUN steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepNetwork {
+    /// The host's: a step starts sooner, and reaches what is on the host's loopback device.
+    #[default]
+    Host,
+    /// The runtime's network of this name: a step reaches the world and nobody reaches it. The runtime must be root.
+    Bridge,
 }
 
 /// Files of a client certificate, PEM.

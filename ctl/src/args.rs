@@ -160,6 +160,8 @@ impl Command {
 /// Networks of RUN steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StepNetwork {
+    /// As the builder is configured
+    Default,
     /// The host's network
     Host,
     /// A loopback device only

@@ -247,6 +247,7 @@ async fn prepare(
         build_args: build_args(&args.build_arg)?,
         no_cache: args.no_cache,
         network: match args.network {
+            StepNetwork::Default => pb::BuildNetwork::Unspecified.into(),
             StepNetwork::Host => pb::BuildNetwork::Host.into(),
             StepNetwork::None => pb::BuildNetwork::None.into(),
         },

@@ -1,6 +1,9 @@
 //! What steps may do: networks, entitlements, names, limits of processes.
 
-use strata_tests::{Context, House, Output, Steps, Went};
+use strata_tests::{
+    Context, House, Output, Running, Steps, Went, eventually,
+    host::{HOST, WORLD},
+};
 
 use super::mounts::{printed, run};
 
@@ -26,6 +29,36 @@ fn networks_of_steps_are_the_hosts_or_none() {
     assert_eq!(seen("--network=default", &[]), host);
     assert_eq!(seen("--network=default", &["--network", "none"]), "lo\n");
     assert_eq!(seen("--network=host", &["--network", "none", "--allow", "network.host"]), host);
+}
+
+#[test]
+fn steps_are_on_a_bridge_where_the_builder_says_so() {
+    let house = House::with_network();
+    let mut world = Running::spawn({
+        let mut command = house.host().in_world(strata_tests::guest());
+        command.args(["serve", "80"]);
+        command
+    });
+    world.wait_for("ready");
+    std::fs::write(house.root().join("etc/builder.toml"), "[steps]\nnetwork = \"bridge\"\n").unwrap();
+    let seen = |flag: &str, words: &str, flags: &[&str]| {
+        printed(&build(&house, &run(flag, words), &[&["--no-cache"], flags].concat()).ok())
+    };
+
+    let inside = format!("interfaces + ask {WORLD} 80");
+    assert_eq!(seen("--network=default", &inside, &[]), format!("eth0\nlo\n{HOST}\n"), "it goes out as the host");
+    assert!(seen("--network=host", "interfaces", &[]).contains("up0\n"));
+    assert!(seen("--network=default", "interfaces", &["--network", "host"]).contains("up0\n"));
+    assert_eq!(seen("--network=none", "interfaces", &[]), "lo\n");
+    assert_eq!(seen("--network=default", "interfaces", &["--network", "none"]), "lo\n");
+    let names = seen("--network=default", "read /etc/hosts", &[]);
+    assert!(names.contains("172.17.0."), "{names}");
+    // What a step on the bridge did is not what the same step does on the host.
+    let kept = run("--network=default", "interfaces");
+    let first = printed(&build(&house, &kept, &[]).ok());
+    assert_ne!(printed(&build(&house, &kept, &["--network", "host"]).ok()), first);
+    let again = || house.host().interfaces().len() == 1;
+    eventually("nothing is left but the bridge", std::time::Duration::from_secs(10), again);
 }
 
 #[test]

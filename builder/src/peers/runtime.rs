@@ -12,6 +12,9 @@ use crate::secret::{Secret, SecretEnv};
 /// Host name of steps.
 const HOSTNAME: &str = "strata-build";
 
+/// The network that every runtime of root has.
+const BRIDGE: &str = "bridge";
+
 /// A connection to the runtime.
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -23,6 +26,8 @@ pub struct Runtime {
 pub enum Network {
     /// The host's.
     Host,
+    /// That of the name "bridge".
+    Bridge,
     /// A loopback device only.
     None,
 }
@@ -238,9 +243,12 @@ impl Runtime {
 fn start(step: RunStep) -> pb::RunStart {
     let network = match step.network {
         Network::Host => pb::NetworkMode::Host,
+        Network::Bridge => pb::NetworkMode::Networks,
         Network::None => pb::NetworkMode::None,
     };
+    let bridge = pb::NetworkAttachment { network: BRIDGE.to_owned(), ..Default::default() };
     let spec = pb::ContainerSpec {
+        networks: if step.network == Network::Bridge { vec![bridge] } else { Vec::new() },
         root: Some(pb::container_spec::Root::SnapshotKey(step.snapshot)),
         entry_point: Some(pb::EntryPoint { args: Vec::new() }),
         command: step.args,

@@ -49,7 +49,11 @@ pub async fn perform(
         .list(&env)
         .part(&cwd)
         .part(&config.user)
-        .part(if network == Network::Host { "host" } else { "none" })
+        .part(match network {
+            Network::Host => "host",
+            Network::Bridge => "bridge",
+            Network::None => "none",
+        })
         .part(script.as_ref().map_or(&[][..], |(_, content)| content));
     let request = &build.request;
     let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default();

@@ -57,8 +57,8 @@ pub struct Build {
     /// Take nothing from the cache in these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// StepNetwork of RUN steps
-    #[arg(long, value_enum, default_value = "host")]
+    /// Network of RUN steps that do not say
+    #[arg(long, value_enum, default_value = "default")]
     pub network: StepNetwork,
     /// Pull images that the build starts from, though they are there: "missing" and "never" by name
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_value = "missing",
