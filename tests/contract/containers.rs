@@ -86,6 +86,12 @@ async fn logs(node: &Node, name: &str, follow: bool, tail: Option<u64>) -> Resul
     Ok((out, err))
 }
 
+/// Waits for the end of a container; its exit code, and what it wrote.
+pub async fn end(node: &Node, name: &str) -> (Option<Kind>, String) {
+    let exit = wait(node, name).await.unwrap();
+    (exit.kind, logs(node, name, false, None).await.unwrap().0)
+}
+
 async fn a_container_runs_and_tells_how_it_ended(node: &Node) {
     import_guest(node).await;
     for (words, kind) in [(["exit", "0"], Kind::Code(0)), (["exit", "42"], Kind::Code(42))] {

@@ -1,10 +1,10 @@
 //! NetworkService.
 
-use strata_proto::runtime::v1::{network_service_client::NetworkServiceClient, *};
+use strata_proto::runtime::v1::{exit_status::Kind, network_service_client::NetworkServiceClient, *};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    containers::{create, get, guest, import_guest, remove, start},
+    containers::{create, end, get, guest, import_guest, remove, start},
     faults::{malformed, refused},
     node::{Node, RUNNING},
 };
@@ -13,6 +13,7 @@ over_both! { RUNNING;
     a_network_is_made_found_listed_and_removed,
     a_container_is_connected_and_disconnected,
     a_container_has_the_network_of_another_one,
+    how_names_lead_to_addresses_is_kept_and_done,
     malformed_networks_name_the_field,
     what_cannot_be_is_refused_by_its_reason,
 }
@@ -171,6 +172,58 @@ async fn a_container_has_the_network_of_another_one(node: &Node) {
     for id in [&of_shared.id, &made.id, &owner.id] {
         remove(node, id).await;
     }
+}
+
+async fn how_names_lead_to_addresses_is_kept_and_done(node: &Node) {
+    import_guest(node).await;
+    make(node, spec("names")).await.unwrap();
+    let to = |aliases: &[&str]| NetworkAttachment {
+        network: "names".into(),
+        aliases: aliases.iter().map(|&alias| alias.into()).collect(),
+        ..Default::default()
+    };
+    let in_network = |attachment, words: &[&str]| ContainerSpec {
+        network: NetworkMode::Networks.into(),
+        networks: vec![attachment],
+        ..guest(words)
+    };
+    let asked = ContainerSpec {
+        hostname: "box".into(),
+        domainname: "example.org".into(),
+        dns_servers: vec!["10.9.9.9".into(), "fd00::9".into()],
+        dns_searches: vec!["here.example".into()],
+        dns_options: vec!["ndots:2".into()],
+        host_gateway_names: vec!["outside".into()],
+        ..in_network(to(&["db", "cache"]), &["sleep", "300"])
+    };
+    let shown = create(node, asked.clone()).await.unwrap();
+    let kept = shown.spec.unwrap();
+    assert_eq!((&kept.hostname, &kept.domainname), (&asked.hostname, &asked.domainname));
+    assert_eq!((&kept.dns_servers, &kept.dns_searches), (&asked.dns_servers, &asked.dns_searches));
+    assert_eq!((&kept.dns_options, &kept.host_gateway_names), (&asked.dns_options, &asked.host_gateway_names));
+    assert_eq!(kept.networks, asked.networks);
+
+    let running = start(node, &shown.id).await.unwrap();
+    let address = &running.endpoints[0].ipv4_address;
+    for name in ["db", "cache.names", "box", &shown.name, &shown.id[..12]] {
+        let asker = create(node, in_network(to(&[]), &["look-up", name, "A"])).await.unwrap();
+        start(node, &asker.id).await.unwrap();
+        let (kind, said) = end(node, &asker.id).await;
+        assert_eq!((kind, said), (Some(Kind::Code(0)), format!("NOERROR\n{address}\n")), "{name}");
+        remove(node, &asker.id).await;
+    }
+    for (field, wrong) in [
+        ("spec.dns_servers", ContainerSpec { dns_servers: vec!["10.0.0.1\nx".into()], ..asked.clone() }),
+        ("spec.dns_searches", ContainerSpec { dns_searches: vec!["a b".into()], ..asked.clone() }),
+        ("spec.dns_options", ContainerSpec { dns_options: vec![String::new()], ..asked.clone() }),
+        ("spec.domainname", ContainerSpec { domainname: "-x".into(), ..asked.clone() }),
+        ("spec.host_gateway_names", ContainerSpec { host_gateway_names: vec!["a b".into()], ..asked.clone() }),
+        ("spec.networks", ContainerSpec { networks: vec![to(&["a b"])], ..asked }),
+    ] {
+        malformed(create(node, wrong).await, field);
+    }
+    remove(node, &shown.id).await;
+    delete(node, "names").await.unwrap();
 }
 
 async fn malformed_networks_name_the_field(node: &Node) {

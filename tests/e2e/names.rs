@@ -154,7 +154,7 @@ fn names_are_known_in_their_own_networks_alone() {
 
 /// CVE-2024-29018: what is asked from a network that nothing leaves must not leave it either.
 #[test]
-fn an_internal_network_lets_no_question_out() {
+fn row_128_an_internal_network_lets_no_question_out() {
     let house = House::with_network();
     let mut outside = outside(&house);
     house.ctl(&["network", "create", "--internal", "vault"]).ok();

@@ -225,7 +225,7 @@ fn what_is_asked_of_others_goes_byte_for_byte_with_another_number() {
 
 /// CVE-2024-29018
 #[test]
-fn nothing_is_asked_for_a_container_without_a_way_out() {
+fn row_128_nothing_is_asked_for_a_container_without_a_way_out() {
     on_a_host(
         view(false),
         |_| {},
