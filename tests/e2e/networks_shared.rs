@@ -68,6 +68,9 @@ fn what_is_the_other_containers_cannot_be_said_again() {
     ] {
         run(&flags).complains(&["conflicting options"]);
     }
+    for flags in [&["-p", "80:80"][..], &["--expose", "80"], &["-P"]] {
+        run(flags).complains(&["another one"]);
+    }
     for flags in [["--mac-address", "02:00:00:00:00:01"], ["--network-alias", "x"], ["--network", "bridge"]] {
         run(&flags).complains(&["with --network container:web there is no"]);
     }

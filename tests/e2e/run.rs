@@ -44,7 +44,7 @@ fn what_cannot_be_run_has_dockers_exit_codes() {
     house.ctl(&["run", "--rm", "--no-such-flag", "guest"]).code(125).complains(&["--no-such-flag"]);
     house.ctl(&["run", "--rm", "-u", "nobody-here", "guest", "/guest", "noop"]).code(125).complains(&["nobody-here"]);
     house.ctl(&["run", "--rm", "-w", "relative", "guest", "/guest", "noop"]).code(125).complains(&["--workdir"]);
-    house.ctl(&["run", "--rm", "-p", "80:80", "guest", "/guest", "noop"]).code(125).complains(&["not available yet"]);
+    house.ctl(&["run", "--rm", "-p", "80:80", "guest", "/guest", "noop"]).code(125).complains(&["no ports to publish"]);
     assert_eq!(house.ctl(&["ps", "-aq"]).ok().stdout, "", "nothing stays of a run with --rm that failed");
 }
 

@@ -48,7 +48,7 @@ impl Ports {
             Network::None if self.wants_some() => {
                 Err(Error::argument("spec.port_bindings", "a container without a network has no ports to publish"))
             }
-            Network::Container(_) if self.wants_some() => Err(Error::argument(
+            Network::Container(_) if self.wants_some() || !self.exposed.is_empty() => Err(Error::argument(
                 "spec.port_bindings",
                 "conflicting options: the ports of a container that shares another one's network are that one's",
             )),
