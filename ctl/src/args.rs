@@ -3,6 +3,7 @@
 mod archive;
 mod build;
 mod builder;
+mod container;
 mod copy;
 mod explore;
 mod format;
@@ -21,6 +22,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use build::{Build, Output, OutputKind, ProgressMode, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
+pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use format::Format;
@@ -35,7 +37,7 @@ pub use network::{
 };
 pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
-pub use run::{Create, Run};
+pub use run::{Create, MountFlags, Run};
 pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
 
 /// Builds images layer by layer and runs containers from them.
@@ -61,6 +63,9 @@ pub enum Command {
     /// Look after the build cache
     #[command(subcommand, alias = "buildx")]
     Builder(Builder),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(Container),
     /// Manage contexts: where the services are
     #[command(subcommand)]
     Context(Context),
@@ -151,6 +156,7 @@ impl Command {
     fn canonical(self) -> Self {
         match self {
             Self::Builder(Builder::Build(args)) => Self::Build(args),
+            Self::Container(container) => container.canonical(),
             Self::Image(image) => image.canonical(),
             other => other,
         }

@@ -93,6 +93,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
         Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
+        Command::Container(args) => command::container::run(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),

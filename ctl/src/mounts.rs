@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 use strata_proto::runtime::v1 as pb;
 use strata_types::VolumeName;
 
-use crate::args::Create;
+use crate::args::MountFlags;
 use crate::error::{Error, Result};
 
-/// All mounts of a container, in the order in which Docker takes them.
-pub fn mounts(args: &Create) -> Result<Vec<pb::MountSpec>> {
+/// All that flags say, in the order in which Docker takes it.
+pub fn mounts(args: &MountFlags) -> Result<Vec<pb::MountSpec>> {
     let driver = args.volume_driver.as_deref().unwrap_or_default();
     let mut all: Vec<pb::MountSpec> = Vec::new();
     let volumes = args.volume.iter().map(|text| volume::read(text, driver));
@@ -131,7 +131,7 @@ mod tests {
 
     fn of(line: &str) -> Result<Vec<pb::MountSpec>> {
         match Cli::try_parse_from(format!("ctl create {line} image").split(' ')).unwrap().command {
-            Command::Create(args) => mounts(&args),
+            Command::Create(args) => mounts(&args.mounts),
             other => panic!("{other:?}"),
         }
     }

@@ -14,7 +14,7 @@ pub fn explain(mistake: Mistake, words: impl Iterator<Item = OsString>) -> Error
     let command = command_of(&words);
     let help = format!("`{command} --help` tells more");
     match mistake.kind() {
-        ErrorKind::InvalidSubcommand => unknown_command(&mistake, &command, &words).hint(help),
+        ErrorKind::InvalidSubcommand => unknown_command(&mistake, &command).hint(help),
         ErrorKind::UnknownArgument => unknown_argument(&mistake, &command).hint(help),
         ErrorKind::InvalidValue => invalid_value(&mistake).hint(help),
         ErrorKind::ValueValidation => refused_value(&mistake).hint(help),
@@ -63,7 +63,7 @@ fn usage(command: &str) -> Option<String> {
     Some(at.render_usage().to_string().replacen("Usage:", "usage:", 1))
 }
 
-fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error {
+fn unknown_command(mistake: &Mistake, command: &str) -> Error {
     let word = strings(mistake, ContextKind::InvalidSubcommand).join(" ");
     let full = format!("{command} {word}");
     // "buildx" is another name of "builder".
@@ -73,28 +73,7 @@ fn unknown_command(mistake: &Mistake, command: &str, words: &[String]) -> Error 
         return did_you_mean(error, &strings(mistake, ContextKind::SuggestedSubcommand));
     };
     let error = Error::usage(format!("`{full}` is not available yet"));
-    let next = words.iter().skip_while(|other| **other != word).nth(1).map_or("", String::as_str);
-    let member = match command.strip_prefix("ctl ") {
-        Some(group) => group_member(group, &word),
-        None => group_member(&word, next),
-    };
-    match member {
-        Some(member) => error.hint(format!("`{member}` is there")),
-        None if instead.is_empty() => error,
-        None => error.hint(*instead),
-    }
-}
-
-/// What there is for `docker container ls` and its like.
-fn group_member(group: &str, member: &str) -> Option<String> {
-    let name = match (group, member) {
-        ("container", "ls" | "list" | "ps") => "ps",
-        ("container", "prune") => "system prune",
-        ("container", other) => other,
-        _ => return None,
-    };
-    let is_there = name == "system prune" || Cli::command().find_subcommand(name).is_some();
-    is_there.then(|| format!("ctl {name}"))
+    if instead.is_empty() { error } else { error.hint(*instead) }
 }
 
 fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
@@ -109,7 +88,9 @@ fn unknown_argument(mistake: &Mistake, command: &str) -> Error {
         "builder build" | "buildx build" => "build",
         "image ls" | "image list" => "images",
         "image rm" | "image remove" => "rmi",
-        other => match other.strip_prefix("image ") {
+        "container ls" | "container list" | "container ps" => "ps",
+        "container rm" | "container remove" => "rm",
+        other => match other.strip_prefix("image ").or_else(|| other.strip_prefix("container ")) {
             Some(member) if member != "inspect" && member != "prune" => member,
             _ => other,
         },
@@ -168,7 +149,17 @@ const ABSENT_COMMANDS: &[(&str, &str)] = &[
     ("builder use", "`ctl context use` chooses where the services are"),
     ("commit", "`ctl build` makes images"),
     ("compose", ""),
-    ("container", ""),
+    ("container attach", "`ctl logs -f` follows the output, `ctl exec -it` starts a shell"),
+    ("container commit", "`ctl build` makes images"),
+    ("container cp", "`ctl run -v HOST:CONTAINER` shares files"),
+    ("container diff", ""),
+    ("container pause", ""),
+    ("container rename", ""),
+    ("container restart", "`ctl stop` and `ctl start` do it"),
+    ("container stats", ""),
+    ("container top", ""),
+    ("container unpause", ""),
+    ("container update", ""),
     ("context export", ""),
     ("context import", ""),
     ("context inspect", "`ctl context ls` shows the endpoints"),
@@ -203,7 +194,7 @@ const ABSENT_IN_RUN: &str = "--annotation -a --attach --blkio-weight --blkio-wei
      --detach-keys --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
      --device-write-iops --gpus --group-add --health-cmd \
      --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init \
-     --ipc --isolation --label-file --link --log-driver --log-opt \
+     --ipc --isolation --label-file --log-driver --log-opt \
      --memory-reservation --memory-swap --memory-swappiness --no-healthcheck \
      --oom-kill-disable --oom-score-adj --pid --restart \
      --runtime --security-opt --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl \
@@ -256,15 +247,15 @@ mod tests {
             ("ctl top x", "`ctl top` is not available yet", "ctl --help"),
             ("ctl -c x volume update a", "`ctl volume update` is not available yet", "ctl volume --help"),
             ("ctl volume lss", "unknown command: `ctl volume lss`", "did you mean list or ls?"),
-            ("ctl container ls", "`ctl container` is not available yet", "`ctl ps` is there"),
-            ("ctl container prune", "`ctl container` is not available yet", "`ctl system prune` is there"),
+            ("ctl container ls --size", "the flag --size of `ctl container ls` is not available yet", "--help"),
             ("ctl image rm --no-prune x", "the flag --no-prune of `ctl image rm` is not available yet", "--help"),
             ("ctl image ls --what", "unknown flag: --what", "ctl image ls --help"),
-            ("ctl container pause", "`ctl container` is not available yet", "ctl --help"),
+            ("ctl container pause", "`ctl container pause` is not available yet", "ctl container --help"),
+            ("ctl container unmount web", "`ctl container unmount` needs", "usage: ctl container unmount"),
             ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
             ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),
-            ("ctl create --link x y", "the flag --link of `ctl create` is not available yet", "ctl create --help"),
+            ("ctl create --init x y", "the flag --init of `ctl create` is not available yet", "ctl create --help"),
             ("ctl create", "`ctl create` needs an image", "usage: ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]"),
             ("ctl create -d x", "unknown flag: -d", "ctl create --help"),
             ("ctl run --rmm x", "unknown flag: --rmm", "did you mean --rm?"),
@@ -334,7 +325,7 @@ mod tests {
 
         assert_eq!(run.image(), "app");
         assert_eq!(run.command(), ["--rm", "-it", "--", "--help", "-v"]);
-        assert!(run.rm && !run.interactive && run.volume.is_empty());
+        assert!(run.rm && !run.interactive && run.mounts.volume.is_empty());
         assert_eq!(parse("ctl run -h box --net host -e A=1 -e B=2 app").env, ["A=1", "B=2"]);
         let created = parse("ctl create -it --rm app -d --rm");
         assert!(created.tty && created.rm && created.command() == ["-d", "--rm"]);

@@ -29,6 +29,7 @@ use crate::{
     volume::Volumes,
 };
 
+mod change;
 mod exec;
 mod finish;
 mod mounts;
@@ -198,8 +199,8 @@ impl Engine {
             let record = container.change(|record| record.spec.mounts.extend(added));
             self.write(record).await?;
         }
-        self.make_sources(container).await?;
-        self.fill_volumes(&container.record()).await?;
+        self.make_sources(container, 0).await?;
+        self.fill_volumes(&container.record(), 0).await?;
         let record = container.change(|record| {
             record.state = State::Created;
             record.image_id = image_id;

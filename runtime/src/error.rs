@@ -303,6 +303,22 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Something is mounted there already.
+    #[error("container {container} has a mount at {target} already: take it away first (ctl container unmount)")]
+    Mounted {
+        /// Name of the container.
+        container: String,
+        /// Mount point.
+        target: String,
+    },
+    /// Nothing is mounted there that could be taken away.
+    #[error("container {container} has no mount at {target}")]
+    NotMounted {
+        /// Name of the container.
+        container: String,
+        /// Mount point.
+        target: String,
+    },
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
     Lost {
@@ -373,7 +389,8 @@ impl strata_rpc::Fault for Error {
             Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Network(error) => network::code(error),
-            Self::Connected { .. } => Code::AlreadyExists,
+            Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
+            Self::NotMounted { .. } => Code::NotFound,
             Self::NotConnected { .. } | Self::NetworkMode { .. } => Code::FailedPrecondition,
             Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => Code::ResourceExhausted,
             Self::Archive { source } if is_of_the_host(source) => Code::Internal,
@@ -410,6 +427,8 @@ impl strata_rpc::Fault for Error {
             Self::Network(error) => network::reason(error),
             Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
             Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
+            Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
+            Self::NotMounted { .. } => "FAULT_NOT_MOUNTED",
             Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",

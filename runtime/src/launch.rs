@@ -40,6 +40,7 @@ use crate::{
     spec::{Spec, TerminalSize},
 };
 
+mod change;
 mod descriptors;
 mod devices;
 mod files;
@@ -50,6 +51,7 @@ mod propagation;
 mod resolution;
 mod spare;
 
+pub use change::Change;
 pub use devices::is_concerned as has_devices;
 
 pub use files::{has_own_server, refresh};
@@ -248,7 +250,7 @@ impl Launcher {
         });
         let mut plan = outline::plan(&spec, &inputs)?;
         around.keep(job, &spec)?;
-        insert::mounts(&mut plan.steps, job)?;
+        insert::mounts(&mut plan.steps, &record.spec.mounts, &job.trees)?;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
     }

@@ -82,12 +82,17 @@ enum Progress {
     Exited(Exit),
 }
 
+/// What init says of a step that failed, see [`Frame::Failed`].
 #[derive(Debug, Clone)]
-struct Failure {
-    step: String,
-    errno: i32,
-    text: String,
-    code: i32,
+pub struct Failure {
+    /// What was attempted.
+    pub step: String,
+    /// The error number, or 0.
+    pub errno: i32,
+    /// The cause in words.
+    pub text: String,
+    /// Exit code for it.
+    pub code: i32,
 }
 
 impl Monitor {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use strata_proto::runtime::v1::{
-    ContainerSpec, CreateVolumeRequest, DeleteContainerRequest, DeleteVolumeRequest, ExportVolumeRequest,
-    GetVolumeRequest, ImportVolumeHeader, ImportVolumeRequest, LabelCondition, ListVolumesRequest, MountSpec,
-    PruneVolumesRequest, Volume, VolumeOption, VolumeSource, VolumesFrom,
-    container_service_client::ContainerServiceClient, import_volume_request::Part, mount_spec,
-    volume_service_client::VolumeServiceClient,
+    BytesSource, ContainerSpec, CreateVolumeRequest, DeleteContainerRequest, DeleteVolumeRequest, ExportVolumeRequest,
+    GetVolumeRequest, ImportVolumeHeader, ImportVolumeRequest, LabelCondition, ListVolumesRequest,
+    MountInContainerRequest, MountSpec, PruneVolumesRequest, UnmountInContainerRequest, Volume, VolumeOption,
+    VolumeSource, VolumesFrom, container_service_client::ContainerServiceClient, import_volume_request::Part,
+    mount_spec, volume_service_client::VolumeServiceClient,
 };
 use strata_tests::Tar;
 use tonic::{Code, Status, transport::Channel};
@@ -21,7 +21,7 @@ use crate::{
 over_both!(RUNNING; a_volume_is_made_once_and_found_by_its_name, names_drivers_and_options_are_checked,
     volumes_are_listed_in_pages, a_volume_that_a_container_uses_stays, an_anonymous_volume_goes_when_that_is_asked_for,
     volumes_that_nobody_uses_are_pruned, a_volume_goes_out_and_comes_in_as_an_archive,
-    half_of_an_archive_leaves_nothing);
+    half_of_an_archive_leaves_nothing, a_mount_comes_to_a_running_container_and_goes);
 
 fn client(node: &Node) -> VolumeServiceClient<Channel> {
     VolumeServiceClient::new(node.channel("runtime"))
@@ -300,4 +300,32 @@ fn volumes_survive_a_crash_of_the_service() {
             remove(&node, &anonymous.id).await;
         });
     }
+}
+
+async fn a_mount_comes_to_a_running_container_and_goes(node: &Node) {
+    import_guest(node).await;
+    let container = create(node, guest(&["sleep", "300"])).await.unwrap();
+    start(node, &container.id).await.unwrap();
+    let mut client = ContainerServiceClient::new(node.channel("runtime"));
+    let spec = with_volume("late", &[]).mounts.remove(0);
+    let mount = |mount: MountSpec| MountInContainerRequest { container: container.id.clone(), mount: Some(mount) };
+    let unmount =
+        |target: &str| UnmountInContainerRequest { container: container.id.clone(), target: target.to_owned() };
+
+    let shown = client.mount_in_container(mount(spec.clone())).await.unwrap().into_inner().container.unwrap();
+    assert_eq!(shown.spec.unwrap().mounts[0].target, "/data");
+    refused(delete(node, "late").await, Code::FailedPrecondition, "FAULT_VOLUME_IN_USE");
+    let twice = client.mount_in_container(mount(spec.clone())).await;
+    refused(twice, Code::AlreadyExists, "FAULT_ALREADY_MOUNTED");
+    let bytes = MountSpec { source: Some(mount_spec::Source::Bytes(BytesSource::default())), ..spec };
+    malformed(client.mount_in_container(mount(MountSpec { target: "/x".into(), ..bytes })).await, "mount.source");
+    let nothing = MountInContainerRequest { container: container.id.clone(), mount: None };
+    malformed(client.mount_in_container(nothing).await, "mount");
+    malformed(client.unmount_in_container(unmount("data")).await, "target");
+    refused(client.unmount_in_container(unmount("/other")).await, Code::NotFound, "FAULT_NOT_MOUNTED");
+    client.unmount_in_container(unmount("/data/")).await.unwrap();
+    assert!(get(node, &container.id).await.unwrap().spec.unwrap().mounts.is_empty());
+    refused(client.unmount_in_container(unmount("/data")).await, Code::NotFound, "FAULT_NOT_MOUNTED");
+    remove(node, &container.id).await;
+    delete(node, "late").await.unwrap();
 }

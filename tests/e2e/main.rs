@@ -26,6 +26,7 @@ mod images;
 mod isolation;
 mod language;
 mod limits;
+mod live_mounts;
 mod manifests;
 mod misbehaviour;
 mod mounts;

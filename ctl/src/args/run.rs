@@ -46,21 +46,12 @@ pub struct Create {
     /// Program to run instead of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
-    /// Mount a volume, or a path of the host: "name:/path", "/host:/path:ro", "/path"
-    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
-    pub volume: Vec<String>,
-    /// Driver of volumes that are made: "local", the only one
-    #[arg(long, value_name = "DRIVER")]
-    pub volume_driver: Option<String>,
+    /// What to mount.
+    #[command(flatten)]
+    pub mounts: MountFlags,
     /// Mount what another container has mounted: binds, volumes and images
     #[arg(long, value_name = "CONTAINER[:ro]")]
     pub volumes_from: Vec<String>,
-    /// Mount something: "type=bind|volume|tmpfs|image,source=…,target=…"
-    #[arg(long, value_name = "KEY=VALUE,…")]
-    pub mount: Vec<String>,
-    /// Mount memory, "/path[:size=64m,mode=1770,exec]"
-    #[arg(long, value_name = "TARGET[:OPTIONS]")]
-    pub tmpfs: Vec<String>,
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,
@@ -126,4 +117,21 @@ impl Create {
     pub fn command(&self) -> &[String] {
         self.words.get(1..).unwrap_or_default()
     }
+}
+
+/// Flags that say what to mount.
+#[derive(Debug, Args)]
+pub struct MountFlags {
+    /// Mount a volume, or a path of the host: "name:/path", "/host:/path:ro", "/path"
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// Driver of volumes that are made: "local", the only one
+    #[arg(long, value_name = "DRIVER")]
+    pub volume_driver: Option<String>,
+    /// Mount something: "type=bind|volume|tmpfs|image,source=…,target=…"
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub mount: Vec<String>,
+    /// Mount memory, "/path[:size=64m,mode=1770,exec]"
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
 }

@@ -204,7 +204,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         has_terminal: args.tty,
         has_stdin: args.interactive,
         hostname: args.hostname.clone().unwrap_or_default(),
-        mounts: mounts::mounts(args)?,
+        mounts: mounts::mounts(&args.mounts)?,
         volumes_from: mounts::volumes_from(&args.volumes_from)?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         is_root_read_only: args.read_only,

@@ -41,7 +41,8 @@ impl Joined {
         self.enter(self.early)
     }
 
-    fn enter_late(&self) -> Result<(), Failure> {
+    /// Joins what is left to who acts inside.
+    pub(crate) fn enter_late(&self) -> Result<(), Failure> {
         if self.late == 0 { Ok(()) } else { self.enter(self.late) }
     }
 

@@ -1,6 +1,7 @@
 //! What happens inside: `strata-init` acts on a [`Plan`](plan::Plan) and keeps the process it made.
 //! Single-threaded, no logging, no environment reads; every decision was made by who wrote the plan.
 
+mod change;
 mod channel;
 mod child;
 mod codec;
@@ -48,7 +49,7 @@ use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-/// Runs the role that the arguments name (`monitor`, `exec`, or `once <fd>`, `userns ...`) and ends the process.
+/// Runs the role that the arguments name (`monitor`, `exec`, `change`, or `once <fd>`, `userns ...`) and ends the process.
 pub fn run(args: &[OsString]) -> ! {
     std::panic::set_hook(Box::new(|_| sys::exit(125)));
     let outcome = role(args);
@@ -71,12 +72,13 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
         ["monitor" | "exec"] => monitor::monitor(take_socket(0)?),
+        ["change"] => change::change(take_socket(0)?),
         ["once", fd] => {
             let fd = fd.parse().ok().filter(|&fd: &i32| fd > 2);
             let fd = fd.ok_or_else(|| Failure::new("read the arguments", "once takes a descriptor from 3 on"))?;
             once::once(take_socket(fd)?)
         }
-        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, once <fd>, userns")),
+        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, change, once <fd>, userns")),
     }
 }
 

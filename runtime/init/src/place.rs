@@ -3,10 +3,12 @@
 
 use crate::wire::Created;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, fstatfs, mkdirat, openat, openat2,
-    readlinkat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, fstatfs, mkdirat, openat,
+    openat2, readlinkat, statx,
 };
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{chdir, fchdir};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -94,6 +96,31 @@ impl Place {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().ok_or(Errno::INVAL)?;
         Ok((self.directory(parent, 0o755)?, name))
+    }
+
+    /// Takes away what is mounted at a path; EINVAL: nothing is. A path cannot be unmounted by descriptor, so the working
+    /// directory of this process is changed.
+    pub(crate) fn unmount(&self, path: &Path) -> Result<(), Errno> {
+        let point = self.open(path, OFlags::PATH, ResolveFlags::empty())?;
+        if !is_mount(point.as_fd())? {
+            return Err(Errno::INVAL);
+        }
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        if FileType::from_raw_mode(fstat(&point)?.st_mode) == FileType::Directory {
+            fchdir(&point)?;
+            unmount(".", flags)?;
+        } else {
+            let name = path.file_name().ok_or(Errno::INVAL)?;
+            let parent = path.parent().ok_or(Errno::INVAL)?;
+            fchdir(self.open(parent, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty())?)?;
+            // A link would have led elsewhere than it does now.
+            let found = openat(CWD, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            if mount_id(found.as_fd())? != mount_id(point.as_fd())? {
+                return Err(Errno::LOOP);
+            }
+            unmount(name, flags)?;
+        }
+        chdir("/")
     }
 
     fn ensure(
@@ -187,6 +214,12 @@ fn of_type(fd: OwnedFd, want: Want) -> Result<OwnedFd, Errno> {
         (Want::File, true) => Err(Errno::ISDIR),
         _ => Ok(fd),
     }
+}
+
+/// Whether a descriptor refers to the root of a mount: statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8.
+fn is_mount(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {

@@ -41,8 +41,8 @@ records! {
     pub struct Plan {
         /// The namespaces to make or join.
         pub namespaces: Namespaces,
-        /// The running process whose namespaces an `exec` joins; `namespaces` is then all
-        /// [`Namespace::Host`], `root` is [`Root::None`] and `steps` is empty.
+        /// The running process whose namespaces an `exec` joins, or whose mounts a `change` changes; `namespaces` is
+        /// then all [`Namespace::Host`], `root` is [`Root::None`], and only a `change` has `steps`.
         pub target: Option<Target>,
         /// User id map of a new user namespace.
         pub uid_map: Vec<IdMap>,
@@ -472,6 +472,11 @@ choice! {
             target: PathBuf,
             /// Mount attributes, see [`attribute`].
             attributes: u64,
+        },
+        /// Takes a mount away, with what is mounted below it; who has it open keeps it until then.
+        19 = Unmount {
+            /// Mount point.
+            target: PathBuf,
         },
     }
 }

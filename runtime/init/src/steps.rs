@@ -88,20 +88,24 @@ pub(crate) fn run(
         Step::MemoryFile { target, bytes, mode, uid, gid, attributes } => {
             let file = part::File { bytes, mode: *mode, owner: (*uid, *gid) };
             let tree = file.make(place).attempt(|| format!("make a file in memory for {}", target.display()))?;
-            let attributes = Attributes { set: *attributes, ..Attributes::default() };
-            bind(place, tree, target, false, &attributes, &Propagation::Private)
-                .attempt(|| format!("bind {}", target.display()))
+            bind_part(place, tree, target, *attributes)
         }
         Step::Overlay { path, target, attributes, .. } => {
             let tree = prepared.trees[index].take().expect("prepare mounted every overlay");
             let step = || format!("find {} for {}", path.display(), target.display());
             let tree = part::of(place, tree, path).attempt(step)?;
-            let attributes = Attributes { set: *attributes, ..Attributes::default() };
-            bind(place, tree, target, false, &attributes, &Propagation::Private)
-                .attempt(|| format!("bind {}", target.display()))
+            bind_part(place, tree, target, *attributes)
         }
+        Step::Unmount { target } => place.unmount(target).attempt(|| format!("unmount {}", target.display())),
         Step::LoopbackUp => loopback_up().attempt(|| "bring the loopback interface up".into()),
     }
+}
+
+/// Binds a part of a file system that nothing else is bound of.
+pub(crate) fn bind_part(place: &mut Place, tree: OwnedFd, target: &Path, attributes: u64) -> Result<(), Failure> {
+    let attributes = Attributes { set: attributes, ..Attributes::default() };
+    bind(place, tree, target, false, &attributes, &Propagation::Private)
+        .attempt(|| format!("bind {}", target.display()))
 }
 
 /// Attaches a detached mount onto a descriptor.

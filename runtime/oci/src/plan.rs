@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 use strata_init::plan::{
     Cgroups, IdMap, Log, Namespace, Namespaces, Plan, Process, Propagation, Root, Step, Streams, TerminalSize,
     TimeOffset,
@@ -180,6 +180,23 @@ pub fn plan(spec: &Spec, inputs: &PlanInputs) -> Result<Plan, Error> {
         namespaces,
         ..Plan::default()
     })
+}
+
+/// The steps of mounts alone, as of a container without a user namespace of its own: for one that runs already.
+pub fn mount_steps(mounts: &[Mount]) -> Result<Vec<Step>, Error> {
+    let around = mounts::Around {
+        linux: &Linux::default(),
+        namespaces: &Namespaces::default(),
+        view: &CgroupView::default(),
+        cgroups: &Cgroups::default(),
+        links: &BTreeMap::new(),
+        label: None,
+    };
+    let mut steps = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        mounts::push(&mut steps, mount, index, &around)?;
+    }
+    Ok(steps)
 }
 
 fn steps(spec: &Spec, linux: &Linux, namespaces: &Namespaces, inputs: &PlanInputs) -> Result<Vec<Step>, Error> {

@@ -48,11 +48,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes volumes, and snapshots of images. The record of the container names them already.
-    pub(super) async fn make_sources(&self, container: &Container) -> Result<(), Error> {
+    /// Makes volumes, and snapshots of images, of the mounts from the one with this index on. The record of the container
+    /// names them already.
+    pub(super) async fn make_sources(&self, container: &Container, first: usize) -> Result<(), Error> {
         let record = container.record();
         let volatile = volatile(&record);
-        for (index, mount) in record.spec.mounts.iter().enumerate() {
+        for (index, mount) in record.spec.mounts.iter().enumerate().skip(first) {
             let Source::Image(image) = &mount.source else { continue };
             let Some(key) = &image.key else { continue };
             let prepared = self.store.prepare(key, &image.image, record.spec.platform.as_ref(), volatile).await?;
@@ -62,7 +63,8 @@ impl Engine {
                 }
             });
         }
-        let wanted: Vec<New> = volumes(&record).map(|(name, volume)| new(name, volume, record.durability())).collect();
+        let wanted = record.spec.mounts[first..].iter().filter_map(volume);
+        let wanted: Vec<New> = wanted.map(|(name, volume)| new(name, volume, record.durability())).collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -70,9 +72,9 @@ impl Engine {
         blocking("making volumes", move || wanted.into_iter().try_for_each(|new| known.ensure(new).map(drop))).await
     }
 
-    /// Gives empty volumes what the image has where they are mounted.
-    pub(super) async fn fill_volumes(&self, record: &Record) -> Result<(), Error> {
-        for mount in &record.spec.mounts {
+    /// Gives empty volumes what the image has where they are mounted, from the mount with this index on.
+    pub(super) async fn fill_volumes(&self, record: &Record, first: usize) -> Result<(), Error> {
+        for mount in &record.spec.mounts[first..] {
             let Source::Volume(VolumeMount { name: Some(name), no_copy: false, sub_path, .. }) = &mount.source else {
                 continue;
             };
@@ -182,10 +184,14 @@ fn clean(path: &str) -> Option<String> {
 
 /// Volumes of a container that have names, which all have that are made.
 fn volumes(record: &Record) -> impl Iterator<Item = (&VolumeName, &VolumeMount)> {
-    record.spec.mounts.iter().filter_map(|mount| match &mount.source {
+    record.spec.mounts.iter().filter_map(volume)
+}
+
+fn volume(mount: &Mount) -> Option<(&VolumeName, &VolumeMount)> {
+    match &mount.source {
         Source::Volume(volume) => volume.name.as_ref().map(|name| (name, volume)),
         _ => None,
-    })
+    }
 }
 
 fn new(name: &VolumeName, volume: &VolumeMount, durability: Durability) -> New {
@@ -207,7 +213,7 @@ pub(super) fn volatile(record: &Record) -> Volatile {
 }
 
 /// Key of the snapshot that shows an image in a container.
-fn image_key(id: &ContainerId, number: usize) -> SnapshotKey {
+pub(super) fn image_key(id: &ContainerId, number: usize) -> SnapshotKey {
     SnapshotKey::parse(format!("{id}-{number}")).expect("digits and a dash are a key")
 }
 

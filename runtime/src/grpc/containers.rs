@@ -143,6 +143,28 @@ impl ContainerService for Containers {
         Ok(Response::new(wire::DeleteContainerResponse { id }))
     }
 
+    async fn mount_in_container(
+        &self,
+        request: Request<wire::MountInContainerRequest>,
+    ) -> Result<Response<wire::MountInContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let mount = convert::mounts::added(request.mount).map_err(refuse)?;
+        self.engine.mount(container.clone(), mount).await.map_err(refuse)?;
+        Ok(Response::new(wire::MountInContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn unmount_in_container(
+        &self,
+        request: Request<wire::UnmountInContainerRequest>,
+    ) -> Result<Response<wire::UnmountInContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let target = convert::path("target", &request.target).map_err(refuse)?;
+        self.engine.unmount(container.clone(), target).await.map_err(refuse)?;
+        Ok(Response::new(wire::UnmountInContainerResponse { container: self.show(&container) }))
+    }
+
     async fn prune_containers(
         &self,
         _request: Request<wire::PruneContainersRequest>,

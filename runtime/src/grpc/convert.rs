@@ -192,7 +192,7 @@ fn limits(limits: wire::Limits) -> Result<Limits, Error> {
 }
 
 /// Parses an absolute path and drops "." and doubled slashes; ".." has no place in it.
-fn path(field: &str, text: &str) -> Result<String, Error> {
+pub fn path(field: &str, text: &str) -> Result<String, Error> {
     let wrong = |problem: &str| Err(Error::argument(field, format!("{text:?} {problem}")));
     if !text.starts_with('/') {
         return wrong("is not an absolute path");

@@ -5,17 +5,18 @@ use std::path::Path;
 
 use strata_init::plan::{Root, Step, attribute};
 
-use super::{Prepared, mounts::place_of, root_of};
+use super::{mounts::place_of, root_of};
 use crate::{
     error::Error,
     spec::{Mount, Source},
 };
 
-/// Adds the mounts of a container to the steps that mount the others: parents before children.
-pub fn mounts(steps: &mut Vec<Step>, job: &Prepared) -> Result<(), Error> {
-    let mut trees = job.trees.iter();
+/// Adds mounts to the steps that mount the others: parents before children. `trees` are the snapshots that they show, in
+/// their order.
+pub fn mounts(steps: &mut Vec<Step>, mounts: &[Mount], trees: &[strata_types::Mount]) -> Result<(), Error> {
+    let mut trees = trees.iter();
     let mut added = Vec::new();
-    for mount in &job.record.spec.mounts {
+    for mount in mounts {
         added.extend(step(mount, &mut trees)?);
     }
     added.sort_by_key(|step| target(step).map_or(0, |target| target.components().count()));

@@ -11,16 +11,16 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount as OciMount
 use super::{files::Own, propagation};
 use crate::{
     error::Error,
-    spec::{Bind, IdMap, Ids, Mount, Recursion, Source, Spec, Tmpfs, VolumeMount},
+    spec::{Bind, IdMap, Ids, Mount, Recursion, Source, Tmpfs, VolumeMount},
 };
 
-/// The mounts of a spec whose volumes were found, and of these files, parents before children.
-pub fn mounts(spec: &Spec, own: Vec<Own>) -> Result<Vec<OciMount>, Error> {
-    let mut mounts = Vec::with_capacity(spec.mounts.len() + own.len());
+/// The mounts of a container whose volumes were found, and of these files, parents before children.
+pub fn mounts(wanted: &[Mount], own: Vec<Own>) -> Result<Vec<OciMount>, Error> {
+    let mut mounts = Vec::with_capacity(wanted.len() + own.len());
     for file in own {
         mounts.push(build(&file.target, "bind", &file.source, words(&["rbind", "rprivate"]), Vec::new())?);
     }
-    for mount in &spec.mounts {
+    for mount in wanted {
         match &mount.source {
             Source::Bind(bind) => mounts.push(of_bind(mount, bind)?),
             Source::Volume(volume) if volume.sub_path.as_os_str().is_empty() => mounts.push(of_volume(mount, volume)?),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Spec as OciSpec,
+    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount as OciMount,
+    Spec as OciSpec,
 };
-use strata_init::plan::Plan;
+use strata_init::plan::{Plan, Step};
 use strata_oci::{
     default_spec::{self, Defaults},
     plan::{ExecInputs, PlanInputs},
@@ -67,7 +68,7 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: V
     if let Some(shared) = &job.shared {
         defaults.network = default_spec::Network::Join(shared.namespace.path());
     }
-    defaults.mounts = mounts::mounts(&record.spec, own)?;
+    defaults.mounts = mounts::mounts(&record.spec.mounts, own)?;
     defaults.resources = resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
     if record.spec.is_privileged {
         defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
@@ -162,6 +163,11 @@ pub fn plan(spec: &OciSpec, inputs: &PlanInputs) -> Result<Plan, Error> {
 pub fn plan_exec(spec: &OciSpec, inputs: &ExecInputs) -> Result<Plan, Error> {
     let process = spec.process().clone().unwrap_or_default();
     strata_oci::plan::plan_exec(spec, &process, inputs).map_err(no_plan)
+}
+
+/// The steps of mounts for a container that runs.
+pub fn mount_steps(mounts: &[OciMount]) -> Result<Vec<Step>, Error> {
+    strata_oci::plan::mount_steps(mounts).map_err(no_plan)
 }
 
 fn no_plan(error: strata_oci::plan::Error) -> Error {

@@ -58,6 +58,17 @@ pub fn mounts(mounts: Vec<wire::MountSpec>) -> Result<Vec<Mount>, Error> {
     Ok(parsed)
 }
 
+/// Parses a mount for a container that is there. Only builds have snapshots and bytes, and they make their containers.
+pub fn added(mount: Option<wire::MountSpec>) -> Result<Mount, Error> {
+    let mount = mount.ok_or_else(|| Error::argument("mount", "it is missing"))?;
+    match &mount.source {
+        Some(wire::mount_spec::Source::Bytes(_) | wire::mount_spec::Source::Snapshot(_)) => {
+            Err(Error::argument("mount.source", "a container that is there gets binds, volumes, images and tmpfs"))
+        }
+        _ => one("mount", mount),
+    }
+}
+
 /// Parses the containers whose mounts are wanted.
 pub fn volumes_from(from: Vec<wire::VolumesFrom>) -> Result<Vec<VolumesFrom>, Error> {
     if from.iter().any(|one| one.container.is_empty()) {

@@ -16,7 +16,7 @@ fn bind(path: &Path) -> Bind {
 fn made(mount: Mount) -> Result<OciMount, Error> {
     let mut spec = spec();
     spec.mounts = vec![mount];
-    Ok(mounts(&spec, Vec::new())?.remove(0))
+    Ok(mounts(&spec.mounts, Vec::new())?.remove(0))
 }
 
 fn options(mount: &OciMount) -> Vec<&str> {
@@ -30,7 +30,7 @@ fn mounts_go_parents_first_whatever_their_order() {
     spec.mounts = vec![tmpfs("/a/b/c"), tmpfs("/a")];
     let own = Own { source: "/x".into(), target: "/a/b".into() };
 
-    let mounts = mounts(&spec, vec![own]).unwrap();
+    let mounts = mounts(&spec.mounts, vec![own]).unwrap();
 
     let targets: Vec<_> = mounts.iter().map(|mount| mount.destination().to_str().unwrap()).collect();
     assert_eq!(targets, ["/a", "/a/b", "/a/b/c"]);

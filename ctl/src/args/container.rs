@@ -1,0 +1,112 @@
+//! `ctl container`: Docker's group. What has a name of its own at the top is that command.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Command, Containers, Create, Exec, Export, Format, Inspect, Kill, Logs, MountFlags, Port, Ps, Rm, Run, Start, Stop,
+};
+
+/// `ctl container`
+#[derive(Debug, Subcommand)]
+pub enum Container {
+    /// Create a container
+    #[command(override_usage = "ctl container create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
+    Create(Box<Create>),
+    /// Run a command in a running container
+    #[command(override_usage = "ctl container exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
+    Exec(Exec),
+    /// Write the file system of a container as a tar
+    Export(Export),
+    /// Show details of containers as JSON
+    Inspect(ContainerInspect),
+    /// Send a signal to running containers
+    Kill(Kill),
+    /// Show the log of a container
+    Logs(Logs),
+    /// List containers
+    #[command(alias = "list", alias = "ps")]
+    Ls(Ps),
+    /// Mount something in a container, while it runs too
+    Mount(ContainerMount),
+    /// Show where the ports of a container are reached
+    Port(Port),
+    /// Remove stopped containers
+    Prune(ContainerPrune),
+    /// Remove containers
+    #[command(alias = "remove")]
+    Rm(Rm),
+    /// Create and start a container
+    #[command(override_usage = "ctl container run [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
+    Run(Box<Run>),
+    /// Start stopped containers
+    Start(Start),
+    /// Stop running containers
+    Stop(Stop),
+    /// Take mounts from a container, while it runs too
+    Unmount(ContainerUnmount),
+    /// Wait until containers stop, then print their exit codes
+    Wait(Containers),
+}
+
+impl Container {
+    /// The command at the top that it stands for, where there is one.
+    pub fn canonical(self) -> Command {
+        match self {
+            Self::Create(args) => Command::Create(args),
+            Self::Exec(args) => Command::Exec(args),
+            Self::Export(args) => Command::Export(args),
+            Self::Inspect(ContainerInspect { format, containers }) => {
+                Command::Inspect(Inspect { format, kind: Some("container".to_owned()), names: containers })
+            }
+            Self::Kill(args) => Command::Kill(args),
+            Self::Logs(args) => Command::Logs(args),
+            Self::Ls(args) => Command::Ps(args),
+            Self::Port(args) => Command::Port(args),
+            Self::Rm(args) => Command::Rm(args),
+            Self::Run(args) => Command::Run(args),
+            Self::Start(args) => Command::Start(args),
+            Self::Stop(args) => Command::Stop(args),
+            Self::Wait(args) => Command::Wait(args),
+            Self::Mount(_) | Self::Prune(_) | Self::Unmount(_) => Command::Container(self),
+        }
+    }
+}
+
+/// `ctl container inspect`
+#[derive(Debug, Args)]
+pub struct ContainerInspect {
+    /// Format of the output: "json", or a template for each
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl container mount`
+#[derive(Debug, Args)]
+pub struct ContainerMount {
+    /// What to mount.
+    #[command(flatten)]
+    pub mounts: MountFlags,
+    /// The container
+    pub container: String,
+}
+
+/// `ctl container prune`
+#[derive(Debug, Args)]
+pub struct ContainerPrune {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `ctl container unmount`
+#[derive(Debug, Args)]
+pub struct ContainerUnmount {
+    /// The container
+    pub container: String,
+    /// Paths in the container that something is mounted at
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
