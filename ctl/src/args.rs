@@ -22,7 +22,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use build::{Build, Output, OutputKind, ProgressMode, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
-pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount};
+pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount, Publish, Unpublish};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use format::Format;

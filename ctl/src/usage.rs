@@ -252,6 +252,7 @@ mod tests {
             ("ctl image ls --what", "unknown flag: --what", "ctl image ls --help"),
             ("ctl container pause", "`ctl container pause` is not available yet", "ctl container --help"),
             ("ctl container unmount web", "`ctl container unmount` needs", "usage: ctl container unmount"),
+            ("ctl container publish web", "`ctl container publish` needs", "usage: ctl container publish"),
             ("ctl system df", "`ctl system df` is not available yet", "`ctl info`"),
             ("ctl runn debian", "unknown command: `ctl runn`", "did you mean run?"),
             ("ctl run --restart=always x", "the flag --restart of `ctl run` is not available yet", "ctl run --help"),

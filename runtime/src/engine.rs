@@ -34,6 +34,7 @@ mod exec;
 mod finish;
 mod mounts;
 mod network;
+mod ports;
 mod recover;
 mod sharing;
 mod start;

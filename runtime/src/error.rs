@@ -287,7 +287,7 @@ pub enum Error {
         network: String,
     },
     /// The container has no network of its own that others could join.
-    #[error("container {container} was made with --network {mode}: it cannot be connected to others")]
+    #[error("container {container} was made with --network {mode}: it has no networks and no ports of its own")]
     NetworkMode {
         /// Name of the container.
         container: String,
@@ -318,6 +318,14 @@ pub enum Error {
         container: String,
         /// Mount point.
         target: String,
+    },
+    /// The port is not published there.
+    #[error("port {port} of container {container} is not published")]
+    NotPublished {
+        /// Name of the container.
+        container: String,
+        /// As asked for.
+        port: String,
     },
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
@@ -391,7 +399,9 @@ impl strata_rpc::Fault for Error {
             Self::Network(error) => network::code(error),
             Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
             Self::NotMounted { .. } => Code::NotFound,
-            Self::NotConnected { .. } | Self::NetworkMode { .. } => Code::FailedPrecondition,
+            Self::NotConnected { .. } | Self::NetworkMode { .. } | Self::NotPublished { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => Code::ResourceExhausted,
             Self::Archive { source } if is_of_the_host(source) => Code::Internal,
             Self::Archive { .. } => Code::InvalidArgument,
@@ -430,6 +440,7 @@ impl strata_rpc::Fault for Error {
             Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
             Self::NotMounted { .. } => "FAULT_NOT_MOUNTED",
             Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
+            Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
             Self::VolumeNotEmpty { .. } => "FAULT_VOLUME_NOT_EMPTY",

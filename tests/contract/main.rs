@@ -21,6 +21,7 @@ mod mounts;
 mod names;
 mod networks;
 mod paths;
+mod ports;
 mod python;
 mod registries;
 mod services;

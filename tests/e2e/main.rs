@@ -14,6 +14,7 @@ mod containers;
 mod contexts;
 mod copies;
 mod crashes;
+mod cycles;
 mod devices;
 mod dockerfiles;
 mod entitlements;

@@ -189,8 +189,6 @@ fn a_network_of_ipv6_alone_is_reached_by_both() {
     house.ctl(&["network", "create", "--ipv6", "--ipv4=false", "--subnet", "fd00:77::/64", "six"]).ok();
     server(&house, "web", &["--network", "six", "-p", "8080:80"]);
 
-    // Neighbours of a new interface are found when it is asked for the second or third time.
-    eventually("it is reached", SOON, || from_world(&house, HOST6, "8080").code == 0);
     assert_eq!(from_world(&house, HOST6, "8080").ok().text(), WORLD6);
     assert_eq!(from_host(&house, HOST6, "8080").ok().text(), HOST6);
     // There is no way from one version of the protocol to the other but through the host.
@@ -279,6 +277,35 @@ fn a_host_that_drops_what_it_does_not_know_is_opened_by_two_rules() {
 }
 
 #[test]
+fn containers_reach_published_ports_unless_their_network_is_internal() {
+    let house = House::with_network();
+    for flags in [&["one"][..], &["two"], &["--internal", "inner"]] {
+        house.ctl(&[&["network", "create"], flags].concat()).ok();
+    }
+    for (name, network) in [("web", "one"), ("sibling", "one"), ("other", "two"), ("shut", "inner")] {
+        let publish = if name == "web" { &["-p", "8080:80"][..] } else { &[] };
+        server(&house, name, &[&["--network", network], publish].concat());
+    }
+    let of = |name: &str, network: &str, field: &str| {
+        let template = format!("{{{{.NetworkSettings.Networks.{network}.{field}}}}}");
+        house.ctl(&["inspect", "-f", &template, name]).ok().text().to_owned()
+    };
+    let ask = |from: &str, address: &str| house.ctl(&["exec", from, "/guest", "ask", address, "8080"]);
+    let gateway = of("web", "one", "Gateway");
+
+    assert_eq!(ask("other", HOST).ok().text(), of("other", "two", "IPAddress"), "with its own address");
+    assert_eq!(ask("other", &of("other", "two", "Gateway")).ok().text(), of("other", "two", "IPAddress"));
+    // Within a network the runtime passes it on.
+    for from in ["sibling", "web"] {
+        for address in [HOST, &gateway] {
+            assert_eq!(ask(from, address).ok().text(), gateway, "{from} {address}");
+        }
+    }
+    ask("shut", HOST).code(99);
+    ask("shut", &of("shut", "inner", "Gateway")).code(99);
+}
+
+#[test]
 fn ports_follow_a_container_through_its_networks() {
     let house = House::with_network();
     for flags in [&["one"][..], &["two"], &["--internal", "inner"]] {
@@ -296,4 +323,42 @@ fn ports_follow_a_container_through_its_networks() {
     assert_eq!(house.ctl(&["port", "web"]).ok().text(), "");
     house.ctl(&["network", "connect", "one", "web"]).ok();
     assert_eq!(from_world(&house, HOST, "8080").ok().text(), WORLD);
+}
+
+#[test]
+fn ports_of_a_running_container_are_opened_and_closed() {
+    let house = House::with_network();
+    server(&house, "web", &[]);
+    from_world(&house, HOST, "8080").code(99);
+
+    let opened = house.ctl(&["container", "publish", "web", "8080:80", "127.0.0.1:8081:80"]).ok();
+    assert_eq!(opened.text(), "80/tcp -> 0.0.0.0:8080\n80/tcp -> 127.0.0.1:8081\n80/tcp -> [::]:8080");
+    assert_eq!(from_world(&house, HOST, "8080").ok().text(), WORLD);
+    from_host(&house, "127.0.0.1", "8081").ok();
+    from_host(&house, "::1", "8080").ok();
+    house
+        .ctl(&["container", "publish", "web", "8082:80", "8080:81"])
+        .code(1)
+        .complains(&["is in use by container web"]);
+    from_world(&house, HOST, "8082").code(99);
+    house.crash("runtime");
+    assert_eq!(house.ctl(&["port", "web", "80"]).ok().stdout.lines().count(), 3, "it is in the record");
+
+    house.ctl(&["container", "unpublish", "web", "8080:80"]).ok();
+    from_world(&house, HOST, "8080").code(99);
+    from_host(&house, "::1", "8080").code(99);
+    from_host(&house, "127.0.0.1", "8081").ok();
+    house.ctl(&["container", "publish", "--rm", "web", "80"]).ok();
+    assert!(elements(&house).is_empty(), "{:?}", elements(&house));
+    let gone = house.ctl(&["container", "unpublish", "web", "80"]).code(1);
+    gone.complains(&["port 80/tcp of container web is not published"]);
+
+    // What is published while it does not run is there when it does.
+    house.ctl(&["stop", "-t", "0", "web"]).ok();
+    assert_eq!(house.ctl(&["container", "publish", "web", "8090:80"]).ok().text(), "");
+    house.ctl(&["start", "web"]).ok();
+    eventually("it is reached", SOON, || from_world(&house, HOST, "8090").code == 0);
+    let host = ["run", "-d", "--name", "host", "--network", "host", "guest", "/guest", "sleep", "300"];
+    house.ctl(&host).ok();
+    house.ctl(&["container", "publish", "host", "80"]).code(1).complains(&["was made with --network host"]);
 }

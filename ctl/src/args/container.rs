@@ -32,6 +32,8 @@ pub enum Container {
     Port(Port),
     /// Remove stopped containers
     Prune(ContainerPrune),
+    /// Publish ports of a container, running or not
+    Publish(Publish),
     /// Remove containers
     #[command(alias = "remove")]
     Rm(Rm),
@@ -44,6 +46,8 @@ pub enum Container {
     Stop(Stop),
     /// Take mounts from a container, while it runs too
     Unmount(ContainerUnmount),
+    /// Close published ports of a container, running or not
+    Unpublish(Unpublish),
     /// Wait until containers stop, then print their exit codes
     Wait(Containers),
 }
@@ -67,7 +71,9 @@ impl Container {
             Self::Start(args) => Command::Start(args),
             Self::Stop(args) => Command::Stop(args),
             Self::Wait(args) => Command::Wait(args),
-            Self::Mount(_) | Self::Prune(_) | Self::Unmount(_) => Command::Container(self),
+            Self::Mount(_) | Self::Prune(_) | Self::Publish(_) | Self::Unmount(_) | Self::Unpublish(_) => {
+                Command::Container(self)
+            }
         }
     }
 }
@@ -109,4 +115,27 @@ pub struct ContainerUnmount {
     /// Paths in the container that something is mounted at
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
+}
+
+/// `ctl container publish`
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Close them instead
+    #[arg(long)]
+    pub rm: bool,
+    /// The container
+    pub container: String,
+    /// The ports: "8080:80", "127.0.0.1::53/udp"
+    #[arg(required = true, value_name = "[ADDRESS:][PORT:]PORT[/PROTOCOL]")]
+    pub ports: Vec<String>,
+}
+
+/// `ctl container unpublish`
+#[derive(Debug, Args)]
+pub struct Unpublish {
+    /// The container
+    pub container: String,
+    /// The ports, "80": wherever it is published; "8080:80", "127.0.0.1:8080:80": only there
+    #[arg(required = true, value_name = "[ADDRESS:][PORT:]PORT[/PROTOCOL]")]
+    pub ports: Vec<String>,
 }

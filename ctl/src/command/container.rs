@@ -2,7 +2,7 @@
 
 use strata_proto::runtime::v1 as pb;
 
-use super::prune;
+use super::{port, prune};
 use crate::args::{Container, ContainerMount, ContainerPrune, ContainerUnmount};
 use crate::error::{Error, Result};
 use crate::mounts;
@@ -14,7 +14,9 @@ pub async fn run(platform: &Platform, command: &Container) -> Result<u8> {
     match command {
         Container::Mount(args) => mount(platform, args).await,
         Container::Prune(args) => prune_stopped(platform, args).await,
+        Container::Publish(args) => port::publish(platform, args).await,
         Container::Unmount(args) => unmount(platform, args).await,
+        Container::Unpublish(args) => port::unpublish(platform, args).await,
         // These are commands of the top.
         other => Err(Error::new(format!("no such command: {other:?}"))),
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 use strata_types::{Port, PortBinding, Protocol};
 
-use crate::args::{self, ContainerPorts};
+use crate::args::{self, ContainerPorts, Publish, Unpublish};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::render;
@@ -35,6 +35,29 @@ pub async fn run(platform: &Platform, args: &args::Port) -> Result<u8> {
         return Err(Error::new(format!("port {port} of {} is not published", args.container)));
     }
     own.iter().try_for_each(|one| render::line(one.host))?;
+    Ok(0)
+}
+
+/// Publishes ports of a container, and prints where they are reached now; or closes them.
+pub async fn publish(platform: &Platform, args: &Publish) -> Result<u8> {
+    if args.rm {
+        return close(platform, &args.container, &args.ports).await;
+    }
+    let request = pb::PublishPortsRequest { container: args.container.clone(), bindings: bindings(&args.ports)? };
+    let reply = platform.networks().await?.publish_ports(request).await?.into_inner();
+    let container = pb::Container { published_ports: reply.published_ports, ..Default::default() };
+    published(&container).iter().try_for_each(|one| render::line(format!("{} -> {}", one.port, one.host)))?;
+    Ok(0)
+}
+
+/// Closes published ports of a container.
+pub async fn unpublish(platform: &Platform, args: &Unpublish) -> Result<u8> {
+    close(platform, &args.container, &args.ports).await
+}
+
+async fn close(platform: &Platform, container: &str, ports: &[String]) -> Result<u8> {
+    let request = pb::UnpublishPortsRequest { container: container.to_owned(), bindings: bindings(ports)? };
+    platform.networks().await?.unpublish_ports(request).await?;
     Ok(0)
 }
 

@@ -56,6 +56,9 @@ fn settle(socket: &Socket, network: &Network, link: &Link) -> Result<(), Error> 
     let attempt = || format!("set up the bridge {name}");
     // A container may say that it is the way to the Internet: the host does not believe it (CVE-2020-13401).
     set_parameter(&format!("net/ipv6/conf/{name}/accept_ra"), "0").attempt(attempt)?;
+    // Until its link-local address was looked for elsewhere, a second or two, the host would ask for no container that a
+    // packet from outside is for: ndisc_solicit() of the kernel.
+    set_parameter(&format!("net/ipv6/conf/{name}/accept_dad"), "0").attempt(attempt)?;
     let has_ipv6 = network.pool(Family::V6).is_some();
     set_parameter(&format!("net/ipv6/conf/{name}/disable_ipv6"), if has_ipv6 { "0" } else { "1" }).attempt(attempt)?;
     let mut batch = Batch::default();

@@ -3,6 +3,7 @@
 //! containers beyond their ids, and nothing is asynchronous: a call to the kernel takes microseconds.
 
 mod bridge;
+mod conntrack;
 pub mod endpoint;
 pub mod error;
 pub mod firewall;

@@ -122,6 +122,11 @@ impl Attributes<'_> {
         self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// Attributes within an attribute, as the kernel wrote them.
+    pub fn raw(&mut self, kind: u16, value: &[u8]) {
+        self.bytes(kind | NESTED, value);
+    }
+
     /// How long the message is so far: the length of an attribute is a 16-bit number.
     pub fn length(&self) -> usize {
         self.0.len()

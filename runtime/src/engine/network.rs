@@ -214,7 +214,7 @@ impl Engine {
 }
 
 /// The networks of a container; refused where it has none of its own.
-fn own_networks(record: &Record) -> Result<&[Attachment], Error> {
+pub(super) fn own_networks(record: &Record) -> Result<&[Attachment], Error> {
     let refused = |mode| Err(Error::NetworkMode { container: record.name.to_string(), mode });
     match &record.spec.network {
         spec::Network::Networks(attachments) => Ok(attachments),

@@ -11,7 +11,7 @@ use strata_rpc::{pages, to_status};
 use strata_types::NetworkName;
 use tonic::{Request, Response, Status};
 
-use super::{attachments, convert, refuse};
+use super::{attachments, convert, ports, refuse};
 use crate::{engine::Engine, error::Error};
 
 /// The service.
@@ -123,6 +123,30 @@ impl NetworkService for NetworkDoor {
         let container = self.engine.find(&request.container).map_err(refuse)?;
         self.engine.disconnect(container, request.network, request.force).await.map_err(refuse)?;
         Ok(Response::new(wire::DisconnectContainerResponse {}))
+    }
+
+    async fn publish_ports(
+        &self,
+        request: Request<wire::PublishPortsRequest>,
+    ) -> Result<Response<wire::PublishPortsResponse>, Status> {
+        let request = request.into_inner();
+        let bindings = ports::some_bindings("bindings", request.bindings).map_err(refuse)?;
+        let container = self.engine.find(&request.container).map_err(refuse)?;
+        let published = self.engine.publish_ports(container, bindings).await.map_err(refuse)?;
+        let published_ports = published.iter().map(ports::wire_published).collect();
+        Ok(Response::new(wire::PublishPortsResponse { published_ports }))
+    }
+
+    async fn unpublish_ports(
+        &self,
+        request: Request<wire::UnpublishPortsRequest>,
+    ) -> Result<Response<wire::UnpublishPortsResponse>, Status> {
+        let request = request.into_inner();
+        let bindings = ports::some_bindings("bindings", request.bindings).map_err(refuse)?;
+        let container = self.engine.find(&request.container).map_err(refuse)?;
+        let closed = self.engine.unpublish_ports(container, bindings).await.map_err(refuse)?;
+        let closed_ports = closed.iter().map(ports::wire_published).collect();
+        Ok(Response::new(wire::UnpublishPortsResponse { closed_ports }))
     }
 }
 

@@ -41,6 +41,11 @@ pub fn bindings(field: &'static str, messages: Vec<wire::PortBinding>) -> Result
     Ok(bindings)
 }
 
+/// The same, one at least.
+pub fn some_bindings(field: &'static str, messages: Vec<wire::PortBinding>) -> Result<Vec<PortBinding>, Error> {
+    if messages.is_empty() { Err(Error::argument(field, "there is none")) } else { bindings(field, messages) }
+}
+
 fn binding(field: &'static str, message: wire::PortBinding) -> Result<PortBinding, Error> {
     let wrong = |problem: String| Error::argument(field, problem);
     let port = port(field, message.port)?;

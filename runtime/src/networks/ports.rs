@@ -56,12 +56,22 @@ impl Networks {
 
     /// Closes all ports of a container; without any there is nothing to do.
     pub async fn close_ports(&self, id: &ContainerId) {
-        self.doors.close(id, |_| true).await;
-        if !self.lock().has_ports(id) {
-            return;
+        if self.lock().has_ports(id) {
+            self.close_those(id, |_| true).await;
         }
+    }
+
+    /// Closes some ports of a container.
+    pub async fn close_some_ports(&self, id: &ContainerId, which: Vec<Published>) {
+        if !which.is_empty() {
+            self.close_those(id, move |published| which.contains(published)).await;
+        }
+    }
+
+    async fn close_those(&self, id: &ContainerId, is_meant: impl Fn(&Published) -> bool + Send + 'static) {
+        self.doors.close(id, &is_meant).await;
         let (all, id) = (self.all.clone(), id.clone());
-        let closed = blocking("closing ports", move || Ok(lock(&all).unpublish(&id, |_| true)?)).await;
+        let closed = blocking("closing ports", move || Ok(lock(&all).unpublish(&id, is_meant)?)).await;
         if let Err(error) = closed {
             tracing::error!(error = strata_rpc::fault::chain(&error), "cannot take ports out of the firewall's table");
         }

@@ -7,6 +7,7 @@ use strata_types::{ContainerId, Port, PortBinding, PortRange, Protocol};
 
 use super::{Complaints, Networks, random};
 use crate::{
+    conntrack,
     endpoint::Endpoint,
     error::{Attempt, Error},
     firewall,
@@ -27,8 +28,8 @@ pub(super) struct Holding {
     mappings: Vec<Mapping>,
 }
 
-/// A port of some addresses, held on each of them.
-type Held = Vec<(IpAddr, Option<OwnedFd>)>;
+/// Sockets that hold a port, by address of the host.
+type Sockets = Vec<(IpAddr, Option<OwnedFd>)>;
 
 impl Networks {
     /// Where ports are published when neither the container nor its network says so.
@@ -122,7 +123,10 @@ impl Networks {
 
     /// Changes elements of the maps. Where the table is not what it should be, it is made anew.
     fn change_ports(&self, gone: &[&Mapping], new: &[&Mapping]) -> Result<(), Error> {
-        firewall::ports::change(&self.names.table, gone, new).or_else(|_| self.apply_firewall())
+        firewall::ports::change(&self.names.table, gone, new).or_else(|_| self.apply_firewall())?;
+        // Without it they are forgotten a little later.
+        let _best_effort = conntrack::forget(gone.iter().chain(new).copied());
+        Ok(())
     }
 
     /// Takes ports back; what is not there is no error. The caller closes their sockets.
@@ -178,7 +182,7 @@ impl Networks {
         network: &Network,
         own: &[Mapping],
         owner: &Owner,
-    ) -> Result<(u16, Held), Error> {
+    ) -> Result<(u16, Sockets), Error> {
         let is_default = binding.address.is_none();
         let addresses = binding.address.map_or_else(|| self.addresses_of(network), |address| vec![address]);
         let try_one = |number: u16| self.hold_on(binding.port, number, &addresses, is_default, own, owner);
@@ -207,8 +211,8 @@ impl Networks {
         is_default: bool,
         own: &[Mapping],
         owner: &Owner,
-    ) -> Result<(u16, Held), Refused> {
-        let (mut number, mut held): (u16, Held) = (number, Vec::new());
+    ) -> Result<(u16, Sockets), Refused> {
+        let (mut number, mut held): (u16, Sockets) = (number, Vec::new());
         for address in addresses {
             let refused = |errno, holder| Refused { address: *address, errno, holder };
             let published = Published { port, address: *address, host_port: number };

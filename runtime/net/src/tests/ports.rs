@@ -162,7 +162,8 @@ fn datagrams_find_their_way_and_back() {
     let Some(mut lab) = Lab::open() else { return };
     let world = lab.world();
     lab.networks.create(Wish { has_ipv6: true, has_ipv4: false, ..wish("six") }).unwrap();
-    let guest = lab.guest(&[to("six")]).settled();
+    // At once: nothing is looked for before the first packet from outside.
+    let guest = lab.guest(&[to("six")]);
     let server = guest.namespace.enter(|| UdpSocket::bind("[::]:53").unwrap()).unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 64];
@@ -184,6 +185,40 @@ fn datagrams_find_their_way_and_back() {
     };
     assert_eq!(world.enter(|| answer(HOST6)).unwrap().as_deref(), Some(WORLD6));
     assert_eq!(answer(HOST6).as_deref(), Some(HOST6));
+}
+
+#[test]
+fn who_sends_datagrams_for_ever_is_led_to_where_a_port_leads_now() {
+    let Some(mut lab) = Lab::open() else { return };
+    let world = lab.world();
+    lab.networks.create(wish("net")).unwrap();
+    let guests = [(); 2].map(|()| lab.guest(&[to("net")]).settled());
+    for (guest, name) in guests.iter().zip(["one", "two"]) {
+        let server = guest.namespace.enter(|| UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, client)) = server.recv_from(&mut buffer) {
+                server.send_to(name.as_bytes(), client).unwrap();
+            }
+        });
+    }
+    let client = world.enter(|| UdpSocket::bind("0.0.0.0:5000").unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let asked = || {
+        client.send_to(b"who", (HOST, 5353)).unwrap();
+        let mut buffer = [0; 64];
+        client.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+
+    // Before anything is published, it is the host that the client speaks to.
+    assert_eq!(asked(), None);
+    for (guest, name) in guests.iter().zip(["one", "two"]) {
+        let doors = lab.publish(guest, &["0.0.0.0:5353:53/udp"]).unwrap();
+        assert_eq!(asked().as_deref(), Some(name));
+        lab.networks.unpublish(&guest.id, |_| true).unwrap();
+        drop(doors);
+        assert_eq!(asked(), None);
+    }
 }
 
 #[test]
