@@ -15,7 +15,7 @@ use strata_dockerfile::ignore::IgnoreFile;
 use strata_proto::builder::v1 as pb;
 
 use super::attributes::{self, Attributes};
-use super::index::{Index, Known, Stamp};
+use super::index::{Files, Index, Known, Stamp};
 use super::parallel;
 use super::walk::{self, Directory, Entry, walk};
 
@@ -140,16 +140,13 @@ fn learn(found: &[Directory], looked_at: &mut [Looked]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is kept of a directory that has files or had some.
-fn saved<'a>(
-    directory: &'a Directory,
-    looked: &'a Looked,
-) -> Option<(&'a [u8], Option<impl Iterator<Item = (&'a [u8], Stamp, &'a Known)>>)> {
-    let files = directory.entries.iter().zip(&looked.known).filter_map(|(entry, known)| {
-        known.as_ref().map(|known| (entry.name.as_bytes(), stamp(&entry.metadata), known))
-    });
+/// What is kept of a directory that has files: its path, and they, unless they are as they were.
+fn saved<'a>(directory: &'a Directory, looked: &'a Looked) -> Option<(&'a [u8], Option<Files<'a>>)> {
+    let files = directory.entries.iter().zip(&looked.known);
+    let files =
+        files.filter_map(|(entry, known)| Some((entry.name.as_bytes(), stamp(&entry.metadata), known.as_ref()?)));
     let has_files = looked.known.iter().any(Option::is_some);
-    has_files.then(|| (directory.bytes.as_slice(), (!looked.is_same).then_some(files)))
+    has_files.then(|| (directory.bytes.as_slice(), (!looked.is_same).then(|| files.collect())))
 }
 
 fn make(directory: &Directory, looked: &Looked) -> Result<Made, Error> {

@@ -98,6 +98,9 @@ pub struct Stamp {
     pub inode: u64,
 }
 
+/// Files of a directory, by name.
+pub type Files<'a> = Vec<(&'a [u8], Stamp, &'a Known)>;
+
 /// The index of one context, as the last scan left it.
 #[derive(Debug)]
 pub struct Index {
@@ -131,12 +134,9 @@ impl Index {
         Remembered { files: saved.unwrap_or_default().files.into_iter().peekable(), is_same: true }
     }
 
-    /// Writes what a scan learnt: of each directory with files its path, and its files by name, or none where they are as
-    /// they were. A failure only costs time at the next build.
-    pub fn save<'a, F>(&self, directories: impl Iterator<Item = (&'a [u8], Option<F>)>)
-    where
-        F: Iterator<Item = (&'a [u8], Stamp, &'a Known)>,
-    {
+    /// Writes what a scan learnt: of each directory with files its path, and its files, or none where they are as they
+    /// were. A failure only costs time at the next build.
+    pub fn save<'a>(&self, directories: impl Iterator<Item = (&'a [u8], Option<Files<'a>>)>) {
         let Some(file) = &self.file else { return };
         let mut is_same = true;
         let saved = directories.map(|(path, files)| {
@@ -144,7 +144,8 @@ impl Index {
             let files = match files {
                 None => self.directories.get(path).cloned().unwrap_or_default(),
                 Some(files) => {
-                    SavedFiles { files: files.filter_map(|file| self.saved(file)).collect() }.encode_to_vec().into()
+                    let files = files.into_iter().filter_map(|file| self.saved(file)).collect();
+                    SavedFiles { files }.encode_to_vec().into()
                 }
             };
             SavedDirectory { path: Bytes::copy_from_slice(path), files }
@@ -192,8 +193,8 @@ impl Remembered {
     }
 
     /// Says whether the files of the directory are those that were asked for, as they were.
-    pub fn is_same(mut self) -> bool {
-        self.is_same && self.files.next().is_none()
+    pub fn is_same(&mut self) -> bool {
+        self.is_same && self.files.peek().is_none()
     }
 }
 
@@ -243,7 +244,7 @@ mod tests {
         let known = Known { digest: vec![7; 32].into(), attributes: vec![("user.a".into(), b"1".to_vec())] };
         let now = 10 * RACY;
         let files = [("a", stamp(1, 9)), ("b", stamp(2, 9)), ("young", stamp(3, now - RACY))];
-        let files = files.iter().map(|(name, stamp)| (name.as_bytes(), *stamp, &known));
+        let files = files.iter().map(|(name, stamp)| (name.as_bytes(), *stamp, &known)).collect();
         index(&file, now).save([(&b"d"[..], Some(files))].into_iter());
 
         let index = index(&file, now);
@@ -261,8 +262,8 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let file = top.path().join("index");
         let known = Known { digest: vec![7; 32].into(), attributes: Attributes::new() };
-        let files = [(&b"a"[..], stamp(1, 9), &known), (b"b", stamp(2, 9), &known)];
-        index(&file, 10 * RACY).save([(&b"d"[..], Some(files.into_iter()))].into_iter());
+        let files = vec![(&b"a"[..], stamp(1, 9), &known), (b"b", stamp(2, 9), &known)];
+        index(&file, 10 * RACY).save([(&b"d"[..], Some(files))].into_iter());
         let index = index(&file, 10 * RACY);
         let is_same = |files: &[(&str, u64)]| {
             let mut directory = index.directory(b"d");
@@ -276,7 +277,7 @@ mod tests {
         }
         // Nothing is written where nothing is new.
         fs::remove_file(&file).unwrap();
-        index.save([(&b"d"[..], None::<std::vec::IntoIter<_>>)].into_iter());
+        index.save([(&b"d"[..], None)].into_iter());
         assert!(!file.exists());
     }
 }

@@ -161,10 +161,10 @@ async fn layers_are_kept_without_a_commit_until_their_lease_ends() {
     assert_eq!(commits(&directory), before);
 
     catalog.delete_lease(&lease).await.unwrap();
-    assert_eq!(catalog.garbage(-1).await.unwrap().layers, [two.clone()]);
+    assert_eq!(catalog.garbage(-1).await.unwrap().layers, std::slice::from_ref(&two));
     assert_eq!(catalog.reclaim_layer(&one, || Ok(())).await.unwrap(), Reclaim::Kept);
     assert!(matches!(catalog.reclaim_layer(&two, || Ok(())).await.unwrap(), Reclaim::Freed(_)));
-    let refused = catalog.keep_layers(&[two.clone()], &other).await;
+    let refused = catalog.keep_layers(std::slice::from_ref(&two), &other).await;
     assert!(matches!(&refused, Err(Error::LayerNotFound { id }) if *id == two), "{refused:?}");
 
     catalog.delete_lease(&other).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_lease_whose_time_is_over_keeps_no_layer() {
     let one = usable(&catalog, &lease).await;
     let session = LeaseId::parse("session").unwrap();
     catalog.create_lease(&session, "test", Some(0)).await.unwrap();
-    catalog.keep_layers(&[one.clone()], &session).await.unwrap();
+    catalog.keep_layers(std::slice::from_ref(&one), &session).await.unwrap();
     catalog.delete_lease(&lease).await.unwrap();
     assert_eq!(catalog.garbage(-1).await.unwrap().layers, []);
 
