@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Rows, params};
 use rustix::fs::{AtFlags, CWD};
 
 use crate::layer::Images;
@@ -251,24 +251,32 @@ impl Contents {
 
     fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Result<Option<PathBuf>> {
         let index = self.index();
+        let hash = hash.as_bytes().as_slice();
+        // Every version of a layer holds what did not change in it: one look finds the one that is wanted.
+        if let Some(layer) = preferred.and_then(Path::file_name).and_then(OsStr::to_str) {
+            let mut statement =
+                index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 AND layer = ?2")?;
+            let found = self.first_whole(statement.query(params![hash, layer])?)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
         let mut statement = index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 LIMIT 64")?;
-        let mut rows = statement.query([hash.as_bytes().as_slice()])?;
-        let mut best = None;
+        self.first_whole(statement.query([hash])?)
+    }
+
+    /// The first of these files that is there as it should be.
+    fn first_whole(&self, mut rows: Rows<'_>) -> Result<Option<PathBuf>> {
         while let Some(row) = rows.next()? {
             let (layer, path, size): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             // One that is gone, or cannot be mounted, holds nothing for anybody.
             let Ok(directory) = self.layers.tree(&layer) else { continue };
-            let is_preferred = preferred == Some(directory.as_path());
             let path = directory.join(OsStr::from_bytes(&path));
-            let is_whole = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size as u64);
-            if is_whole {
-                best = Some(path);
-                if is_preferred {
-                    break;
-                }
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size as u64) {
+                return Ok(Some(path));
             }
         }
-        Ok(best)
+        Ok(None)
     }
 
     /// Makes a staged content the file `name` of a layer, unless another layer has taken it.
