@@ -93,7 +93,11 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
         Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
-        Command::Container(args) => command::container::run(&open()?, args).await,
+        Command::Container(args::Container::Mount(args)) => command::container::mount(&open()?, args).await,
+        Command::Container(args::Container::Prune(args)) => command::prune::containers(&open()?, args).await,
+        Command::Container(args::Container::Publish(args)) => command::port::publish(&open()?, args).await,
+        Command::Container(args::Container::Unmount(args)) => command::container::unmount(&open()?, args).await,
+        Command::Container(args::Container::Unpublish(args)) => command::port::unpublish(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
@@ -101,7 +105,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Image(args::Image::Cp(args)) => command::copy::run(cli.context.as_deref(), args).await,
         Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,
         Command::Image(args::Image::Prune(args)) => command::prune::images(&open()?, args).await,
-        Command::Builder(args::Builder::Build(_)) | Command::Image(_) => {
+        Command::Builder(args::Builder::Build(_)) | Command::Container(_) | Command::Image(_) => {
             unreachable!("a canonical command has its own name")
         }
         Command::Images(args) => command::images::run(&open()?, args).await,

@@ -1,11 +1,10 @@
-//! What can go wrong in the runtime, and which fault each becomes on the wire (the one place where codes are chosen).
-//! Texts name the thing; causes stay in `source`.
+//! What can go wrong in the runtime. Texts name the thing; causes stay in `source`. `fault` says what each becomes on the wire.
 
 use std::{io, path::PathBuf};
 
 use strata_types::Invalid;
-use tonic::Code;
 
+mod fault;
 mod network;
 
 /// Why the runtime refused or failed.
@@ -367,143 +366,6 @@ impl Error {
         match self {
             Self::Start { exit_code, .. } => *exit_code,
             _ => 128,
-        }
-    }
-}
-
-impl strata_rpc::Fault for Error {
-    fn code(&self) -> Code {
-        match self {
-            Self::Argument { .. } | Self::NoCommand | Self::Ambiguous { .. } => Code::InvalidArgument,
-            Self::NotFound { .. }
-            | Self::ImageNotFound { .. }
-            | Self::PlatformNotFound { .. }
-            | Self::SourceNotFound { .. }
-            | Self::VolumeNotFound { .. } => Code::NotFound,
-            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => Code::AlreadyExists,
-            Self::NotRunning { .. }
-            | Self::SharedNotRunning { .. }
-            | Self::Running { .. }
-            | Self::Removing { .. }
-            | Self::Start { .. }
-            | Self::Limit { .. }
-            | Self::User { .. }
-            | Self::StoreRefused { .. }
-            | Self::RootLocked { .. }
-            | Self::Propagation { .. }
-            | Self::VolumeInUse { .. }
-            | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
-            Self::StopPending { .. } => Code::DeadlineExceeded,
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => Code::Unimplemented,
-            Self::StoreUnavailable { .. } => Code::Unavailable,
-            Self::Network(error) => network::code(error),
-            Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
-            Self::NotMounted { .. } => Code::NotFound,
-            Self::NotConnected { .. } | Self::NetworkMode { .. } | Self::NotPublished { .. } => {
-                Code::FailedPrecondition
-            }
-            Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => Code::ResourceExhausted,
-            Self::Archive { source } if is_of_the_host(source) => Code::Internal,
-            Self::Archive { .. } => Code::InvalidArgument,
-            Self::Record { .. }
-            | Self::Io { .. }
-            | Self::Monitor { .. }
-            | Self::Host { .. }
-            | Self::Cgroup { .. }
-            | Self::Plan { .. }
-            | Self::Resolver { .. }
-            | Self::Lost { .. } => Code::Internal,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Argument { .. } | Self::NoCommand => "FAULT_INVALID_ARGUMENT",
-            Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
-            Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
-            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
-            Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
-            Self::Running { .. } => "FAULT_RUNNING",
-            Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
-            Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
-            Self::Start { .. } | Self::User { .. } | Self::Propagation { .. } => "FAULT_START_FAILED",
-            Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
-            Self::StopPending { .. } => "FAULT_STOP_PENDING",
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => "FAULT_UNSUPPORTED",
-            Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
-            Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
-            Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
-            Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
-            Self::Network(error) => network::reason(error),
-            Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
-            Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
-            Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
-            Self::NotMounted { .. } => "FAULT_NOT_MOUNTED",
-            Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
-            Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
-            Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
-            Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
-            Self::VolumeNotEmpty { .. } => "FAULT_VOLUME_NOT_EMPTY",
-            Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
-            Self::Archive { source } if is_of_the_host(source) => "FAULT_INTERNAL",
-            Self::Archive { .. } => "FAULT_ARCHIVE_INVALID",
-            Self::Record { .. }
-            | Self::Io { .. }
-            | Self::Monitor { .. }
-            | Self::Host { .. }
-            | Self::Cgroup { .. }
-            | Self::Plan { .. }
-            | Self::Resolver { .. }
-            | Self::Lost { .. } => "FAULT_INTERNAL",
-        }
-    }
-
-    fn metadata(&self) -> Vec<(String, String)> {
-        let pairs: Vec<(&str, String)> = match self {
-            Self::Start { step, errno, exit_code, .. } => {
-                vec![("step", step.clone()), ("errno", errno.to_string()), ("exit_code", exit_code.to_string())]
-            }
-            Self::Propagation { .. } => {
-                vec![("step", "mount".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
-            }
-            Self::User { .. } => {
-                vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
-            }
-            Self::NameTaken { holder, .. } => vec![("holder", holder.clone())],
-            Self::IdTaken { id } => vec![("holder", id.clone())],
-            Self::Limit { field, .. } => vec![("field", field.clone())],
-            Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],
-            Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
-            Self::Network(error) => network::metadata(error),
-            Self::ImageNotFound { image } => vec![("image", image.clone())],
-            Self::VolumeInUse { holders, .. } => {
-                let ids: Vec<&str> = holders.iter().map(|(id, _)| id.as_str()).collect();
-                vec![("holders", ids.join(","))]
-            }
-            _ => Vec::new(),
-        };
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    }
-
-    fn field(&self) -> Option<(String, String)> {
-        match self {
-            Self::Argument { field, problem } => Some((field.clone(), problem.clone())),
-            Self::NoCommand => Some(("spec.command".into(), self.to_string())),
-            Self::Network(strata_net::Error::Argument { field, problem }) => {
-                Some(((*field).to_owned(), problem.clone()))
-            }
-            _ => None,
-        }
-    }
-
-    fn resource(&self) -> Option<(String, String)> {
-        match self {
-            Self::NotFound { name } => Some(("container".into(), name.clone())),
-            Self::ImageNotFound { image } => Some(("image".into(), image.clone())),
-            Self::Network(strata_net::Error::NotFound { name }) => Some(("network".into(), name.clone())),
-            Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
-            Self::VolumeNotFound { name } => Some(("volume".into(), name.clone())),
-            _ => None,
         }
     }
 }

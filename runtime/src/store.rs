@@ -5,7 +5,7 @@ use std::io::Read;
 use futures_util::future::BoxFuture;
 use strata_types::{ContainerConfig, LayerId, Mount, Platform, SnapshotKey};
 
-use crate::error::Error;
+use crate::{error::Error, spec::Spec};
 
 /// The store of this node.
 pub trait Store: Send + Sync + 'static {
@@ -53,6 +53,13 @@ pub enum Volatile {
     Yes,
     /// It is synced.
     No,
+}
+
+impl Volatile {
+    /// What a container wants of what it mounts.
+    pub fn of(spec: &Spec) -> Self {
+        if spec.is_volatile { Self::Yes } else { Self::No }
+    }
 }
 
 /// A snapshot that was prepared.

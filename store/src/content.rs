@@ -19,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use rusqlite::{Connection, Rows, params};
 use rustix::fs::{AtFlags, CWD};
+use strata_types::LayerId;
 
 use crate::layer::Images;
 
@@ -241,22 +242,22 @@ impl Contents {
         };
     }
 
-    /// Finds a content, in the layer directory `preferred` if it is there.
-    pub fn find(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Option<Found> {
+    /// Finds a content, in the layer `preferred` if it is there.
+    pub fn find(&self, hash: &blake3::Hash, preferred: Option<&LayerId>) -> Option<Found> {
         if let Ok(Some(path)) = self.find_in_layers(hash, preferred) {
             return Some(Found::Layer(path));
         }
         if lock(&self.state).staged.contains(hash) { Some(Found::Staged(self.staged_path(hash))) } else { None }
     }
 
-    fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&Path>) -> Result<Option<PathBuf>> {
+    fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&LayerId>) -> Result<Option<PathBuf>> {
         let index = self.index();
         let hash = hash.as_bytes().as_slice();
         // Every version of a layer holds what did not change in it: one look finds the one that is wanted.
-        if let Some(layer) = preferred.and_then(Path::file_name).and_then(OsStr::to_str) {
+        if let Some(layer) = preferred {
             let mut statement =
                 index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 AND layer = ?2")?;
-            let found = self.first_whole(statement.query(params![hash, layer])?)?;
+            let found = self.first_whole(statement.query(params![hash, layer.as_str()])?)?;
             if found.is_some() {
                 return Ok(found);
             }

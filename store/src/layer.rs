@@ -150,15 +150,13 @@ pub async fn write_tree(
         work: store.paths.ingest().join(format!("tree-{}", id.as_str())),
         empty: store.layers.chains.empty().to_path_buf(),
         working_directory: settings.working_directory,
-        previous: None,
+        // It only saves work; without it the layer is the same.
+        previous: settings.previous,
         modified: settings.modified,
         made: settings.made,
     };
     let this = Arc::clone(store);
     let written = blocking(move || {
-        // It only saves work; without it the layer is the same.
-        let previous = settings.previous.and_then(|id| this.layers.tree(&id).ok());
-        let plan = tree::Plan { previous, ..plan };
         make_directory(&plan.upper)?;
         take_root(&chain, &plan.upper)?;
         make_directory(&plan.work)?;

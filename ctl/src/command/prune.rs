@@ -1,11 +1,11 @@
-//! `ctl system prune` and `ctl image prune`
+//! `ctl system prune`, `ctl container prune` and `ctl image prune`
 
 use std::io::{BufRead, Write};
 
 use strata_proto::{runtime::v1 as runtime, store::v1 as store};
 
 use super::volume;
-use crate::args::{ImagePrune, Prune};
+use crate::args::{ContainerPrune, ImagePrune, Prune};
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::render::{self, name, size};
@@ -15,11 +15,7 @@ pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {
     if !args.force && !is_agreed(args).await? {
         return Ok(0);
     }
-    let mut runtime = platform.containers().await?.all;
-    let containers = runtime.prune_containers(runtime::PruneContainersRequest {}).await?.into_inner();
-    if !containers.deleted.is_empty() {
-        render::line(format!("Deleted Containers:\n{}\n", containers.deleted.join("\n")))?;
-    }
+    stopped(platform).await?;
     let mut reclaimed = 0;
     if args.volumes {
         reclaimed = volume::pruned(platform, runtime::PruneVolumesRequest::default()).await?;
@@ -36,6 +32,25 @@ pub async fn images(platform: &Platform, args: &ImagePrune) -> Result<u8> {
         return Ok(0);
     }
     prune(platform, store::PruneRequest { all_images: args.all, cache: false, images_only: true }, 0).await
+}
+
+/// `ctl container prune`: stopped containers alone.
+pub async fn containers(platform: &Platform, args: &ContainerPrune) -> Result<u8> {
+    let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
+    if args.force || agrees(question).await? {
+        stopped(platform).await?;
+    }
+    Ok(0)
+}
+
+/// Removes stopped containers, and tells which.
+async fn stopped(platform: &Platform) -> Result<()> {
+    let mut runtime = platform.containers().await?.all;
+    let deleted = runtime.prune_containers(runtime::PruneContainersRequest {}).await?.into_inner().deleted;
+    match deleted.is_empty() {
+        true => Ok(()),
+        false => render::line(format!("Deleted Containers:\n{}\n", deleted.join("\n"))),
+    }
 }
 
 /// Prunes the store, and tells what that made free beside what is free already.

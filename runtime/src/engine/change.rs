@@ -65,7 +65,7 @@ impl Engine {
         let mut alone = only(&record, record.spec.mounts[index].clone());
         let tree = match alone.spec.mounts[0].source.snapshot_key() {
             Some(key) => {
-                let volatile = if record.spec.is_volatile { Volatile::Yes } else { Volatile::No };
+                let volatile = Volatile::of(&record.spec);
                 Some(self.store.acquire(key, record.id.as_str(), volatile).await?.mount)
             }
             None => None,

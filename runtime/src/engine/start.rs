@@ -84,7 +84,7 @@ impl Engine {
         size: TerminalSize,
         wish: Option<Wish>,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
-        let volatile = if record.spec.is_volatile { Volatile::Yes } else { Volatile::No };
+        let volatile = Volatile::of(&record.spec);
         let acquired = self.store.acquire(&snapshot_key(record), record.id.as_str(), volatile).await?;
         let users = self.users(&acquired).await?;
         let mut trees = Vec::new();

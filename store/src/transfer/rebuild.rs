@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use rustix::fs::OFlags;
 use strata_archive::{Part, Recipe};
-use strata_types::Descriptor;
+use strata_types::{Descriptor, LayerId};
 
 use super::pack::Pack;
 use super::peer::wrong;
@@ -67,11 +67,11 @@ impl From<Error> for Failed {
 
 impl Rebuild {
     fn write(&self, out: &mut dyn Write) -> Result<(), Failed> {
-        let mut directory = None;
+        let mut layer = None;
         self.recipe.rebuild(
             |part, out| match part.size {
                 0 => Ok(()),
-                _ if self.own.contains(&part.blake3) => Ok(self.write_own(part, &mut directory, out)?),
+                _ if self.own.contains(&part.blake3) => Ok(self.write_own(part, &mut layer, out)?),
                 _ => Ok(self.pack.write_to(part, out)?),
             },
             out,
@@ -79,10 +79,10 @@ impl Rebuild {
     }
 
     /// Writes a content of this store; neighbours in an archive are often neighbours in a layer, so that is tried first.
-    fn write_own(&self, part: &Part, directory: &mut Option<PathBuf>, out: &mut dyn Write) -> Result<()> {
+    fn write_own(&self, part: &Part, layer: &mut Option<LayerId>, out: &mut dyn Write) -> Result<()> {
         let hash = blake3::Hash::from_bytes(part.blake3);
         let missing = || Error::ContentNotFound { blake3: hash.to_hex().to_string() };
-        let found = self.store.contents.find(&hash, directory.as_deref()).ok_or_else(missing)?;
+        let found = self.store.contents.find(&hash, layer.as_ref()).ok_or_else(missing)?;
         let failed = |source| Error::io("read", found.path(), source);
         let mut options = File::options();
         let file = options.read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
@@ -94,8 +94,9 @@ impl Rebuild {
         if file_size(found.path()).map_err(failed)? != part.size {
             return Err(wrong("a recipe gives one content two sizes"));
         }
-        let layer = found.path().strip_prefix(self.store.paths.layers()).ok().and_then(|path| path.iter().next());
-        *directory = layer.map(|layer| self.store.paths.layers().join(layer)).or(directory.take());
+        let name =
+            found.path().strip_prefix(self.store.paths.layers()).ok().and_then(|path| path.iter().next()?.to_str());
+        *layer = name.and_then(|name| LayerId::parse(name).ok()).or(layer.take());
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn file(
         ..Metadata::default()
     };
     let shown = || Path::new("/").join(&parent.path).join(name);
-    let found = writer.contents.find(blake3, writer.plan.previous.as_deref());
+    let found = writer.contents.find(blake3, writer.plan.previous.as_ref());
     let found = found.ok_or_else(|| Error::ContentNotFound { blake3: blake3.to_hex().to_string() })?;
     let time = entry.modified.unwrap_or(writer.modified);
     match &found {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use strata_types::LayerId;
 
 use super::copy::Origin;
 use super::links::{FileId, Links};
@@ -178,8 +179,8 @@ pub struct Plan {
     pub empty: PathBuf,
     /// Directory in the view that relative destinations start from.
     pub working_directory: PathBuf,
-    /// Directory of an earlier layer of the same step: its files are looked at first.
-    pub previous: Option<PathBuf>,
+    /// An earlier layer of the same step: its files are looked at first.
+    pub previous: Option<LayerId>,
     /// Time of directories that have to be made, and of files without one. Unset: now.
     pub modified: Option<Time>,
     /// What else directories become that have to be made.
