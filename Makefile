@@ -23,7 +23,7 @@ DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
 # What the guests of the tests load into Debian's kernel.
 MODULES := overlay
-PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry
+PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry iptables containernetworking-plugins iperf3
 
 export CARGO_TARGET_DIR := $(TARGET)
 # Containers need root; who builds as a user runs the tests through sudo.

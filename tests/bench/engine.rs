@@ -77,6 +77,16 @@ pub(crate) trait Engine {
     fn version(&self) -> &str;
     /// The command that does a task; None: it has none.
     fn command(&self, task: Task<'_>) -> Option<Command>;
+    /// Its command line, if that has Docker's words; None: it has others.
+    fn line(&self) -> Option<Command> {
+        None
+    }
+
+    /// Where it lives, if it makes networks.
+    fn room(&self) -> Option<&Room> {
+        None
+    }
+
     /// Runs one to its successful end.
     fn finish(&self, command: Command) -> Outcome<Done>;
     /// Its services that run now, of whatever kind.

@@ -5,7 +5,7 @@
 use std::{
     env,
     error::Error,
-    fs, panic,
+    fs, io, panic,
     path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
@@ -36,7 +36,7 @@ use engine::{Buildah, Bundles, Containerd, Docker, Engine, Floor, Ours, Podman, 
 use hub::Hub;
 use measure::Measure;
 use report::Report;
-use room::Room;
+use room::{Room, Tenant};
 use work::Work;
 
 /// Errors are read by the person who runs it, not by programs.
@@ -88,8 +88,10 @@ fn bench(options: &Options) -> Outcome<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("containers need root here; run it with sudo".into());
     }
+    room::leave_network()?;
     hear_interrupts();
     let cgroups = cgroups::Before::look();
+    let has_state = fs::exists(room::STATE_OF_NETWORKS)?;
     let dir = tempfile::Builder::new().prefix("strata-bench-").tempdir_in("/var/tmp")?;
     let work = Work::new(dir.path())?;
     let mut report = Report::new(options.runs);
@@ -98,6 +100,13 @@ fn bench(options: &Options) -> Outcome<()> {
     report.leftovers(cgroups.sweep());
     if let Err(err) = dir.close() {
         report.leftovers(vec![err.to_string()]);
+    }
+    // A directory that rooms needed to mount on.
+    if !has_state
+        && let Err(err) = fs::remove_dir(room::STATE_OF_NETWORKS)
+        && err.kind() != io::ErrorKind::NotFound
+    {
+        report.leftovers(vec![format!("{}: {err}", room::STATE_OF_NETWORKS)]);
     }
     println!("{}", report.table());
     // Half the figures are not to replace those of a whole run.
@@ -114,19 +123,17 @@ fn bench(options: &Options) -> Outcome<()> {
 fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<()> {
     let (of_images, of_containers): (Vec<_>, Vec<_>) =
         Measure::chosen(&options.only).into_iter().partition(|measure| measure.is_of_images());
-    // Made first: the peers' namespace shows what was mounted before it.
     let disk = if of_images.is_empty() { None } else { Some(Disk::new(&work.home("disk")?)) };
-    let room = Room::open()?;
     let mut measured = Ok(());
     if !of_containers.is_empty() {
-        measured = with_engines(options, work, &room, report, &of_containers, &ALL);
+        measured = with_engines(options, work, report, &of_containers, &ALL);
     }
     match disk {
         None => {}
         Some(Err(err)) => report.not_measured("images", &format!("there is no disk for them: {err}")),
         Some(Ok(disk)) => {
             if measured.is_ok() {
-                measured = of_images_on(&disk, options, work, &room, report, &of_images);
+                measured = of_images_on(&disk, options, work, report, &of_images);
             }
             if let Err(err) = disk.close() {
                 report.leftovers(vec![err.to_string()]);
@@ -137,17 +144,10 @@ fn measure_all(options: &Options, work: &Work, report: &mut Report) -> Outcome<(
 }
 
 /// Measures images on a disk of their own, with a registry where one is asked for.
-fn of_images_on(
-    disk: &Disk,
-    options: &Options,
-    work: &Work,
-    room: &Room,
-    report: &mut Report,
-    measures: &[Measure],
-) -> Outcome<()> {
+fn of_images_on(disk: &Disk, options: &Options, work: &Work, report: &mut Report, measures: &[Measure]) -> Outcome<()> {
     let needs_hub = measures.iter().any(|measure| measure.needs_hub());
     let hub = needs_hub.then(|| Hub::start(&work.hub_directory())).transpose()?;
-    with_engines(options, &work.of_images(disk.path(), hub), room, report, measures, &OF_IMAGES)
+    with_engines(options, &work.of_images(disk.path(), hub), report, measures, &OF_IMAGES)
 }
 
 /// Those that are compared. Ours comes first: ratios are to it.
@@ -177,7 +177,6 @@ fn start<'a>(name: &'a str, work: &'a Work, room: &'a Room) -> Start<'a> {
 fn with_engines(
     options: &Options,
     work: &Work,
-    room: &Room,
     report: &mut Report,
     measures: &[Measure],
     names: &[&str],
@@ -190,7 +189,10 @@ fn with_engines(
             continue;
         }
         eprintln!("preparing {name}");
-        match start(name, work, room)() {
+        // Those that share a registry share its network.
+        let tenant = if name.starts_with("ctl") { Tenant::Ours } else { Tenant::Peer };
+        let room = Room::open(tenant, work.hub().is_none())?;
+        match start(name, work, &room)() {
             Ok(engine) => {
                 report.engine(engine.name(), engine.version());
                 engines.push(engine);

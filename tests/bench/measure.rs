@@ -25,6 +25,7 @@ use crate::{
 
 mod builds;
 mod images;
+mod networks;
 
 /// Rounds that even a slow measure gets.
 const FEWEST: u32 = 3;
@@ -56,6 +57,16 @@ pub(crate) enum Measure {
     Together,
     /// What a runtime has in memory at most while it runs one
     Peak,
+    /// `run --rm` of it on the network that containers have without being told
+    Bridge,
+    /// `run -d` with a published port
+    Publish,
+    /// Streams and connections between two containers, and through a published port
+    Paths,
+    /// A look-up of another container's name
+    Names,
+    /// `network connect` to a network with nobody in it, and with 300 containers
+    Crowd,
     /// `exec` of it in a running container
     Exec,
     /// A build of 1,000 files, all cached
@@ -140,6 +151,11 @@ impl Measure {
             Self::Idle => "bundle, after 150 ms of idle",
             Self::Together => "100 bundles at once",
             Self::Peak => "bundle, peak memory of the runtime",
+            Self::Bridge => "run --rm, default network",
+            Self::Publish => "run -d -p",
+            Self::Paths => "paths of networks",
+            Self::Names => "look-up of a name",
+            Self::Crowd => "network connect",
             Self::Exec => "exec",
             Self::Steps => "build, 20 RUN steps, no cache",
             Self::Cached => "build, 1,000 files, all cached",
@@ -189,6 +205,9 @@ pub(crate) fn measure(
         return catalog::measure(work, runs, report);
     }
     match measure {
+        Measure::Paths => return networks::paths(engines, runs, report),
+        Measure::Names => return networks::names(engines, runs, report),
+        Measure::Crowd => return networks::crowds(engines, runs, report),
         Measure::PerStep => return builds::chains(engines, work, runs, report),
         Measure::Records => return builds::records(work, runs, report),
         _ => {}
@@ -260,6 +279,13 @@ fn order(number: usize, round: u32) -> Vec<usize> {
 fn prepare(measure: Measure, engine: &dyn Engine, work: &Work) -> State {
     if measure.is_of_runtimes() && !engine.is_runtime() {
         return State::Absent;
+    }
+    if matches!(measure, Measure::Bridge | Measure::Publish) {
+        return match perform(measure, engine, work) {
+            Some(Ok(_)) => State::Sampled(Samples::default()),
+            Some(Err(err)) => State::Failed(err.to_string()),
+            None => State::Absent,
+        };
     }
     let places = Places::of(work, engine);
     let mut tasks = vec![];
@@ -347,6 +373,8 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
     let places = Places::of(work, engine);
     let task = task(measure, &places);
     match measure {
+        Measure::Bridge => return networks::bridged(engine),
+        Measure::Publish => return networks::published(engine),
         _ if measure.is_of_images() => return images::perform(measure, engine, &places, work),
         Measure::Again => {
             if let Err(err) = engine.perform(task)? {

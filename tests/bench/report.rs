@@ -20,6 +20,12 @@ pub(crate) enum Unit {
     Mebibytes,
     /// Of what the title says
     Percent,
+    /// Of the clock, where it is quick
+    Microseconds,
+    /// More is better
+    Gigabits,
+    /// More is better
+    PerSecond,
 }
 
 impl Unit {
@@ -28,6 +34,9 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
+            Self::Microseconds => "µs",
+            Self::Gigabits => "Gbit/s",
+            Self::PerSecond => "1/s",
         }
     }
 }

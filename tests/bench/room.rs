@@ -1,9 +1,13 @@
-//! Where peers live: a thread with a mount namespace of its own. Their mounts, lock files and state under /run end with it.
+//! Where engines live: a thread with namespaces of its own. Bridges and rules end with it; of peers also their mounts, lock
+//! files and state under /run.
+//!
+//! The whole program has a network namespace too, so that nothing here touches the machine's. Engines that are compared with
+//! their networks have one each; what fetches from a registry shares the program's, where that listens.
 //!
 //! crun refuses the hybrid cgroup layout, so in here /sys/fs/cgroup/unified is an empty tmpfs; the host's stays as it is.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Read, Seek},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -23,6 +27,17 @@ use rustix::{
 
 use crate::Outcome;
 
+/// Who lives in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tenant {
+    /// With the mounts of the machine
+    Ours,
+    /// With mounts of its own
+    Peer,
+}
+
+/// Where peers keep what they know of networks, beside /run. It is not there before one has run.
+pub(crate) const STATE_OF_NETWORKS: &str = "/var/lib/cni";
 /// No command takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -40,23 +55,22 @@ enum Job {
     Spawn(Command, Sender<Result<Child, String>>),
 }
 
-/// The peers' thread.
+/// The thread.
 #[derive(Clone)]
 pub(crate) struct Room {
     jobs: Sender<Job>,
+    network: String,
 }
 
 impl Room {
-    /// Makes the namespace.
-    pub(crate) fn open() -> Outcome<Self> {
+    /// Makes its namespaces; the one of networks only if `has_network`.
+    pub(crate) fn open(tenant: Tenant, has_network: bool) -> Outcome<Self> {
         let (jobs, inbox) = mpsc::channel();
         let (ready, readiness) = mpsc::channel();
         thread::spawn(move || {
-            let is_set = furnish();
+            let is_set = furnish(tenant, has_network).map_err(|err| format!("cannot make a room: {err}"));
             let is_usable = is_set.is_ok();
-            if ready.send(is_set.map_err(|err| format!("cannot make a mount namespace for peers: {err}"))).is_err()
-                || !is_usable
-            {
+            if ready.send(is_set.map(|()| rustix::thread::gettid())).is_err() || !is_usable {
                 return;
             }
             for job in inbox {
@@ -72,8 +86,20 @@ impl Room {
                 }
             }
         });
-        readiness.recv()??;
-        Ok(Self { jobs })
+        let thread = readiness.recv()??.as_raw_nonzero();
+        Ok(Self { jobs, network: format!("/proc/{}/task/{thread}/ns/net", std::process::id()) })
+    }
+
+    /// A path that stands for its network namespace while it is there.
+    pub(crate) fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Runs a script of sh(1) in it.
+    pub(crate) fn script(&self, text: &str) -> Outcome<Done> {
+        let mut command = Command::new("sh");
+        command.args(["-euc", text]);
+        self.finish(command)
     }
 
     /// Runs a command in the room to its successful end.
@@ -98,11 +124,26 @@ impl Room {
     }
 }
 
-fn furnish() -> nix::Result<()> {
+/// Gives this thread, and what it starts, a network namespace with a loopback device.
+pub(crate) fn leave_network() -> Outcome<()> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    let mut up = Command::new("ip");
+    up.args(["link", "set", "lo", "up"]);
+    finish(up).map(drop)
+}
+
+fn furnish(tenant: Tenant, has_network: bool) -> Outcome<()> {
+    if has_network {
+        leave_network()?;
+    }
+    if tenant == Tenant::Ours {
+        return Ok(());
+    }
+    fs::create_dir_all(STATE_OF_NETWORKS)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
     let nothing = None::<&str>;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
-    for path in ["/run", "/dev/shm", "/sys/fs/cgroup/unified"] {
+    for path in ["/run", "/dev/shm", "/sys/fs/cgroup/unified", STATE_OF_NETWORKS] {
         if Path::new(path).is_dir() {
             mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"))?;
         }

@@ -94,7 +94,7 @@ fn daemon(dockerd: &Path, home: &Path) -> Outcome<Command> {
     let mut command = Command::new(dockerd);
     command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
     command.arg("--pidfile").arg(home.join("pid")).arg("--host").arg(address(home));
-    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"]);
+    command.arg("--storage-driver=overlay2");
     // A daemon.json of the host is not for this one.
     fs::write(home.join("daemon.json"), "{}")?;
     command.arg("--config-file").arg(home.join("daemon.json"));
@@ -120,7 +120,7 @@ impl Engine for Docker {
             Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
             Task::Remove(name) => command.args(["rm", "--force", name]),
             Task::Build(context, name, cache) => {
-                command.args(["build", "--quiet", "--network", "none", "--tag", name]);
+                command.args(["build", "--quiet", "--tag", name]);
                 if cache == Cache::Ignored {
                     command.arg("--no-cache");
                 }
@@ -137,6 +137,14 @@ impl Engine for Docker {
             Task::LoadLayout(_) => return None,
         };
         Some(command)
+    }
+
+    fn line(&self) -> Option<Command> {
+        Some(self.base())
+    }
+
+    fn room(&self) -> Option<&Room> {
+        Some(&self.room)
     }
 
     fn finish(&self, command: Command) -> Outcome<Done> {

@@ -68,6 +68,10 @@ impl Engine for Floor {
         }
     }
 
+    fn room(&self) -> Option<&Room> {
+        Some(&self.room)
+    }
+
     fn finish(&self, command: Command) -> Outcome<Done> {
         self.room.finish(command)
     }

@@ -7,7 +7,7 @@ use strata_tests::House;
 use super::{Cache, Engine, GUEST, IMAGE, Task, version_of};
 use crate::{
     Outcome,
-    room::{self, Done, Room},
+    room::{Done, Room},
     work::Work,
 };
 
@@ -16,6 +16,7 @@ pub(crate) struct Ours {
     name: &'static str,
     house: House,
     version: String,
+    room: Room,
 }
 
 impl Ours {
@@ -28,9 +29,11 @@ impl Ours {
         if !settings.is_empty() {
             fs::write(house.root().join("etc/store.toml"), settings)?;
         }
+        // It has a host of its own, with the networks that it has elsewhere.
+        house.configure_runtime("");
         let mut import = house.ctl_command(&["import"]);
         import.arg(work.image()).arg(IMAGE);
-        let ours = Self { name, house, version };
+        let ours = Self { name, house, version, room: room.clone() };
         ours.finish(import)?;
         Ok(ours)
     }
@@ -55,7 +58,7 @@ impl Engine for Ours {
             Task::Exec(name, words) => command.args(["exec", name, GUEST]).args(words),
             Task::Remove(name) => command.args(["rm", "-f", name]),
             Task::Build(context, name, cache) => {
-                command.args(["build", "-q", "--network", "none", "-t", name]);
+                command.args(["build", "-q", "-t", name]);
                 if cache == Cache::Ignored {
                     command.arg("--no-cache");
                 }
@@ -76,8 +79,16 @@ impl Engine for Ours {
         Some(command)
     }
 
+    fn line(&self) -> Option<Command> {
+        Some(self.house.ctl_command(&[]))
+    }
+
+    fn room(&self) -> Option<&Room> {
+        Some(&self.room)
+    }
+
     fn finish(&self, command: Command) -> Outcome<Done> {
-        room::finish(command)
+        self.room.finish(command)
     }
 
     fn services(&self) -> Vec<i32> {

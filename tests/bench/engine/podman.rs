@@ -57,7 +57,7 @@ impl Storage {
 
     /// Adds `build` and its flags; they are the same in both.
     fn build(&self, command: &mut Command, context: &Path, name: &str, cache: Cache) {
-        command.args(["build", "--quiet", "--layers", "--network", "none", "--tag", name]);
+        command.args(["build", "--quiet", "--layers", "--tag", name]);
         command.arg("--signature-policy").arg(self.home.join("policy.json"));
         if cache == Cache::Ignored {
             command.arg("--no-cache");
@@ -141,6 +141,14 @@ impl Engine for Podman {
             Task::LoadLayout(archive) => return self.command(Task::Load(archive)),
         }
         Some(command)
+    }
+
+    fn line(&self) -> Option<Command> {
+        Some(self.base())
+    }
+
+    fn room(&self) -> Option<&Room> {
+        Some(&self.0.room)
     }
 
     fn finish(&self, command: Command) -> Outcome<Done> {

@@ -155,6 +155,8 @@ fn work(words: &[&str]) -> Outcome {
         ["ask", address, port] => network::ask(address, port.parse()?)?,
         ["serve-udp", port] => network::serve_datagrams(port.parse()?)?,
         ["ask-udp", address, port] => network::ask_datagrams(address, port.parse()?)?,
+        ["ask-often", address, port, times] => network::ask_often(address, port.parse()?, times.parse()?)?,
+        ["look-ups", name, times] => network::look_ups(name, times.parse()?)?,
         ["look-up", name, kind] => network::look_up(name, kind)?,
         ["name-server", address] => network::name_server(address)?,
         ["memhog", mebibytes] => memhog(mebibytes.parse()?),

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long somebody may take to answer.
@@ -31,6 +31,20 @@ pub fn ask(address: &str, port: u16) -> Result<(), Box<dyn std::error::Error>> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     super::say(&text)?;
+    Ok(())
+}
+
+/// Asks a server so often, each time over a connection of its own, and prints how many answers came per second.
+pub fn ask_often(address: &str, port: u16, times: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let address = SocketAddr::new(address.parse()?, port);
+    let mut answer = [0; 64];
+    let start = Instant::now();
+    for _ in 0..times {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        while stream.read(&mut answer)? > 0 {}
+    }
+    super::say(&format!("{:.1}", f64::from(times) / start.elapsed().as_secs_f64()))?;
     Ok(())
 }
 
@@ -62,25 +76,9 @@ pub fn ask_datagrams(address: &str, port: u16) -> Result<(), Box<dyn std::error:
 /// Asks the server of resolv.conf for what is known of a name, and prints how it answers, and the addresses, a line each. A C
 /// library would ask for both kinds of addresses, and search domains.
 pub fn look_up(name: &str, kind: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf")?;
-    let server = resolv_conf.lines().find_map(|line| line.strip_prefix("nameserver ")).ok_or("there is no server")?;
-    let kind: u16 = match kind {
-        "A" => 1,
-        "AAAA" => 28,
-        number => number.parse()?,
-    };
-    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        query.push(u8::try_from(label.len())?);
-        query.extend(label.as_bytes());
-    }
-    query.push(0);
-    let question = query.len() + 4;
-    query.extend([kind.to_be_bytes(), [0, 1]].concat());
-    let server: IpAddr = server.trim().parse()?;
-    let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.connect((server, 53))?;
-    socket.set_read_timeout(Some(2 * PATIENCE))?;
+    let query = query(name, kind)?;
+    let question = query.len();
+    let socket = ask_names()?;
     socket.send(&query)?;
     let mut buffer = [0; 4096];
     let length = socket.recv(&mut buffer)?;
@@ -99,6 +97,53 @@ pub fn look_up(name: &str, kind: &str) -> Result<(), Box<dyn std::error::Error>>
         }
         rest = next;
     }
+    Ok(())
+}
+
+/// A question for what is known of a name.
+fn query(name: &str, kind: &str) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let kind: u16 = match kind {
+        "A" => 1,
+        "AAAA" => 28,
+        number => number.parse()?,
+    };
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len())?);
+        query.extend(label.as_bytes());
+    }
+    query.push(0);
+    query.extend([kind.to_be_bytes(), [0, 1]].concat());
+    Ok(query)
+}
+
+/// A socket that speaks to the server of resolv.conf.
+fn ask_names() -> Result<UdpSocket, Box<dyn std::error::Error>> {
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf")?;
+    let server = resolv_conf.lines().find_map(|line| line.strip_prefix("nameserver ")).ok_or("there is no server")?;
+    let server: IpAddr = server.trim().parse()?;
+    let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect((server, 53))?;
+    socket.set_read_timeout(Some(2 * PATIENCE))?;
+    Ok(socket)
+}
+
+/// Looks a name up so often and prints the median of how many microseconds an answer takes.
+pub fn look_ups(name: &str, times: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let (query, socket) = (query(name, "A")?, ask_names()?);
+    let mut took = Vec::with_capacity(times);
+    for _ in 0..times {
+        let start = Instant::now();
+        socket.send(&query)?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer)?;
+        took.push(start.elapsed().as_secs_f64() * 1e6);
+        if length < 8 || answer[3] & 15 != 0 || answer[6..8] == [0, 0] {
+            return Err("the name has no address".into());
+        }
+    }
+    took.sort_by(f64::total_cmp);
+    super::say(&format!("{:.1}", took.get(times / 2).ok_or("at least once")?))?;
     Ok(())
 }
 
