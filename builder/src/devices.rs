@@ -52,7 +52,7 @@ pub fn grant(file: &Dockerfile, run: &Run, devices: &Devices, entitlements: &Ent
             let is_granted = aliased.is_some() || is_granted(devices, device, &entitlements.request);
             if !is_open(device, entitlements) {
                 let wanted = Wanted { entitlement: Entitlement::Device, what: &device.name, is_granted };
-                entitlements.require(file, flag, &wanted)?;
+                entitlements.require(file, flag.span, &wanted)?;
             }
             if !granted.names.contains(&device.name) {
                 granted.names.push(device.name.clone());

@@ -1,9 +1,10 @@
 //! What steps may do beyond the usual: only where both the configuration of this builder and the request allow it. Whatever
 //! starts a process asks here. Which devices a name means is in `devices`.
 
-use strata_dockerfile::{Dockerfile, Flag, Instruction, Kind};
+use strata_dockerfile::{Dockerfile, Instruction, Kind, Span};
 
 use crate::error::Error;
+use crate::peers::Network;
 
 /// Something that is not everybody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Grant {
 }
 
 /// What a build may do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Entitlements {
     /// What the configuration allows.
     pub service: Vec<Entitlement>,
@@ -82,24 +83,37 @@ pub struct Entitlements {
     pub open_devices: Vec<String>,
     /// What the request allows.
     pub request: Vec<Grant>,
+    /// Network of steps that do not say.
+    pub network: Network,
+}
+
+impl Default for Entitlements {
+    /// Nothing beyond the usual.
+    fn default() -> Self {
+        Self { service: Vec::new(), open_devices: Vec::new(), request: Vec::new(), network: Network::Default }
+    }
 }
 
 impl Entitlements {
     /// Refuses an instruction that wants more than is allowed.
     pub fn check(&self, file: &Dockerfile, instruction: &Instruction) -> Result<(), Error> {
         let Kind::Run(run) = &instruction.kind else { return Ok(()) };
-        let wanted = Entitlement::Insecure;
-        match &run.security {
-            Some(flag) if flag.value == "insecure" => {
-                let is_granted = self.request.contains(&Grant::Whole(wanted));
-                self.require(file, flag, &Wanted { entitlement: wanted, what: wanted.name(), is_granted })
-            }
+        let whole = |span, entitlement: Entitlement| {
+            let is_granted = self.request.contains(&Grant::Whole(entitlement));
+            self.require(file, span, &Wanted { entitlement, what: entitlement.name(), is_granted })
+        };
+        if let Some(flag) = run.security.as_ref().filter(|flag| flag.value == "insecure") {
+            whole(flag.span, Entitlement::Insecure)?;
+        }
+        match run.network.as_ref().filter(|flag| flag.value != "default") {
+            Some(flag) if flag.value == "host" => whole(flag.span, Entitlement::HostNetwork),
+            None if self.network == Network::Host => whole(instruction.name_span, Entitlement::HostNetwork),
             _ => Ok(()),
         }
     }
 
     /// Refuses what the service does not allow, or the request did not grant.
-    pub fn require(&self, file: &Dockerfile, flag: &Flag<String>, wanted: &Wanted<'_>) -> Result<(), Error> {
+    pub fn require(&self, file: &Dockerfile, span: Span, wanted: &Wanted<'_>) -> Result<(), Error> {
         let name = wanted.entitlement.name();
         let (who, hint) = match (self.service.contains(&wanted.entitlement), wanted.is_granted) {
             (true, true) => return Ok(()),
@@ -114,7 +128,7 @@ impl Entitlements {
             Entitlement::Device => format!("device {} is not allowed by {who}", wanted.what),
             _ => format!("{name} is not allowed by {who}"),
         };
-        let diagnostic = file.diagnostic(flag.span, message).with_suggestion(hint);
+        let diagnostic = file.diagnostic(span, message).with_suggestion(hint);
         Err(Error::NotAllowed { diagnostic: Box::new(diagnostic) })
     }
 }
@@ -144,43 +158,67 @@ impl Wanted<'_> {
 mod tests {
     use super::*;
 
+    /// What is said of each instruction of the first stage: nothing, or why it is not allowed.
+    fn said(text: &str, entitlements: &Entitlements) -> Vec<Option<String>> {
+        let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
+        let check = |instruction| match entitlements.check(&file, instruction) {
+            Ok(()) => None,
+            Err(Error::NotAllowed { diagnostic }) => {
+                Some(format!("{diagnostic}; {}", diagnostic.suggestion.as_deref().unwrap_or_default()))
+            }
+            Err(other) => Some(format!("another error: {other}")),
+        };
+        file.stages[0].instructions.iter().map(check).collect()
+    }
+
     /// Row 105 (CVE-2024-23653): both must allow it, whatever asks.
     #[test]
     fn row_105_what_is_allowed_is_allowed_by_service_and_request() {
-        let text = "FROM x\nRUN true\nRUN --security=sandbox true\nRUN --security=insecure true\n";
-        let file = strata_dockerfile::parse(text, "Dockerfile").expect("the text is a Dockerfile");
-        let insecure = || vec![Entitlement::Insecure];
+        let text = "FROM x\nRUN true\nRUN --security=sandbox --network=none true\nRUN --security=insecure true\nRUN --network=host true\n";
         let granted = |one| vec![Grant::Whole(one)];
-        for (service, request, expected) in [
-            (vec![], vec![], Some("insecure_entitlements")),
-            (vec![], granted(Entitlement::Insecure), Some("insecure_entitlements")),
-            (insecure(), vec![], Some("--allow security.insecure")),
-            (insecure(), granted(Entitlement::HostNetwork), Some("--allow security.insecure")),
-            (insecure(), granted(Entitlement::Insecure), None),
-        ] {
-            let entitlements = Entitlements { service, request, ..Entitlements::default() };
-            let said: Vec<_> = file.stages[0]
-                .instructions
-                .iter()
-                .map(|instruction| {
-                    entitlements.check(&file, instruction).map_err(|error| match error {
-                        Error::NotAllowed { diagnostic } => {
-                            format!("{diagnostic}; {}", diagnostic.suggestion.as_deref().unwrap_or_default())
-                        }
-                        other => format!("another error: {other}"),
-                    })
-                })
-                .collect();
+        for (index, place, wanted) in
+            [(2, "Dockerfile:4:5: ", Entitlement::Insecure), (3, "Dockerfile:5:5: ", Entitlement::HostNetwork)]
+        {
+            let others = Entitlement::ALL.into_iter().filter(|&one| one != wanted).collect::<Vec<_>>();
+            let allow = format!("--allow {}", wanted.name());
+            for (service, request, expected) in [
+                (others.clone(), vec![], Some("insecure_entitlements")),
+                (vec![], granted(wanted), Some("insecure_entitlements")),
+                (vec![wanted], vec![], Some(&*allow)),
+                (vec![wanted], others.into_iter().map(Grant::Whole).collect(), Some(&*allow)),
+                (vec![wanted], granted(wanted), None),
+            ] {
+                let said = said(text, &Entitlements { service, request, ..Entitlements::default() });
 
-            assert!(said[0].is_ok() && said[1].is_ok(), "{said:?}");
-            match expected {
-                None => assert!(said[2].is_ok(), "{said:?}"),
-                Some(hint) => {
-                    let said = said[2].as_ref().expect_err("it is not allowed");
-                    assert!(said.starts_with("Dockerfile:4:5: ") && said.contains(hint), "{said}");
+                assert!(said[0].is_none() && said[1].is_none(), "{said:?}");
+                match (expected, said[index].as_ref()) {
+                    (None, None) => {}
+                    (Some(hint), Some(said)) => assert!(said.starts_with(place) && said.contains(hint), "{said}"),
+                    (_, said) => panic!("{expected:?} is expected: {said:?}"),
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_build_on_the_network_of_the_host_needs_the_leave_of_the_service() {
+        let text = "FROM x\nRUN true\nRUN --network=default true\nRUN --network=none true\n";
+        let with = |service| {
+            let request = vec![Grant::Whole(Entitlement::HostNetwork)];
+            said(text, &Entitlements { service, request, network: Network::Host, ..Entitlements::default() })
+        };
+
+        let refused = with(vec![]);
+
+        for (said, line) in refused.iter().zip([2, 3]) {
+            let said = said.as_deref().expect("it is not allowed");
+            assert!(
+                said.starts_with(&format!("Dockerfile:{line}:1: network.host is not allowed by the builder")),
+                "{said}"
+            );
+        }
+        assert_eq!(refused[2], None);
+        assert_eq!(with(vec![Entitlement::HostNetwork]), [None, None, None]);
     }
 
     #[test]

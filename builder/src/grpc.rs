@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::{Config, StepNetwork};
+use crate::config::Config;
 use crate::context;
 use crate::entitlements::{Entitlement, Grant};
 use crate::error::Error;
@@ -44,8 +44,6 @@ pub struct Service {
     slots: usize,
     entitlements: Vec<Entitlement>,
     open_devices: Vec<String>,
-    /// Network of RUN steps, where nobody says.
-    step_network: Network,
     root: String,
     idle: Idle,
     drain: Drain,
@@ -61,25 +59,10 @@ pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result
     };
     let entitlements = config.insecure_entitlements.iter().map(read).collect::<Result<_, _>>()?;
     let open_devices = config.auto_allowed_devices.clone();
-    let step_network = match config.steps.network {
-        StepNetwork::Host => Network::Host,
-        StepNetwork::Bridge => Network::Bridge,
-    };
     let sources = Arc::new(Sources::open(Path::new(&root)));
     let peers = Arc::new(Peers::new(config)?);
-    let service = Service {
-        peers,
-        directories,
-        flights,
-        sources,
-        slots,
-        entitlements,
-        open_devices,
-        step_network,
-        root,
-        idle,
-        drain,
-    };
+    let service =
+        Service { peers, directories, flights, sources, slots, entitlements, open_devices, root, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -117,7 +100,7 @@ impl BuildService for Service {
             let problem = "the first message must be `start`".to_owned();
             return Err(to_status(&Error::Invalid { field: "start", problem }));
         };
-        let request = read_start(start, self.step_network).map_err(|error| to_status(&error))?;
+        let request = read_start(start).map_err(|error| to_status(&error))?;
         let (answers, receiver) = mpsc::channel(BACKLOG);
         let (service, busy) = (self.clone(), self.idle.busy());
         self.drain.spawn(async move {
@@ -349,13 +332,18 @@ fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
-fn read_start(start: pb::BuildStart, usual: Network) -> Result<solve::Request, Error> {
+fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
     let network = match pb::BuildNetwork::try_from(start.network) {
-        Ok(pb::BuildNetwork::Unspecified) => usual,
+        Ok(pb::BuildNetwork::Unspecified) => Network::Default,
         Ok(pb::BuildNetwork::Host) => Network::Host,
         Ok(pb::BuildNetwork::None) => Network::None,
         Err(_) => return Err(Error::Invalid { field: "network", problem: "an unknown value".to_owned() }),
     };
+    let mut allowed: Vec<_> = start.entitlements.iter().map(|name| grant(name)).collect::<Result<_, _>>()?;
+    if network == Network::Host {
+        // Who says so for all steps has allowed it.
+        allowed.push(Grant::Whole(Entitlement::HostNetwork));
+    }
     let pull = match pb::BuildPull::try_from(start.pull) {
         Ok(pb::BuildPull::Unspecified | pb::BuildPull::Missing) => Pull::Missing,
         Ok(pb::BuildPull::Always) => Pull::Always,
@@ -417,7 +405,7 @@ fn read_start(start: pb::BuildStart, usual: Network) -> Result<solve::Request, E
         makes_image: !start.has_no_image,
         keeps_tree: start.keeps_tree,
         network,
-        allowed: start.entitlements.iter().map(|name| allowed(name)).collect::<Result<_, _>>()?,
+        allowed,
         extra_hosts: start.extra_hosts.into_iter().map(|host| (host.name, host.address)).collect(),
         shm_size: start.shm_size_bytes,
         ulimits: start.ulimits.into_iter().map(Ulimit::from).collect(),
@@ -429,7 +417,7 @@ fn read_start(start: pb::BuildStart, usual: Network) -> Result<solve::Request, E
     })
 }
 
-fn allowed(name: &str) -> Result<Grant, Error> {
+fn grant(name: &str) -> Result<Grant, Error> {
     Grant::parse(name).map_err(|problem| Error::Invalid { field: "entitlements", problem })
 }
 

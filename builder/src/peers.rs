@@ -8,7 +8,7 @@ use strata_rpc::Endpoint;
 use strata_rpc::identity::ClientTls;
 use strata_rpc::spawn::OnDemand;
 
-use crate::config::Config;
+use crate::config::{Config, StepNetwork};
 use crate::error::Error;
 
 pub use runtime::{Device, Devices, MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount, Ulimit};
@@ -22,6 +22,7 @@ pub struct Peers {
     store: Option<Endpoint>,
     runtime: Option<Endpoint>,
     tls: Option<ClientTls>,
+    step_network: Option<StepNetwork>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -46,7 +47,12 @@ impl Peers {
                     .map_err(|source| Error::Unreachable { peer: "store", source: Box::new(source) })?,
             ),
         };
-        Ok(Self { store: endpoint("store", config.store)?, runtime: endpoint("runtime", config.runtime)?, tls })
+        Ok(Self {
+            store: endpoint("store", config.store)?,
+            runtime: endpoint("runtime", config.runtime)?,
+            tls,
+            step_network: config.steps.network,
+        })
     }
 
     /// Whether the runtime is on this host, so that it finds sockets of ours.
@@ -61,7 +67,7 @@ impl Peers {
 
     /// A connection to the runtime.
     pub async fn runtime(&self) -> Result<Runtime, Error> {
-        Ok(Runtime::new(self.connect("runtime", &self.runtime).await?))
+        Ok(Runtime::new(self.connect("runtime", &self.runtime).await?, self.step_network))
     }
 
     async fn connect(

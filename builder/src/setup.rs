@@ -81,6 +81,7 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         service: given.entitlements,
         open_devices: given.open_devices,
         request: request.allowed.clone(),
+        network: request.network,
     };
     let needed: Vec<&Instruction> = graph.needed.iter().flat_map(|&index| &file.stages[index].instructions).collect();
     needed.iter().try_for_each(|instruction| entitlements.check(&file, instruction))?;

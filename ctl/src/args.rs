@@ -166,7 +166,7 @@ impl Command {
 /// Networks of RUN steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StepNetwork {
-    /// As the builder is configured
+    /// As the builder is configured: the bridge, where containers are on it
     Default,
     /// The host's network
     Host,

@@ -109,6 +109,11 @@ impl Engine {
         table.after("").fold((0, 0), |(all, running), one| (all + 1, running + usize::from(one.is_running())))
     }
 
+    /// The network of containers that do not say: its name, or "none".
+    pub fn default_network(&self) -> &str {
+        self.networks.default_name()
+    }
+
     /// "1" or "2".
     pub fn cgroup_version(&self) -> &'static str {
         self.launcher.cgroup_version()

@@ -79,6 +79,11 @@ impl Networks {
         }
     }
 
+    /// The name of the default network, "none" without one.
+    pub fn default_name(&self) -> &str {
+        self.default.attachments().first().map_or("none", |attachment| &attachment.network)
+    }
+
     fn lock(&self) -> MutexGuard<'_, strata_net::Networks> {
         lock(&self.all)
     }

@@ -25,14 +25,37 @@ fn networks_of_steps_are_the_hosts_or_none() {
     };
 
     assert_eq!(seen("--network=none", &[]), "lo\n");
-    assert_eq!(seen("--network=host", &[]), host);
+    // Containers of this house have none by default.
     assert_eq!(seen("--network=default", &[]), host);
+    assert_eq!(seen("--network=default", &["--network", "host"]), host);
+    assert_eq!(seen("--network=host", &["--network", "host"]), host);
     assert_eq!(seen("--network=default", &["--network", "none"]), "lo\n");
+    assert_eq!(seen("--network=host", &["--allow", "network.host"]), host);
     assert_eq!(seen("--network=host", &["--network", "none", "--allow", "network.host"]), host);
 }
 
 #[test]
-fn steps_are_on_a_bridge_where_the_builder_says_so() {
+fn the_network_of_the_host_needs_the_leave_of_service_and_request() {
+    let house = House::with_guest();
+    let text = run("--network=host", "interfaces");
+    let refused = ["Dockerfile:2:5", "network.host is not allowed by this build", "^", "--allow network.host"];
+
+    build(&house, &text, &[]).fails().complains(&refused);
+    build(&house, &text, &["--network", "none"]).fails().complains(&refused);
+    // A trigger asks too.
+    house.build(&Context::new("FROM guest\nONBUILD RUN --network=host [\"/guest\", \"noop\"]\n"), "base").ok();
+    house.build(&Context::new("FROM base\n"), "app").fails().complains(&["network.host is not allowed"]);
+
+    assert_eq!(house.stop().len(), 0);
+    std::fs::write(house.root().join("etc/builder.toml"), "insecure_entitlements = []\n").unwrap();
+    let refused = ["network.host is not allowed by the builder", "insecure_entitlements = [\"network.host\"]"];
+    build(&house, &text, &["--allow", "network.host"]).fails().complains(&refused);
+    build(&house, &run("", "interfaces"), &["--network", "host"]).fails().complains(&refused);
+    build(&house, &run("--network=none", "interfaces"), &["--network", "host"]).ok();
+}
+
+#[test]
+fn steps_are_on_the_bridge_where_containers_are() {
     let house = House::with_network();
     let mut world = Running::spawn({
         let mut command = house.host().in_world(strata_tests::guest());
@@ -40,14 +63,13 @@ fn steps_are_on_a_bridge_where_the_builder_says_so() {
         command
     });
     world.wait_for("ready");
-    std::fs::write(house.root().join("etc/builder.toml"), "[steps]\nnetwork = \"bridge\"\n").unwrap();
     let seen = |flag: &str, words: &str, flags: &[&str]| {
         printed(&build(&house, &run(flag, words), &[&["--no-cache"], flags].concat()).ok())
     };
 
     let inside = format!("interfaces + ask {WORLD} 80");
     assert_eq!(seen("--network=default", &inside, &[]), format!("eth0\nlo\n{HOST}\n"), "it goes out as the host");
-    assert!(seen("--network=host", "interfaces", &[]).contains("up0\n"));
+    assert!(seen("--network=host", "interfaces", &["--allow", "network.host"]).contains("up0\n"));
     assert!(seen("--network=default", "interfaces", &["--network", "host"]).contains("up0\n"));
     assert_eq!(seen("--network=none", "interfaces", &[]), "lo\n");
     assert_eq!(seen("--network=default", "interfaces", &["--network", "none"]), "lo\n");
@@ -57,6 +79,10 @@ fn steps_are_on_a_bridge_where_the_builder_says_so() {
     let kept = run("--network=default", "interfaces");
     let first = printed(&build(&house, &kept, &[]).ok());
     assert_ne!(printed(&build(&house, &kept, &["--network", "host"]).ok()), first);
+    // Unless the builder says otherwise.
+    std::fs::write(house.root().join("etc/builder.toml"), "[steps]\nnetwork = \"host\"\n").unwrap();
+    assert_eq!(house.stop().len(), 0);
+    assert!(seen("--network=default", "interfaces", &[]).contains("up0\n"));
     let again = || house.host().interfaces().len() == 1;
     eventually("nothing is left but the bridge", std::time::Duration::from_secs(10), again);
 }

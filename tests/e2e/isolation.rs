@@ -13,7 +13,11 @@ use super::mounts::{printed, run};
 fn row_112_environments_and_arguments_of_the_host_are_not_seen_by_steps() {
     let mut house = House::with_guest();
     assert_eq!(house.stop().len(), 0);
-    fs::write(house.root().join("etc/builder.toml"), "insecure_entitlements = [\"security.insecure\"]\n").unwrap();
+    fs::write(
+        house.root().join("etc/builder.toml"),
+        "insecure_entitlements = [\"network.host\", \"security.insecure\"]\n",
+    )
+    .unwrap();
     house.set("STRATA_CANARY", "canary-112-environment");
     let file = house.path("canary-112-arguments");
     let text = format!(
@@ -23,7 +27,7 @@ fn row_112_environments_and_arguments_of_the_host_are_not_seen_by_steps() {
         run("--security=insecure", "processes"),
     );
     let context = Context::new(&text);
-    let flags = ["--allow", "security.insecure", "--iidfile", file.to_str().unwrap()];
+    let flags = ["--allow", "network.host,security.insecure", "--iidfile", file.to_str().unwrap()];
 
     let output = house.ctl(&[&["build", "--progress", "plain"][..], &flags, &[context.arg()]].concat()).ok();
 

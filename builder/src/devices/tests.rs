@@ -37,6 +37,7 @@ fn allowing(request: &[&str]) -> Entitlements {
         service: vec![Entitlement::Device],
         open_devices: Vec::new(),
         request: request.iter().map(|text| Grant::parse(text).expect(text)).collect(),
+        ..Entitlements::default()
     }
 }
 

@@ -100,7 +100,7 @@ fn definitions() -> Vec<pb::BuildStart> {
 
 /// All that is done with a definition before anything runs.
 fn digest(start: pb::BuildStart) -> Result<(), Error> {
-    let request = read_start(start, Network::Host)?;
+    let request = read_start(start)?;
     if let Ok(contexts) = request.contexts() {
         let _ = contexts.main.map(|main| main.ignore.matches("src/a/b.c"));
     }
@@ -216,7 +216,7 @@ fn values_of_enums_that_nobody_knows_are_refused() {
     let start = || definitions().remove(0);
     for value in [-1, 17, i32::MAX, i32::MIN] {
         for wrong in [pb::BuildStart { network: value, ..start() }, pb::BuildStart { pull: value, ..start() }] {
-            let error = read_start(wrong, Network::Host).expect_err("an unknown value");
+            let error = read_start(wrong).expect_err("an unknown value");
             assert_eq!(strata_rpc::fault::Fault::code(&error), tonic::Code::InvalidArgument, "{error}");
         }
     }

@@ -1,35 +1,51 @@
 //! The runtime, as a build sees it: one stream per RUN. Dropping it kills the step and removes its container.
 
+use std::sync::Arc;
+
 use strata_proto::runtime::v1 as pb;
 use strata_proto::types::v1::HostEntry;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::config::StepNetwork;
 use crate::error::Error;
 use crate::secret::{Secret, SecretEnv};
 
 /// Host name of steps.
 const HOSTNAME: &str = "strata-build";
 
-/// The network that every runtime of root has.
+/// The network that every runtime has that can have any.
 const BRIDGE: &str = "bridge";
 
 /// A connection to the runtime.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     channel: Channel,
+    /// The network of steps that do not say; asked for once.
+    usual: Arc<OnceCell<StepNetwork>>,
 }
 
 /// Network of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
+    /// The usual one of this builder.
+    Default,
     /// The host's.
     Host,
-    /// That of the name "bridge".
-    Bridge,
     /// A loopback device only.
     None,
+}
+
+impl Network {
+    /// Its name in flags and keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Network::Default => "default",
+            Network::Host => "host",
+            Network::None => "none",
+        }
+    }
 }
 
 /// A RUN step.
@@ -176,9 +192,21 @@ pub struct Finished {
 }
 
 impl Runtime {
-    /// Speaks to the runtime over `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self { channel }
+    /// Speaks to the runtime over `channel`. Steps that do not say have the network `usual`; `None`: the bridge where the
+    /// runtime has containers on it by default, else the host's.
+    pub fn new(channel: Channel, usual: Option<StepNetwork>) -> Self {
+        Self { channel, usual: Arc::new(OnceCell::new_with(usual)) }
+    }
+
+    /// The network of steps that do not say.
+    async fn usual(&self) -> Result<StepNetwork, Error> {
+        let ask = async || {
+            let refused = |status| Error::peer("runtime", "say which network is the default", status);
+            let mut client = pb::system_service_client::SystemServiceClient::new(self.channel.clone());
+            let info = client.get_info(pb::GetInfoRequest {}).await.map_err(refused)?.into_inner();
+            Ok(if info.default_network == BRIDGE { StepNetwork::Bridge } else { StepNetwork::Host })
+        };
+        self.usual.get_or_try_init(ask).await.copied()
     }
 
     /// Lists the devices of its host.
@@ -208,7 +236,15 @@ impl Runtime {
     pub async fn run(&self, step: RunStep, output: mpsc::Sender<Output>) -> Result<Finished, Error> {
         let refused = |status| Error::peer("runtime", "run the step", status);
         let (requests, receiver) = mpsc::channel(1);
-        let start = pb::run_request::Event::Start(start(step));
+        let network = match step.network {
+            Network::Default => match self.usual().await? {
+                StepNetwork::Host => pb::NetworkMode::Host,
+                StepNetwork::Bridge => pb::NetworkMode::Networks,
+            },
+            Network::Host => pb::NetworkMode::Host,
+            Network::None => pb::NetworkMode::None,
+        };
+        let start = pb::run_request::Event::Start(start(step, network));
         // The sender is kept until the end: a stream that closes early is a cancelled step.
         requests.send(pb::RunRequest { event: Some(start) }).await.map_err(|_| Error::Cancelled)?;
         let mut client = pb::stream_service_client::StreamServiceClient::new(self.channel.clone());
@@ -240,15 +276,10 @@ impl Runtime {
     }
 }
 
-fn start(step: RunStep) -> pb::RunStart {
-    let network = match step.network {
-        Network::Host => pb::NetworkMode::Host,
-        Network::Bridge => pb::NetworkMode::Networks,
-        Network::None => pb::NetworkMode::None,
-    };
+fn start(step: RunStep, network: pb::NetworkMode) -> pb::RunStart {
     let bridge = pb::NetworkAttachment { network: BRIDGE.to_owned(), ..Default::default() };
     let spec = pb::ContainerSpec {
-        networks: if step.network == Network::Bridge { vec![bridge] } else { Vec::new() },
+        networks: if network == pb::NetworkMode::Networks { vec![bridge] } else { Vec::new() },
         root: Some(pb::container_spec::Root::SnapshotKey(step.snapshot)),
         entry_point: Some(pb::EntryPoint { args: Vec::new() }),
         command: step.args,

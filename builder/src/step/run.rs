@@ -49,11 +49,7 @@ pub async fn perform(
         .list(&env)
         .part(&cwd)
         .part(&config.user)
-        .part(match network {
-            Network::Host => "host",
-            Network::Bridge => "bridge",
-            Network::None => "none",
-        })
+        .part(network.name())
         .part(script.as_ref().map_or(&[][..], |(_, content)| content));
     let request = &build.request;
     let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default();

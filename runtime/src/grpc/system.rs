@@ -30,6 +30,7 @@ impl SystemService for System {
             ("Containers", all.to_string()),
             ("Running", running.to_string()),
             ("Stopped", (all - running).to_string()),
+            ("Default Network", self.engine.default_network().to_owned()),
             ("Cgroup Version", self.engine.cgroup_version().to_owned()),
             ("Kernel Version", rustix::system::uname().release().to_string_lossy().into_owned()),
         ];
@@ -41,6 +42,7 @@ impl SystemService for System {
             root_path: self.engine.config().root.to_string_lossy().into_owned(),
             facts,
         };
-        Ok(Response::new(GetInfoResponse { info: Some(info) }))
+        let default_network = self.engine.default_network().to_owned();
+        Ok(Response::new(GetInfoResponse { info: Some(info), default_network }))
     }
 }
