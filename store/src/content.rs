@@ -4,6 +4,7 @@
 //! its own database says. Both can be lost without loss: staged contents are sent again, the index is made again from
 //! tables of contents. So nothing here is synced, and staged contents do not outlive the process.
 
+mod find;
 mod hold;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,11 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use rusqlite::{Connection, Rows, params};
+use rusqlite::{Connection, params};
 use rustix::fs::{AtFlags, CWD};
-use strata_types::LayerId;
 
 use crate::layer::Images;
+use crate::tree::Metadata;
 
 pub use hold::missing;
 
@@ -68,15 +69,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Found {
     /// In a file of its own.
     Staged(PathBuf),
-    /// In a layer.
-    Layer(PathBuf),
+    /// In a layer, with the attributes that the file has there.
+    Layer(PathBuf, Metadata),
 }
 
 impl Found {
     /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Staged(path) | Self::Layer(path) => path,
+            Self::Staged(path) | Self::Layer(path, _) => path,
         }
     }
 }
@@ -240,44 +241,6 @@ impl Contents {
             Some(held) => held.insert(hash),
             None => state.held.entry(lease.to_owned()).or_default().insert(hash),
         };
-    }
-
-    /// Finds a content, in the layer `preferred` if it is there.
-    pub fn find(&self, hash: &blake3::Hash, preferred: Option<&LayerId>) -> Option<Found> {
-        if let Ok(Some(path)) = self.find_in_layers(hash, preferred) {
-            return Some(Found::Layer(path));
-        }
-        if lock(&self.state).staged.contains(hash) { Some(Found::Staged(self.staged_path(hash))) } else { None }
-    }
-
-    fn find_in_layers(&self, hash: &blake3::Hash, preferred: Option<&LayerId>) -> Result<Option<PathBuf>> {
-        let index = self.index();
-        let hash = hash.as_bytes().as_slice();
-        // Every version of a layer holds what did not change in it: one look finds the one that is wanted.
-        if let Some(layer) = preferred {
-            let mut statement =
-                index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 AND layer = ?2")?;
-            let found = self.first_whole(statement.query(params![hash, layer.as_str()])?)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        let mut statement = index.prepare_cached("SELECT layer, path, size FROM content WHERE blake3 = ?1 LIMIT 64")?;
-        self.first_whole(statement.query([hash])?)
-    }
-
-    /// The first of these files that is there as it should be.
-    fn first_whole(&self, mut rows: Rows<'_>) -> Result<Option<PathBuf>> {
-        while let Some(row) = rows.next()? {
-            let (layer, path, size): (String, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            // One that is gone, or cannot be mounted, holds nothing for anybody.
-            let Ok(directory) = self.layers.tree(&layer) else { continue };
-            let path = directory.join(OsStr::from_bytes(&path));
-            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size as u64) {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
     }
 
     /// Makes a staged content the file `name` of a layer, unless another layer has taken it.

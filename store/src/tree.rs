@@ -20,7 +20,8 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use entry::{Metadata, Xattrs, is_portable, xattrs};
+pub use entry::Metadata;
+pub(crate) use entry::{Xattrs, is_portable, xattrs};
 #[cfg(test)]
 pub(crate) use list::names;
 pub use list::{Hashes, Listed, list};

@@ -19,7 +19,7 @@ pub(crate) type Xattrs = Vec<(CString, Vec<u8>)>;
 
 /// Attributes of one file of any type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     /// Type and permission bits, as `st_mode`.
     pub mode: u32,
     /// Owner.

@@ -27,6 +27,7 @@ pub(super) fn file(
     name: &OsStr,
     blake3: &blake3::Hash,
     entry: &Entry,
+    found: Option<&Found>,
 ) -> Result<()> {
     writer.canvas.clear(parent, name)?;
     let wanted = Metadata {
@@ -36,18 +37,17 @@ pub(super) fn file(
         ..Metadata::default()
     };
     let shown = || Path::new("/").join(&parent.path).join(name);
-    let found = writer.contents.find(blake3, writer.plan.previous.as_ref());
     let found = found.ok_or_else(|| Error::ContentNotFound { blake3: blake3.to_hex().to_string() })?;
     let time = entry.modified.unwrap_or(writer.modified);
-    match &found {
+    match found {
         Found::Staged(path) => {
             if writer.contents.claim(path, parent.upper.as_fd(), name) {
                 attributes(parent, name, &wanted, time).map_err(|e| Error::io("write", shown(), e))?;
                 return extended(parent, name, entry);
             }
         }
-        Found::Layer(path) => {
-            if entry.attributes.is_empty() && share(writer, path, &wanted, entry.modified, parent, name) {
+        Found::Layer(path, metadata) => {
+            if entry.attributes.is_empty() && share(writer, (path, metadata), &wanted, entry.modified, parent, name) {
                 return Ok(());
             }
         }
@@ -72,13 +72,12 @@ fn extended(parent: &Directory, name: &OsStr, entry: &Entry) -> Result<()> {
 /// Links a file of another layer if it is, but for its time, what is wanted.
 fn share(
     writer: &mut Writer<'_>,
-    path: &Path,
+    (path, metadata): (&Path, &Metadata),
     wanted: &Metadata,
     time: Option<Time>,
     parent: &Directory,
     name: &OsStr,
 ) -> bool {
-    let Ok(metadata) = Metadata::at(CWD, path) else { return false };
     let same = metadata.kind() == FileType::RegularFile
         && metadata.permissions() == wanted.mode
         && (metadata.uid, metadata.gid) == (wanted.uid, wanted.gid)

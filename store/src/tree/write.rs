@@ -18,7 +18,7 @@ use super::copy::Origin;
 use super::links::{FileId, Links};
 use super::resolve::{Canvas, Directory, Found};
 use super::{Error, Result, View, Xattrs, copy, entry as attributes, place};
-use crate::content::Contents;
+use crate::content::{self, Contents};
 
 /// Seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +151,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The content of a file.
+    fn content(&self) -> Option<blake3::Hash> {
+        match self.source {
+            Source::File { blake3, .. } => Some(blake3),
+            _ => None,
+        }
+    }
+
     /// Something at this destination, with what its source says of the rest.
     #[cfg(test)]
     pub fn new(destination: impl Into<PathBuf>, source: Source) -> Self {
@@ -187,6 +195,9 @@ pub struct Plan {
     pub made: Made,
 }
 
+/// Entries whose contents are looked for at once.
+const BATCH: usize = 256;
+
 /// What writing needs while it goes on.
 pub(super) struct Writer<'a> {
     pub plan: &'a Plan,
@@ -209,10 +220,19 @@ pub fn write(plan: &Plan, contents: &Contents, entries: impl IntoIterator<Item =
     let canvas = Canvas::new(&view, upper, plan.made, modified)?;
     let (linked, links, origins) = (HashSet::new(), Links::default(), Vec::new());
     let mut writer = Writer { plan, contents, canvas, modified, linked, links, origins };
-    for entry in entries {
-        writer.place(&entry?)?;
+    let mut entries = entries.into_iter();
+    loop {
+        let batch: Vec<Entry> = entries.by_ref().take(BATCH).collect::<Result<_>>()?;
+        if batch.is_empty() {
+            return writer.canvas.settle();
+        }
+        let hashes: Vec<_> = batch.iter().filter_map(Entry::content).collect();
+        let mut found = contents.find_all(&hashes, plan.previous.as_ref()).into_iter();
+        for entry in &batch {
+            let found = entry.content().and_then(|_| found.next()).flatten();
+            writer.place(entry, found.as_ref())?;
+        }
     }
-    writer.canvas.settle()
 }
 
 fn open(directory: &Path) -> Result<OwnedFd> {
@@ -221,7 +241,8 @@ fn open(directory: &Path) -> Result<OwnedFd> {
 }
 
 impl Writer<'_> {
-    fn place(&mut self, entry: &Entry) -> Result<()> {
+    /// Places an entry; `found` says where its content is.
+    fn place(&mut self, entry: &Entry, found: Option<&content::Found>) -> Result<()> {
         check(entry)?;
         match &entry.source {
             Source::Directory { explicit } => {
@@ -231,13 +252,13 @@ impl Writer<'_> {
             Source::File { blake3, same_file } => {
                 let (parent, name) = self.leaf(entry, OsStr::new(""))?;
                 if *same_file == 0 {
-                    return place::file(self, &parent, &name, blake3, entry);
+                    return place::file(self, &parent, &name, blake3, entry, found);
                 }
                 let file = FileId::Number(*same_file);
                 if self.links.take(&mut self.canvas, file, &parent, &name)? {
                     return Ok(());
                 }
-                place::file(self, &parent, &name, blake3, entry)?;
+                place::file(self, &parent, &name, blake3, entry, found)?;
                 self.links.remember(file, &parent, &name);
                 Ok(())
             }
