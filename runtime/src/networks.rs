@@ -9,7 +9,7 @@ use std::{
 };
 
 use strata_net::{
-    Attachment, Endpoint, Namespace, Network, Permission, Survivor, Wish, network::DEFAULT, watch::Watch,
+    Attachment, Endpoint, Namespace, Network, Place, Survivor, Wish, network::DEFAULT, watch::Watch,
 };
 use strata_types::{ContainerId, NetworkId};
 
@@ -34,6 +34,7 @@ pub struct Networks {
     all: Arc<Mutex<strata_net::Networks>>,
     default: spec::Network,
     doors: Doors,
+    place: Place,
 }
 
 /// What a container is about to have of a network.
@@ -43,11 +44,11 @@ impl Networks {
     /// Takes up what the records below a root say, with what running containers have.
     pub fn open(
         root: &Path,
-        permission: Permission,
+        place: Place,
         config: &config::Networks,
         running: &[Survivor],
     ) -> Result<Self, Error> {
-        let (mut all, mut complaints) = strata_net::Networks::open(root, permission, running)?;
+        let (mut all, mut complaints) = strata_net::Networks::open(root, place.clone(), running)?;
         all.set_publish_addresses(config.publish.addresses().to_vec());
         let (held, not_held) = all.hold_again();
         complaints.extend(not_held);
@@ -56,19 +57,20 @@ impl Networks {
         }
         let doors = Doors::default();
         held.into_iter().for_each(|(id, door)| doors.open(&id, vec![door]));
-        let default = match (config.default, permission) {
-            (DefaultNetwork::Bridge, Permission::Granted) => {
+        let default = match (config.default, &place) {
+            (DefaultNetwork::Bridge, Place::Host) => {
                 let bridge = Attachment { network: DEFAULT.to_owned(), ..Attachment::default() };
                 spec::Network::Networks(vec![bridge])
             }
-            (DefaultNetwork::Bridge, Permission::Denied) | (DefaultNetwork::None, _) => spec::Network::None,
+            (DefaultNetwork::Bridge, Place::Carrier(_)) | (DefaultNetwork::None, _) => spec::Network::None,
         };
         let table = all.table().to_owned();
         let all = Arc::new(Mutex::new(all));
-        if permission == Permission::Granted {
+        if matches!(place, Place::Host) {
+            // In a carrier nobody else makes rules.
             watch(table, Arc::downgrade(&all));
         }
-        Ok(Self { all, default, doors })
+        Ok(Self { all, default, doors, place })
     }
 
     /// The network of a container, where nothing was said the default.
@@ -138,12 +140,13 @@ impl Networks {
         if reserved.is_empty() {
             return Ok(());
         }
+        let place = self.place.clone();
         blocking("connecting the container", move || {
             let path = format!("/proc/{pid}/ns/net");
             let namespace = Namespace::of(pid).map_err(|e| Error::io("open", path, e))?;
             for (index, (endpoint, network)) in reserved.iter().enumerate() {
-                endpoint.attach(network, &namespace).inspect_err(|_| {
-                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach());
+                endpoint.attach(&place, network, &namespace).inspect_err(|_| {
+                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach(&place));
                 })?;
             }
             Ok(())
@@ -158,9 +161,9 @@ impl Networks {
         endpoint: Endpoint,
         way_out: Option<(u32, Endpoint)>,
     ) -> Result<(), Error> {
-        let (all, id) = (self.all.clone(), record.id.clone());
+        let (all, id, place) = (self.all.clone(), record.id.clone(), self.place.clone());
         blocking("disconnecting the container", move || {
-            endpoint.detach()?;
+            endpoint.detach(&place)?;
             lock(&all).give_back(&id, [&endpoint].into_iter());
             if let Some((pid, other)) = way_out {
                 let path = format!("/proc/{pid}/ns/net");
@@ -170,6 +173,13 @@ impl Networks {
             Ok(())
         })
         .await
+    }
+
+    /// Removes interfaces of a container that has ended.
+    pub async fn remove(&self, endpoints: Vec<Endpoint>) -> Result<(), Error> {
+        let place = self.place.clone();
+        let remove = move || Ok(endpoints.iter().try_for_each(|endpoint| endpoint.detach(&place))?);
+        blocking("removing interfaces", remove).await
     }
 
     /// Gives back the addresses of one endpoint of a container.

@@ -3,107 +3,16 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
-use strata_tests::{Context, House, Output, Running, Tar, eventually};
+use strata_tests::{Context, House, Running, Tar, eventually};
 
-/// In nobody's passwd but the test's.
-const USER: u32 = 54_777;
-/// The first subordinate id.
-const FIRST: u32 = 2_100_000;
-
-/// Which ids the user has for containers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ids {
-    /// The own one.
-    Single,
-    /// 65,536 more.
-    Subordinate,
-    /// 65,536 more, and nobody who could hand them out.
-    Unreachable,
-}
-
-/// A house that belongs to the user.
-struct Tenant {
-    house: House,
-}
-
-impl Tenant {
-    fn new(ids: Ids) -> Self {
-        let mut house = House::start();
-        // State and sockets are the user's to make; it may look into the rest as others may.
-        fs::remove_dir_all(house.root()).unwrap();
-        for path in [house.path(""), house.path("home")] {
-            chown(&path, Some(USER), Some(USER)).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        // The user may be unable to walk to where this was built.
-        let binaries = house.path("bin");
-        fs::create_dir(&binaries).unwrap();
-        for entry in fs::read_dir(strata_tests::binaries()).unwrap().flatten() {
-            fs::copy(entry.path(), binaries.join(entry.file_name())).unwrap();
-        }
-        house.set("STRATA_BIN_DIR", binaries.to_str().unwrap());
-        let subordinates = if ids != Ids::Single { format!("lodger:{FIRST}:65536\n") } else { String::new() };
-        fs::write(house.path("subordinates"), subordinates).unwrap();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap();
-        fs::write(house.path("passwd"), format!("{passwd}lodger:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
-        if ids == Ids::Unreachable {
-            house.set("WITHOUT_HELPER", "yes");
-        }
-        let tenant = Self { house };
-        let tar = Tar::of_guest().write(tenant.house.path("guest.tar"));
-        tenant.ctl(&["import", tar.to_str().unwrap(), "guest"]).ok();
-        tenant
-    }
-
-    /// A command as the user, on a host whose passwd, subuid and subgid are the test's.
-    fn command(&self, program: &str, words: &[&str]) -> Command {
-        const SCRIPT: &str = "
-            for file in subuid subgid; do test -e /etc/$file; done
-            mount --bind $0/subordinates /etc/subuid
-            mount --bind $0/subordinates /etc/subgid
-            mount --bind $0/passwd /etc/passwd
-            test -z \"$WITHOUT_HELPER\" || mount --bind /dev/null /usr/bin/newuidmap
-            exec setpriv --reuid $USER_ID --regid $USER_ID --clear-groups \"$@\"";
-        let mut command = self.house.command("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-ec", SCRIPT]).arg(self.house.path(""));
-        command.env("USER_ID", USER.to_string()).arg(program).args(words);
-        command
-    }
-
-    #[track_caller]
-    fn ctl(&self, words: &[&str]) -> Output {
-        let program = self.house.path("bin/ctl");
-        Running::spawn(self.command(program.to_str().unwrap(), words)).finish()
-    }
-
-    #[track_caller]
-    fn guest(&self, flags: &[&str], words: &[&str]) -> Output {
-        self.ctl(&[&["run", "--rm"], flags, &["guest", "/guest"], words].concat())
-    }
-
-    #[track_caller]
-    fn build(&self, context: &Context, name: &str) -> Output {
-        self.ctl(&["build", "--progress", "plain", "-t", name, context.arg()])
-    }
-
-    /// The user namespaces that the services run in.
-    fn namespaces(&self) -> Vec<String> {
-        let services = self.house.services().into_iter().filter(|service| service.program() != "strata-builder");
-        let mut found: Vec<_> = services
-            .map(|service| fs::read_link(format!("/proc/{}/ns/user", service.pid)).unwrap().display().to_string())
-            .collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-}
+use crate::tenant::{FIRST, Ids, Tenant, USER};
 
 /// A context that the user may read.
 fn context(dockerfile: &str) -> Context {

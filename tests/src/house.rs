@@ -87,10 +87,16 @@ impl House {
 
     /// A house with the guest image in it, on a host of its own with a network that has a world beside it.
     pub fn with_network() -> Self {
+        let house = Self::on_own_host();
+        house.import_guest();
+        house
+    }
+
+    /// An empty house on a host of its own with a network that has a world beside it.
+    pub fn on_own_host() -> Self {
         let mut house = Self::start();
         house.host = Some(OwnHost::new());
         house.configure_runtime("");
-        house.import_guest();
         house
     }
 

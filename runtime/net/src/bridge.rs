@@ -8,12 +8,16 @@ use crate::{
     namespace::set_parameter,
     netlink::{Batch, Socket},
     network::Network,
+    place::Place,
     prefix::Family,
     route::Link,
 };
 
 /// The most bytes of a packet when nobody knows better.
 const USUAL_MTU: u32 = 1500;
+/// The same where programs take the packets that go to the world: the largest that pasta(1) and slirp4netns(1) like. Each
+/// packet costs them a call to the kernel, whatever its length.
+const CARRIED_MTU: u32 = 65520;
 
 /// Finds the bridge of a network, or makes it; then it has its addresses and is up.
 pub fn ensure(socket: &Socket, network: &Network) -> Result<Link, Error> {
@@ -105,7 +109,14 @@ pub fn remove(socket: &Socket, link: &Link) -> Result<(), Error> {
 }
 
 /// The most bytes of a packet that the host's way out takes: larger ones would be lost where nobody says so.
-pub fn usual_mtu(socket: &Socket) -> u32 {
+pub fn usual_mtu(place: &Place) -> Result<u32, Error> {
+    match place {
+        Place::Host => Ok(host_mtu(&Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?)),
+        Place::Carrier(_) => Ok(CARRIED_MTU),
+    }
+}
+
+fn host_mtu(socket: &Socket) -> u32 {
     let routes = socket.routes(Family::V4).unwrap_or_default();
     let out = routes.iter().find(|route| route.to.is_none());
     let links = socket.links().unwrap_or_default();

@@ -13,6 +13,7 @@ use crate::{
     namespace::{Namespace, set_parameter},
     netlink::{Batch, Socket},
     network::Network,
+    place::Place,
     prefix::Family,
     route::Veth,
 };
@@ -84,8 +85,12 @@ impl Endpoint {
         self.addresses.iter().find(|held| Family::of(held.address) == family)
     }
 
-    /// Makes the pair and sets both ends up. Nothing is left on failure.
-    pub fn attach(&self, network: &Network, namespace: &Namespace) -> Result<(), Error> {
+    /// Makes the pair and sets both ends up, one of them where networks are. Nothing is left on failure.
+    pub fn attach(&self, place: &Place, network: &Network, namespace: &Namespace) -> Result<(), Error> {
+        place.within(|| self.attach_here(network, namespace))
+    }
+
+    fn attach_here(&self, network: &Network, namespace: &Namespace) -> Result<(), Error> {
         let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
         let bridge = bridge::ensure(&socket, network)?;
         let mut batch = Batch::default();
@@ -100,7 +105,7 @@ impl Endpoint {
         let attempt = || format!("connect the container to network {}", network.name);
         socket.send(&batch).attempt(attempt)?;
         self.settle(&socket, network, namespace).inspect_err(|_| {
-            let _first_error_is_told = self.detach();
+            let _first_error_is_told = self.detach_here();
         })
     }
 
@@ -165,7 +170,11 @@ impl Endpoint {
     }
 
     /// Removes the pair; one that is gone is no error.
-    pub fn detach(&self) -> Result<(), Error> {
+    pub fn detach(&self, place: &Place) -> Result<(), Error> {
+        place.within(|| self.detach_here())
+    }
+
+    fn detach_here(&self) -> Result<(), Error> {
         let attempt = || format!("remove interface {}", self.host_interface);
         let socket = Socket::route().attempt(attempt)?;
         let Some(link) = socket.link(&self.host_interface).attempt(attempt)? else { return Ok(()) };

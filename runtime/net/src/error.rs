@@ -115,9 +115,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// This service may not make interfaces.
-    #[error("networks of containers need root: --network host and none are there for other users")]
-    NotPermitted {},
+    /// An ordinary user's networks are in a network namespace, and there is none.
+    #[error("cannot make a network namespace for networks: --network host and none are there without it")]
+    NoCarrier {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused.
     #[error("cannot {attempt}")]
     Kernel {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, AsRawFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -26,7 +26,8 @@ impl Namespace {
         Self::at("/proc/thread-self/ns/net")
     }
 
-    fn at(path: &str) -> io::Result<Self> {
+    /// That of a file.
+    pub fn at(path: impl AsRef<Path>) -> io::Result<Self> {
         File::open(path).map(Self)
     }
 

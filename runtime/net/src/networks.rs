@@ -21,6 +21,7 @@ use crate::{
     mac::Mac,
     netlink::Socket,
     network::{DEFAULT, Network, Pool, PoolWish, RESERVED, Wish},
+    place::Place,
     ports::Survivor,
     prefix::{Family, Prefix},
     records::{Records, VERSION},
@@ -28,15 +29,6 @@ use crate::{
 };
 
 mod ports;
-
-/// Whether this service may make interfaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    /// It is root of its host.
-    Granted,
-    /// It is an ordinary user's: networks can be listed, and that is all.
-    Denied,
-}
 
 /// A network, and who has which of its addresses.
 #[derive(Debug)]
@@ -49,7 +41,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Networks {
     names: Names,
-    permission: Permission,
+    place: Place,
     records: Records,
     entries: BTreeMap<NetworkId, Entry>,
     ports: BTreeMap<ContainerId, ports::Holding>,
@@ -63,13 +55,13 @@ pub type Complaints = Vec<Error>;
 impl Networks {
     /// Reads the records below a root and makes the host what they and those of running containers say. Ends of pairs that
     /// are none of theirs are removed; `hold_again` holds their ports.
-    pub fn open(root: &Path, permission: Permission, running: &[Survivor]) -> Result<(Self, Complaints), Error> {
+    pub fn open(root: &Path, place: Place, running: &[Survivor]) -> Result<(Self, Complaints), Error> {
         let records = Records::below(root);
         let (networks, mut complaints) = records.load()?;
         let entry = |network: Network| (network.id.clone(), Entry { network, leases: Leases::default() });
         let entries = networks.into_iter().map(entry).collect();
         let (ports, publish_addresses) = (BTreeMap::new(), socket::everywhere());
-        let mut this = Self { names: Names::of(root), permission, records, entries, ports, publish_addresses };
+        let mut this = Self { names: Names::of(root), place, records, entries, ports, publish_addresses };
         for survivor in running {
             for endpoint in &survivor.endpoints {
                 let Some(entry) = this.entries.get_mut(&endpoint.network) else { continue };
@@ -77,24 +69,30 @@ impl Networks {
             }
             this.take_up_ports(survivor);
         }
-        if permission == Permission::Granted && !this.entries.is_empty() {
+        if !this.entries.is_empty() {
             let used = running.iter().flat_map(|one| &one.endpoints).map(|end| end.host_interface.as_str());
-            this.restore(&used.collect(), &mut complaints);
+            let used = used.collect();
+            match this.place.within(|| Ok(this.restore(&used))) {
+                Ok(found) => complaints.extend(found),
+                Err(error) => complaints.push(error),
+            }
         }
         Ok((this, complaints))
     }
 
-    /// Makes what is missing on the host.
-    fn restore(&mut self, used: &BTreeSet<&str>, complaints: &mut Complaints) {
-        let socket = match Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned()) {
+    /// Makes what is missing where networks are, which is where this thread is.
+    fn restore(&self, used: &BTreeSet<&str>) -> Complaints {
+        let mut complaints = Complaints::new();
+        let socket = match route_socket() {
             Ok(socket) => socket,
-            Err(error) => return complaints.push(error),
+            Err(error) => return vec![error],
         };
         complaints.extend(endpoint::sweep(&socket, &self.names.endpoints(), used).err());
         for entry in self.entries.values() {
             complaints.extend(bridge::ensure(&socket, &entry.network).err());
         }
-        complaints.extend(self.apply_firewall().err());
+        complaints.extend(self.apply_firewall_here().err());
+        complaints
     }
 
     /// Name of the table of nftables.
@@ -104,6 +102,10 @@ impl Networks {
 
     /// Makes the table of nftables anew, if there are networks.
     pub fn apply_firewall(&self) -> Result<(), Error> {
+        self.place.within(|| self.apply_firewall_here())
+    }
+
+    fn apply_firewall_here(&self) -> Result<(), Error> {
         let networks: Vec<&Network> = self.entries.values().map(|entry| &entry.network).collect();
         firewall::apply(&self.names.table, &networks, &self.mappings())
     }
@@ -155,23 +157,23 @@ impl Networks {
     }
 
     fn make(&mut self, wish: Wish) -> Result<Network, Error> {
-        self.check_permission()?;
         if let Some(entry) = self.entries.values().find(|entry| entry.network.name == wish.name) {
             let holder = entry.network.id.to_string();
             return Err(Error::NameTaken { name: wish.name.to_string(), holder });
         }
-        let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
-        let network = self.settle(wish, &socket)?;
+        let network = self.settle(wish)?;
         // The record first: what is on the host without one is nobody's.
         self.records.write(&network)?;
-        let made = bridge::make(&socket, &network).and_then(|link| {
-            self.entries.insert(network.id.clone(), Entry { network: network.clone(), leases: Leases::default() });
-            self.apply_firewall().inspect_err(|_| {
-                self.entries.remove(&network.id);
+        self.entries.insert(network.id.clone(), Entry { network: network.clone(), leases: Leases::default() });
+        let made = self.place.within(|| {
+            let socket = route_socket()?;
+            let link = bridge::make(&socket, &network)?;
+            self.apply_firewall_here().inspect_err(|_| {
                 let _first_error_is_told = bridge::remove(&socket, &link);
             })
         });
         if let Err(error) = made {
+            self.entries.remove(&network.id);
             let _first_error_is_told = self.records.remove(&network.id);
             return Err(error);
         }
@@ -179,7 +181,7 @@ impl Networks {
     }
 
     /// Decides everything about a network that is to be made.
-    fn settle(&self, wish: Wish, socket: &Socket) -> Result<Network, Error> {
+    fn settle(&self, wish: Wish) -> Result<Network, Error> {
         let id = NetworkId::from_bytes(random()?);
         let interface = wish.interface.unwrap_or_else(|| self.names.of_network(&id));
         if !is_interface_name(&interface) {
@@ -188,7 +190,7 @@ impl Networks {
         if wish.mtu.is_some_and(|mtu| !(68..=65535).contains(&mtu) || (wish.has_ipv6 && mtu < 1280)) {
             return Err(Error::argument("mtu", "it is 68 to 65535, and 1280 at least with IPv6"));
         }
-        let pools = self.settle_pools(wish.pools, wish.has_ipv4, wish.has_ipv6, socket)?;
+        let pools = self.settle_pools(wish.pools, wish.has_ipv4, wish.has_ipv6)?;
         Ok(Network {
             version: VERSION,
             id,
@@ -197,7 +199,7 @@ impl Networks {
             pools,
             is_internal: wish.is_internal,
             interface,
-            mtu: wish.mtu.unwrap_or_else(|| bridge::usual_mtu(socket)),
+            mtu: wish.mtu.map_or_else(|| bridge::usual_mtu(&self.place), Ok)?,
             is_open_within: wish.is_open_within,
             has_masquerade: wish.has_masquerade,
             host_binding: wish.host_binding,
@@ -206,13 +208,7 @@ impl Networks {
         })
     }
 
-    fn settle_pools(
-        &self,
-        wishes: Vec<PoolWish>,
-        has_ipv4: bool,
-        has_ipv6: bool,
-        socket: &Socket,
-    ) -> Result<Vec<Pool>, Error> {
+    fn settle_pools(&self, wishes: Vec<PoolWish>, has_ipv4: bool, has_ipv6: bool) -> Result<Vec<Pool>, Error> {
         let mut pools: Vec<Pool> = Vec::new();
         for wish in wishes {
             let pool = wish.settle()?;
@@ -224,7 +220,7 @@ impl Networks {
         }
         for (family, is_wanted) in [(Family::V4, has_ipv4), (Family::V6, has_ipv6)] {
             if is_wanted && !pools.iter().any(|pool| pool.subnet.family() == family) {
-                let subnet = choose_subnet(family, &self.taken(socket, family)?, random()?)?;
+                let subnet = choose_subnet(family, &self.taken(family)?, random()?)?;
                 pools.push(PoolWish::of(subnet).settle()?);
             }
         }
@@ -245,10 +241,9 @@ impl Networks {
     }
 
     /// Subnets of networks, and where the host has routes to.
-    fn taken(&self, socket: &Socket, family: Family) -> Result<Vec<Prefix>, Error> {
+    fn taken(&self, family: Family) -> Result<Vec<Prefix>, Error> {
         let networks = self.entries.values().flat_map(|entry| entry.network.pools.iter().map(|pool| pool.subnet));
-        let routes = socket.routes(family).attempt(|| "read the routes of the host".to_owned())?;
-        let routes = routes.into_iter().filter_map(|route| route.to).filter(|to| to.length() > 0);
+        let routes = self.place.routes(family)?.into_iter().filter_map(|route| route.to).filter(|to| to.length() > 0);
         Ok(networks.filter(|subnet| subnet.family() == family).chain(routes).collect())
     }
 
@@ -263,11 +258,13 @@ impl Networks {
         if !holders.is_empty() {
             return Err(Error::InUse { name: network.name.to_string(), holders });
         }
-        self.check_permission()?;
-        let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
-        if let Some(link) = bridge::find(&socket, &network)? {
-            bridge::remove(&socket, &link)?;
-        }
+        self.place.within(|| {
+            let socket = route_socket()?;
+            match bridge::find(&socket, &network)? {
+                Some(link) => bridge::remove(&socket, &link),
+                None => Ok(()),
+            }
+        })?;
         let entry = self.entries.remove(id);
         if let Err(error) = self.apply_firewall() {
             self.entries.extend(entry.map(|entry| (id.clone(), entry)));
@@ -317,7 +314,6 @@ impl Networks {
         attachment: &Attachment,
         interface: String,
     ) -> Result<(Endpoint, Network), Error> {
-        self.check_permission()?;
         let network = self.find_or_default(&attachment.network)?;
         let id: [u8; 32] = random()?;
         let host_interface = self.names.of_endpoint([id[0], id[1], id[2], id[3]]);
@@ -376,13 +372,10 @@ impl Networks {
         endpoints
             .find_map(|endpoint| endpoint.address(Family::V4).or(endpoint.addresses.first()).map(|held| held.gateway))
     }
+}
 
-    fn check_permission(&self) -> Result<(), Error> {
-        match self.permission {
-            Permission::Granted => Ok(()),
-            Permission::Denied => Err(Error::NotPermitted {}),
-        }
-    }
+fn route_socket() -> Result<Socket, Error> {
+    Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {

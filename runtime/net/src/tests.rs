@@ -11,6 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use strata_types::{ContainerId, NetworkId, NetworkName};
 use tempfile::TempDir;
 
@@ -21,8 +22,9 @@ use crate::{
     namespace::Namespace,
     netlink::{Batch, Socket},
     network::{Driver, Network, PoolWish, Wish},
-    networks::{Networks, Permission},
+    networks::Networks,
     nft,
+    place::{Carrier, Place},
     ports::{Owner, Survivor},
     prefix::Family,
     route::Veth,
@@ -91,7 +93,7 @@ impl Lab {
         }
         set_up("lo");
         let root = tempfile::tempdir().unwrap();
-        let (networks, complaints) = Networks::open(root.path(), Permission::Granted, &[]).unwrap();
+        let (networks, complaints) = Networks::open(root.path(), Place::Host, &[]).unwrap();
         assert!(complaints.is_empty(), "{complaints:?}");
         Some(Self { root, networks, count: 0 })
     }
@@ -105,7 +107,7 @@ impl Lab {
         let (id, namespace) = (ContainerId::from_bytes([self.count; 32]), empty());
         let reserved = self.networks.reserve(&id, attachments, &BTreeSet::new())?;
         for (endpoint, network) in &reserved {
-            endpoint.attach(network, &namespace)?;
+            endpoint.attach(&Place::Host, network, &namespace)?;
         }
         Ok(Guest { id, namespace, endpoints: reserved.into_iter().map(|(endpoint, _)| endpoint).collect() })
     }
@@ -227,7 +229,7 @@ fn isolation_is_whole(lab: &mut Lab, world: &Namespace) {
     }
     for guest in &guests {
         lab.networks.release(&guest.id);
-        guest.endpoints.iter().for_each(|endpoint| endpoint.detach().unwrap());
+        guest.endpoints.iter().for_each(|endpoint| endpoint.detach(&Place::Host).unwrap());
     }
 }
 
@@ -290,8 +292,8 @@ fn what_is_made_goes_and_other_tables_stay() {
         let guest = lab.guest(&[to("gone")]);
         let refused = lab.networks.delete(&network.id).unwrap_err();
         assert!(matches!(refused, Error::InUse { .. }), "{refused}");
-        guest.endpoints[0].detach().unwrap();
-        guest.endpoints[0].detach().unwrap();
+        guest.endpoints[0].detach(&Place::Host).unwrap();
+        guest.endpoints[0].detach(&Place::Host).unwrap();
         lab.networks.release(&guest.id);
         lab.networks.delete(&network.id).unwrap();
     }
@@ -329,7 +331,7 @@ fn after_a_restart_the_host_is_what_the_records_say() {
 
     let owner = Owner { id: kept.id.clone(), name: "kept".into() };
     let running = [Survivor { owner, endpoints: kept.endpoints.clone(), published: vec![] }];
-    let (networks, complaints) = Networks::open(lab.root.path(), Permission::Granted, &running).unwrap();
+    let (networks, complaints) = Networks::open(lab.root.path(), Place::Host, &running).unwrap();
 
     assert!(complaints.is_empty(), "{complaints:?}");
     lab.networks = networks;
@@ -347,7 +349,7 @@ fn after_a_restart_the_host_is_what_the_records_say() {
     let mut batch = Batch::default();
     batch.delete_link(link.index);
     socket.send(&batch).unwrap();
-    let (_, complaints) = Networks::open(lab.root.path(), Permission::Granted, &[]).unwrap();
+    let (_, complaints) = Networks::open(lab.root.path(), Place::Host, &[]).unwrap();
     assert!(complaints.is_empty(), "{complaints:?}");
     assert!(socket.link(&link.name).unwrap().is_some());
 }
@@ -383,14 +385,46 @@ fn bad_wishes_leave_nothing_half_made() {
     assert!(matches!(lab.try_guest(&[to("there")]), Err(Error::NoAddress { .. })));
 }
 
+/// A carrier, mounted where only the thread of the test sees it.
+fn carrier(root: &TempDir) -> Place {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    Place::Carrier(Carrier::at(root.path().join("netns")))
+}
+
 #[test]
-fn without_permission_networks_are_looked_at_and_no_more() {
+fn networks_in_a_carrier_are_nowhere_else_and_are_found_again() {
+    let Some(lab) = Lab::open() else { return };
+    let place = carrier(&lab.root);
+    let (mut networks, complaints) = Networks::open(lab.root.path(), place.clone(), &[]).unwrap();
+    assert!(complaints.is_empty() && !lab.root.path().join("netns").exists(), "it is made when it is needed");
+    let ids = [1, 2].map(|number| ContainerId::from_bytes([number; 32]));
+    let mut reserve = |id: &ContainerId| networks.reserve(id, &[to("bridge")], &BTreeSet::new()).unwrap().remove(0);
+    let guests = ids.each_ref().map(|id| (reserve(id), empty()));
+    for ((endpoint, network), namespace) in &guests {
+        endpoint.attach(&place, network, namespace).unwrap();
+    }
+
+    let addresses = guests.each_ref().map(|((endpoint, _), _)| endpoint.addresses[0].address);
+    serve(&guests[1].1, 80);
+    assert_eq!(hear(&guests[0].1, addresses[1], 80), Some(addresses[0].to_string()));
+    let names = || Socket::route().unwrap().links().unwrap().into_iter().map(|link| link.name).collect::<Vec<_>>();
+    assert!(!names().iter().any(|name| name.starts_with("strata") || name.starts_with('v')), "{:?}", names());
+    let again = Place::Carrier(Carrier::at(lab.root.path().join("netns")));
+    let inside = again.within(|| Ok(names())).unwrap();
+    assert_eq!(inside.iter().filter(|name| name.starts_with("strata") || name.starts_with('v')).count(), 3, "{inside:?}");
+    rustix::mount::unmount(lab.root.path().join("netns"), UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn a_carrier_that_cannot_be_made_is_told_and_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let (mut networks, _) = Networks::open(root.path(), Permission::Denied, &[]).unwrap();
-    assert!(matches!(networks.create(wish("new")), Err(Error::NotPermitted {})));
+    let place = Place::Carrier(Carrier::at(root.path().join("no/such/directory")));
+    let (mut networks, _) = Networks::open(root.path(), place, &[]).unwrap();
+    assert!(matches!(networks.create(wish("new")), Err(Error::NoCarrier { .. })));
     let id = ContainerId::from_bytes([1; 32]);
-    assert!(matches!(networks.reserve(&id, &[to("bridge")], &BTreeSet::new()), Err(Error::NotPermitted {})));
-    assert!(networks.is_empty() && root.path().read_dir().unwrap().next().is_none());
+    assert!(matches!(networks.reserve(&id, &[to("bridge")], &BTreeSet::new()), Err(Error::NoCarrier { .. })));
+    assert!(networks.is_empty());
 }
 
 mod ports;

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use strata_net::{Endpoint, Permission};
+use strata_net::{Carrier, Endpoint, Place};
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -47,8 +47,9 @@ impl Engine {
         let loaded = records.load()?;
         let running = loaded.records.iter().filter(|record| matches!(record.state, State::Running(_)));
         let running: Vec<_> = running.map(networks::survivor).collect();
-        let permission = if launcher.is_limited() { Permission::Denied } else { Permission::Granted };
-        let networks = Networks::open(&config.root, permission, &config.file.networks, &running)?;
+        let carrier = || Place::Carrier(Carrier::at(config.run.join("netns")));
+        let place = if launcher.is_limited() { carrier() } else { Place::Host };
+        let networks = Networks::open(&config.root, place, &config.file.networks, &running)?;
         let (volumes, left) = Volumes::open(&config.root)?;
         let engine = Arc::new(Self {
             config,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strata_net::{Endpoint, Namespace};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Engine, blocking, hostname};
+use super::{Engine, hostname};
 use crate::{
     container::Container,
     error::Error,
@@ -53,8 +53,7 @@ impl Engine {
         if endpoints.is_empty() || !is_kept() {
             return;
         }
-        let detach = move || Ok(endpoints.iter().try_for_each(Endpoint::detach)?);
-        if let Err(error) = blocking("removing interfaces", detach).await {
+        if let Err(error) = self.networks.remove(endpoints).await {
             tracing::error!(container = %container.id, %error, "cannot remove the interfaces of an ended container");
         }
     }

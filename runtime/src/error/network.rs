@@ -16,7 +16,7 @@ pub(super) fn code(error: &Error) -> Code {
         | Error::NotInSubnet { .. }
         | Error::PortTaken { .. }
         | Error::NotOfHost { .. }
-        | Error::NotPermitted {} => Code::FailedPrecondition,
+        | Error::NoCarrier { .. } => Code::FailedPrecondition,
         Error::NoSubnet {} | Error::NoAddress { .. } => Code::ResourceExhausted,
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => Code::Internal,
     }
@@ -37,7 +37,7 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::NoAddress { .. } => "FAULT_ADDRESSES_EXHAUSTED",
         Error::PortTaken { .. } => "FAULT_PORT_IN_USE",
         Error::NotOfHost { .. } => "FAULT_PORT_ADDRESS",
-        Error::NotPermitted {} => "FAULT_NETWORKS_UNAVAILABLE",
+        Error::NoCarrier { .. } => "FAULT_NETWORKS_UNAVAILABLE",
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => "FAULT_INTERNAL",
     }
 }

@@ -116,17 +116,20 @@ impl Networks {
         for mapping in new.iter().filter(|mapping| mapping.has_loopback()) {
             // From 127.0.0.1 to a container: the table lets nobody else do so.
             let name = format!("net/ipv4/conf/{}/route_localnet", mapping.bridge);
-            set_parameter(&name, "1").attempt(|| format!("let {} be reached from 127.0.0.1", mapping.bridge))?;
+            let attempt = || format!("let {} be reached from 127.0.0.1", mapping.bridge);
+            self.place.within(|| set_parameter(&name, "1").attempt(attempt))?;
         }
         self.change_ports(&[], &new)
     }
 
     /// Changes elements of the maps. Where the table is not what it should be, it is made anew.
     fn change_ports(&self, gone: &[&Mapping], new: &[&Mapping]) -> Result<(), Error> {
-        firewall::ports::change(&self.names.table, gone, new).or_else(|_| self.apply_firewall())?;
-        // Without it they are forgotten a little later.
-        let _best_effort = conntrack::forget(gone.iter().chain(new).copied());
-        Ok(())
+        self.place.within(|| {
+            firewall::ports::change(&self.names.table, gone, new).or_else(|_| self.apply_firewall_here())?;
+            // Without it they are forgotten a little later.
+            let _best_effort = conntrack::forget(gone.iter().chain(new).copied());
+            Ok(())
+        })
     }
 
     /// Takes ports back; what is not there is no error. The caller closes their sockets.

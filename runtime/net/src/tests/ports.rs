@@ -33,7 +33,7 @@ impl Lab {
             published: published.clone(),
         };
         let running: Vec<Survivor> = guests.iter().map(survivor).collect();
-        let (networks, complaints) = Networks::open(self.root.path(), Permission::Granted, &running).unwrap();
+        let (networks, complaints) = Networks::open(self.root.path(), Place::Host, &running).unwrap();
         assert!(complaints.is_empty(), "{complaints:?}");
         self.networks = networks;
         let (doors, complaints) = self.networks.hold_again();
@@ -382,9 +382,9 @@ fn ports_follow_their_container_to_another_network() {
 
     let interfaces = BTreeSet::from(["eth0".to_owned()]);
     let (endpoint, network) = lab.networks.reserve(&guest.id, &[to("new")], &interfaces).unwrap().remove(0);
-    Endpoint { is_way_out: false, ..endpoint.clone() }.attach(&network, &guest.namespace).unwrap();
+    Endpoint { is_way_out: false, ..endpoint.clone() }.attach(&Place::Host, &network, &guest.namespace).unwrap();
     let targets = lab.networks.retarget(&guest.id, std::slice::from_ref(&endpoint)).unwrap();
-    guest.endpoints[0].detach().unwrap();
+    guest.endpoints[0].detach(&Place::Host).unwrap();
     endpoint.lead_out(&guest.namespace).unwrap();
     guest.endpoints = vec![endpoint];
     let guest = guest.settled();

@@ -1,0 +1,147 @@
+//! Where networks are: among the interfaces of the host, for root. An ordinary user's are in a network namespace that the
+//! runtime makes, the carrier: bridges, rules and routes are the same there, and nothing of the host's is touched.
+//!
+//! The carrier is kept by a mount, so that it stays when the runtime is killed, and is found again by the next. The mount is
+//! in the mount namespace of the user's services: it goes with the last of them, and with the last container.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::{fs::statfs, mount::mount_bind};
+
+use crate::{
+    error::{Attempt, Error},
+    namespace::Namespace,
+    netlink::{Batch, Socket},
+    prefix::Family,
+    route::Route,
+};
+
+/// linux/magic.h: the file system of namespaces.
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
+/// Where networks are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// Among the interfaces of the host, which this service is root of.
+    Host,
+    /// In a network namespace of this service's.
+    Carrier(Carrier),
+}
+
+impl Place {
+    /// Does something there. On the host it is this thread that does it.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+        match self {
+            Self::Host => work(),
+            Self::Carrier(carrier) => carrier.enter(work)?,
+        }
+    }
+
+    /// The network namespace of this service, if it is one of its own.
+    pub fn carrier(&self) -> Option<&Carrier> {
+        match self {
+            Self::Host => None,
+            Self::Carrier(carrier) => Some(carrier),
+        }
+    }
+
+    /// Routes that a subnet must not be in the way of: those that are there, and those of the host.
+    pub(crate) fn routes(&self, family: Family) -> Result<Vec<Route>, Error> {
+        let read = || {
+            let attempt = || "read the routes of the host".to_owned();
+            Socket::route().attempt(attempt)?.routes(family).attempt(attempt)
+        };
+        match self {
+            Self::Host => read(),
+            Self::Carrier(_) => Ok([read()?, self.within(read)?].concat()),
+        }
+    }
+}
+
+/// A network namespace that is made when it is needed.
+#[derive(Debug, Clone)]
+pub struct Carrier(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    found: Mutex<Option<Arc<Namespace>>>,
+}
+
+impl Carrier {
+    /// The one that is mounted at a path, or will be.
+    pub fn at(path: PathBuf) -> Self {
+        Self(Arc::new(Inner { path, found: Mutex::default() }))
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Finds or makes it. Blocks.
+    pub fn namespace(&self) -> Result<Arc<Namespace>, Error> {
+        let mut found = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(namespace) = &*found {
+            return Ok(namespace.clone());
+        }
+        let failed = |source| Error::NoCarrier { source };
+        let namespace = match is_mounted(&self.0.path) {
+            true => Namespace::at(&self.0.path),
+            false => make(&self.0.path),
+        };
+        let namespace = Arc::new(namespace.map_err(failed)?);
+        *found = Some(namespace.clone());
+        Ok(namespace)
+    }
+
+    /// Does something in it.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        self.namespace()?.enter(work).attempt(|| "enter the network namespace of the networks".to_owned())
+    }
+
+    /// Whether it has a way to the world.
+    pub fn has_way_out(&self) -> Result<bool, Error> {
+        let read = || Socket::route()?.routes(Family::V4).map_err(io::Error::from);
+        let routes = self.enter(read)?.attempt(|| "read the routes of the networks".to_owned())?;
+        Ok(routes.iter().any(|route| route.to.is_none()))
+    }
+}
+
+fn is_mounted(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.f_type as u64 == NSFS_MAGIC)
+}
+
+/// Makes a network namespace, on a thread that ends in it, and mounts it.
+fn make(path: &Path) -> io::Result<Namespace> {
+    File::create(path)?;
+    let body = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let mut batch = Batch::default();
+        batch.set_up("lo");
+        Socket::route()?.send(&batch)?;
+        mount_bind("/proc/thread-self/ns/net", path)?;
+        Namespace::at(path)
+    };
+    let inside = thread::Builder::new().name("netns".to_owned());
+    let made = thread::scope(|scope| inside.spawn_scoped(scope, body)?.join().map_err(|_| io::Error::other("it panicked"))?);
+    made.inspect_err(|_| {
+        let _first_error_is_told = fs::remove_file(path);
+    })
+}
+
+/// The host's own address, as it goes out with. None: it has no way out. Nothing is sent for it.
+pub fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // An address of documentation (RFC 5737): only routes are looked at.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address: SocketAddr| address.ip())
+}
