@@ -49,7 +49,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,curl git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap redis-tools podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils nftables)
+	$(call packages,curl git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap redis-tools podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils nftables passt slirp4netns)
 
 packages-vm:
 	$(call packages,qemu-system-x86)

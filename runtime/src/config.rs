@@ -51,6 +51,23 @@ pub struct Networks {
     pub default: DefaultNetwork,
     /// Where ports are published when neither they nor their network say so.
     pub publish: PublishOn,
+    /// What carries packets of an ordinary user's networks to the world.
+    pub helper: Helper,
+}
+
+/// A program that carries packets of networks to the world, where this service is not root of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Helper {
+    /// pasta, and slirp4netns where that is not there or does not work.
+    #[default]
+    Any,
+    /// pasta(1).
+    Pasta,
+    /// slirp4netns(1).
+    Slirp4netns,
+    /// None: containers reach each other.
+    None,
 }
 
 /// Where ports are published when nothing is said: "all", "loopback", or an address of the host.
@@ -93,7 +110,7 @@ impl TryFrom<String> for PublishOn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DefaultNetwork {
-    /// That of the name `bridge`, where this service is root of its host; none elsewhere.
+    /// That of the name `bridge`; none where an ordinary user's has no way to the world.
     #[default]
     Bridge,
     /// A loopback device only.

@@ -2,6 +2,7 @@
 //! The monitor runs a sealed copy of `strata-init` in memory: one for all, which no container can write to.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io,
     os::{
@@ -9,7 +10,7 @@ use std::{
         unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -45,6 +46,7 @@ mod descriptors;
 mod devices;
 mod files;
 mod insert;
+mod lifeline;
 mod mounts;
 mod outline;
 mod propagation;
@@ -55,6 +57,7 @@ pub use change::Change;
 pub use devices::is_concerned as has_devices;
 
 pub use files::{has_own_server, refresh};
+use lifeline::Lifeline;
 use spare::Spare;
 
 /// Digits of an id in the name of its control socket: paths of sockets are short.
@@ -83,6 +86,8 @@ struct Inner {
     spares: spare::Spares,
     /// None where an ordinary user sees no cgroups.
     layout: Option<Layout>,
+    /// What outlives this service hangs on it. Where this service is root of its host there is nothing of the kind.
+    lifeline: Option<Lifeline>,
     device_filter: DeviceFilter,
     /// The user namespace of this service, if it is an ordinary user's.
     namespace: Option<UserNamespace>,
@@ -155,6 +160,9 @@ impl Launcher {
             layout => Some(layout.map_err(|e| problem(e.into()))?),
         };
         let namespace = unprivileged::own_namespace();
+        let line = config.run.join("lifeline");
+        let lifeline = namespace.as_ref().map(|_| Lifeline::open(&line)).transpose();
+        let lifeline = lifeline.map_err(|e| Error::io("open", line, e))?;
         let filters_devices = namespace.is_none() && layout.as_ref().is_some_and(Layout::filters_devices);
         let inner = Inner {
             available: CapabilitySet::of_this_process().map_err(|e| problem(e.into()))?,
@@ -163,6 +171,7 @@ impl Launcher {
             image: strata_init::sealed_copy(&binary, "strata-init").map_err(|e| problem(e.into()))?,
             device_filter: if filters_devices { DeviceFilter::Enforced } else { DeviceFilter::Absent },
             layout,
+            lifeline,
             namespace,
             thermal: strata_oci::default_spec::thermal_paths(),
             config,
@@ -328,6 +337,8 @@ impl Launcher {
         let image = format!("/proc/self/fd/{}", self.0.image.as_raw_fd());
         let failed = |e: io::Error| Error::io("execute", "strata-init", e);
         let (stream, theirs) = UnixStream::pair().map_err(failed)?;
+        // What hangs on the lifeline is there for the container; the monitor itself says nothing.
+        let held = self.0.lifeline.as_ref().map(|line| line.hold().map(Stdio::from)).transpose().map_err(failed)?;
         // No process group of its own: the monitor calls setsid(2), which a group's leader may not.
         let child = Command::new(image)
             .arg0("strata-init")
@@ -335,11 +346,29 @@ impl Launcher {
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
+            .stdout(held.unwrap_or_else(Stdio::null))
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
         Ok(Spare { child, stream })
+    }
+
+    /// Starts a program that lives as long as this service or one of its monitors, and complains to a file.
+    pub fn tether(&self, words: &[OsString], log: &Path) -> Result<Child, Error> {
+        let failed = |e: io::Error| Error::io("execute", "strata-init", e);
+        let line = self.0.lifeline.as_ref().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
+        let complaints = File::create(log).map_err(|e| Error::io("create", log, e))?;
+        Command::new(format!("/proc/self/fd/{}", self.0.image.as_raw_fd()))
+            .arg0("strata-init")
+            .arg("tether")
+            .args(words)
+            .env_clear()
+            .current_dir("/")
+            .stdin(line.hang().map_err(failed)?)
+            .stdout(complaints.try_clone().map_err(failed)?)
+            .stderr(complaints)
+            .spawn()
+            .map_err(failed)
     }
 
     /// Makes the monitor of the next container ahead, on a thread for it. It waits for a moment.

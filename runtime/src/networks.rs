@@ -3,38 +3,42 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
 };
 
 use strata_net::{
-    Attachment, Endpoint, Namespace, Network, Place, Survivor, Wish, network::DEFAULT, watch::Watch,
+    Attachment, Carrier, Endpoint, Namespace, Network, Place, Survivor, Wish, network::DEFAULT, watch::Watch,
 };
 use strata_types::{ContainerId, NetworkId};
 
 use crate::{
-    config::{self, DefaultNetwork},
+    config::{Config, DefaultNetwork},
     engine::blocking,
     error::Error,
+    launch::Launcher,
     record::Record,
     spec,
 };
 
 mod doors;
 mod ports;
+mod tether;
 
 pub use ports::survivor;
 
 use doors::Doors;
+use tether::Tether;
 
 /// All networks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Networks {
     all: Arc<Mutex<strata_net::Networks>>,
-    default: spec::Network,
+    default: DefaultNetwork,
     doors: Doors,
     place: Place,
+    /// The way to the world where the host's own is not theirs.
+    tether: Option<Tether>,
 }
 
 /// What a container is about to have of a network.
@@ -42,12 +46,11 @@ pub type Reserved = (Endpoint, Network);
 
 impl Networks {
     /// Takes up what the records below a root say, with what running containers have.
-    pub fn open(
-        root: &Path,
-        place: Place,
-        config: &config::Networks,
-        running: &[Survivor],
-    ) -> Result<Self, Error> {
+    pub fn open(config: &Config, launcher: &Launcher, running: &[Survivor]) -> Result<Self, Error> {
+        let carrier = launcher.is_limited().then(|| Carrier::at(config.run.join("netns")));
+        let place = carrier.clone().map_or(Place::Host, Place::Carrier);
+        let (root, config) = (&config.root, &config.file.networks);
+        let tether = carrier.map(|carrier| Tether::new(carrier, config.helper, launcher.clone()));
         let (mut all, mut complaints) = strata_net::Networks::open(root, place.clone(), running)?;
         all.set_publish_addresses(config.publish.addresses().to_vec());
         let (held, not_held) = all.hold_again();
@@ -57,33 +60,34 @@ impl Networks {
         }
         let doors = Doors::default();
         held.into_iter().for_each(|(id, door)| doors.open(&id, vec![door]));
-        let default = match (config.default, &place) {
-            (DefaultNetwork::Bridge, Place::Host) => {
-                let bridge = Attachment { network: DEFAULT.to_owned(), ..Attachment::default() };
-                spec::Network::Networks(vec![bridge])
-            }
-            (DefaultNetwork::Bridge, Place::Carrier(_)) | (DefaultNetwork::None, _) => spec::Network::None,
-        };
         let table = all.table().to_owned();
-        let all = Arc::new(Mutex::new(all));
+        let (all, default) = (Arc::new(Mutex::new(all)), config.default);
         if matches!(place, Place::Host) {
             // In a carrier nobody else makes rules.
             watch(table, Arc::downgrade(&all));
         }
-        Ok(Self { all, default, doors, place })
+        Ok(Self { all, default, doors, place, tether })
     }
 
     /// The network of a container, where nothing was said the default.
     pub fn settle(&self, network: spec::Network) -> spec::Network {
         match network {
-            spec::Network::Default => self.default.clone(),
+            spec::Network::Default if self.default_name() == DEFAULT => {
+                let bridge = Attachment { network: DEFAULT.to_owned(), ..Attachment::default() };
+                spec::Network::Networks(vec![bridge])
+            }
+            spec::Network::Default => spec::Network::None,
             said => said,
         }
     }
 
-    /// The name of the default network, "none" without one.
-    pub fn default_name(&self) -> &str {
-        self.default.attachments().first().map_or("none", |attachment| &attachment.network)
+    /// The name of the default network; "none" where there is none, as far as can be known.
+    pub fn default_name(&self) -> &'static str {
+        let is_possible = || self.tether.as_ref().is_none_or(Tether::is_possible);
+        match self.default {
+            DefaultNetwork::Bridge if is_possible() => DEFAULT,
+            DefaultNetwork::Bridge | DefaultNetwork::None => "none",
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, strata_net::Networks> {
@@ -133,6 +137,18 @@ impl Networks {
         let id = record.id.clone();
         let interfaces: BTreeSet<String> = record.endpoints.iter().map(|end| end.interface.clone()).collect();
         self.with("taking addresses", move |all| all.reserve(&id, &attachments, &interfaces)).await
+    }
+
+    /// Makes the way to the world where it is this service's to make, unless it is there. Returns why there is none.
+    pub async fn obstacle(&self) -> Option<String> {
+        Some(self.tether.as_ref()?.make().await.err()?.to_string())
+    }
+
+    /// The same. Without it containers reach each other; it is in the log.
+    pub async fn lead_out(&self) {
+        if let Some(obstacle) = self.obstacle().await {
+            tracing::warn!(obstacle, "containers have no way to the world");
+        }
     }
 
     /// Makes the interfaces of a container, whose process is held. Nothing is left on failure.

@@ -177,15 +177,11 @@ fn services_that_start_again_join_the_namespace_of_a_monitor() {
 fn a_container_whose_monitor_was_killed_is_killed() {
     let tenant = Tenant::new(Ids::Single);
     tenant.ctl(&["run", "-d", "--name", "long", "guest", "/guest", "sleep", "321"]).ok();
-    let processes = |program: &str| {
-        let all = strata_tests::living(&tenant.house.path("")).into_iter();
-        all.filter(|trace| trace.program() == program).map(|trace| trace.pid).collect::<Vec<_>>()
-    };
     let found = tenant.ctl(&["inspect", "long"]).ok().json();
     let first = found[0]["State"]["Pid"].as_i64().unwrap();
     let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
     let monitor: i32 = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-    assert!(!processes("strata-runtime").contains(&monitor));
+    assert!(!tenant.processes("strata-runtime").contains(&monitor));
 
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).unwrap();
 

@@ -1,9 +1,12 @@
 //! Networks of an ordinary user: containers among each other, and with the world through pasta or slirp4netns. Each test is
 //! a host of its own, on which nothing was set up for the user.
 
-use std::{process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
-use strata_tests::{Output, eventually};
+use strata_tests::{
+    Output, Running, eventually,
+    host::{HOST, WORLD, WORLD6},
+};
 
 use crate::tenant::{Ids, Tenant};
 
@@ -36,6 +39,31 @@ fn address(tenant: &Tenant, name: &str, network: &str) -> String {
 fn look_up(tenant: &Tenant, from: &str, name: &str) -> String {
     let heard = tenant.ctl(&["exec", from, "/guest", "look-up", name, "A"]).ok();
     heard.stdout.lines().skip_while(|line| *line == "NOERROR").collect()
+}
+
+/// A program of the test's on the host, or in the world, that is ready.
+#[track_caller]
+fn serving(mut command: Command, words: &[&str]) -> Running {
+    command.arg("serve").args(words);
+    let mut running = Running::spawn(command);
+    running.wait_for("ready");
+    running
+}
+
+fn guest() -> String {
+    strata_tests::guest().to_string_lossy().into_owned()
+}
+
+/// Asks from within the network namespace of a container, whatever becomes of the services.
+fn ask_without_services(pid: &str, address: &str) -> Output {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{pid}/ns/net")).args([&guest(), "ask", address, "80"]);
+    Running::spawn(command).finish()
+}
+
+/// What carries packets: pasta runs as passt, or as what of it suits the processor.
+fn carriers(tenant: &Tenant) -> Vec<i32> {
+    ["pasta", "passt", "passt.avx2", "slirp4netns"].iter().flat_map(|program| tenant.processes(program)).collect()
 }
 
 #[test]
@@ -96,4 +124,122 @@ fn after_a_crash_of_the_runtime_networks_of_a_user_are_what_the_records_say() {
     server(&tenant, "anew", &["--network", "net"]);
     tenant.ctl(&["rm", "-f", "anew"]).ok();
     tenant.ctl(&["network", "rm", "net"]).ok();
+}
+
+#[test]
+fn the_world_is_reached_through_pasta_or_slirp4netns() {
+    for (helper, has_ipv6) in [("pasta", true), ("slirp4netns", false)] {
+        let tenant = Tenant::with_network(Ids::Single);
+        tenant.configure_runtime(&format!("[networks]\nhelper = \"{helper}\"\n"));
+        let host = tenant.house.host();
+        let _world = serving(host.in_world(guest()), &["80"]);
+        tenant.ctl(&["network", "create", "--ipv6", "net"]).ok();
+        tenant.ctl(&["network", "create", "--internal", "inner"]).ok();
+        server(&tenant, "shut", &["--network", "inner"]);
+        assert_eq!(carriers(&tenant), [0; 0], "nobody wants the world yet");
+        server(&tenant, "one", &[]);
+        server(&tenant, "two", &["--network", "net"]);
+
+        for name in ["one", "two"] {
+            assert_eq!(ask(&tenant, name, WORLD).ok().text(), HOST, "{helper} {name}");
+        }
+        assert_eq!(ask(&tenant, "two", WORLD6).code == 0, has_ipv6, "{helper}");
+        ask(&tenant, "shut", WORLD).code(99);
+        assert_eq!(carriers(&tenant).len(), 1, "{helper}");
+        let own = address(&tenant, "one", "bridge");
+        let from_world = Running::spawn({
+            let mut command = host.in_world(guest());
+            command.args(["ask", &own, "80"]);
+            command
+        });
+        from_world.finish().code(99);
+        tenant.ctl(&["rm", "-f", "one", "two", "shut"]).ok();
+        assert!(tenant.house.stop().is_empty());
+        eventually("what carried packets is gone", SOON, || carriers(&tenant).is_empty());
+    }
+}
+
+/// Row 127 (CVE-2021-20199 and its like): what listens on the host's loopback device alone is for the host's programs alone.
+#[test]
+fn row_127_a_container_of_a_user_reaches_nothing_on_the_loopback_device_of_the_host() {
+    for helper in ["pasta", "slirp4netns"] {
+        let tenant = Tenant::with_network(Ids::Single);
+        tenant.configure_runtime(&format!("[networks]\nhelper = \"{helper}\"\n"));
+        let host = tenant.house.host();
+        let _secret = serving(host.on_host(guest()), &["127.0.0.1", "80"]);
+        let _secret6 = serving(host.on_host(guest()), &["::1", "80"]);
+        tenant.ctl(&["network", "create", "--ipv6", "net"]).ok();
+        server(&tenant, "web", &["--network", "net"]);
+        let own = Running::spawn({
+            let mut command = host.on_host(guest());
+            command.args(["ask", "127.0.0.1", "80"]);
+            command
+        });
+        own.finish().ok();
+
+        let gateway = seen(&tenant, "web", "{{.NetworkSettings.Gateway}}");
+        let gateway6 = seen(&tenant, "web", "{{.NetworkSettings.IPv6Gateway}}");
+        // Those that stand for the host in one program or the other, and its own.
+        let ways = ["169.254.253.1", "169.254.253.2", "169.254.253.3", "169.254.253.100", "fd53:7472:6174:6100::1"];
+        for there in ways.into_iter().chain([HOST, &gateway, &gateway6]) {
+            ask(&tenant, "web", there).code(99);
+        }
+        tenant.ctl(&["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
+fn what_carries_packets_stays_when_the_runtime_is_killed_and_goes_with_the_last_container() {
+    let tenant = Tenant::with_network(Ids::Single);
+    let _world = serving(tenant.house.host().in_world(guest()), &["80"]);
+    server(&tenant, "one", &["--network", "bridge"]);
+    let (pid, before) = (seen(&tenant, "one", "{{.State.Pid}}"), carriers(&tenant));
+    assert_eq!(before.len(), 1);
+
+    assert!(tenant.house.crash("runtime"));
+    assert_eq!(ask_without_services(&pid, WORLD).ok().text(), HOST, "containers do not notice");
+    assert_eq!(ask(&tenant, "one", WORLD).ok().text(), HOST);
+    assert_eq!(carriers(&tenant), before, "the next runtime finds it");
+    Command::new("kill").args(["-9", &before[0].to_string()]).status().unwrap();
+    eventually("it is gone", SOON, || carriers(&tenant) != before);
+    server(&tenant, "two", &["--network", "bridge"]);
+    assert_eq!(ask(&tenant, "one", WORLD).ok().text(), HOST, "it is made again");
+
+    // Without any service it lives as long as a container does.
+    let pids = ["one", "two"].map(|name| seen(&tenant, name, "{{.State.Pid}}"));
+    for service in ["runtime", "store"] {
+        assert!(tenant.house.crash(service));
+    }
+    for pid in &pids {
+        assert_eq!(carriers(&tenant).len(), 1);
+        Command::new("kill").args(["-9", pid]).status().unwrap();
+    }
+    eventually("it is gone", SOON, || carriers(&tenant).is_empty());
+    tenant.ctl(&["rm", "-f", "one", "two"]).ok();
+}
+
+#[test]
+fn without_a_way_to_the_world_containers_reach_each_other_and_it_is_said_why() {
+    let tenant = Tenant::with_network(Ids::Single);
+    let tun = tenant.house.path("tun");
+    let run = |tenant: &Tenant, name: &str| {
+        tenant.ctl(&["run", "-d", "--name", name, "--network", "net", "guest", "/guest", "serve", "80"]).ok()
+    };
+    tenant.ctl(&["network", "create", "net"]).ok();
+
+    fs::set_permissions(&tun, fs::Permissions::from_mode(0o600)).unwrap();
+    let alone = "warning: the container reaches other containers only: ";
+    run(&tenant, "one").complains(&[alone, "/dev/net/tun cannot be opened"]);
+    fs::set_permissions(&tun, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(tenant.house.crash("runtime"));
+    let program = tenant.house.path("bin/ctl");
+    let without = tenant.command("env", &["PATH=/nonexistent", program.to_str().unwrap(), "ps"]);
+    Running::spawn(without).finish().ok();
+    run(&tenant, "two")
+        .complains(&[alone, "neither pasta nor slirp4netns is installed (Debian: passt, or slirp4netns)"]);
+
+    eventually("it listens", SOON, || ask(&tenant, "one", &address(&tenant, "two", "net")).code == 0);
+    assert_eq!(tenant.guest(&[], &["interfaces"]).ok().text(), "lo", "nobody asked for a network");
+    assert_eq!(carriers(&tenant), [0; 0]);
+    tenant.ctl(&["rm", "-f", "one", "two"]).ok();
 }

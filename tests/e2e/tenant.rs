@@ -74,6 +74,23 @@ impl Tenant {
         tenant
     }
 
+    /// Writes the configuration of the runtime; the next one knows it.
+    pub fn configure_runtime(&self, text: &str) {
+        assert!(self.house.stop().is_empty());
+        let dir = self.house.root().join("etc");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("runtime.toml"), text).unwrap();
+        for path in [dir.join("runtime.toml"), dir] {
+            chown(path, Some(USER), Some(USER)).unwrap();
+        }
+    }
+
+    /// Its processes of a program.
+    pub fn processes(&self, program: &str) -> Vec<i32> {
+        let all = strata_tests::living(&self.house.path("")).into_iter();
+        all.filter(|trace| trace.program() == program).map(|trace| trace.pid).collect()
+    }
+
     /// A command as the user, on a host whose passwd, subuid and subgid are the test's.
     pub fn command(&self, program: &str, words: &[&str]) -> Command {
         const SCRIPT: &str = "

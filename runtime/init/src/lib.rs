@@ -32,6 +32,7 @@ mod spawn;
 mod steps;
 mod streams;
 mod sys;
+mod tether;
 mod userns;
 pub mod wire;
 
@@ -49,7 +50,7 @@ use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-/// Runs the role that the arguments name (`monitor`, `exec`, `change`, or `once <fd>`, `userns ...`) and ends the process.
+/// Runs the role that the arguments name (`monitor`, `exec`, `change`, or `once <fd>`, `userns ...`, `tether ...`) and ends the process.
 pub fn run(args: &[OsString]) -> ! {
     std::panic::set_hook(Box::new(|_| sys::exit(125)));
     let outcome = role(args);
@@ -67,6 +68,7 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
     match args.split_first().map(|(role, rest)| (role.to_str(), rest)) {
         Some((Some("userns"), rest)) => match shared::run(rest)? {},
         Some((Some("userns-map"), rest)) => return shared::write_maps(rest),
+        Some((Some("tether"), rest)) => return tether::run(rest),
         _ => {}
     }
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
@@ -78,7 +80,7 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
             let fd = fd.ok_or_else(|| Failure::new("read the arguments", "once takes a descriptor from 3 on"))?;
             once::once(take_socket(fd)?)
         }
-        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, change, once <fd>, userns")),
+        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, change, once <fd>, userns, tether")),
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Namespace(File);
 impl Namespace {
     /// That of a process, which the caller holds: it cannot have ended unseen.
     pub fn of(pid: u32) -> io::Result<Self> {
-        Self::at(&format!("/proc/{pid}/ns/net"))
+        Self::at(format!("/proc/{pid}/ns/net"))
     }
 
     /// That of the thread which calls.

@@ -18,7 +18,7 @@ use rustix::{fs::statfs, mount::mount_bind};
 
 use crate::{
     error::{Attempt, Error},
-    namespace::Namespace,
+    namespace::{Namespace, set_parameter},
     netlink::{Batch, Socket},
     prefix::Family,
     route::Route,
@@ -125,6 +125,8 @@ fn make(path: &Path) -> io::Result<Namespace> {
     File::create(path)?;
     let body = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
+        // As on bridges: for a second or two nothing would be sent on by an interface that has just been made.
+        set_parameter("net/ipv6/conf/default/accept_dad", "0")?;
         let mut batch = Batch::default();
         batch.set_up("lo");
         Socket::route()?.send(&batch)?;
@@ -132,7 +134,8 @@ fn make(path: &Path) -> io::Result<Namespace> {
         Namespace::at(path)
     };
     let inside = thread::Builder::new().name("netns".to_owned());
-    let made = thread::scope(|scope| inside.spawn_scoped(scope, body)?.join().map_err(|_| io::Error::other("it panicked"))?);
+    let made =
+        thread::scope(|scope| inside.spawn_scoped(scope, body)?.join().map_err(|_| io::Error::other("it panicked"))?);
     made.inspect_err(|_| {
         let _first_error_is_told = fs::remove_file(path);
     })

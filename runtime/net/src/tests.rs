@@ -412,7 +412,11 @@ fn networks_in_a_carrier_are_nowhere_else_and_are_found_again() {
     assert!(!names().iter().any(|name| name.starts_with("strata") || name.starts_with('v')), "{:?}", names());
     let again = Place::Carrier(Carrier::at(lab.root.path().join("netns")));
     let inside = again.within(|| Ok(names())).unwrap();
-    assert_eq!(inside.iter().filter(|name| name.starts_with("strata") || name.starts_with('v')).count(), 3, "{inside:?}");
+    assert_eq!(
+        inside.iter().filter(|name| name.starts_with("strata") || name.starts_with('v')).count(),
+        3,
+        "{inside:?}"
+    );
     rustix::mount::unmount(lab.root.path().join("netns"), UnmountFlags::DETACH).unwrap();
 }
 

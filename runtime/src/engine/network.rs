@@ -19,14 +19,18 @@ impl Engine {
     }
 
     /// What is not with a new container as it was asked for.
-    pub fn warnings(&self, container: &Container) -> Vec<String> {
+    pub async fn warnings(&self, container: &Container) -> Vec<String> {
         let spec = container.record().spec;
         let is_internal =
             |attachment: &Attachment| self.networks.find(&attachment.network).is_ok_and(|network| network.is_internal);
         let attachments = spec.network.attachments();
         let shut = !attachments.is_empty() && attachments.iter().all(is_internal) && !spec.ports.wanted().is_empty();
         let shut = shut.then_some("ports are not published: nothing comes into the internal networks of the container");
-        spec.ports.warning(&spec.network).or(shut).map(str::to_owned).into_iter().collect()
+        let shut = spec.ports.warning(&spec.network).or(shut).map(str::to_owned);
+        let leads_out = attachments.iter().any(|attachment| !is_internal(attachment));
+        let alone = if leads_out { self.networks.obstacle().await } else { None };
+        let alone = alone.map(|why| format!("the container reaches other containers only: {why}"));
+        shut.into_iter().chain(alone).collect()
     }
 
     /// Running containers in a network, by name.
@@ -121,6 +125,7 @@ impl Engine {
         if !endpoint.is_way_out {
             return Ok((endpoint, record.published.clone()));
         }
+        self.networks.lead_out().await;
         // Now there is somewhere that its ports can lead.
         let endpoints = [record.endpoints.as_slice(), std::slice::from_ref(&endpoint)].concat();
         match self.networks.lead_ports(record, &endpoints).await {

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use strata_net::{Carrier, Endpoint, Place};
+use strata_net::Endpoint;
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -47,9 +47,7 @@ impl Engine {
         let loaded = records.load()?;
         let running = loaded.records.iter().filter(|record| matches!(record.state, State::Running(_)));
         let running: Vec<_> = running.map(networks::survivor).collect();
-        let carrier = || Place::Carrier(Carrier::at(config.run.join("netns")));
-        let place = if launcher.is_limited() { carrier() } else { Place::Host };
-        let networks = Networks::open(&config.root, place, &config.file.networks, &running)?;
+        let networks = Networks::open(&config, &launcher, &running)?;
         let (volumes, left) = Volumes::open(&config.root)?;
         let engine = Arc::new(Self {
             config,
@@ -67,6 +65,10 @@ impl Engine {
         // All of them before one is looked at: some share the networks of others.
         let containers: Vec<_> = loaded.records.into_iter().filter_map(|record| engine.know(record)).collect();
         join_all(containers.into_iter().map(|container| engine.clone().take_up(container))).await;
+        if running.iter().flat_map(|survivor| &survivor.endpoints).any(|endpoint| endpoint.is_way_out) {
+            let networks = engine.networks.clone();
+            tokio::spawn(async move { networks.lead_out().await });
+        }
         let sweeper = engine.clone();
         tokio::spawn(async move {
             discard(left).await;

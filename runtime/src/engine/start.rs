@@ -95,6 +95,9 @@ impl Engine {
         let (shared, owner) = self.share(record).await?.unzip();
         let reserved = self.networks.reserve(record).await?;
         let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        if endpoints.iter().any(|endpoint| endpoint.is_way_out) {
+            self.networks.lead_out().await;
+        }
         let published = self.networks.publish(record, &endpoints).await?;
         let mut located = Record { endpoints: endpoints.clone(), ..record.clone() };
         self.locate(&mut located)?;

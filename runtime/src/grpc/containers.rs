@@ -58,7 +58,7 @@ impl ContainerService for Containers {
         let id = convert::id("id", request.id).map_err(refuse)?;
         let (name, spec) = convert::spec(request.spec).map_err(refuse)?;
         let container = self.engine.create(id, name, spec, Lifetime::Kept).await.map_err(refuse)?;
-        let warnings = self.engine.warnings(&container);
+        let warnings = self.engine.warnings(&container).await;
         let container = self.show(&container);
         Ok(Response::new(wire::CreateContainerResponse { container, warnings }))
     }

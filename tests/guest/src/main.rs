@@ -152,6 +152,7 @@ fn work(words: &[&str]) -> Outcome {
             }
         }
         ["serve", port] => network::serve(port.parse()?)?,
+        ["serve", address, port] => network::serve_at(address, port.parse()?)?,
         ["ask", address, port] => network::ask(address, port.parse()?)?,
         ["serve-udp", port] => network::serve_datagrams(port.parse()?)?,
         ["ask-udp", address, port] => network::ask_datagrams(address, port.parse()?)?,

@@ -12,7 +12,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Tells each client on a TCP port its own address, for ever. Prints "ready" first.
 pub fn serve(port: u16) -> io::Result<()> {
     // Where there is no IPv6 there is no such socket.
-    let listener = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
+    answer(TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?)
+}
+
+/// The same on one address.
+pub fn serve_at(address: &str, port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    Ok(answer(TcpListener::bind((address.parse::<IpAddr>()?, port))?)?)
+}
+
+fn answer(listener: TcpListener) -> io::Result<()> {
     super::say("ready")?;
     for stream in listener.incoming() {
         let mut stream = stream?;
