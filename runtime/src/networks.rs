@@ -24,11 +24,13 @@ use crate::{
 mod doors;
 mod ports;
 mod tether;
+mod way;
 
 pub use ports::survivor;
 
 use doors::Doors;
 use tether::Tether;
+use way::Way;
 
 /// All networks.
 #[derive(Clone)]
@@ -50,7 +52,7 @@ impl Networks {
         let carrier = launcher.is_limited().then(|| Carrier::at(config.run.join("netns")));
         let place = carrier.clone().map_or(Place::Host, Place::Carrier);
         let (root, config) = (&config.root, &config.file.networks);
-        let tether = carrier.map(|carrier| Tether::new(carrier, config.helper, launcher.clone()));
+        let tether = carrier.clone().map(|carrier| Tether::new(carrier, config.helper, launcher.clone()));
         let (mut all, mut complaints) = strata_net::Networks::open(root, place.clone(), running)?;
         all.set_publish_addresses(config.publish.addresses().to_vec());
         let (held, not_held) = all.hold_again();
@@ -58,7 +60,7 @@ impl Networks {
         for error in complaints {
             tracing::error!(error = strata_rpc::fault::chain(&error), "a network is not as its record says");
         }
-        let doors = Doors::default();
+        let doors = Doors::new(Way::from(carrier));
         held.into_iter().for_each(|(id, door)| doors.open(&id, vec![door]));
         let table = all.table().to_owned();
         let (all, default) = (Arc::new(Mutex::new(all)), config.default);

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use strata_tests::{
     Output, Running, eventually,
-    host::{HOST, WORLD, WORLD6},
+    host::{HOST, HOST6, WORLD, WORLD6},
 };
 
 use crate::tenant::{Ids, Tenant};
@@ -242,4 +242,82 @@ fn without_a_way_to_the_world_containers_reach_each_other_and_it_is_said_why() {
     assert_eq!(tenant.guest(&[], &["interfaces"]).ok().text(), "lo", "nobody asked for a network");
     assert_eq!(carriers(&tenant), [0; 0]);
     tenant.ctl(&["rm", "-f", "one", "two"]).ok();
+}
+
+/// Row 128 (CVE-2021-20199): who asks a published port is known by its own address, and not as the host itself.
+#[test]
+fn row_128_a_published_port_of_a_user_keeps_the_address_of_its_client() {
+    for helper in ["any", "none"] {
+        let tenant = Tenant::with_network(Ids::Single);
+        tenant.configure_runtime(&format!("[networks]\nhelper = \"{helper}\"\n"));
+        tenant.ctl(&["network", "create", "four"]).ok();
+        tenant.ctl(&["network", "create", "--ipv6", "both"]).ok();
+        for (network, port) in [("four", "8080"), ("both", "8081")] {
+            server(&tenant, network, &["--network", network, "-p", &format!("{port}:80")]);
+            let datagrams = format!("{port}:53/udp");
+            let name = format!("{network}-udp");
+            let words = ["run", "-d", "--name", &name, "--network", network, "-p", &datagrams];
+            tenant.ctl(&[&words[..], &["guest", "/guest", "serve-udp", "53"]].concat()).ok();
+            eventually("it listens", SOON, || tenant.ctl(&["logs", &name]).ok().stdout.contains("ready"));
+            let gateway = seen(&tenant, network, "{{.NetworkSettings.Gateway}}");
+            let gateway6 = seen(&tenant, network, "{{.NetworkSettings.IPv6Gateway}}");
+            let has_ipv6 = network == "both";
+            for word in ["ask", "ask-udp"] {
+                let asked = |mut command: Command, address: &str| {
+                    command.args([word, address, port]);
+                    Running::spawn(command).finish().ok().text().to_owned()
+                };
+                let (host, world) = (|| tenant.house.host().on_host(guest()), || tenant.house.host().in_world(guest()));
+                assert_eq!(asked(world(), HOST), WORLD, "{helper} {network} {word}");
+                assert_eq!(asked(host(), HOST), HOST, "{helper} {network} {word}");
+                assert_eq!(asked(host(), "127.0.0.1"), gateway, "{helper} {network} {word}");
+                let (from_world, from_host) =
+                    if has_ipv6 { (WORLD6, gateway6.as_str()) } else { (&*gateway, &*gateway) };
+                assert_eq!(asked(world(), HOST6), from_world, "{helper} {network} {word}");
+                assert_eq!(asked(host(), "::1"), from_host, "{helper} {network} {word}");
+            }
+        }
+        let all = tenant.ctl(&["ps", "-aq"]).ok();
+        tenant.ctl(&[&["rm", "-f"], all.stdout.lines().collect::<Vec<_>>().as_slice()].concat()).ok();
+    }
+}
+
+#[test]
+fn ports_of_a_user_are_published_closed_refused_by_name_and_held_again() {
+    let tenant = Tenant::with_network(Ids::Single);
+    let from_world = |port: &str| {
+        let mut command = tenant.house.host().in_world(guest());
+        command.args(["ask", HOST, port]);
+        Running::spawn(command).finish()
+    };
+    server(&tenant, "web", &["-p", "8080:80", "-p", "127.0.0.1::80"]);
+    server(&tenant, "more", &["-P", "--expose", "80", "--add-host", "outside:host-gateway"]);
+
+    tenant.ctl(&["port", "web"]).ok().says(&["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080", "80/tcp -> 127.0.0.1:"]);
+    let port = tenant.ctl(&["port", "more", "80"]).ok();
+    let port = port.stdout.lines().next().unwrap().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(from_world(&port).ok().text(), WORLD);
+    let refused = tenant.guest(&["-p", "8080:80"], &["noop"]).code(125);
+    refused.complains(&["port 8080/tcp of 0.0.0.0 is in use by container web"]);
+    let refused = tenant.guest(&["-p", "81:80"], &["noop"]).code(125);
+    refused.complains(&["port 81/tcp of 0.0.0.0 is for root", "net.ipv4.ip_unprivileged_port_start"]);
+    tenant.guest(&["-p", "8082:80/sctp"], &["noop"]).code(125).complains(&["SCTP is led by the kernel alone"]);
+    tenant.ctl(&["container", "publish", "web", "9000:80"]).ok();
+    from_world("9000").ok();
+    tenant.ctl(&["container", "unpublish", "web", "9000:80"]).ok();
+    from_world("9000").code(99);
+    // Through the address of the host, as the world does.
+    tenant.ctl(&["exec", "more", "/guest", "read", "/etc/hosts"]).ok().says(&[&format!("{HOST}\toutside\n")]);
+    let asked = tenant.ctl(&["exec", "more", "/guest", "ask", HOST, "8080"]);
+    assert_eq!(asked.ok().text(), HOST);
+
+    assert!(tenant.house.crash("runtime"));
+    tenant.ctl(&["ps"]).ok();
+    assert_eq!(from_world("8080").ok().text(), WORLD, "it is held again");
+    tenant.ctl(&["network", "create", "net"]).ok();
+    tenant.ctl(&["network", "connect", "net", "web"]).ok();
+    tenant.ctl(&["network", "disconnect", "bridge", "web"]).ok();
+    assert_eq!(from_world("8080").ok().text(), WORLD, "it leads to where the container is reached");
+    tenant.ctl(&["rm", "-f", "web", "more"]).ok();
+    from_world("8080").code(99);
 }

@@ -109,6 +109,18 @@ pub enum Error {
         /// The address.
         address: IpAddr,
     },
+    /// A port that an ordinary user may not have.
+    #[error(
+        "port {ports}/{protocol} of {address} is for root: net.ipv4.ip_unprivileged_port_start says from which on ports are for all"
+    )]
+    PortOfRoot {
+        /// The port, or those that were tried.
+        ports: PortRange,
+        /// Their protocol.
+        protocol: Protocol,
+        /// Address of the host.
+        address: IpAddr,
+    },
     /// An interface of the host has the name already.
     #[error("an interface with the name {name} exists already")]
     InterfaceTaken {

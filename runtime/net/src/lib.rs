@@ -21,6 +21,7 @@ pub mod ports;
 pub mod prefix;
 mod records;
 pub mod redirect;
+mod returns;
 mod route;
 mod socket;
 pub mod watch;

@@ -14,14 +14,17 @@ use std::{
 };
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::{fs::statfs, mount::mount_bind};
+use rustix::{fd::OwnedFd, fs::statfs, mount::mount_bind};
+use strata_types::Protocol;
 
 use crate::{
     error::{Attempt, Error},
     namespace::{Namespace, set_parameter},
     netlink::{Batch, Socket},
     prefix::Family,
+    returns,
     route::Route,
+    socket,
 };
 
 /// linux/magic.h: the file system of namespaces.
@@ -73,7 +76,15 @@ pub struct Carrier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    found: Mutex<Option<Arc<Namespace>>>,
+    found: Mutex<Option<Found>>,
+}
+
+/// What is known of one that is there.
+#[derive(Debug, Clone)]
+struct Found {
+    namespace: Arc<Namespace>,
+    /// Sockets in it may have the addresses of others.
+    has_returns: bool,
 }
 
 impl Carrier {
@@ -89,9 +100,13 @@ impl Carrier {
 
     /// Finds or makes it. Blocks.
     pub fn namespace(&self) -> Result<Arc<Namespace>, Error> {
-        let mut found = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(namespace) = &*found {
-            return Ok(namespace.clone());
+        Ok(self.find()?.namespace)
+    }
+
+    fn find(&self) -> Result<Found, Error> {
+        let mut known = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*known {
+            return Ok(found.clone());
         }
         let failed = |source| Error::NoCarrier { source };
         let namespace = match is_mounted(&self.0.path) {
@@ -99,8 +114,22 @@ impl Carrier {
             false => make(&self.0.path),
         };
         let namespace = Arc::new(namespace.map_err(failed)?);
-        *found = Some(namespace.clone());
-        Ok(namespace)
+        // Without it containers see the address of their gateway as the client's.
+        let has_returns = namespace.enter(returns::apply).map_err(failed)?.is_ok();
+        let found = Found { namespace, has_returns };
+        *known = Some(found.clone());
+        Ok(found)
+    }
+
+    /// Opens a socket in it that can be connected to a server in the name of a client: with its address, unless that is of
+    /// another version of the protocol, or means somebody else in there.
+    pub fn socket_for(&self, protocol: Protocol, client: IpAddr, server: IpAddr) -> Result<OwnedFd, Error> {
+        let found = self.find()?;
+        let client = client.to_canonical();
+        let is_told = found.has_returns && client.is_ipv4() == server.is_ipv4() && !is_local(client);
+        let open = || socket::open(protocol, server, is_told.then_some(client));
+        let attempt = || format!("open a socket for {client}");
+        found.namespace.enter(open).attempt(attempt)?.attempt(attempt)
     }
 
     /// Does something in it.
@@ -139,6 +168,14 @@ fn make(path: &Path) -> io::Result<Namespace> {
     made.inspect_err(|_| {
         let _first_error_is_told = fs::remove_file(path);
     })
+}
+
+/// Whether an address means whoever uses it, or a neighbour.
+fn is_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_unspecified() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unspecified() || address.is_unicast_link_local(),
+    }
 }
 
 /// The host's own address, as it goes out with. None: it has no way out. Nothing is sent for it.

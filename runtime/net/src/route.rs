@@ -21,6 +21,7 @@ const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWRULE: u16 = 32;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -49,6 +50,14 @@ const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RT_SCOPE_HOST: u8 = 254;
+/// The loopback device has this number in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// FR_ACT_TO_TBL and FRA_FWMARK of include/uapi/linux/fib_rules.h.
+const TO_TABLE: u8 = 1;
+const FRA_MARK: u16 = 10;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
@@ -178,6 +187,18 @@ impl Batch {
             }
             message.number(RTA_OIF, index);
         });
+    }
+
+    /// Has packets with a mark routed by a table of their own.
+    pub fn mark_rule(&mut self, family: Family, mark: u32, table: u8) {
+        let header = [family_number(family), 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
+        self.message(RTM_NEWRULE, ACK | CREATE | EXCLUSIVE, &header, |message| message.number(FRA_MARK, mark));
+    }
+
+    /// Has every packet that a table is asked for taken by this host itself.
+    pub fn add_local_default(&mut self, family: Family, table: u8) {
+        let header = [family_number(family), 0, 0, 0, table, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0, 0, 0, 0];
+        self.message(RTM_NEWROUTE, ACK | CREATE | EXCLUSIVE, &header, |message| message.number(RTA_OIF, LOOPBACK));
     }
 }
 

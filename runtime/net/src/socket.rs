@@ -3,6 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{IpBindAddressNoPort, IpTransparent},
+};
 use rustix::{
     fd::OwnedFd,
     io::Errno,
@@ -40,6 +44,23 @@ pub fn hold(protocol: Protocol, address: SocketAddr) -> Result<Option<(OwnedFd, 
     }
     let port = SocketAddr::try_from(getsockname(&socket)?).map_err(|_| Errno::INVAL)?.port();
     Ok(Some((socket, port)))
+}
+
+/// A socket of this thread's network namespace that can be connected to an address; with a client, it has the address of
+/// that one, who need not be here.
+pub fn open(protocol: Protocol, target: IpAddr, client: Option<IpAddr>) -> Result<OwnedFd, Errno> {
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = if protocol == Protocol::Udp { SocketType::DGRAM } else { SocketType::STREAM };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if let Some(client) = client {
+        let refused = |errno: nix::errno::Errno| Errno::from_raw_os_error(errno as i32);
+        // One flag for both versions of the protocol: ipv6_setsockopt() of the kernel passes this level on.
+        setsockopt(&socket, IpTransparent, &true).map_err(refused)?;
+        // The port is chosen when it is known where to: else 28,000 connections were all.
+        setsockopt(&socket, IpBindAddressNoPort, &true).map_err(refused)?;
+        bind(&socket, &SocketAddr::new(client, 0))?;
+    }
+    Ok(socket)
 }
 
 /// First and last of the ports that this host gives to who asks for none: ip_local_port_range of ip-sysctl.rst.

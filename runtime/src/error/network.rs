@@ -16,6 +16,7 @@ pub(super) fn code(error: &Error) -> Code {
         | Error::NotInSubnet { .. }
         | Error::PortTaken { .. }
         | Error::NotOfHost { .. }
+        | Error::PortOfRoot { .. }
         | Error::NoCarrier { .. } => Code::FailedPrecondition,
         Error::NoSubnet {} | Error::NoAddress { .. } => Code::ResourceExhausted,
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => Code::Internal,
@@ -36,7 +37,7 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::AddressTaken { .. } | Error::NotInSubnet { .. } => "FAULT_ADDRESS_IN_USE",
         Error::NoAddress { .. } => "FAULT_ADDRESSES_EXHAUSTED",
         Error::PortTaken { .. } => "FAULT_PORT_IN_USE",
-        Error::NotOfHost { .. } => "FAULT_PORT_ADDRESS",
+        Error::NotOfHost { .. } | Error::PortOfRoot { .. } => "FAULT_PORT_ADDRESS",
         Error::NoCarrier { .. } => "FAULT_NETWORKS_UNAVAILABLE",
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => "FAULT_INTERNAL",
     }
@@ -54,7 +55,7 @@ pub(super) fn metadata(error: &Error) -> Vec<(&'static str, String)> {
         Error::PortTaken { ports, protocol, address, holder } => {
             vec![("port", format!("{ports}/{protocol}")), ("address", address.to_string()), ("holder", holder.clone())]
         }
-        Error::NotOfHost { address } => vec![("address", address.to_string())],
+        Error::NotOfHost { address } | Error::PortOfRoot { address, .. } => vec![("address", address.to_string())],
         _ => Vec::new(),
     }
 }

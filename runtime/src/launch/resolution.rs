@@ -5,7 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use strata_net::{Endpoint, Networks};
+use strata_net::{Endpoint, Networks, place::own_address};
+use strata_oci::unprivileged;
 
 use crate::{
     record::Record,
@@ -38,8 +39,10 @@ pub fn hosts(hostname: &str, record: &Record) -> String {
     for (name, address) in &spec.extra_hosts {
         text.push_str(&format!("{address}\t{name}\n"));
     }
-    if let Some(gateway) = host_gateway(&spec.network, &record.endpoints) {
-        spec.resolution.host_gateway_names.iter().for_each(|name| text.push_str(&format!("{gateway}\t{name}\n")));
+    let names = &spec.resolution.host_gateway_names;
+    let gateway = if names.is_empty() { None } else { host_gateway(&spec.network, &record.endpoints) };
+    if let Some(gateway) = gateway {
+        names.iter().for_each(|name| text.push_str(&format!("{gateway}\t{name}\n")));
     }
     text
 }
@@ -48,6 +51,8 @@ pub fn hosts(hostname: &str, record: &Record) -> String {
 fn host_gateway(network: &Network, endpoints: &[Endpoint]) -> Option<IpAddr> {
     match network {
         Network::Host => Some(Ipv4Addr::LOCALHOST.into()),
+        // The gateway is the carrier's.
+        Network::Networks(_) if unprivileged::is_limited() => own_address(),
         Network::Networks(_) => Networks::host_gateway(endpoints),
         Network::None | Network::Default | Network::Container(_) => None,
     }

@@ -1,6 +1,6 @@
 //! The sockets that hold published ports. Rules of the kernel lead nearly everything past them; what arrives all the same
 //! is passed on here: from ::1, and from one version of the protocol to the other. The container then sees the host's
-//! address as the client's.
+//! address as the client's. Of an ordinary user everything arrives here, and goes on from its networks (`way`).
 
 use std::{
     collections::HashMap,
@@ -20,6 +20,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::way::Way;
+
 /// Connections of one port at once, and clients of one port of UDP.
 const MOST: usize = 1024;
 /// How long a container may take to accept.
@@ -33,7 +35,10 @@ const DATAGRAM: usize = 65535;
 
 /// Ports that are held, by container.
 #[derive(Debug, Clone, Default)]
-pub struct Doors(Arc<Mutex<HashMap<ContainerId, Vec<Open>>>>);
+pub struct Doors {
+    all: Arc<Mutex<HashMap<ContainerId, Vec<Open>>>>,
+    way: Way,
+}
 
 #[derive(Debug)]
 struct Open {
@@ -66,10 +71,15 @@ impl Keeper {
 }
 
 impl Doors {
+    /// None yet; containers are reached by a way.
+    pub fn new(way: Way) -> Self {
+        Self { way, ..Self::default() }
+    }
+
     /// Opens ports of a container, beside those that it has.
     pub fn open(&self, id: &ContainerId, doors: Vec<Door>) {
         if !doors.is_empty() {
-            self.lock().entry(id.clone()).or_default().extend(doors.into_iter().map(open));
+            self.lock().entry(id.clone()).or_default().extend(doors.into_iter().map(|door| open(door, &self.way)));
         }
     }
 
@@ -100,20 +110,20 @@ impl Doors {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Open>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn open(door: Door) -> Open {
+fn open(door: Door, way: &Way) -> Open {
     let Door { published, socket, target } = door;
     let (sender, receiver) = watch::channel(target);
     let keeper = match (published.port.protocol, socket) {
         (Protocol::Tcp, Some(socket)) => match TcpListener::from_std(socket.into()) {
-            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, receiver))),
+            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, receiver, way.clone()))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Udp, Some(socket)) => match UdpSocket::from_std(socket.into()) {
-            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), receiver))),
+            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), receiver, way.clone()))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Sctp, socket) | (_, socket @ None) => Keeper::Nobody(socket),
@@ -126,33 +136,33 @@ fn unkept(published: Published, error: &std::io::Error) -> Keeper {
     Keeper::Nobody(None)
 }
 
-async fn pass_streams(listener: TcpListener, target: watch::Receiver<SocketAddr>) {
+async fn pass_streams(listener: TcpListener, target: watch::Receiver<SocketAddr>, way: Way) {
     let seats = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
-        let Ok((client, _)) = listener.accept().await else {
+        let Ok((stream, client)) = listener.accept().await else {
             // Of one connection, or of all: there may be descriptors again.
             sleep(AGAIN).await;
             continue;
         };
-        let target = *target.borrow();
+        let (target, way) = (*target.borrow(), way.clone());
         tokio::spawn(async move {
             // One that nobody accepts is closed: that is all there is to say to the client.
-            let _ended = pass_stream(client, target).await;
+            let _ended = pass_stream(stream, client, target, &way).await;
             drop(seat);
         });
     }
 }
 
-async fn pass_stream(mut client: TcpStream, target: SocketAddr) -> std::io::Result<()> {
-    let mut server = timeout(CONNECT, TcpStream::connect(target)).await??;
-    for stream in [&client, &server] {
-        stream.set_nodelay(true)?;
+async fn pass_stream(mut stream: TcpStream, client: SocketAddr, target: SocketAddr, way: &Way) -> std::io::Result<()> {
+    let mut server = timeout(CONNECT, way.stream(client, target)).await??;
+    for end in [&stream, &server] {
+        end.set_nodelay(true)?;
     }
-    copy_bidirectional(&mut client, &mut server).await.map(drop)
+    copy_bidirectional(&mut stream, &mut server).await.map(drop)
 }
 
-async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAddr>) {
+async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAddr>, way: Way) {
     let mut clients: HashMap<SocketAddr, Weak<UdpSocket>> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
@@ -168,7 +178,7 @@ async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAd
                     clients.retain(|_, server| server.strong_count() > 0);
                 }
                 let target = *target.borrow();
-                let Ok(server) = connect(target).await else { continue };
+                let Ok(server) = way.datagrams(client, target).await else { continue };
                 if clients.len() >= MOST {
                     continue;
                 }
@@ -181,14 +191,6 @@ async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAd
         // As on every network, a datagram may be lost.
         let _lost = server.send(&buffer[..length]).await;
     }
-}
-
-/// A socket that speaks to one server.
-async fn connect(target: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any = SocketAddr::new(if target.is_ipv4() { [0_u8; 4].into() } else { [0_u8; 16].into() }, 0);
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(target).await?;
-    Ok(socket)
 }
 
 /// Passes what a server says back to its client, until it is silent for long, or refuses, or the port is closed.

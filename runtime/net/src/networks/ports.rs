@@ -85,6 +85,9 @@ impl Networks {
         };
         let (mut doors, mut mappings): (Vec<Door>, Vec<Mapping>) = (Vec::new(), Vec::new());
         for binding in bindings {
+            if binding.port.protocol == Protocol::Sctp && self.place.carrier().is_some() {
+                return Err(Error::argument("ports", "SCTP is led by the kernel alone, on networks of root"));
+            }
             let (host_port, held) = self.hold(binding, &network, &mappings, owner)?;
             for (address, socket) in held {
                 let published = Published { port: binding.port, address, host_port };
@@ -264,6 +267,7 @@ impl Networks {
                 Error::PortTaken { ports: range, protocol: port.protocol, address, holder }
             }
             Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => Error::NotOfHost { address },
+            Errno::ACCESS => Error::PortOfRoot { ports: range, protocol: port.protocol, address },
             errno => Error::Kernel {
                 attempt: format!("publish port {port} on port {range} of {address}"),
                 source: errno.into(),

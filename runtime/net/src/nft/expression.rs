@@ -126,6 +126,10 @@ pub enum Expression {
     DestinationKind(Register),
     /// Loads bytes.
     Value(Register, Vec<u8>),
+    /// Loads whether the packet belongs to a socket that has the address of somebody else: one byte.
+    IsTransparent(Register),
+    /// Writes a register into the packet's mark.
+    Mark(Register),
     /// Writes a register into a part of the transport header, whose checksum is at this byte.
     Write(Payload, Register, u32),
     /// Decides.
@@ -182,7 +186,8 @@ impl Expression {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Meta(..) => "meta",
+            Self::Meta(..) | Self::Mark(_) => "meta",
+            Self::IsTransparent(_) => "socket",
             Self::Connection(..) => "ct",
             Self::Payload(..) | Self::Write(..) => "payload",
             Self::Compare(..) => "cmp",
@@ -199,6 +204,10 @@ impl Expression {
         match self {
             // NFTA_META_DREG, NFTA_META_KEY
             Self::Meta(key, to) => numbers(data, &[(1, to.0), (2, *key as u32)]),
+            // NFTA_META_KEY (NFT_META_MARK), SREG
+            Self::Mark(from) => numbers(data, &[(2, 3), (3, from.0)]),
+            // NFTA_SOCKET_KEY (NFT_SOCKET_TRANSPARENT), DREG
+            Self::IsTransparent(to) => numbers(data, &[(1, 0), (2, to.0)]),
             // NFTA_CT_DREG, NFTA_CT_KEY
             Self::Connection(key, to) => numbers(data, &[(1, to.0), (2, *key as u32)]),
             // NFTA_PAYLOAD_DREG, BASE, OFFSET, LEN
