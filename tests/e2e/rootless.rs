@@ -15,7 +15,7 @@ use strata_tests::{Context, House, Running, Tar, eventually};
 use crate::tenant::{FIRST, Ids, Tenant, USER};
 
 /// A context that the user may read.
-fn context(dockerfile: &str) -> Context {
+pub fn context(dockerfile: &str) -> Context {
     let context = Context::new(dockerfile).file("a.txt", "a\n").file("tree/b.txt", "b\n");
     for name in ["Dockerfile", "a.txt", "tree/b.txt"] {
         context.chmod(name, 0o644);

@@ -8,7 +8,10 @@ use strata_tests::{
     host::{HOST, HOST6, WORLD, WORLD6},
 };
 
-use crate::tenant::{Ids, Tenant};
+use crate::{
+    rootless::context,
+    tenant::{Ids, Tenant},
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -145,6 +148,7 @@ fn the_world_is_reached_through_pasta_or_slirp4netns() {
         }
         assert_eq!(ask(&tenant, "two", WORLD6).code == 0, has_ipv6, "{helper}");
         ask(&tenant, "shut", WORLD).code(99);
+        tenant.build(&context(&format!("FROM guest\nRUN [\"/guest\", \"ask\", \"{WORLD}\", \"80\"]\n")), "built").ok();
         assert_eq!(carriers(&tenant).len(), 1, "{helper}");
         let own = address(&tenant, "one", "bridge");
         let from_world = Running::spawn({
