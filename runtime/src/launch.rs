@@ -10,7 +10,7 @@ use std::{
         unix::{fs::DirBuilderExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -354,11 +354,11 @@ impl Launcher {
     }
 
     /// Starts a program that lives as long as this service or one of its monitors, and complains to a file.
-    pub fn tether(&self, words: &[OsString], log: &Path) -> Result<Child, Error> {
+    pub fn tether(&self, words: &[OsString], log: &Path) -> Result<tokio::process::Child, Error> {
         let failed = |e: io::Error| Error::io("execute", "strata-init", e);
         let line = self.0.lifeline.as_ref().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
         let complaints = File::create(log).map_err(|e| Error::io("create", log, e))?;
-        Command::new(format!("/proc/self/fd/{}", self.0.image.as_raw_fd()))
+        tokio::process::Command::new(format!("/proc/self/fd/{}", self.0.image.as_raw_fd()))
             .arg0("strata-init")
             .arg("tether")
             .args(words)

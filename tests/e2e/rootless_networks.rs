@@ -205,9 +205,8 @@ fn what_carries_packets_stays_when_the_runtime_is_killed_and_goes_with_the_last_
     assert_eq!(ask(&tenant, "one", WORLD).ok().text(), HOST);
     assert_eq!(carriers(&tenant), before, "the next runtime finds it");
     Command::new("kill").args(["-9", &before[0].to_string()]).status().unwrap();
-    eventually("it is gone", SOON, || carriers(&tenant) != before);
+    eventually("it is made again", SOON, || carriers(&tenant) != before && ask(&tenant, "one", WORLD).code == 0);
     server(&tenant, "two", &["--network", "bridge"]);
-    assert_eq!(ask(&tenant, "one", WORLD).ok().text(), HOST, "it is made again");
 
     // Without any service it lives as long as a container does.
     let pids = ["one", "two"].map(|name| seen(&tenant, name, "{{.State.Pid}}"));

@@ -35,6 +35,6 @@ pub use mac::Mac;
 pub use namespace::Namespace;
 pub use network::{Driver, Network, Pool, PoolWish, Wish};
 pub use networks::Networks;
-pub use place::{Carrier, Place};
+pub use place::{Carrier, Departures, Place};
 pub use ports::{Door, Owner, Published, Survivor};
 pub use prefix::{Family, Prefix};

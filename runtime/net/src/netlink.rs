@@ -149,9 +149,18 @@ impl Socket {
         Self::open(Some(netlink::NETFILTER))
     }
 
+    /// Links, addresses, routes, with the messages of some groups of listeners. It waits without an end.
+    pub fn route_groups(groups: u32) -> io::Result<Self> {
+        Self::listener(None, groups)
+    }
+
     /// Netfilter, with the messages of some groups of listeners (bits: 1 << (group - 1)). It waits without an end.
     pub fn netfilter_groups(groups: u32) -> io::Result<Self> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
+        Self::listener(Some(netlink::NETFILTER), groups)
+    }
+
+    fn listener(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &netlink::SocketAddrNetlink::new(0, groups))?;
         Ok(Self(fd))
     }

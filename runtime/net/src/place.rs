@@ -23,12 +23,14 @@ use crate::{
     netlink::{Batch, Socket},
     prefix::Family,
     returns,
-    route::Route,
+    route::{Route, is_removal},
     socket,
 };
 
 /// linux/magic.h: the file system of namespaces.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// RTMGRP_LINK.
+const LINKS: u32 = 1;
 
 /// Where networks are.
 #[derive(Debug, Clone)]
@@ -137,11 +139,36 @@ impl Carrier {
         self.namespace()?.enter(work).attempt(|| "enter the network namespace of the networks".to_owned())
     }
 
+    /// Listens to what becomes of its interfaces, from now on.
+    pub fn departures(&self) -> Result<Departures, Error> {
+        let open = || Socket::route_groups(LINKS);
+        self.enter(open)?.attempt(|| "listen to what becomes of interfaces".to_owned()).map(Departures)
+    }
+
     /// Whether it has a way to the world.
     pub fn has_way_out(&self) -> Result<bool, Error> {
         let read = || Socket::route()?.routes(Family::V4).map_err(io::Error::from);
         let routes = self.enter(read)?.attempt(|| "read the routes of the networks".to_owned())?;
         Ok(routes.iter().any(|route| route.to.is_none()))
+    }
+}
+
+/// Interfaces that go.
+#[derive(Debug)]
+pub struct Departures(Socket);
+
+impl Departures {
+    /// Waits until an interface of this name was removed, or until messages were lost, which may have said so. Blocks.
+    pub fn until_gone(&self, name: &str) -> Result<(), Error> {
+        let mut is_gone = false;
+        while !is_gone {
+            let heard = self.0.listen(|kind, payload| is_gone |= is_removal(kind, payload, name));
+            match heard {
+                Err(rustix::io::Errno::NOBUFS) => return Ok(()),
+                heard => heard.attempt(|| format!("wait for the end of interface {name}"))?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +181,10 @@ fn make(path: &Path) -> io::Result<Namespace> {
     File::create(path)?;
     let body = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
+        // Nobody sends what another's address is on; in here every answer takes the way that the question took.
+        for which in ["all", "default"] {
+            set_parameter(&format!("net/ipv4/conf/{which}/rp_filter"), "1")?;
+        }
         // As on bridges: for a second or two nothing would be sent on by an interface that has just been made.
         set_parameter("net/ipv6/conf/default/accept_dad", "0")?;
         let mut batch = Batch::default();

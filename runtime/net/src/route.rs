@@ -256,6 +256,11 @@ impl Socket {
     }
 }
 
+/// Whether a message says that the interface of a name was removed.
+pub fn is_removal(kind: u16, payload: &[u8], name: &str) -> bool {
+    kind == RTM_DELLINK && parse_link(payload).is_some_and(|link| link.name == name)
+}
+
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let (header, rest) = payload.split_at_checked(16)?;
     let mut link = Link { index: number(&header[4..])?, name: String::new(), kind: String::new(), master: 0, mtu: 0 };

@@ -8,13 +8,16 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process::Child,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use strata_net::Carrier;
-use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
+use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
 
 use crate::{config::Helper, launch::Launcher};
 
@@ -140,13 +143,21 @@ struct Inner {
     /// What a program complains of.
     log: PathBuf,
     turn: Mutex<()>,
+    is_watched: AtomicBool,
 }
 
 impl Tether {
     /// The way out of a carrier, by a program that is started when it is needed.
     pub fn new(carrier: Carrier, helper: Helper, launcher: Launcher) -> Self {
         let log = carrier.path().with_extension("log");
-        Self(Arc::new(Inner { carrier, helper, launcher, log, turn: Mutex::default() }))
+        Self(Arc::new(Inner {
+            carrier,
+            helper,
+            launcher,
+            log,
+            turn: Mutex::default(),
+            is_watched: AtomicBool::new(false),
+        }))
     }
 
     /// Whether there can be a way out, as far as can be known.
@@ -159,21 +170,19 @@ impl Tether {
         let _turn = self.0.turn.lock().await;
         let this = self.clone();
         let made = spawn_blocking(move || this.make_now()).await;
-        if let Some(child) = made.map_err(|_| crate::error::Error::Lost { what: "making a way out" })?? {
-            tokio::spawn(self.clone().watch(child));
-        }
-        Ok(())
+        made.map_err(|_| crate::error::Error::Lost { what: "making a way out" })?
     }
 
-    fn make_now(&self) -> Result<Option<Child>, Obstacle> {
+    fn make_now(&self) -> Result<(), Obstacle> {
         let programs = programs(self.0.helper)?;
+        self.watch()?;
         if self.0.carrier.has_way_out()? {
-            return Ok(None);
+            return Ok(());
         }
         let mut obstacles = Vec::new();
         for (program, path) in programs {
             match self.start(program, &path) {
-                Ok(child) => return Ok(Some(child)),
+                Ok(()) => return Ok(()),
                 Err(obstacle) => obstacles.push(obstacle),
             }
         }
@@ -182,36 +191,49 @@ impl Tether {
     }
 
     /// Starts a program and waits until it carries packets. Nothing of it is left on failure.
-    fn start(&self, program: Program, path: &Path) -> Result<Child, Obstacle> {
+    fn start(&self, program: Program, path: &Path) -> Result<(), Obstacle> {
         let words = [&[path.into()], program.arguments(self.0.carrier.path()).as_slice()].concat();
         let mut child = self.0.launcher.tether(&words, &self.0.log)?;
         let start = Instant::now();
         while start.elapsed() < READY && matches!(child.try_wait(), Ok(None)) {
             match self.0.carrier.has_way_out() {
-                Ok(true) => return Ok(child),
+                // Who ends without being waited for is waited for by tokio.
+                Ok(true) => return Ok(()),
                 // The log tells more than that it takes long.
-                Ok(false) | Err(_) => std::thread::sleep(LOOK),
+                Ok(false) | Err(_) => thread::sleep(LOOK),
             }
         }
-        let _ended_already = child.kill();
-        let _status = child.wait();
+        let _ended_already = child.start_kill();
         let said = fs::read_to_string(&self.0.log).unwrap_or_default();
         Err(Obstacle::Failed { program: program.name(), said: said.trim().replace('\n', "; ") })
     }
 
-    /// Makes the way out again when its program has ended by itself.
-    async fn watch(self, mut child: Child) {
-        let _status = spawn_blocking(move || child.wait()).await;
-        tracing::warn!(log = %self.0.log.display(), "the program that carries packets to the world has ended");
-        sleep(AGAIN).await;
-        if let Err(obstacle) = self.make_again().await {
-            tracing::error!(error = %obstacle, "containers have no way to the world");
+    /// Makes the way out again whenever it is gone: its program has ended by itself, or with those who held it while a
+    /// service was away. The thread waits in the kernel until this service ends.
+    fn watch(&self) -> Result<(), Obstacle> {
+        if self.0.is_watched.swap(true, Ordering::AcqRel) {
+            return Ok(());
         }
-    }
-
-    /// A future of a known type: this one begins another watch.
-    fn make_again(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Obstacle>> + Send + '_>> {
-        Box::pin(self.make())
+        let departures = self.0.carrier.departures()?;
+        let (this, runtime) = (self.clone(), Handle::current());
+        let body = move || {
+            loop {
+                if let Err(error) = departures.until_gone(INTERFACE) {
+                    return tracing::error!(
+                        error = strata_rpc::fault::chain(&error),
+                        "cannot watch the way to the world"
+                    );
+                }
+                tracing::warn!(log = %this.0.log.display(), "the way to the world is gone");
+                thread::sleep(AGAIN);
+                if let Err(obstacle) = runtime.block_on(this.make()) {
+                    // The next container that needs it makes it.
+                    tracing::error!(%obstacle, "containers have no way to the world");
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("way out".to_owned()).spawn(body);
+        spawned.map(drop).map_err(|source| crate::error::Error::io("watch", INTERFACE, source).into())
     }
 }
 
