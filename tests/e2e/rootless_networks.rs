@@ -313,6 +313,17 @@ fn ports_of_a_user_are_published_closed_refused_by_name_and_held_again() {
     tenant.ctl(&["exec", "more", "/guest", "read", "/etc/hosts"]).ok().says(&[&format!("{HOST}\toutside\n")]);
     let asked = tenant.ctl(&["exec", "more", "/guest", "ask", HOST, "8080"]);
     assert_eq!(asked.ok().text(), HOST);
+    // And through the gateway, from the same network and from another one, but not from one that is internal.
+    tenant.ctl(&["network", "create", "other"]).ok();
+    tenant.ctl(&["network", "create", "--internal", "inner"]).ok();
+    server(&tenant, "other", &["--network", "other"]);
+    server(&tenant, "shut", &["--network", "inner"]);
+    for (name, network, is_open) in [("more", "bridge", true), ("other", "other", true), ("shut", "inner", false)] {
+        let gateway = seen(&tenant, name, &format!("{{{{.NetworkSettings.Networks.{network}.Gateway}}}}"));
+        let asked = tenant.ctl(&["exec", name, "/guest", "ask", &gateway, "8080"]);
+        assert_eq!(asked.code == 0, is_open, "{name}: {asked:?}");
+    }
+    tenant.ctl(&["rm", "-f", "other", "shut"]).ok();
 
     assert!(tenant.house.crash("runtime"));
     tenant.ctl(&["ps"]).ok();

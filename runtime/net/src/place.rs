@@ -125,12 +125,12 @@ impl Carrier {
 
     /// Opens a socket in it that can be connected to a server in the name of a client: with its address, unless that is of
     /// another version of the protocol, or means somebody else in there.
-    pub fn socket_for(&self, protocol: Protocol, client: IpAddr, server: IpAddr) -> Result<OwnedFd, Error> {
+    pub fn socket_for(&self, protocol: Protocol, client: Option<IpAddr>, server: IpAddr) -> Result<OwnedFd, Error> {
         let found = self.find()?;
-        let client = client.to_canonical();
-        let is_told = found.has_returns && client.is_ipv4() == server.is_ipv4() && !is_local(client);
-        let open = || socket::open(protocol, server, is_told.then_some(client));
-        let attempt = || format!("open a socket for {client}");
+        let is_told = |client: &IpAddr| found.has_returns && client.is_ipv4() == server.is_ipv4() && !is_local(*client);
+        let client = client.map(|client| client.to_canonical()).filter(is_told);
+        let open = || socket::open(protocol, server, client);
+        let attempt = || format!("open a socket to {server}");
         found.namespace.enter(open).attempt(attempt)?.attempt(attempt)
     }
 

@@ -38,6 +38,8 @@ pub struct Door {
     pub published: Published,
     /// Listening (TCP, SCTP) or bound (UDP). None: this kernel has no sockets of the protocol.
     pub socket: Option<OwnedFd>,
+    /// The same in a carrier, for what containers send to their own gateway. On a host it is the one above.
+    pub within: Option<OwnedFd>,
     /// Address and port of the container.
     pub target: SocketAddr,
 }

@@ -44,8 +44,8 @@ pub struct Doors {
 struct Open {
     published: Published,
     target: watch::Sender<SocketAddr>,
-    /// Who passes on what arrives at the socket, and holds it.
-    keeper: Keeper,
+    /// Who passes on what arrives at its sockets, and holds them.
+    keepers: Vec<Keeper>,
 }
 
 #[derive(Debug)]
@@ -95,7 +95,9 @@ impl Doors {
     /// Closes ports of a container; then others may have them. Connections that are there stay.
     pub async fn close(&self, id: &ContainerId, which: impl Fn(&Published) -> bool) {
         for open in self.take(id, which) {
-            open.keeper.end().await;
+            for keeper in open.keepers {
+                keeper.end().await;
+            }
         }
     }
 
@@ -115,20 +117,25 @@ impl Doors {
 }
 
 fn open(door: Door, way: &Way) -> Open {
-    let Door { published, socket, target } = door;
+    let Door { published, socket, within, target } = door;
     let (sender, receiver) = watch::channel(target);
-    let keeper = match (published.port.protocol, socket) {
+    let mut keepers = vec![keep(published, socket, receiver.clone(), way.clone())];
+    keepers.extend(within.map(|socket| keep(published, Some(socket), receiver, way.for_containers())));
+    Open { published, target: sender, keepers }
+}
+
+fn keep(published: Published, socket: Option<OwnedFd>, target: watch::Receiver<SocketAddr>, way: Way) -> Keeper {
+    match (published.port.protocol, socket) {
         (Protocol::Tcp, Some(socket)) => match TcpListener::from_std(socket.into()) {
-            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, receiver, way.clone()))),
+            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, target, way))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Udp, Some(socket)) => match UdpSocket::from_std(socket.into()) {
-            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), receiver, way.clone()))),
+            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), target, way))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Sctp, socket) | (_, socket @ None) => Keeper::Nobody(socket),
-    };
-    Open { published, target: sender, keeper }
+    }
 }
 
 fn unkept(published: Published, error: &std::io::Error) -> Keeper {
@@ -214,7 +221,7 @@ mod tests {
     fn door(protocol: Protocol, socket: OwnedFd, host: SocketAddr, target: SocketAddr) -> Door {
         let port = strata_types::Port { number: target.port(), protocol };
         let published = Published { port, address: host.ip(), host_port: host.port() };
-        Door { published, socket: Some(socket), target }
+        Door { published, socket: Some(socket), within: None, target }
     }
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

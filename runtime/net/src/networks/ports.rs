@@ -59,7 +59,8 @@ impl Networks {
                 match socket::hold(published.port.protocol, address) {
                     Ok(held) => {
                         let socket = held.map(|(socket, _)| socket);
-                        doors.push((id.clone(), Door { published, socket, target: mapping.target }));
+                        let within = self.hold_within(&published);
+                        doors.push((id.clone(), Door { published, socket, within, target: mapping.target }));
                     }
                     Err(errno) => {
                         let range = PortRange::of(published.host_port);
@@ -92,7 +93,8 @@ impl Networks {
             for (address, socket) in held {
                 let published = Published { port: binding.port, address, host_port };
                 let mapping = self.mapping(&published, endpoint).expect("an endpoint has an address");
-                doors.push(Door { published, socket, target: mapping.target });
+                let within = self.hold_within(&published);
+                doors.push(Door { published, socket, within, target: mapping.target });
                 mappings.push(mapping);
             }
         }
@@ -241,6 +243,14 @@ impl Networks {
             }
         }
         Ok((number, held))
+    }
+
+    /// Holds a port of all addresses in the carrier, where nobody else takes any. Without it the host's address is left.
+    fn hold_within(&self, published: &Published) -> Option<OwnedFd> {
+        let carrier = self.place.carrier().filter(|_| published.address.is_unspecified())?;
+        let address = SocketAddr::new(published.address, published.host_port);
+        let held = carrier.enter(|| socket::hold(published.port.protocol, address)).ok()?.ok()?;
+        held.map(|(socket, _)| socket)
     }
 
     /// Where a network publishes ports.
