@@ -47,6 +47,7 @@ mod rootless;
 mod rootless_networks;
 mod run;
 mod services;
+mod software;
 mod sources;
 mod ssh;
 mod tenant;
