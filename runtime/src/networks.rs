@@ -17,7 +17,7 @@ use crate::{
     engine::blocking,
     error::Error,
     launch::Launcher,
-    record::Record,
+    record::{Record, State},
     spec,
 };
 
@@ -92,6 +92,11 @@ impl Networks {
         }
     }
 
+    /// Name of the table of nftables.
+    pub fn table(&self) -> String {
+        self.lock().table().to_owned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, strata_net::Networks> {
         lock(&self.all)
     }
@@ -164,7 +169,7 @@ impl Networks {
             let namespace = Namespace::of(pid).map_err(|e| Error::io("open", path, e))?;
             for (index, (endpoint, network)) in reserved.iter().enumerate() {
                 endpoint.attach(&place, network, &namespace).inspect_err(|_| {
-                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach(&place));
+                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach(&place, Some(&namespace)));
                 })?;
             }
             Ok(())
@@ -180,8 +185,14 @@ impl Networks {
         way_out: Option<(u32, Endpoint)>,
     ) -> Result<(), Error> {
         let (all, id, place) = (self.all.clone(), record.id.clone(), self.place.clone());
+        let pid = match &record.state {
+            State::Running(running) => Some(running.init.pid),
+            _ => None,
+        };
         blocking("disconnecting the container", move || {
-            endpoint.detach(&place)?;
+            // One that has ended meanwhile has taken its interfaces with it.
+            let namespace = pid.and_then(|pid| Namespace::of(pid).ok());
+            endpoint.detach(&place, namespace.as_ref())?;
             lock(&all).give_back(&id, [&endpoint].into_iter());
             if let Some((pid, other)) = way_out {
                 let path = format!("/proc/{pid}/ns/net");
@@ -193,10 +204,14 @@ impl Networks {
         .await
     }
 
-    /// Removes interfaces of a container that has ended.
-    pub async fn remove(&self, endpoints: Vec<Endpoint>) -> Result<(), Error> {
+    /// Removes interfaces of a container that has ended. The process with this id keeps its network namespace.
+    pub async fn remove(&self, endpoints: Vec<Endpoint>, keeper: u32) -> Result<(), Error> {
         let place = self.place.clone();
-        let remove = move || Ok(endpoints.iter().try_for_each(|endpoint| endpoint.detach(&place))?);
+        let remove = move || {
+            // Who has ended meanwhile kept nothing.
+            let namespace = Namespace::of(keeper).ok();
+            Ok(endpoints.iter().try_for_each(|endpoint| endpoint.detach(&place, namespace.as_ref()))?)
+        };
         blocking("removing interfaces", remove).await
     }
 

@@ -129,6 +129,7 @@ mod tests {
             id: String::new(),
             network: NetworkId::from_bytes([number; 32]),
             network_name: NetworkName::parse(name).unwrap(),
+            driver: strata_net::Driver::Bridge,
             interface: "eth0".into(),
             host_interface: "v0".into(),
             mac: strata_net::Mac::of(address("10.0.0.2")),

@@ -35,6 +35,7 @@ mod names;
 mod networks;
 mod networks_shared;
 mod outputs;
+mod parents;
 mod platforms;
 mod poisoning;
 mod ports;

@@ -58,7 +58,7 @@ pub struct NetworkCreate {
     /// An address that somebody else has, "printer=172.20.0.9": no container gets it
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub aux_address: Vec<String>,
-    /// What packets go through
+    /// What packets go through: "bridge", or an interface of the host with "macvlan" or "ipvlan"
     #[arg(short, long, default_value = "bridge")]
     pub driver: String,
     /// The host's address in a subnet
@@ -80,7 +80,7 @@ pub struct NetworkCreate {
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
     /// Option of the driver: com.docker.network.bridge.name, .enable_icc, .enable_ip_masquerade, .host_binding_ipv4,
-    /// com.docker.network.driver.mtu
+    /// com.docker.network.driver.mtu; parent, macvlan_mode, ipvlan_mode, ipvlan_flag
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
     /// Addresses, "172.20.0.0/16"
@@ -116,7 +116,7 @@ pub struct NetworkInspect {
 /// `ctl network ls`
 #[derive(Debug, Args)]
 pub struct NetworkLs {
-    /// Only these: "name=TEXT", "id=TEXT", "driver=bridge", "label=KEY[=VALUE]", "type=custom|builtin"
+    /// Only these: "name=TEXT", "id=TEXT", "driver=NAME", "label=KEY[=VALUE]", "type=custom|builtin"
     #[arg(short, long, value_name = "FILTER")]
     pub filter: Vec<String>,
     /// Format of the output: "table", "json", or a template for each

@@ -46,6 +46,8 @@ async fn list(platform: &Platform) -> Result<Vec<pb::Network>> {
 fn driver(spec: &pb::NetworkSpec) -> &'static str {
     match spec.driver() {
         pb::NetworkDriver::Bridge => "bridge",
+        pb::NetworkDriver::Macvlan => "macvlan",
+        pb::NetworkDriver::Ipvlan => "ipvlan",
         pb::NetworkDriver::Unspecified => "unknown",
     }
 }

@@ -12,10 +12,11 @@ use crate::{
     mac::Mac,
     namespace::{Namespace, set_parameter},
     netlink::{Batch, Socket},
-    network::Network,
+    network::{Driver, Network},
+    parent,
     place::Place,
     prefix::Family,
-    route::Veth,
+    route::{Child, Veth},
 };
 
 /// What a container wants of a network. It is part of the container's record.
@@ -52,9 +53,12 @@ pub struct Endpoint {
     pub network: NetworkId,
     /// Its name.
     pub network_name: NetworkName,
+    /// What its packets go through.
+    #[serde(default)]
+    pub driver: Driver,
     /// Name of the interface in the container.
     pub interface: String,
-    /// Name of the other end, on the host.
+    /// Name of the other end, on the host. Without a bridge there is none: the name is nobody's.
     pub host_interface: String,
     /// Hardware address in the container.
     pub mac: Mac,
@@ -85,13 +89,17 @@ impl Endpoint {
         self.addresses.iter().find(|held| Family::of(held.address) == family)
     }
 
-    /// Makes the pair and sets both ends up, one of them where networks are. Nothing is left on failure.
+    /// Makes the pair and sets both ends up, one of them where networks are, or the one interface without a bridge. Nothing is
+    /// left on failure.
     pub fn attach(&self, place: &Place, network: &Network, namespace: &Namespace) -> Result<(), Error> {
         place.within(|| self.attach_here(network, namespace))
     }
 
     fn attach_here(&self, network: &Network, namespace: &Namespace) -> Result<(), Error> {
         let socket = Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())?;
+        if !self.driver.is_bridge() {
+            return self.attach_child(&socket, network, namespace);
+        }
         let bridge = bridge::ensure(&socket, network)?;
         let mut batch = Batch::default();
         batch.new_veth(&Veth {
@@ -105,7 +113,25 @@ impl Endpoint {
         let attempt = || format!("connect the container to network {}", network.name);
         socket.send(&batch).attempt(attempt)?;
         self.settle(&socket, network, namespace).inspect_err(|_| {
-            let _first_error_is_told = self.detach_here();
+            let _first_error_is_told = remove(&self.host_interface);
+        })
+    }
+
+    fn attach_child(&self, socket: &Socket, network: &Network, namespace: &Namespace) -> Result<(), Error> {
+        let attempt = || format!("connect the container to network {}", network.name);
+        let parent = parent::ensure(socket, network)?;
+        let mut batch = Batch::default();
+        batch.new_child(&Child {
+            name: &self.interface,
+            parent: parent.index,
+            driver: self.driver,
+            mac: matches!(self.driver, Driver::Macvlan(_)).then_some(self.mac),
+            namespace: Some(rustix::fd::AsFd::as_fd(namespace)),
+            mtu: Some(network.mtu),
+        });
+        parent::send_patiently(socket, &batch).attempt(attempt)?;
+        self.settle_within(network, namespace).inspect_err(|_| {
+            let _first_error_is_told = self.detach_child(namespace);
         })
     }
 
@@ -120,6 +146,11 @@ impl Endpoint {
         }
         batch.set_up(&self.host_interface);
         socket.send(&batch).attempt(attempt)?;
+        self.settle_within(network, namespace)
+    }
+
+    fn settle_within(&self, network: &Network, namespace: &Namespace) -> Result<(), Error> {
+        let attempt = || format!("connect the container to network {}", network.name);
         namespace.enter(|| self.settle_inside()).attempt(attempt)?.map_err(|source| match source {
             Error::Kernel { source, .. } => Error::Kernel { attempt: attempt(), source },
             other => other,
@@ -146,11 +177,16 @@ impl Endpoint {
         }
         batch.set_up(name);
         if self.is_way_out {
-            for held in &self.addresses {
-                batch.add_default_route(Family::of(held.address), Some(held.gateway), link.index);
-            }
+            self.add_default_routes(&mut batch, link.index);
         }
         socket.send(&batch).attempt(attempt)
+    }
+
+    fn add_default_routes(&self, batch: &mut Batch, index: u32) {
+        for held in &self.addresses {
+            let gateway = self.driver.has_neighbours().then_some(held.gateway);
+            batch.add_default_route(Family::of(held.address), gateway, index);
+        }
     }
 
     /// Makes it the container's way out.
@@ -163,27 +199,34 @@ impl Endpoint {
         let socket = Socket::route().attempt(attempt)?;
         let link = socket.link(&self.interface).attempt(attempt)?.ok_or(Errno::NODEV).attempt(attempt)?;
         let mut batch = Batch::default();
-        for held in &self.addresses {
-            batch.add_default_route(Family::of(held.address), Some(held.gateway), link.index);
-        }
+        self.add_default_routes(&mut batch, link.index);
         socket.send(&batch).attempt(attempt)
     }
 
-    /// Removes the pair; one that is gone is no error.
-    pub fn detach(&self, place: &Place) -> Result<(), Error> {
-        place.within(|| self.detach_here())
+    /// Removes the pair, or the one interface from the namespace of a container that runs on; what is gone is no error.
+    pub fn detach(&self, place: &Place, namespace: Option<&Namespace>) -> Result<(), Error> {
+        match (self.driver.is_bridge(), namespace) {
+            (true, _) => place.within(|| remove(&self.host_interface)),
+            // It goes with its namespace.
+            (false, None) => Ok(()),
+            (false, Some(namespace)) => self.detach_child(namespace),
+        }
     }
 
-    fn detach_here(&self) -> Result<(), Error> {
-        let attempt = || format!("remove interface {}", self.host_interface);
-        let socket = Socket::route().attempt(attempt)?;
-        let Some(link) = socket.link(&self.host_interface).attempt(attempt)? else { return Ok(()) };
-        let mut batch = Batch::default();
-        batch.delete_link(link.index);
-        match socket.send(&batch) {
-            Err(Errno::NODEV) => Ok(()),
-            result => result.attempt(attempt),
-        }
+    fn detach_child(&self, namespace: &Namespace) -> Result<(), Error> {
+        namespace.enter(|| remove(&self.interface)).attempt(|| format!("remove interface {}", self.interface))?
+    }
+}
+
+fn remove(interface: &str) -> Result<(), Error> {
+    let attempt = || format!("remove interface {interface}");
+    let socket = Socket::route().attempt(attempt)?;
+    let Some(link) = socket.link(interface).attempt(attempt)? else { return Ok(()) };
+    let mut batch = Batch::default();
+    batch.delete_link(link.index);
+    match socket.send(&batch) {
+        Err(Errno::NODEV) => Ok(()),
+        result => result.attempt(attempt),
     }
 }
 

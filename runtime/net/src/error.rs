@@ -134,6 +134,32 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The kernel makes no interfaces of a kind.
+    #[error("the kernel of this host makes no {kind}: its module {module} is not there (modprobe {module})")]
+    NoKernelModule {
+        /// What was to be made.
+        kind: &'static str,
+        /// The module that makes them.
+        module: &'static str,
+    },
+    /// The kernel makes no further interfaces on one of the host's.
+    #[error(
+        "no {kind} can be made on interface {name}: it is a port of a bridge, of another kind of network, or of none"
+    )]
+    ParentBusy {
+        /// What was to be made.
+        kind: &'static str,
+        /// The interface of the host.
+        name: String,
+    },
+    /// Another network has an interface of the host to itself.
+    #[error("network {holder} uses interface {name} already, and passthru takes it whole")]
+    ParentTaken {
+        /// The interface of the host.
+        name: String,
+        /// Name of the network.
+        holder: String,
+    },
     /// The kernel refused.
     #[error("cannot {attempt}")]
     Kernel {

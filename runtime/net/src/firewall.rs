@@ -43,10 +43,12 @@ const HIDDEN6: Set = Set { name: "hidden6", key: &[Field::Address6], data: None,
 pub fn apply(table: &str, networks: &[&Network], mappings: &[&Mapping]) -> Result<(), Error> {
     let socket = Socket::netfilter().attempt(|| "speak to nftables".to_owned())?;
     let attempt = || format!("change the table {table} of nftables");
+    // Packets of others do not come by.
+    let networks: Vec<&Network> = networks.iter().filter(|network| network.driver.is_bridge()).copied().collect();
     if networks.is_empty() {
         return remove(&socket, table).attempt(attempt);
     }
-    rules(table, networks, mappings).commit(&socket).attempt(attempt)
+    rules(table, &networks, mappings).commit(&socket).attempt(attempt)
 }
 
 fn remove(socket: &Socket, table: &str) -> Result<(), Errno> {

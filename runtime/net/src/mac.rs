@@ -33,6 +33,17 @@ impl Mac {
         Self([0x02, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4]])
     }
 
+    /// What the kernel says, if that is one of an interface.
+    pub fn of_octets(bytes: &[u8]) -> Option<Self> {
+        let octets = <[u8; 6]>::try_from(bytes).ok()?;
+        Self(octets).is_of_one().then_some(Self(octets))
+    }
+
+    /// The lowest bit of the first octet is that of a group; nothing has the address of only zeros.
+    fn is_of_one(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+
     /// Its bytes.
     pub fn octets(self) -> [u8; 6] {
         self.0
@@ -60,8 +71,7 @@ impl FromStr for Mac {
             let is_plain = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
             *octet = u8::from_str_radix(part, 16).ok().filter(|_| is_plain).ok_or_else(wrong)?;
         }
-        // The lowest bit of the first octet is that of a group; nothing has the address of only zeros.
-        if octets[0] & 1 != 0 || octets == [0; 6] { Err(wrong()) } else { Ok(Self(octets)) }
+        if Self(octets).is_of_one() { Ok(Self(octets)) } else { Err(wrong()) }
     }
 }
 

@@ -31,8 +31,11 @@ pub struct Network {
     pub pools: Vec<Pool>,
     /// Nothing goes out of it or comes in.
     pub is_internal: bool,
-    /// Name of the interface on the host.
+    /// Name of the interface on the host: the bridge, or what the containers' interfaces hang on.
     pub interface: String,
+    /// That interface was made for the network, and goes with it.
+    #[serde(default = "yes")]
+    pub has_own_interface: bool,
     /// The most bytes of a packet.
     pub mtu: u32,
     /// Its containers reach each other.
@@ -47,12 +50,84 @@ pub struct Network {
     pub created_at: Timestamp,
 }
 
+/// Networks that were recorded without a word about it are bridges.
+fn yes() -> bool {
+    true
+}
+
 /// What the packets of a network go through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// A bridge of the host, with firewall rules.
+    #[default]
     Bridge,
+    /// An interface of the host, under a hardware address of each container's own. The host does not look at them.
+    Macvlan(Macvlan),
+    /// An interface of the host, under its hardware address.
+    Ipvlan(Ipvlan, IpvlanFlag),
+}
+
+/// Who reaches whom on one interface: ip-link(8), "MACVLAN".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Macvlan {
+    /// Each other, and the world
+    #[default]
+    Bridge,
+    /// The world alone
+    Private,
+    /// Each other by way of a switch that sends back
+    Vepa,
+    /// One container has it all
+    Passthru,
+}
+
+/// What containers see of the network: ip-link(8), "IPVLAN".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ipvlan {
+    /// Their neighbours
+    #[default]
+    L2,
+    /// Packets that are theirs; the host routes
+    L3,
+    /// The same with the host's connection tracking
+    L3s,
+}
+
+/// Who reaches whom on one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanFlag {
+    /// Each other, and the world
+    #[default]
+    Bridge,
+    /// The world alone
+    Private,
+    /// Each other by way of a switch that sends back
+    Vepa,
+}
+
+impl Driver {
+    /// It is a bridge of the host, which its firewall looks at.
+    pub fn is_bridge(self) -> bool {
+        self == Self::Bridge
+    }
+
+    /// Docker's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Macvlan(_) => "macvlan",
+            Self::Ipvlan(..) => "ipvlan",
+        }
+    }
+
+    /// Whether what goes out is sent to a gateway, and not just out.
+    pub fn has_neighbours(self) -> bool {
+        !matches!(self, Self::Ipvlan(Ipvlan::L3 | Ipvlan::L3s, _))
+    }
 }
 
 /// Addresses of a network.
@@ -83,7 +158,7 @@ pub struct Wish {
     pub has_ipv6: bool,
     /// Nothing goes out of it or comes in.
     pub is_internal: bool,
-    /// Name of the interface on the host. Absent: one is made.
+    /// Name of the interface on the host. Absent: one is made, which leads nowhere if it is not a bridge.
     pub interface: Option<String>,
     /// The most bytes of a packet. Absent: that of the host's way out.
     pub mtu: Option<u32>,

@@ -20,11 +20,13 @@ use crate::{
     ipam::{Leases, choose_subnet},
     mac::Mac,
     netlink::Socket,
-    network::{DEFAULT, Network, Pool, PoolWish, RESERVED, Wish},
+    network::{DEFAULT, Driver, Macvlan, Network, Pool, PoolWish, RESERVED, Wish},
+    parent,
     place::Place,
     ports::Survivor,
     prefix::{Family, Prefix},
     records::{Records, VERSION},
+    route::Link,
     socket,
 };
 
@@ -89,7 +91,11 @@ impl Networks {
         };
         complaints.extend(endpoint::sweep(&socket, &self.names.endpoints(), used).err());
         for entry in self.entries.values() {
-            complaints.extend(bridge::ensure(&socket, &entry.network).err());
+            let ensured = match entry.network.driver {
+                Driver::Bridge => bridge::ensure(&socket, &entry.network),
+                Driver::Macvlan(_) | Driver::Ipvlan(..) => parent::ensure(&socket, &entry.network),
+            };
+            complaints.extend(ensured.err());
         }
         complaints.extend(self.apply_firewall_here().err());
         complaints
@@ -167,9 +173,12 @@ impl Networks {
         self.entries.insert(network.id.clone(), Entry { network: network.clone(), leases: Leases::default() });
         let made = self.place.within(|| {
             let socket = route_socket()?;
-            let link = bridge::make(&socket, &network)?;
+            match network.driver {
+                Driver::Bridge => bridge::make(&socket, &network)?,
+                Driver::Macvlan(_) | Driver::Ipvlan(..) => parent::make(&socket, &network)?,
+            };
             self.apply_firewall_here().inspect_err(|_| {
-                let _first_error_is_told = bridge::remove(&socket, &link);
+                let _first_error_is_told = remove_interface(&socket, &network);
             })
         });
         if let Err(error) = made {
@@ -183,6 +192,8 @@ impl Networks {
     /// Decides everything about a network that is to be made.
     fn settle(&self, wish: Wish) -> Result<Network, Error> {
         let id = NetworkId::from_bytes(random()?);
+        let is_bridge = wish.driver.is_bridge();
+        let leads_nowhere = !is_bridge && wish.interface.is_none();
         let interface = wish.interface.unwrap_or_else(|| self.names.of_network(&id));
         if !is_interface_name(&interface) {
             return Err(Error::argument("interface", format!("{interface:?} is no name of an interface")));
@@ -190,22 +201,42 @@ impl Networks {
         if wish.mtu.is_some_and(|mtu| !(68..=65535).contains(&mtu) || (wish.has_ipv6 && mtu < 1280)) {
             return Err(Error::argument("mtu", "it is 68 to 65535, and 1280 at least with IPv6"));
         }
+        let found = match is_bridge || leads_nowhere {
+            true => None,
+            false => self.look_for_parent(wish.driver, &interface)?,
+        };
         let pools = self.settle_pools(wish.pools, wish.has_ipv4, wish.has_ipv6)?;
+        let usual_mtu = || found.as_ref().map_or_else(|| bridge::usual_mtu(&self.place), |link| Ok(link.mtu));
         Ok(Network {
             version: VERSION,
             id,
             name: wish.name,
             driver: wish.driver,
             pools,
-            is_internal: wish.is_internal,
+            is_internal: wish.is_internal || leads_nowhere,
             interface,
-            mtu: wish.mtu.map_or_else(|| bridge::usual_mtu(&self.place), Ok)?,
+            mtu: wish.mtu.map_or_else(usual_mtu, Ok)?,
+            has_own_interface: found.is_none(),
             is_open_within: wish.is_open_within,
             has_masquerade: wish.has_masquerade,
             host_binding: wish.host_binding,
             labels: wish.labels,
             created_at: Timestamp::now(),
         })
+    }
+
+    /// Looks for an interface of the host, and whether it can be had for one network more. `None`: it is to be made.
+    fn look_for_parent(&self, driver: Driver, interface: &str) -> Result<Option<Link>, Error> {
+        if self.place.carrier().is_some() {
+            return Err(Error::argument("parent", "an ordinary user's networks are apart from the host's interfaces"));
+        }
+        let is_whole = |driver| driver == Driver::Macvlan(Macvlan::Passthru);
+        let others = self.entries.values().map(|entry| &entry.network);
+        let mut on_it = others.filter(|other| !other.driver.is_bridge() && other.interface == interface);
+        if let Some(other) = on_it.find(|other| is_whole(other.driver) || is_whole(driver)) {
+            return Err(Error::ParentTaken { name: interface.to_owned(), holder: other.name.to_string() });
+        }
+        parent::look_for(&route_socket()?, interface)
     }
 
     fn settle_pools(&self, wishes: Vec<PoolWish>, has_ipv4: bool, has_ipv6: bool) -> Result<Vec<Pool>, Error> {
@@ -258,13 +289,9 @@ impl Networks {
         if !holders.is_empty() {
             return Err(Error::InUse { name: network.name.to_string(), holders });
         }
-        self.place.within(|| {
-            let socket = route_socket()?;
-            match bridge::find(&socket, &network)? {
-                Some(link) => bridge::remove(&socket, &link),
-                None => Ok(()),
-            }
-        })?;
+        if !self.is_interface_of_others(&network) {
+            self.place.within(|| remove_interface(&route_socket()?, &network))?;
+        }
         let entry = self.entries.remove(id);
         if let Err(error) = self.apply_firewall() {
             self.entries.extend(entry.map(|entry| (id.clone(), entry)));
@@ -272,6 +299,12 @@ impl Networks {
         }
         // The record last: a crash before it makes the network again, with nobody in it.
         self.records.remove(id)
+    }
+
+    /// Whether another network hangs on the same interface: a VLAN that was made for the first of them is there for all.
+    fn is_interface_of_others(&self, network: &Network) -> bool {
+        let others = self.entries.values().map(|entry| &entry.network);
+        others.filter(|other| other.id != network.id).any(|other| other.interface == network.interface)
     }
 
     /// Whether a container has an address of the network.
@@ -318,6 +351,17 @@ impl Networks {
         let id: [u8; 32] = random()?;
         let host_interface = self.names.of_endpoint([id[0], id[1], id[2], id[3]]);
         let entry = self.entries.get_mut(&network.id).expect("it was found above");
+        if network.driver == Driver::Macvlan(Macvlan::Passthru) && !entry.leases.holders().is_empty() {
+            let holders = entry.leases.holders().iter().map(|id| id.short().to_owned()).collect();
+            return Err(Error::InUse { name: network.name.to_string(), holders });
+        }
+        let shared_mac = match network.driver {
+            Driver::Ipvlan(..) if attachment.mac.is_some() => {
+                return Err(Error::argument("mac_address", "containers on ipvlan have that of the host's interface"));
+            }
+            Driver::Ipvlan(..) => self.place.within(|| hardware_address(&network))?,
+            Driver::Bridge | Driver::Macvlan(_) => None,
+        };
         let mut addresses: Vec<Held> = Vec::new();
         for (family, wanted) in [(Family::V4, attachment.ipv4), (Family::V6, attachment.ipv6)] {
             let taken = match (network.pool(family), wanted) {
@@ -337,11 +381,12 @@ impl Networks {
                 }
             }
         }
-        let mac = attachment.mac.or_else(|| addresses.first().map(|held| Mac::of(held.address)));
+        let mac = attachment.mac.or(shared_mac).or_else(|| addresses.first().map(|held| Mac::of(held.address)));
         let endpoint = Endpoint {
             id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             network: network.id.clone(),
             network_name: network.name.clone(),
+            driver: network.driver,
             interface,
             host_interface,
             mac: mac.expect("a network has one pool at least"),
@@ -368,7 +413,8 @@ impl Networks {
 
     /// The host's address that a container of these endpoints reaches it by: what `host-gateway` is.
     pub fn host_gateway<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Option<IpAddr> {
-        let mut endpoints = endpoints.into_iter();
+        // Without a bridge the gateway is another machine.
+        let mut endpoints = endpoints.into_iter().filter(|endpoint| endpoint.driver.is_bridge());
         endpoints
             .find_map(|endpoint| endpoint.address(Family::V4).or(endpoint.addresses.first()).map(|held| held.gateway))
     }
@@ -376,6 +422,24 @@ impl Networks {
 
 fn route_socket() -> Result<Socket, Error> {
     Socket::route().attempt(|| "speak to the kernel about interfaces".to_owned())
+}
+
+/// Removes the interface of a network, if it was made for the network.
+fn remove_interface(socket: &Socket, network: &Network) -> Result<(), Error> {
+    if !network.driver.is_bridge() {
+        return parent::remove(socket, network);
+    }
+    match bridge::find(socket, network)? {
+        Some(link) => bridge::remove(socket, &link),
+        None => Ok(()),
+    }
+}
+
+/// That of the host's interface.
+fn hardware_address(network: &Network) -> Result<Option<Mac>, Error> {
+    let attempt = || format!("look for interface {}", network.interface);
+    let link = route_socket()?.link(&network.interface).attempt(attempt)?;
+    Ok(link.and_then(|link| link.mac))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {

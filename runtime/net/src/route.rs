@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::{
     mac::Mac,
     netlink::{ACK, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, Socket, attributes, number, text},
+    network::{Driver, Ipvlan, IpvlanFlag, Macvlan},
     prefix::{Family, Prefix, octets},
 };
 
@@ -26,6 +27,7 @@ const RTM_NEWRULE: u16 = 32;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
@@ -34,6 +36,10 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
+/// Of macvlan and ipvlan both.
+const IFLA_CHILD_MODE: u16 = 1;
+const IFLA_IPVLAN_FLAGS: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
 const IFF_UP: u32 = 1;
 
 const IFA_ADDRESS: u16 = 1;
@@ -77,6 +83,8 @@ pub struct Link {
     pub master: u32,
     /// The most bytes of a packet.
     pub mtu: u32,
+    /// Its hardware address, if it has one of Ethernet.
+    pub mac: Option<Mac>,
 }
 
 /// A route that the host has.
@@ -103,6 +111,23 @@ pub struct Veth<'a> {
     pub namespace: BorrowedFd<'a>,
     /// The most bytes of a packet, on both ends.
     pub mtu: u32,
+}
+
+/// A container's interface on one of the host.
+#[derive(Debug)]
+pub struct Child<'a> {
+    /// Its name, there.
+    pub name: &'a str,
+    /// Number of the host's interface.
+    pub parent: u32,
+    /// Macvlan or ipvlan.
+    pub driver: Driver,
+    /// Hardware address. Absent: one by chance, or that of the host's interface.
+    pub mac: Option<Mac>,
+    /// The container's network namespace. Absent: here.
+    pub namespace: Option<BorrowedFd<'a>>,
+    /// The most bytes of a packet. Absent: as the host's interface.
+    pub mtu: Option<u32>,
 }
 
 /// `struct ifinfomsg`.
@@ -139,6 +164,53 @@ impl Batch {
             link.nest(IFLA_LINKINFO, &[], |info| {
                 info.text(IFLA_INFO_KIND, "veth");
                 info.nest(IFLA_INFO_DATA, &[], |data| data.nest(VETH_INFO_PEER, &header, |peer| fill_peer(peer, veth)));
+            });
+        });
+    }
+
+    /// Makes an interface on one of the host, down.
+    pub fn new_child(&mut self, child: &Child<'_>) {
+        self.message(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(AF_UNSPEC, 0, 0), |link| {
+            link.text(IFLA_IFNAME, child.name);
+            link.number(IFLA_LINK, child.parent);
+            if let Some(mac) = child.mac {
+                link.bytes(IFLA_ADDRESS, &mac.octets());
+            }
+            if let Some(mtu) = child.mtu {
+                link.number(IFLA_MTU, mtu);
+            }
+            if let Some(namespace) = child.namespace {
+                link.number(IFLA_NET_NS_FD, namespace.as_raw_fd() as u32);
+            }
+            link.nest(IFLA_LINKINFO, &[], |info| {
+                info.text(IFLA_INFO_KIND, child.driver.name());
+                info.nest(IFLA_INFO_DATA, &[], |data| fill_mode(data, child.driver));
+            });
+        });
+    }
+
+    /// Makes a VLAN of an interface, up.
+    pub fn new_vlan(&mut self, name: &str, base: u32, number: u16) {
+        self.message(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &link_header(AF_UNSPEC, 0, IFF_UP), |link| {
+            link.text(IFLA_IFNAME, name);
+            link.number(IFLA_LINK, base);
+            link.nest(IFLA_LINKINFO, &[], |info| {
+                info.text(IFLA_INFO_KIND, "vlan");
+                info.nest(IFLA_INFO_DATA, &[], |data| data.bytes(IFLA_VLAN_ID, &number.to_ne_bytes()));
+            });
+        });
+    }
+
+    /// Makes a pair of interfaces here, down.
+    pub fn new_pair(&mut self, name: &str, other: &str) {
+        let header = link_header(AF_UNSPEC, 0, 0);
+        self.message(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &header, |link| {
+            link.text(IFLA_IFNAME, name);
+            link.nest(IFLA_LINKINFO, &[], |info| {
+                info.text(IFLA_INFO_KIND, "veth");
+                info.nest(IFLA_INFO_DATA, &[], |data| {
+                    data.nest(VETH_INFO_PEER, &header, |peer| peer.text(IFLA_IFNAME, other));
+                });
             });
         });
     }
@@ -199,6 +271,36 @@ impl Batch {
     pub fn add_local_default(&mut self, family: Family, table: u8) {
         let header = [family_number(family), 0, 0, 0, table, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, 0, 0, 0, 0];
         self.message(RTM_NEWROUTE, ACK | CREATE | EXCLUSIVE, &header, |message| message.number(RTA_OIF, LOOPBACK));
+    }
+}
+
+/// Numbers of enum macvlan_mode, and of ipvlan's modes and flags.
+fn fill_mode(data: &mut Attributes<'_>, driver: Driver) {
+    match driver {
+        Driver::Bridge => {}
+        Driver::Macvlan(mode) => data.number(
+            IFLA_CHILD_MODE,
+            match mode {
+                Macvlan::Private => 1,
+                Macvlan::Vepa => 2,
+                Macvlan::Bridge => 4,
+                Macvlan::Passthru => 8,
+            },
+        ),
+        Driver::Ipvlan(mode, flag) => {
+            let mode: u16 = match mode {
+                Ipvlan::L2 => 0,
+                Ipvlan::L3 => 1,
+                Ipvlan::L3s => 2,
+            };
+            let flag: u16 = match flag {
+                IpvlanFlag::Bridge => 0,
+                IpvlanFlag::Private => 1,
+                IpvlanFlag::Vepa => 2,
+            };
+            data.bytes(IFLA_CHILD_MODE, &mode.to_ne_bytes());
+            data.bytes(IFLA_IPVLAN_FLAGS, &flag.to_ne_bytes());
+        }
     }
 }
 
@@ -263,10 +365,12 @@ pub fn is_removal(kind: u16, payload: &[u8], name: &str) -> bool {
 
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let (header, rest) = payload.split_at_checked(16)?;
-    let mut link = Link { index: number(&header[4..])?, name: String::new(), kind: String::new(), master: 0, mtu: 0 };
+    let index = number(&header[4..])?;
+    let mut link = Link { index, name: String::new(), kind: String::new(), master: 0, mtu: 0, mac: None };
     for (kind, value) in attributes(rest) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS => link.mac = Mac::of_octets(value),
             IFLA_MASTER => link.master = number(value)?,
             IFLA_MTU => link.mtu = number(value)?,
             IFLA_LINKINFO => {

@@ -41,6 +41,7 @@ pub fn network(subnet: &str) -> Network {
         pools: vec![PoolWish::of(subnet.parse().unwrap()).settle().unwrap()],
         is_internal: false,
         interface: "st-test".into(),
+        has_own_interface: true,
         mtu: 1500,
         is_open_within: true,
         has_masquerade: true,
@@ -229,7 +230,7 @@ fn isolation_is_whole(lab: &mut Lab, world: &Namespace) {
     }
     for guest in &guests {
         lab.networks.release(&guest.id);
-        guest.endpoints.iter().for_each(|endpoint| endpoint.detach(&Place::Host).unwrap());
+        guest.endpoints.iter().for_each(|endpoint| endpoint.detach(&Place::Host, None).unwrap());
     }
 }
 
@@ -292,8 +293,8 @@ fn what_is_made_goes_and_other_tables_stay() {
         let guest = lab.guest(&[to("gone")]);
         let refused = lab.networks.delete(&network.id).unwrap_err();
         assert!(matches!(refused, Error::InUse { .. }), "{refused}");
-        guest.endpoints[0].detach(&Place::Host).unwrap();
-        guest.endpoints[0].detach(&Place::Host).unwrap();
+        guest.endpoints[0].detach(&Place::Host, None).unwrap();
+        guest.endpoints[0].detach(&Place::Host, None).unwrap();
         lab.networks.release(&guest.id);
         lab.networks.delete(&network.id).unwrap();
     }

@@ -21,11 +21,21 @@ impl Engine {
     /// What is not with a new container as it was asked for.
     pub async fn warnings(&self, container: &Container) -> Vec<String> {
         let spec = container.record().spec;
-        let is_internal =
-            |attachment: &Attachment| self.networks.find(&attachment.network).is_ok_and(|network| network.is_internal);
+        let network_of = |attachment: &Attachment| self.networks.find(&attachment.network).ok();
+        let is_internal = |attachment: &Attachment| network_of(attachment).is_some_and(|network| network.is_internal);
+        let is_apart =
+            |attachment: &Attachment| network_of(attachment).is_some_and(|network| !network.driver.is_bridge());
         let attachments = spec.network.attachments();
-        let shut = !attachments.is_empty() && attachments.iter().all(is_internal) && !spec.ports.wanted().is_empty();
-        let shut = shut.then_some("ports are not published: nothing comes into the internal networks of the container");
+        let shut = match () {
+            () if attachments.is_empty() || spec.ports.wanted().is_empty() => None,
+            () if attachments.iter().all(is_internal) => {
+                Some("ports are not published: nothing comes into the internal networks of the container")
+            }
+            () if attachments.iter().all(|attachment| is_internal(attachment) || is_apart(attachment)) => {
+                Some("ports are not published: the container has addresses of its own, where all its ports are")
+            }
+            () => None,
+        };
         let shut = spec.ports.warning(&spec.network).or(shut).map(str::to_owned);
         let leads_out = attachments.iter().any(|attachment| !is_internal(attachment));
         let alone = if leads_out { self.networks.obstacle().await } else { None };

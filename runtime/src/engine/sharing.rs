@@ -49,11 +49,16 @@ impl Engine {
     /// Removes the interfaces of an ended container from a network namespace that others keep: its addresses will be
     /// somebody else's.
     pub(super) async fn part(&self, container: &Container, endpoints: Vec<Endpoint>) {
-        let is_kept = || self.table().after("").any(|other| other.shares(&container.id) && other.is_running());
-        if endpoints.is_empty() || !is_kept() {
+        let pid_of = |other: &Arc<Container>| match other.state() {
+            State::Running(running) if other.shares(&container.id) => Some(running.init.pid),
+            _ => None,
+        };
+        if endpoints.is_empty() {
             return;
         }
-        if let Err(error) = self.networks.remove(endpoints).await {
+        let keeper = self.table().after("").find_map(pid_of);
+        let Some(keeper) = keeper else { return };
+        if let Err(error) = self.networks.remove(endpoints, keeper).await {
             tracing::error!(container = %container.id, %error, "cannot remove the interfaces of an ended container");
         }
     }

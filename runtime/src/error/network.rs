@@ -17,6 +17,9 @@ pub(super) fn code(error: &Error) -> Code {
         | Error::PortTaken { .. }
         | Error::NotOfHost { .. }
         | Error::PortOfRoot { .. }
+        | Error::NoKernelModule { .. }
+        | Error::ParentBusy { .. }
+        | Error::ParentTaken { .. }
         | Error::NoCarrier { .. } => Code::FailedPrecondition,
         Error::NoSubnet {} | Error::NoAddress { .. } => Code::ResourceExhausted,
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => Code::Internal,
@@ -38,7 +41,8 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::NoAddress { .. } => "FAULT_ADDRESSES_EXHAUSTED",
         Error::PortTaken { .. } => "FAULT_PORT_IN_USE",
         Error::NotOfHost { .. } | Error::PortOfRoot { .. } => "FAULT_PORT_ADDRESS",
-        Error::NoCarrier { .. } => "FAULT_NETWORKS_UNAVAILABLE",
+        Error::NoCarrier { .. } | Error::NoKernelModule { .. } => "FAULT_NETWORKS_UNAVAILABLE",
+        Error::ParentBusy { .. } | Error::ParentTaken { .. } => "FAULT_INTERFACE_IN_USE",
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => "FAULT_INTERNAL",
     }
 }
@@ -49,6 +53,7 @@ pub(super) fn metadata(error: &Error) -> Vec<(&'static str, String)> {
         Error::NameTaken { holder, .. } => vec![("holder", holder.clone())],
         Error::InUse { holders, .. } => vec![("holders", holders.join(","))],
         Error::Overlap { subnet, holder, .. } => vec![("subnet", subnet.to_string()), ("holder", holder.clone())],
+        Error::ParentTaken { holder, .. } => vec![("holder", holder.clone())],
         Error::AddressTaken { address, .. } | Error::NotInSubnet { address, .. } => {
             vec![("address", address.to_string())]
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use strata_net::{Driver, Family, Network, Pool, PoolWish, Prefix, Wish};
+use strata_net::{Family, Network, Pool, PoolWish, Prefix, Wish};
 use strata_proto::{
     runtime::v1::{self as wire, network_service_server::NetworkService},
     types::v1::HostEntry,
@@ -13,6 +13,8 @@ use tonic::{Request, Response, Status};
 
 use super::{attachments, convert, ports, refuse};
 use crate::{engine::Engine, error::Error};
+
+mod drivers;
 
 /// The service.
 pub struct NetworkDoor {
@@ -153,11 +155,8 @@ impl NetworkService for NetworkDoor {
 /// Parses what a network shall be.
 fn wish(spec: Option<wire::NetworkSpec>) -> Result<Wish, Error> {
     let spec = spec.ok_or_else(|| Error::argument("spec", "it is missing"))?;
+    let driver = drivers::driver(&spec)?;
     let name = NetworkName::parse(spec.name).map_err(|invalid| Error::invalid("spec.name", invalid))?;
-    match wire::NetworkDriver::try_from(spec.driver) {
-        Ok(wire::NetworkDriver::Unspecified | wire::NetworkDriver::Bridge) => {}
-        Err(_) => return Err(Error::argument("spec.driver", format!("there is no driver {}", spec.driver))),
-    }
     let pools: Vec<PoolWish> = spec.pools.into_iter().map(pool).collect::<Result<_, _>>()?;
     let has_six = pools.iter().any(|pool| pool.subnet.family() == Family::V6);
     if has_six && !spec.has_ipv6 {
@@ -173,7 +172,7 @@ fn wish(spec: Option<wire::NetworkSpec>) -> Result<Wish, Error> {
         }
     };
     Ok(Wish {
-        driver: Driver::Bridge,
+        driver,
         pools,
         has_ipv4: !spec.has_no_ipv4,
         has_ipv6: spec.has_ipv6,
@@ -207,11 +206,9 @@ fn pool(pool: wire::NetworkPool) -> Result<PoolWish, Error> {
 }
 
 fn wire_spec(network: Network) -> wire::NetworkSpec {
-    wire::NetworkSpec {
+    let driver = network.driver;
+    let mut spec = wire::NetworkSpec {
         name: network.name.to_string(),
-        driver: match network.driver {
-            Driver::Bridge => wire::NetworkDriver::Bridge.into(),
-        },
         has_no_ipv4: network.pool(Family::V4).is_none(),
         has_ipv6: network.pool(Family::V6).is_some(),
         pools: network.pools.iter().map(wire_pool).collect(),
@@ -222,7 +219,10 @@ fn wire_spec(network: Network) -> wire::NetworkSpec {
         has_no_masquerade: !network.has_masquerade,
         host_binding: network.host_binding.map_or_else(String::new, |address| address.to_string()),
         labels: network.labels.into_iter().collect(),
-    }
+        ..Default::default()
+    };
+    drivers::tell(driver, &mut spec);
+    spec
 }
 
 fn wire_pool(pool: &Pool) -> wire::NetworkPool {

@@ -19,14 +19,19 @@ pub async fn run(platform: &Platform, args: &NetworkCreate) -> Result<u8> {
 }
 
 fn spec(args: &NetworkCreate) -> Result<pb::NetworkSpec> {
-    if args.driver != "bridge" {
-        return Err(Error::usage(format!("the driver {:?} is not available yet", args.driver)));
-    }
+    let driver = match args.driver.as_str() {
+        "bridge" => pb::NetworkDriver::Bridge,
+        "macvlan" => pb::NetworkDriver::Macvlan,
+        "ipvlan" => pb::NetworkDriver::Ipvlan,
+        other => {
+            return Err(Error::usage(format!("there is no driver {other:?}: bridge, macvlan and ipvlan are there")));
+        }
+    };
     let pools = pools(args)?;
     let has_six = pools.iter().any(|pool| pool.subnet.contains(':'));
     let mut spec = pb::NetworkSpec {
         name: args.name.clone(),
-        driver: pb::NetworkDriver::Bridge.into(),
+        driver: driver.into(),
         pools,
         has_no_ipv4: !args.ipv4,
         has_ipv6: args.ipv6 || has_six,
@@ -47,8 +52,32 @@ fn set(spec: &mut pb::NetworkSpec, option: &str) -> Result<()> {
         "false" | "0" => Ok(false),
         _ => Err(wrong("true or false is expected")),
     };
+    let is_bridge = spec.driver() == pb::NetworkDriver::Bridge;
     let bare = key.strip_prefix("com.docker.network.").unwrap_or(key);
+    if (bare.starts_with("bridge.") && !is_bridge) || (bare == "parent" && is_bridge) {
+        return Err(wrong(&format!("networks of {} have no such option", super::driver(spec))));
+    }
     match bare {
+        "parent" => spec.interface = value.to_owned(),
+        "macvlan_mode" => spec.set_macvlan_mode(match value {
+            "bridge" => pb::MacvlanMode::Bridge,
+            "private" => pb::MacvlanMode::Private,
+            "vepa" => pb::MacvlanMode::Vepa,
+            "passthru" => pb::MacvlanMode::Passthru,
+            _ => return Err(wrong("bridge, private, vepa or passthru is expected")),
+        }),
+        "ipvlan_mode" => spec.set_ipvlan_mode(match value {
+            "l2" => pb::IpvlanMode::L2,
+            "l3" => pb::IpvlanMode::L3,
+            "l3s" => pb::IpvlanMode::L3s,
+            _ => return Err(wrong("l2, l3 or l3s is expected")),
+        }),
+        "ipvlan_flag" => spec.set_ipvlan_flag(match value {
+            "bridge" => pb::IpvlanFlag::Bridge,
+            "private" => pb::IpvlanFlag::Private,
+            "vepa" => pb::IpvlanFlag::Vepa,
+            _ => return Err(wrong("bridge, private or vepa is expected")),
+        }),
         "bridge.name" => spec.interface = value.to_owned(),
         "bridge.enable_icc" => spec.is_closed_within = !truth()?,
         "bridge.enable_ip_masquerade" => spec.has_no_masquerade = !truth()?,
@@ -137,6 +166,20 @@ mod tests {
         let spec = made(words).unwrap();
         assert_eq!((spec.interface.as_str(), spec.mtu, spec.is_closed_within), ("br9", 1400, true));
         assert!(spec.has_ipv6 && spec.has_no_ipv4 && !spec.has_no_masquerade);
+        let words = "create -d macvlan -o parent=eth0.50 -o macvlan_mode=vepa net";
+        let spec = made(words).unwrap();
+        assert_eq!((spec.driver(), spec.interface.as_str()), (pb::NetworkDriver::Macvlan, "eth0.50"));
+        assert_eq!(spec.macvlan_mode(), pb::MacvlanMode::Vepa);
+        let spec = made("create -d ipvlan -o ipvlan_mode=l3s -o ipvlan_flag=private net").unwrap();
+        assert_eq!((spec.ipvlan_mode(), spec.ipvlan_flag()), (pb::IpvlanMode::L3s, pb::IpvlanFlag::Private));
+        for words in [
+            "create -d overlay net",
+            "create -o parent=eth0 net",
+            "create -d macvlan -o macvlan_mode=l2 net",
+            "create -d macvlan -o com.docker.network.bridge.name=br9 net",
+        ] {
+            assert!(made(words).is_err(), "{words}");
+        }
         for words in ["create -o nonsense=1 net", "create -o com.docker.network.bridge.enable_icc=maybe net"] {
             assert!(made(words).is_err(), "{words}");
         }

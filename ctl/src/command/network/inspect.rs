@@ -56,15 +56,35 @@ fn of_network(network: pb::Network) -> Value {
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
         "Containers": members.collect::<Map<_, _>>(),
-        "Options": {
+        "Options": options(&spec),
+        "Labels": spec.labels.into_iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Docker's names of what the driver was told, or chose.
+fn options(spec: &pb::NetworkSpec) -> Value {
+    let lower = |name: &str, start: &str| name.trim_start_matches(start).to_lowercase();
+    let mtu = spec.mtu.to_string();
+    match spec.driver() {
+        pb::NetworkDriver::Macvlan => json!({
+            "parent": spec.interface,
+            "macvlan_mode": lower(spec.macvlan_mode().as_str_name(), "MACVLAN_MODE_"),
+            "com.docker.network.driver.mtu": mtu,
+        }),
+        pb::NetworkDriver::Ipvlan => json!({
+            "parent": spec.interface,
+            "ipvlan_mode": lower(spec.ipvlan_mode().as_str_name(), "IPVLAN_MODE_"),
+            "ipvlan_flag": lower(spec.ipvlan_flag().as_str_name(), "IPVLAN_FLAG_"),
+            "com.docker.network.driver.mtu": mtu,
+        }),
+        pb::NetworkDriver::Bridge | pb::NetworkDriver::Unspecified => json!({
             "com.docker.network.bridge.name": spec.interface,
             "com.docker.network.bridge.enable_icc": (!spec.is_closed_within).to_string(),
             "com.docker.network.bridge.enable_ip_masquerade": (!spec.has_no_masquerade).to_string(),
             "com.docker.network.bridge.host_binding_ipv4": spec.host_binding,
-            "com.docker.network.driver.mtu": spec.mtu.to_string(),
-        },
-        "Labels": spec.labels.into_iter().collect::<BTreeMap<_, _>>(),
-    })
+            "com.docker.network.driver.mtu": mtu,
+        }),
+    }
 }
 
 fn of_pool(pool: &pb::NetworkPool) -> Value {

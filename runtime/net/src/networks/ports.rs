@@ -316,6 +316,7 @@ fn any_port(protocol: Protocol, range: PortRange) -> u16 {
     range.numbers().nth(offset).unwrap_or(range.first)
 }
 
+/// Where ports lead: the way out, if it goes through the host. Who has an interface of its own has its own ports.
 fn way_out(endpoints: &[Endpoint]) -> Option<&Endpoint> {
-    endpoints.iter().find(|endpoint| endpoint.is_way_out)
+    endpoints.iter().find(|endpoint| endpoint.is_way_out && endpoint.driver.is_bridge())
 }

@@ -384,7 +384,7 @@ fn ports_follow_their_container_to_another_network() {
     let (endpoint, network) = lab.networks.reserve(&guest.id, &[to("new")], &interfaces).unwrap().remove(0);
     Endpoint { is_way_out: false, ..endpoint.clone() }.attach(&Place::Host, &network, &guest.namespace).unwrap();
     let targets = lab.networks.retarget(&guest.id, std::slice::from_ref(&endpoint)).unwrap();
-    guest.endpoints[0].detach(&Place::Host).unwrap();
+    guest.endpoints[0].detach(&Place::Host, None).unwrap();
     endpoint.lead_out(&guest.namespace).unwrap();
     guest.endpoints = vec![endpoint];
     let guest = guest.settled();
