@@ -184,13 +184,28 @@ pub enum Error {
         /// As asked for.
         driver: String,
     },
-    /// Volumes of this type would have to be mounted on the host.
-    #[error("volumes of type {kind:?}: {instead}")]
-    VolumeKind {
+    /// The file system that a volume is cannot be mounted.
+    #[error("cannot mount volume {name}, {kind} of {device:?}{}", of_mount(kind, source))]
+    VolumeMount {
+        /// Name of the volume.
+        name: String,
         /// The option `type`.
         kind: String,
-        /// What there is.
-        instead: String,
+        /// The option `device`.
+        device: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is in a volume cannot be read or replaced: there is nothing while no container runs.
+    #[error(
+        "volume {name} is a file system of type {kind} that containers mount: its files are read and written in one"
+    )]
+    VolumeAway {
+        /// Name of the volume.
+        name: String,
+        /// The option `type`.
+        kind: String,
     },
     /// An archive cannot be read or unpacked, or a tree cannot be written as one.
     #[error("{}", of_archive(source))]
@@ -380,6 +395,15 @@ fn holders_of(holders: &[(String, String)]) -> String {
 }
 
 /// What is wrong with an archive, or with the place where it goes.
+/// What to do about it, where that is known.
+fn of_mount(kind: &str, error: &std::io::Error) -> String {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::NODEV) => format!(": the kernel has no such file system (modprobe {kind})"),
+        Some(rustix::io::Errno::INVAL) => ": it does not take these options (-o o=…)".to_owned(),
+        _ => String::new(),
+    }
+}
+
 fn of_archive(error: &strata_archive::Error) -> &'static str {
     if is_of_the_host(error) { "cannot use the content of a volume" } else { "the archive cannot be unpacked" }
 }

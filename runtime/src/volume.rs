@@ -1,6 +1,7 @@
 //! Volumes: directories that outlive containers, each below `volumes/<name>/` of the root, its record beside its content.
 //! A volume is there as a whole or not at all: it is made under another name, and gets its own by one rename; it goes by
-//! one as well. `options` says what a driver's options mean, `content` reads and replaces what is in a volume.
+//! one as well. `options` says what a driver's options mean, `content` reads and replaces what is in a volume, `attached` mounts those that
+//! are file systems.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ use crate::{
     spec::VolumePlace,
 };
 
+pub mod attached;
 pub mod content;
 pub mod options;
 
@@ -80,12 +82,14 @@ pub struct Volume {
     directory: PathBuf,
     /// Held with others by who is about to mount it, and alone by who puts other content in place of what is there.
     pub content: Arc<RwLock<()>>,
+    /// Held by who mounts or unmounts the file system that it is.
+    mounting: Mutex<()>,
 }
 
 impl Volume {
     fn new(record: Record, directory: PathBuf) -> Result<Arc<Self>, Error> {
         let backing = Backing::parse(&record.options)?;
-        Ok(Arc::new(Self { record, backing, directory, content: Arc::default() }))
+        Ok(Arc::new(Self { record, backing, directory, content: Arc::default(), mounting: Mutex::default() }))
     }
 
     /// It was made without a name.
@@ -96,7 +100,7 @@ impl Volume {
     /// What is mounted.
     pub fn place(&self) -> VolumePlace {
         let (device, is_read_only) = match &self.backing {
-            Backing::Own => (None, false),
+            Backing::Own | Backing::FileSystem(_) => (None, false),
             Backing::Directory { path, is_read_only } => (Some(path.clone()), *is_read_only),
         };
         VolumePlace { directory: self.data(), device, is_read_only }
@@ -211,6 +215,8 @@ impl Volumes {
         let _door = self.door();
         let volume = self.find(name)?;
         may()?;
+        // Its files are a server's, and not to go with it.
+        volume.detach()?;
         let gone = self.hidden("gone")?;
         match fs::rename(&volume.directory, &gone) {
             // Somebody removed it by hand: then that is done.

@@ -158,7 +158,7 @@ fn volumes_are_shown_as_docker_shows_them() {
     for (args, code, words) in [
         (&["create", "-d", "nfs", "x"][..], 1, &["no volume driver \"nfs\"", "local"][..]),
         (&["create", "../x"], 1, &["invalid volume name \"../x\""]),
-        (&["create", "-o", "type=tmpfs", "x"], 1, &["--tmpfs"]),
+        (&["create", "-o", "type=tmpfs", "x"], 1, &["needs a device"]),
         (&["create", "-o", "colour=red", "x"], 1, &["--opt: invalid option \"colour\""]),
         (&["create", "-o", "device=/opt", "-o", "type=bind", "bound"], 1, &["bound with other options"]),
         (&["ls", "-f", "colour=red"], 125, &["colour=red", "dangling"]),
@@ -291,4 +291,63 @@ fn a_replaced_container_finds_what_the_former_one_wrote() {
 
     strata_tests::eventually("the next one goes on", std::time::Duration::from_secs(20), || log() == "one,two,");
     house.ctl(&["rm", "-f", "second"]).ok();
+}
+
+/// Memory that containers share while one of them runs. The host has it mounted for as long, and no longer.
+#[test]
+fn a_volume_of_memory_is_shared_by_containers_that_run_and_gone_with_the_last() {
+    let house = House::with_guest();
+    let options = ["-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,mode=1777,noexec"];
+    house.ctl(&[&["volume", "create"][..], &options, &["memory"]].concat()).ok();
+    let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/volumes/memory/_data");
+    let start = |name: &str| {
+        house.ctl(&["run", "-d", "--name", name, "-v", "memory:/shared", "guest", "/guest", "sleep", "600"]).ok();
+    };
+    let exec = |name: &str, words: &[&str]| house.ctl(&[&["exec", name, "/guest"], words].concat());
+    assert!(!mounted());
+
+    start("one");
+    exec("one", &["write", "/shared/file", "kept"]).ok();
+    start("two");
+    assert_eq!(exec("two", &["read", "/shared/file"]).ok().text(), "kept");
+    assert!(mounted());
+    exec("two", &["fill", "/shared/large", "2000000"]).fails();
+    let mounts = exec("two", &["read", "/proc/self/mountinfo"]).ok();
+    let line = mounts.stdout.lines().find(|line| line.contains(" /shared ")).unwrap().to_owned();
+    assert!(line.contains("noexec") && line.contains("size=1024k"), "{line}");
+    house.ctl(&["volume", "rm", "memory"]).code(1).complains(&["in use"]);
+    house.crash("runtime");
+    house.ctl(&["rm", "-f", "one"]).ok();
+    assert_eq!(exec("two", &["read", "/shared/file"]).ok().text(), "kept", "it goes with the last one");
+    house.ctl(&["rm", "-f", "two"]).ok();
+    assert!(!mounted());
+    start("three");
+    exec("three", &["read", "/shared/file"]).fails();
+    house.ctl(&["volume", "export", "memory", "-o", "/dev/null"]).code(1).complains(&["type tmpfs"]);
+    house.ctl(&["container", "unmount", "three", "/shared"]).ok();
+    assert!(!mounted());
+    house.ctl(&["rm", "-f", "three"]).ok();
+    house.ctl(&["volume", "rm", "memory"]).ok();
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_says_what_is_missing() {
+    let house = House::with_guest();
+    let create = |name: &str, options: &str| {
+        let options: Vec<&str> = options.split(' ').flat_map(|option| ["-o", option]).collect();
+        house.ctl(&[&["volume", "create"], &options[..], &[name]].concat())
+    };
+    create("x", "type=tmpfs").code(1).complains(&["a volume of type tmpfs needs a device"]);
+    create("away", "type=nosuchfs device=:/export o=addr=192.0.2.1").ok();
+    create("odd", "type=tmpfs device=tmpfs o=colour=red").ok();
+    let run = |name: &str| {
+        let volume = format!("{name}:/mnt");
+        house.guest_with(&["-v", &volume], &["noop"]).code(125)
+    };
+
+    run("away").complains(&["volume away", "nosuchfs of \":/export\"", "modprobe nosuchfs"]);
+    run("odd").complains(&["volume odd", "it does not take these options"]);
+
+    assert_eq!(house.ctl(&["ps", "-aq"]).ok().stdout, "", "nothing stays of what did not start");
+    house.ctl(&["volume", "rm", "away", "odd"]).ok();
 }

@@ -117,6 +117,7 @@ impl Engine {
                 tracing::warn!(container = %alone.id, %error, "cannot release the snapshot of a mount");
             }
         }
+        self.detach_volumes(alone).await;
         if let Err(error) = self.drop_sources(alone).await {
             tracing::warn!(container = %alone.id, %error, "cannot give back what a mount was of");
         }

@@ -86,6 +86,7 @@ impl Engine {
         self.part(container, endpoints).await;
         self.networks.release(&container.id).await;
         let record = container.record();
+        self.detach_volumes(&record).await;
         // The snapshot of a container that removes itself goes with it, in one call.
         let goes = container.is_auto_remove() && matches!(record.spec.root, Root::Image(_));
         let own = (!goes).then(|| snapshot_key(&record));

@@ -78,7 +78,7 @@ impl Engine {
             let Source::Volume(VolumeMount { name: Some(name), no_copy: false, sub_path, .. }) = &mount.source else {
                 continue;
             };
-            if sub_path.as_os_str().is_empty() {
+            if sub_path.as_os_str().is_empty() && self.volumes.find(name)?.file_system().is_none() {
                 self.fill(record, &self.volumes.find(name)?, &mount.target).await?;
             }
         }
@@ -118,9 +118,38 @@ impl Engine {
         let names: BTreeSet<&VolumeName> = volumes(record).map(|(name, _)| name).collect();
         let mut guards = Vec::new();
         for name in names {
-            guards.push(self.volumes.find(name)?.content.clone().read_owned().await);
+            let volume = self.volumes.find(name)?;
+            guards.push(volume.content.clone().read_owned().await);
+            if volume.file_system().is_some() {
+                blocking("mounting a volume", move || volume.attach()).await?;
+            }
         }
         Ok(guards)
+    }
+
+    /// Unmounts the volumes of a record that are file systems, where no container runs any more that has them.
+    pub(super) async fn detach_volumes(&self, record: &Record) {
+        let names: BTreeSet<&VolumeName> = volumes(record).map(|(name, _)| name).collect();
+        for volume in names.into_iter().filter_map(|name| self.volumes.find(name).ok()) {
+            self.detach_unused(volume).await;
+        }
+    }
+
+    /// Unmounts a volume that is a file system, where no container runs that has it.
+    pub(super) async fn detach_unused(&self, volume: Arc<Volume>) {
+        if volume.file_system().is_none() {
+            return;
+        }
+        // Who is about to start with it has it until it runs.
+        let alone = volume.content.clone().write_owned().await;
+        if self.users_of(&volume.record.name).iter().any(|user| user.is_running()) {
+            return;
+        }
+        let name = volume.record.name.clone();
+        if let Err(error) = blocking("unmounting a volume", move || volume.detach()).await {
+            tracing::error!(volume = %name, %error, "cannot unmount a volume that no container uses");
+        }
+        drop(alone);
     }
 
     /// Gives back what `make_sources` made: snapshots of images, and anonymous volumes if the record says so.

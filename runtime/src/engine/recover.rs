@@ -219,6 +219,9 @@ impl Engine {
                 result = result.and(self.delete_stopped(&container).await);
             }
         }
+        for volume in self.volumes.page("", usize::MAX) {
+            self.detach_unused(volume).await;
+        }
         result?;
         for snapshot in self.store.list().await? {
             self.sweep_snapshot(&snapshot, damaged).await?;

@@ -173,6 +173,7 @@ impl Engine {
         self.end_devices(container).await;
         self.resolver.close(&container.id).await;
         self.networks.release(&container.id).await;
+        self.detach_volumes(before).await;
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {
             if let Err(error) = self.store.release(key, container.id.as_str()).await {
                 tracing::warn!(container = %container.id, %error, "cannot release a snapshot of a failed start");

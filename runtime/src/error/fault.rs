@@ -25,9 +25,11 @@ impl strata_rpc::Fault for Error {
             | Self::RootLocked { .. }
             | Self::Propagation { .. }
             | Self::VolumeInUse { .. }
+            | Self::VolumeMount { .. }
+            | Self::VolumeAway { .. }
             | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => Code::Unimplemented,
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Network(error) => network::code(error),
             Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
@@ -62,7 +64,7 @@ impl strata_rpc::Fault for Error {
             Self::Start { .. } | Self::User { .. } | Self::Propagation { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::VolumeKind { .. } => "FAULT_UNSUPPORTED",
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } => "FAULT_UNSUPPORTED",
             Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
             Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
@@ -77,6 +79,7 @@ impl strata_rpc::Fault for Error {
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
             Self::VolumeNotEmpty { .. } => "FAULT_VOLUME_NOT_EMPTY",
+            Self::VolumeMount { .. } | Self::VolumeAway { .. } => "FAULT_VOLUME_UNAVAILABLE",
             Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
             Self::Archive { source } if is_of_the_host(source) => "FAULT_INTERNAL",
             Self::Archive { .. } => "FAULT_ARCHIVE_INVALID",

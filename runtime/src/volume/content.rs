@@ -32,8 +32,17 @@ impl Volume {
         place.device.unwrap_or(place.directory)
     }
 
+    /// Refused where the files are not the directory's.
+    fn check_here(&self) -> Result<(), Error> {
+        match self.file_system() {
+            None => Ok(()),
+            Some(found) => Err(Error::VolumeAway { name: self.record.name.to_string(), kind: found.kind.clone() }),
+        }
+    }
+
     /// Nothing is in it.
     pub fn is_empty(&self) -> Result<bool, Error> {
+        self.check_here()?;
         let root = self.root();
         let mut entries = fs::read_dir(&root).map_err(|e| Error::io("read", root, e))?;
         Ok(entries.next().is_none())
@@ -41,6 +50,7 @@ impl Volume {
 
     /// Writes all of it as one tar. Containers may go on writing to it.
     pub fn export(&self, out: impl Write) -> Result<(), Error> {
+        self.check_here()?;
         let root = open(&self.root())?;
         strata_archive::export(root.as_fd(), out).map(drop).map_err(failed)
     }

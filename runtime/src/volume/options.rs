@@ -1,10 +1,11 @@
-//! What the options of the driver "local" mean: those of Docker's that need no mount on the host.
+//! What the options of the driver "local" mean: Docker's.
 
 use std::{
     collections::BTreeMap,
     path::{Component, Path, PathBuf},
 };
 
+use super::attached::FileSystem;
 use crate::error::Error;
 
 /// The only driver.
@@ -22,6 +23,8 @@ pub enum Backing {
         /// Nothing can be written to it.
         is_read_only: bool,
     },
+    /// A file system that is mounted for it, `type=tmpfs,device=tmpfs,o=size=1m`.
+    FileSystem(FileSystem),
 }
 
 impl Backing {
@@ -42,8 +45,10 @@ impl Backing {
             "" | "none" | "bind" if is_bind || of("type") == "bind" => {}
             "" if of("device").is_empty() && flags.is_empty() => return Ok(Self::Own),
             "" | "none" => return wrong("a directory of the host needs o=bind".to_owned()),
-            "tmpfs" => return Err(unsupported("tmpfs", "a container gets one of its own by --tmpfs")),
-            other => return Err(unsupported(other, "a directory that is mounted on the host can be bound")),
+            kind if kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) => {
+                return file_system(kind, of("device"), &flags);
+            }
+            kind => return wrong(format!("invalid type {kind:?}: the name of a file system is expected")),
         }
         let mut is_read_only = false;
         for flag in flags {
@@ -62,8 +67,14 @@ impl Backing {
     }
 }
 
-fn unsupported(kind: &str, instead: &str) -> Error {
-    Error::VolumeKind { kind: kind.to_owned(), instead: instead.to_owned() }
+fn file_system(kind: &str, device: &str, flags: &[&str]) -> Result<Backing, Error> {
+    let wrong = |problem: &str| Err(Error::argument("options", problem.to_owned()));
+    // As Docker's: mount(2) takes no file system without a word for where it comes from.
+    match device {
+        "" => wrong(&format!("a volume of type {kind} needs a device")),
+        _ if device.contains('\0') || flags.iter().any(|flag| flag.contains('\0')) => wrong("a zero byte"),
+        _ => Ok(Backing::FileSystem(FileSystem::new(kind, device, flags))),
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +94,11 @@ mod tests {
             ("type=none o=bind device=/srv", directory(false)),
             ("o=bind+ro device=/srv", directory(true)),
             ("type=bind device=/srv", directory(false)),
+            (
+                "type=tmpfs device=tmpfs o=size=1m+ro",
+                Backing::FileSystem(FileSystem::new("tmpfs", "tmpfs", &["size=1m", "ro"])),
+            ),
+            ("type=nfs device=:/x o=addr=a", Backing::FileSystem(FileSystem::new("nfs", ":/x", &["addr=a"]))),
         ] {
             assert_eq!(parse(text).unwrap(), expected, "{text}");
         }
@@ -96,8 +112,8 @@ mod tests {
             ("type=none o=bind device=srv", "an absolute path"),
             ("type=none o=bind device=/a/../b", "an absolute path"),
             ("type=none o=bind+suid device=/srv", "o=suid"),
-            ("type=tmpfs device=tmpfs o=size=1m", "--tmpfs"),
-            ("type=nfs device=:/x o=addr=a", "nfs"),
+            ("type=tmpfs o=size=1m", "needs a device"),
+            ("type=a/b device=x", "the name of a file system"),
         ] {
             let said = parse(text).unwrap_err().to_string();
             assert!(said.contains(words), "{text}: {said}");
