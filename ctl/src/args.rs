@@ -72,6 +72,8 @@ pub enum Command {
     /// Create a container
     #[command(override_usage = "ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
     Create(Box<Create>),
+    /// Say what is open to whom, and what keeps containers from being reached
+    Doctor(Doctor),
     /// Run a command in a running container
     #[command(override_usage = "ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(Exec),
@@ -161,6 +163,14 @@ impl Command {
             other => other,
         }
     }
+}
+
+/// `ctl doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Format of the output: "json", a line for each finding
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
 }
 
 /// Networks of RUN steps.

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod container;
 pub mod context;
 pub mod copy;
+pub mod doctor;
 pub mod exec;
 pub mod explore;
 pub mod export;

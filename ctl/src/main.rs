@@ -99,6 +99,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Container(args::Container::Unmount(args)) => command::container::unmount(&open()?, args).await,
         Command::Container(args::Container::Unpublish(args)) => command::port::unpublish(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
+        Command::Doctor(args) => command::doctor::run(&open()?, args).await,
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,

@@ -26,6 +26,7 @@ use crate::{
 pub mod cdi;
 pub mod config;
 pub mod container;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod events;

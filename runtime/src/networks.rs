@@ -92,6 +92,14 @@ impl Networks {
         }
     }
 
+    /// Does something where networks are. Blocks.
+    pub fn within<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, strata_net::Error> + Send,
+    ) -> Result<T, strata_net::Error> {
+        self.place.within(work)
+    }
+
     /// Name of the table of nftables.
     pub fn table(&self) -> String {
         self.lock().table().to_owned()
@@ -169,7 +177,8 @@ impl Networks {
             let namespace = Namespace::of(pid).map_err(|e| Error::io("open", path, e))?;
             for (index, (endpoint, network)) in reserved.iter().enumerate() {
                 endpoint.attach(&place, network, &namespace).inspect_err(|_| {
-                    let _first_error_is_told = reserved[..index].iter().try_for_each(|(made, _)| made.detach(&place, Some(&namespace)));
+                    let _first_error_is_told =
+                        reserved[..index].iter().try_for_each(|(made, _)| made.detach(&place, Some(&namespace)));
                 })?;
             }
             Ok(())

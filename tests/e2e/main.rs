@@ -17,6 +17,7 @@ mod crashes;
 mod cycles;
 mod devices;
 mod dockerfiles;
+mod doctor;
 mod entitlements;
 mod explore;
 mod exports;

@@ -7,6 +7,7 @@ mod conntrack;
 pub mod endpoint;
 pub mod error;
 pub mod firewall;
+pub mod foreign;
 mod holder;
 pub mod host;
 mod ipam;

@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use strata_proto::{
-    runtime::v1::{GetInfoRequest, GetInfoResponse, system_service_server::SystemService},
+    runtime::v1::{
+        DiagnoseRequest, DiagnoseResponse, Finding, FindingKind, GetInfoRequest, GetInfoResponse,
+        system_service_server::SystemService,
+    },
     types::v1::{Fact, ServiceInfo},
 };
 use tonic::{Request, Response, Status};
 
-use crate::engine::Engine;
+use super::refuse;
+use crate::{
+    doctor::{self, Kind},
+    engine::Engine,
+};
 
 /// The service.
 pub struct System {
@@ -44,5 +51,20 @@ impl SystemService for System {
         };
         let default_network = self.engine.default_network().to_owned();
         Ok(Response::new(GetInfoResponse { info: Some(info), default_network }))
+    }
+
+    async fn diagnose(&self, _request: Request<DiagnoseRequest>) -> Result<Response<DiagnoseResponse>, Status> {
+        let findings = doctor::findings(&self.engine).await.map_err(refuse)?;
+        let wire = |finding: doctor::Finding| Finding {
+            kind: match finding.kind {
+                Kind::Open => FindingKind::Open,
+                Kind::Notice => FindingKind::Notice,
+                Kind::Problem => FindingKind::Problem,
+            }
+            .into(),
+            what: finding.what,
+            fix: finding.fix,
+        };
+        Ok(Response::new(DiagnoseResponse { findings: findings.into_iter().map(wire).collect() }))
     }
 }
