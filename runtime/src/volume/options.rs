@@ -32,6 +32,11 @@ impl Backing {
     pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, Error> {
         let of = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
         let wrong = |problem: String| Err(Error::argument("options", problem));
+        if options.contains_key("size") {
+            return wrong(
+                "size: quotas of volumes are not there yet; memory has a size (type=tmpfs, o=size=…)".to_owned(),
+            );
+        }
         let known = ["type", "device", "o"];
         if let Some(name) = options.keys().find(|name| !known.contains(&name.as_str())) {
             return wrong(format!("invalid option {name:?}: {} are known", known.join(", ")));
@@ -113,6 +118,7 @@ mod tests {
             ("type=none o=bind device=/a/../b", "an absolute path"),
             ("type=none o=bind+suid device=/srv", "o=suid"),
             ("type=tmpfs o=size=1m", "needs a device"),
+            ("size=1g", "quotas of volumes are not there yet"),
             ("type=a/b device=x", "the name of a file system"),
         ] {
             let said = parse(text).unwrap_err().to_string();
