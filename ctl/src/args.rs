@@ -341,6 +341,15 @@ pub struct Ps {
     /// Those that do not run too
     #[arg(short, long)]
     pub all: bool,
+    /// Only those that are so: "name=web", "status=exited", "label=env=test"
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Only so many of those made last, whether they run or not; below 1: all
+    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub last: Option<i64>,
+    /// Only the one made last, whether it runs or not
+    #[arg(short, long)]
+    pub latest: bool,
     /// Print ids only
     #[arg(short, long)]
     pub quiet: bool,

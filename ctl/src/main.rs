@@ -7,6 +7,7 @@ mod command;
 mod contexts;
 mod error;
 mod explore;
+mod filter;
 mod input;
 mod mounts;
 mod platform;

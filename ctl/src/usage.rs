@@ -219,7 +219,7 @@ const ABSENT_FLAGS: &[(&str, &str)] = &[
     ("manifest create", "--insecure"),
     ("manifest inspect", "--insecure"),
     ("manifest push", "--insecure"),
-    ("ps", "-f --filter -n --last -l --latest -s --size"),
+    ("ps", "-s --size"),
     ("rm", "-l --link"),
     ("rmi", "--no-prune --platform"),
     ("run", ABSENT_IN_RUN),

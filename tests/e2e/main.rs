@@ -28,6 +28,7 @@ mod images;
 mod isolation;
 mod language;
 mod limits;
+mod listing;
 mod live_mounts;
 mod manifests;
 mod misbehaviour;

@@ -29,7 +29,7 @@ pub async fn run(platform: &Platform, command: &Network) -> Result<u8> {
 }
 
 /// Every network.
-async fn list(platform: &Platform) -> Result<Vec<pb::Network>> {
+pub async fn list(platform: &Platform) -> Result<Vec<pb::Network>> {
     let mut client = platform.networks().await?;
     let (mut networks, mut page_token) = (Vec::new(), String::new());
     loop {

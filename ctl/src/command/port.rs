@@ -125,12 +125,19 @@ fn published(container: &pb::Container) -> Vec<Published> {
 }
 
 /// Ports that a container is said to listen on: those that shall be published, too.
-fn exposed(spec: &pb::ContainerSpec) -> Vec<Port> {
+pub fn exposed(spec: &pb::ContainerSpec) -> Vec<Port> {
     let bound = spec.port_bindings.iter().filter_map(|binding| port(binding.port.as_ref()));
     let mut all: Vec<Port> = spec.exposed_ports.iter().filter_map(|one| port(Some(one))).chain(bound).collect();
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// Ports of a container that shall be reached from the host, or are.
+pub fn bound(container: &pb::Container) -> Vec<Port> {
+    let bindings = container.spec.iter().flat_map(|spec| &spec.port_bindings);
+    let bindings = bindings.filter_map(|binding| port(binding.port.as_ref()));
+    bindings.chain(published(container).into_iter().map(|one| one.port)).collect()
 }
 
 /// The column PORTS: "0.0.0.0:8080-8082->80-82/tcp, [::]:8080-8082->80-82/tcp, 90/udp".

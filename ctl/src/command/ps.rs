@@ -1,8 +1,14 @@
 //! `ctl ps`
 
+mod filter;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::runtime::v1 as pb;
+
+use filter::Filter;
 
 use crate::args::Ps;
 use crate::error::Result;
@@ -13,8 +19,14 @@ use crate::streams;
 
 /// Lists containers, the newest first.
 pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
-    let mut containers = list(platform, args.all).await?;
+    let mut filter = Filter::read(&args.filter)?;
+    let limit = args.last.or(args.latest.then_some(1)).and_then(|number| usize::try_from(number).ok());
+    let limit = limit.filter(|number| *number > 0);
+    let mut containers = list(platform, args.all || limit.is_some() || filter.means_all()).await?;
+    filter.look_up(platform, &containers).await?;
+    containers.retain(|container| filter.takes(container));
     containers.sort_by_key(|container| std::cmp::Reverse(container.created_at.as_ref().and_then(time::timestamp)));
+    containers.truncate(limit.unwrap_or(usize::MAX));
     let now = Timestamp::now();
     let mut rows = vec![];
     for container in &containers {
@@ -43,7 +55,8 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
         let fields = json!({
             "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
             "State": state(container), "Ports": ports, "Names": names, "Mounts": mounts(container, args.no_trunc),
-            "LocalVolumes": volumes(container).count().to_string(),
+            "LocalVolumes": volumes(container).count().to_string(), "Labels": labels(container),
+            "Networks": networks(container),
             "CreatedAt": created.map(|at| at.to_string()),
         });
         rows.push(Row { cells: cells.to_vec(), fields });
@@ -81,6 +94,25 @@ fn mounts(container: &pb::Container, is_whole: bool) -> String {
     let mounts = container.spec.iter().flat_map(|spec| &spec.mounts).filter_map(of);
     let shown = mounts.map(|name| if is_whole { name } else { table::cut(&name, 15) });
     shown.collect::<Vec<_>>().join(",")
+}
+
+/// "key=value" for each label, with commas between.
+fn labels(container: &pb::Container) -> String {
+    let labels: BTreeMap<_, _> = container.spec.iter().flat_map(|spec| &spec.labels).collect();
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Names of its networks, with commas between.
+fn networks(container: &pb::Container) -> String {
+    let spec = container.spec.clone().unwrap_or_default();
+    let names: Vec<String> = match spec.network() {
+        pb::NetworkMode::Networks if container.endpoints.is_empty() => {
+            spec.networks.into_iter().map(|wish| wish.network).collect()
+        }
+        pb::NetworkMode::Networks => container.endpoints.iter().map(|one| one.network_name.clone()).collect(),
+        _ => vec![super::network::mode(&spec)],
+    };
+    names.join(",")
 }
 
 fn volumes(container: &pb::Container) -> impl Iterator<Item = &pb::MountSpec> {
