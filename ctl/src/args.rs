@@ -116,6 +116,10 @@ pub enum Command {
     Pull(Pull),
     /// Send an image to its registry
     Push(Push),
+    /// Give a container another name
+    Rename(Rename),
+    /// Stop containers, and start them again
+    Restart(Restart),
     /// Remove containers
     Rm(Rm),
     /// Remove images
@@ -359,6 +363,29 @@ pub struct Ps {
     /// Format of the output
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
+}
+
+/// `ctl rename`
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// The container
+    pub container: String,
+    /// The name to give
+    pub name: String,
+}
+
+/// `ctl restart`
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Seconds until the kill
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
+    pub time: Option<u32>,
+    /// Signal to send first
+    #[arg(short, long)]
+    pub signal: Option<String>,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
 }
 
 /// `ctl rm`

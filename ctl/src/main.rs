@@ -125,6 +125,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Ps(args) => command::ps::run(&open()?, args).await,
         Command::Pull(args) => command::pull::run(&open()?, args).await,
         Command::Push(args) => command::push::run(&open()?, args).await,
+        Command::Rename(args) => command::rename::run(&open()?, args).await,
+        Command::Restart(args) => command::restart::run(&open()?, args).await,
         Command::Rm(args) => command::rm::run(&open()?, args).await,
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
         Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),

@@ -5,7 +5,10 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use strata_types::{ContainerId, ContainerName, VolumeName};
@@ -22,12 +25,12 @@ use crate::{
 pub struct Container {
     /// Its id.
     pub id: ContainerId,
-    /// Its name.
-    pub name: ContainerName,
     /// Held while it is started, ended or removed.
     pub lifecycle: Arc<tokio::sync::Mutex<()>>,
     record: Mutex<Record>,
     monitor: Mutex<Option<Arc<Monitor>>>,
+    /// How many want to start it again at its end.
+    restarts: AtomicUsize,
     phase: watch::Sender<Phase>,
 }
 
@@ -71,12 +74,17 @@ impl Container {
         };
         Arc::new(Self {
             id: record.id.clone(),
-            name: record.name.clone(),
             lifecycle: Arc::default(),
             record: Mutex::new(record),
             monitor: Mutex::new(None),
+            restarts: AtomicUsize::new(0),
             phase: watch::Sender::new(phase),
         })
+    }
+
+    /// Its name, which can change.
+    pub fn name(&self) -> ContainerName {
+        lock(&self.record).name.clone()
     }
 
     /// A copy of its record.
@@ -109,9 +117,15 @@ impl Container {
         matches!(&lock(&self.record).spec.network, Network::Container(id) if id == other.as_str())
     }
 
-    /// Whether it removes itself.
+    /// Whether it removes itself at its end.
     pub fn is_auto_remove(&self) -> bool {
-        lock(&self.record).spec.auto_remove
+        lock(&self.record).spec.auto_remove && self.restarts.load(Ordering::Acquire) == 0
+    }
+
+    /// Keeps it from removing itself: it is to be started again.
+    pub fn keep(&self) -> Kept<'_> {
+        self.restarts.fetch_add(1, Ordering::AcqRel);
+        Kept(self)
     }
 
     /// Changes the record and returns a copy of it, for the disk.
@@ -138,7 +152,7 @@ impl Container {
 
     /// Its monitor, if its process runs.
     pub fn running_monitor(&self) -> Result<Arc<Monitor>, Error> {
-        let not_running = || Error::NotRunning { name: self.name.to_string() };
+        let not_running = || Error::NotRunning { name: self.name().to_string() };
         if !self.is_running() {
             return Err(not_running());
         }
@@ -173,6 +187,16 @@ impl Container {
         let mut phases = self.phases();
         // The sender lives in `self`.
         let _ = phases.wait_for(|phase| matches!(phase, Phase::Gone(_)) || !self.is_auto_remove()).await;
+    }
+}
+
+/// Held as long as a container must not remove itself.
+#[derive(Debug)]
+pub struct Kept<'a>(&'a Container);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.restarts.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -36,6 +36,7 @@ mod mounts;
 mod network;
 mod ports;
 mod recover;
+mod rename;
 mod sharing;
 mod start;
 mod stop;
@@ -174,7 +175,7 @@ impl Engine {
             record.is_run = lifetime == Lifetime::Stream;
             let container = Container::new(record);
             let guard = container.lifecycle.clone().try_lock_owned().expect("nobody else knows it yet");
-            table.insert(&container.id, &container.name, container.clone())?;
+            table.insert(&container.id, &container.name(), container.clone())?;
             (container, guard)
         };
         if let Err(error) = self.prepare(&container).await {
@@ -182,7 +183,7 @@ impl Engine {
             return Err(error);
         }
         drop(guard);
-        self.events.tell(Action::Create, &container.id, &container.name, None);
+        self.events.tell(Action::Create, &container.id, &container.name(), None);
         Ok(container)
     }
 
@@ -238,7 +239,7 @@ impl Engine {
         whole("removing the container", async move {
             if container.is_running() {
                 if !force {
-                    return Err(Error::Running { name: container.name.to_string() });
+                    return Err(Error::Running { name: container.name().to_string() });
                 }
                 engine.kill_and_wait(&container).await?;
             }
@@ -254,7 +255,7 @@ impl Engine {
     /// Removes a container that does not run. The caller holds its lifecycle.
     async fn delete_stopped(self: &Arc<Self>, container: &Container) -> Result<(), Error> {
         if container.is_running() {
-            return Err(Error::Running { name: container.name.to_string() });
+            return Err(Error::Running { name: container.name().to_string() });
         }
         if matches!(*container.phases().borrow(), Phase::Gone(_)) {
             return Ok(());
@@ -273,7 +274,7 @@ impl Engine {
         }
         self.erase(&record).await.inspect_err(|_| self.unfinished.notify_one())?;
         self.forget(container, exit);
-        self.events.tell(Action::Destroy, &container.id, &container.name, None);
+        self.events.tell(Action::Destroy, &container.id, &container.name(), None);
         Ok(())
     }
 

@@ -43,6 +43,10 @@ pub enum Action {
     ExecDie,
     /// Out of memory.
     Oom,
+    /// Given another name.
+    Rename,
+    /// Ended and started again.
+    Restart,
 }
 
 impl Action {
@@ -57,6 +61,8 @@ impl Action {
             Self::ExecStart => "exec_start",
             Self::ExecDie => "exec_die",
             Self::Oom => "oom",
+            Self::Rename => "rename",
+            Self::Restart => "restart",
         }
     }
 }

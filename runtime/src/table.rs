@@ -44,6 +44,17 @@ impl<T: Clone> Table<T> {
         Ok(())
     }
 
+    /// Gives a container another name, if that is free.
+    pub fn rename(&mut self, id: &ContainerId, name: ContainerName) -> Result<(), Error> {
+        let name = self.free_name(Some(name))?;
+        let Some((own, _)) = self.by_id.get_mut(id.as_str()) else {
+            return Err(Error::NotFound { name: id.to_string() });
+        };
+        self.by_name.insert(name.to_string(), id.to_string());
+        self.by_name.remove(std::mem::replace(own, name).as_str());
+        Ok(())
+    }
+
     /// Forgets a container.
     pub fn remove(&mut self, id: &ContainerId) {
         if let Some((name, _)) = self.by_id.remove(id.as_str()) {
@@ -124,6 +135,18 @@ mod tests {
         table.remove(&id("ab1"));
         table.insert(&id("ff"), &name("one"), 9).unwrap();
         assert_eq!(table.find("one").unwrap(), 9);
+    }
+
+    #[test]
+    fn a_renamed_container_has_its_new_name_only() {
+        let mut table = table();
+        assert!(matches!(table.rename(&id("ab1"), name("two")), Err(Error::NameTaken { .. })));
+        assert!(matches!(table.rename(&id("ee"), name("new")), Err(Error::NotFound { .. })));
+        table.rename(&id("ab1"), name("new")).unwrap();
+        assert_eq!(table.find("new").unwrap(), 1);
+        assert!(table.find("one").is_err());
+        table.remove(&id("ab1"));
+        assert!(table.find("new").is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod devices;
 mod dockerfiles;
 mod doctor;
 mod entitlements;
+mod everyday;
 mod explore;
 mod exports;
 mod faults;

@@ -89,8 +89,11 @@ fn containers_find_each_other_by_name_alias_and_id() {
     let resolv_conf = resolv_conf.says(&["nameserver 127.0.0.11\n", "ndots:0"]);
     assert_eq!(resolv_conf.stdout.matches("nameserver").count(), 1);
 
-    house.ctl(&["rm", "-f", "web"]).ok();
-    assert_eq!(look_up(&house, "app", "web", "A"), OUTSIDE, "who has ended is known no more");
+    house.ctl(&["rename", "web", "site"]).ok();
+    assert_eq!(look_up(&house, "app", "site", "A"), found(&web), "a running container has its new name at once");
+    assert_eq!(look_up(&house, "app", "web", "A"), OUTSIDE, "and no longer its old one");
+    house.ctl(&["rm", "-f", "site"]).ok();
+    assert_eq!(look_up(&house, "app", "site", "A"), OUTSIDE, "who has ended is known no more");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Command, Containers, Create, Exec, Export, Format, Inspect, Kill, Logs, MountFlags, Port, Ps, Rm, Run, Start, Stop,
+    Command, Containers, Create, Exec, Export, Format, Inspect, Kill, Logs, MountFlags, Port, Ps, Rename, Restart, Rm,
+    Run, Start, Stop,
 };
 
 /// `ctl container`
@@ -34,6 +35,10 @@ pub enum Container {
     Prune(ContainerPrune),
     /// Publish ports of a container, running or not
     Publish(Publish),
+    /// Give a container another name
+    Rename(Rename),
+    /// Stop containers, and start them again
+    Restart(Restart),
     /// Remove containers
     #[command(alias = "remove")]
     Rm(Rm),
@@ -66,6 +71,8 @@ impl Container {
             Self::Logs(args) => Command::Logs(args),
             Self::Ls(args) => Command::Ps(args),
             Self::Port(args) => Command::Port(args),
+            Self::Rename(args) => Command::Rename(args),
+            Self::Restart(args) => Command::Restart(args),
             Self::Rm(args) => Command::Rm(args),
             Self::Run(args) => Command::Run(args),
             Self::Start(args) => Command::Start(args),

@@ -63,13 +63,13 @@ impl Engine {
             None => None,
         };
         monitor.start().await?;
-        self.events.tell(Action::ExecStart, &container.id, &container.name, None);
+        self.events.tell(Action::ExecStart, &container.id, &container.name(), None);
         let (engine, watched) = (self.clone(), monitor.clone());
         tokio::spawn(async move {
             let exit = watched.exited().await;
             watched.ended().await;
             engine.launcher.forget_exec(&watched);
-            engine.events.tell(Action::ExecDie, &container.id, &container.name, Some(exit));
+            engine.events.tell(Action::ExecDie, &container.id, &container.name(), Some(exit));
         });
         Ok((monitor, attachment))
     }

@@ -66,10 +66,10 @@ impl Engine {
         });
         self.resolver.forget(&container.id);
         if exit.is_oom_killed {
-            self.events.tell(Action::Oom, &container.id, &container.name, None);
+            self.events.tell(Action::Oom, &container.id, &container.name(), None);
         }
         container.set_phase(Phase::Ended(exit.clone()));
-        self.events.tell(Action::Die, &container.id, &container.name, Some(exit.clone()));
+        self.events.tell(Action::Die, &container.id, &container.name(), Some(exit.clone()));
         endpoints
     }
 

@@ -51,7 +51,7 @@ impl Engine {
             let own = endpoints.into_iter().find(|endpoint| endpoint.network == network.id);
             members.extend(own.map(|endpoint| (container, endpoint)));
         }
-        members.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        members.sort_by_cached_key(|(one, _)| one.name());
         members
     }
 

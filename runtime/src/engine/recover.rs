@@ -79,7 +79,7 @@ impl Engine {
 
     fn know(&self, record: Record) -> Option<Arc<Container>> {
         let container = Container::new(record);
-        let inserted = self.table().insert(&container.id, &container.name, container.clone());
+        let inserted = self.table().insert(&container.id, &container.name(), container.clone());
         let told = |error| tracing::error!(container = %container.id, %error, "a container cannot be taken up");
         inserted.map_err(told).ok().map(|()| container)
     }

@@ -38,7 +38,7 @@ impl Engine {
         let owner = self.find(id)?;
         // Nobody waits the other way round: whose network is shared was there first, and shares none itself.
         let guard = owner.lifecycle.clone().lock_owned().await;
-        let stopped = || Error::SharedNotRunning { name: owner.name.to_string() };
+        let stopped = || Error::SharedNotRunning { name: owner.name().to_string() };
         let State::Running(running) = owner.state() else { return Err(stopped()) };
         let namespace = Namespace::of(running.init.pid).map_err(|_| stopped())?;
         // Looked for after it was opened: so it is that of this process, and not of a later one with its number.

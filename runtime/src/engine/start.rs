@@ -54,7 +54,7 @@ impl Engine {
         let record = container.record();
         match self.launch(container, &record, size, wish).await {
             Ok((monitor, attachment)) => {
-                self.events.tell(Action::Start, &container.id, &container.name, None);
+                self.events.tell(Action::Start, &container.id, &container.name(), None);
                 let (engine, container) = (self.clone(), container.clone());
                 tokio::spawn(async move {
                     engine.finish(&container, monitor).await;

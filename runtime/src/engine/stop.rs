@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, blocking};
-use crate::{container::Container, error::Error, events::Action, identity::Process, record::State, signal};
+use super::{Engine, blocking, whole};
+use crate::{
+    container::Container, error::Error, events::Action, identity::Process, record::State, signal, spec::TerminalSize,
+};
 
 /// How long a killed container may take to end before the caller is told that it hangs.
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -12,7 +14,7 @@ impl Engine {
     /// Sends a signal to the first process.
     pub fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
         container.running_monitor()?.signal(number)?;
-        self.events.tell(Action::Kill, &container.id, &container.name, None);
+        self.events.tell(Action::Kill, &container.id, &container.name(), None);
         Ok(())
     }
 
@@ -42,6 +44,25 @@ impl Engine {
         self.settled(container).await
     }
 
+    /// Stops a container that runs, and starts it in any case. One that removes itself at its end stays for this.
+    pub async fn restart(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        timeout: Duration,
+        number: Option<i32>,
+    ) -> Result<(), Error> {
+        let (engine, container) = (self.clone(), container.clone());
+        whole("restarting the container", async move {
+            let kept = container.keep();
+            engine.stop(&container, timeout, number).await?;
+            drop(kept);
+            engine.start(&container, TerminalSize::default(), None).await?;
+            engine.events.tell(Action::Restart, &container.id, &container.name(), None);
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until the cgroup is gone and the snapshot free: what follows a stop may rely on it.
     async fn settled(&self, container: &Container) -> Result<(), Error> {
         drop(container.lifecycle.lock().await);
@@ -53,7 +74,7 @@ impl Engine {
         match container.running_monitor() {
             Ok(monitor) => {
                 let _ended = monitor.signal(9);
-                self.events.tell(Action::Kill, &container.id, &container.name, None);
+                self.events.tell(Action::Kill, &container.id, &container.name(), None);
             }
             // Started by nobody we can reach: the cgroup is what is left.
             Err(_) if !container.is_running() => return Ok(()),

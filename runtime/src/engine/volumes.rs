@@ -106,7 +106,7 @@ impl Engine {
     pub(super) fn remove_volume(&self, name: &VolumeName, except: Option<&ContainerId>) -> Result<u64, Error> {
         let discarded = self.volumes.discard(name, || {
             let users = self.users_of(name).into_iter().filter(|user| Some(&user.id) != except);
-            let holders: Vec<_> = users.map(|user| (user.id.to_string(), user.name.to_string())).collect();
+            let holders: Vec<_> = users.map(|user| (user.id.to_string(), user.name().to_string())).collect();
             match holders.is_empty() {
                 true => Ok(()),
                 false => Err(Error::VolumeInUse { name: name.to_string(), holders }),
@@ -171,7 +171,7 @@ impl Engine {
         let alone = volume.content.clone().write_owned().await;
         let name = &volume.record.name;
         let running = self.users_of(name).into_iter().filter(|user| user.is_running());
-        let holders: Vec<_> = running.map(|user| (user.id.to_string(), user.name.to_string())).collect();
+        let holders: Vec<_> = running.map(|user| (user.id.to_string(), user.name().to_string())).collect();
         if !holders.is_empty() {
             return Err(Error::VolumeInUse { name: name.to_string(), holders });
         }

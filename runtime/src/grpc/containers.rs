@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures_util::Stream;
 use strata_proto::runtime::v1::{self as wire, container_service_server::ContainerService};
 use strata_rpc::{Drain, pages, to_status};
+use strata_types::ContainerName;
 use tokio::sync::mpsc;
 use tokio_stream::{
     StreamExt,
@@ -101,17 +102,32 @@ impl ContainerService for Containers {
     ) -> Result<Response<wire::StopContainerResponse>, Status> {
         let request = request.into_inner();
         let container = self.find(&request.container)?;
-        let timeout = match request.timeout {
-            None => Duration::from_secs(10),
-            Some(timeout) => Duration::try_from(timeout)
-                .map_err(|_| refuse(Error::argument("timeout", "it is negative or not a duration")))?,
-        };
-        let number = match request.signal.as_str() {
-            "" => None,
-            text => Some(signal::parse("signal", text).map_err(refuse)?),
-        };
+        let (timeout, number) = ending(request.timeout, &request.signal).map_err(refuse)?;
         self.engine.stop(&container, timeout, number).await.map_err(refuse)?;
         Ok(Response::new(wire::StopContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn restart_container(
+        &self,
+        request: Request<wire::RestartContainerRequest>,
+    ) -> Result<Response<wire::RestartContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let (timeout, number) = ending(request.timeout, &request.signal).map_err(refuse)?;
+        self.engine.restart(&container, timeout, number).await.map_err(refuse)?;
+        Ok(Response::new(wire::RestartContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn rename_container(
+        &self,
+        request: Request<wire::RenameContainerRequest>,
+    ) -> Result<Response<wire::RenameContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let name = ContainerName::parse(request.name)
+            .map_err(|invalid| refuse(Error::argument("name", invalid.to_string())))?;
+        self.engine.rename(container.clone(), name).await.map_err(refuse)?;
+        Ok(Response::new(wire::RenameContainerResponse { container: self.show(&container) }))
     }
 
     async fn kill_container(
@@ -222,6 +238,18 @@ impl ContainerService for Containers {
         let drained = self.drain.token().clone().cancelled_owned();
         Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(events, drained))))
     }
+}
+
+/// How a container is asked to end: the time it has, and the signal if it is not its own.
+fn ending(timeout: Option<prost_types::Duration>, signal: &str) -> Result<(Duration, Option<i32>), Error> {
+    let timeout = match timeout {
+        None => Duration::from_secs(10),
+        Some(timeout) => {
+            Duration::try_from(timeout).map_err(|_| Error::argument("timeout", "it is negative or not a duration"))?
+        }
+    };
+    let number = if signal.is_empty() { None } else { Some(signal::parse("signal", signal)?) };
+    Ok((timeout, number))
 }
 
 fn wire_line(line: Line) -> wire::ReadLogsResponse {

@@ -30,7 +30,7 @@ impl NetworkDoor {
     fn show(&self, network: Network) -> wire::Network {
         let members = self.engine.members(&network).into_iter().map(|(container, endpoint)| wire::NetworkMember {
             container_id: container.id.to_string(),
-            container_name: container.name.to_string(),
+            container_name: container.name().to_string(),
             endpoint: Some(attachments::wire_endpoint(&endpoint)),
         });
         wire::Network {

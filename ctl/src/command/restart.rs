@@ -1,0 +1,25 @@
+//! `ctl restart`
+
+use strata_proto::runtime::v1 as pb;
+
+use crate::args::Restart;
+use crate::error::Result;
+use crate::platform::Platform;
+
+/// Stops containers that run, and starts each of them.
+pub async fn run(platform: &Platform, args: &Restart) -> Result<u8> {
+    let containers = platform.containers().await?;
+    super::each(&args.containers, |container| {
+        let mut client = containers.all.clone();
+        let request = pb::RestartContainerRequest {
+            container: container.clone(),
+            timeout: args.time.map(|seconds| prost_types::Duration { seconds: seconds.into(), nanos: 0 }),
+            signal: args.signal.clone().unwrap_or_default(),
+        };
+        async move {
+            client.restart_container(request).await?;
+            Ok(container)
+        }
+    })
+    .await
+}
