@@ -239,8 +239,7 @@ pub(crate) fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Optio
     match inode.kind {
         Kind::Whiteout => {}
         Kind::Regular | Kind::Directory => {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = File::from(rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?);
+            let opened = File::from(open_quietly(parent, name).map_err(failed)?);
             // What was opened counts, not what was there a moment before.
             stat = rustix::fs::fstat(&opened).map_err(failed)?;
             if self::inode(&stat, &path)?.kind != inode.kind {
@@ -259,6 +258,17 @@ pub(crate) fn node(parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<Optio
     (inode.uid, inode.gid) = owner::take(&mut xattrs, (inode.uid, inode.gid));
     inode.xattrs = xattrs;
     Ok(Some(Node { stat, path, inode, file }))
+}
+
+/// Opens a file or directory to read, without a change of its time of access where that is allowed: files that were linked or
+/// written a moment ago would each be written for it.
+fn open_quietly(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
+        // It is somebody else's, and this is not root.
+        Err(Errno::PERM) => rustix::fs::openat(parent, name, flags, Mode::empty()),
+        opened => opened,
+    }
 }
 
 /// Translates a stat; everything but link target and extended attributes.
