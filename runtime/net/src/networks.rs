@@ -146,6 +146,7 @@ impl Networks {
         match self.find(text) {
             Err(Error::NotFound { .. }) if text == DEFAULT => {
                 let name = NetworkName::parse(DEFAULT).expect("it follows the rule");
+                self.place.within(|| remove_leftover(&self.names.bridge))?;
                 let interface = Some(self.names.bridge.clone());
                 self.make(Wish { interface, ..Wish::bridge(name) })
             }
@@ -417,6 +418,15 @@ impl Networks {
         let mut endpoints = endpoints.into_iter().filter(|endpoint| endpoint.driver.is_bridge());
         endpoints
             .find_map(|endpoint| endpoint.address(Family::V4).or(endpoint.addresses.first()).map(|held| held.gateway))
+    }
+}
+
+/// Removes the bridge of a name that is this runtime's alone: it is of a root that was removed, and has a subnet too.
+fn remove_leftover(name: &str) -> Result<(), Error> {
+    let socket = route_socket()?;
+    match socket.link(name).attempt(|| format!("look for interface {name}"))? {
+        Some(link) if link.kind == "bridge" => bridge::remove(&socket, &link),
+        _ => Ok(()),
     }
 }
 

@@ -356,6 +356,20 @@ fn after_a_restart_the_host_is_what_the_records_say() {
 }
 
 #[test]
+fn what_a_root_that_was_removed_left_on_the_host_is_in_nobodys_way() {
+    let Some(mut lab) = Lab::open() else { return };
+    let address = lab.guest(&[to("bridge")]).address(0, Family::V4);
+    std::fs::remove_dir_all(lab.root.path().join("networks")).unwrap();
+    lab.networks = Networks::open(lab.root.path(), Place::Host, &[]).unwrap().0;
+
+    let again = lab.guest(&[to("bridge")]);
+
+    assert_eq!(again.address(0, Family::V4), address, "its subnet is free again");
+    serve(&again.namespace, 80);
+    assert!(hear(&Namespace::own().unwrap(), address, 80).is_some());
+}
+
+#[test]
 fn bad_wishes_leave_nothing_half_made() {
     let Some(mut lab) = Lab::open() else { return };
     let pool = |subnet: &str| Wish { pools: vec![PoolWish::of(subnet.parse().unwrap())], ..wish("new") };

@@ -8,7 +8,7 @@ pub(super) fn code(error: &Error) -> Code {
     match error {
         Error::NotFound { .. } => Code::NotFound,
         Error::Ambiguous { .. } | Error::Argument { .. } => Code::InvalidArgument,
-        Error::NameTaken { .. } | Error::InterfaceTaken { .. } => Code::AlreadyExists,
+        Error::NameTaken { .. } => Code::AlreadyExists,
         Error::Predefined { .. }
         | Error::InUse { .. }
         | Error::Overlap { .. }
@@ -18,6 +18,7 @@ pub(super) fn code(error: &Error) -> Code {
         | Error::NotOfHost { .. }
         | Error::PortOfRoot { .. }
         | Error::NoKernelModule { .. }
+        | Error::InterfaceTaken { .. }
         | Error::ParentBusy { .. }
         | Error::ParentTaken { .. }
         | Error::NoCarrier { .. } => Code::FailedPrecondition,
@@ -32,7 +33,7 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::NotFound { .. } => "FAULT_NETWORK_NOT_FOUND",
         Error::Ambiguous { .. } => "FAULT_NETWORK_AMBIGUOUS",
         Error::Argument { .. } => "FAULT_INVALID_ARGUMENT",
-        Error::NameTaken { .. } | Error::InterfaceTaken { .. } => "FAULT_NAME_TAKEN",
+        Error::NameTaken { .. } => "FAULT_NAME_TAKEN",
         Error::Predefined { .. } => "FAULT_NETWORK_PREDEFINED",
         Error::InUse { .. } => "FAULT_NETWORK_IN_USE",
         Error::Overlap { .. } => "FAULT_SUBNET_OVERLAPS",
@@ -42,7 +43,7 @@ pub(super) fn reason(error: &Error) -> &'static str {
         Error::PortTaken { .. } => "FAULT_PORT_IN_USE",
         Error::NotOfHost { .. } | Error::PortOfRoot { .. } => "FAULT_PORT_ADDRESS",
         Error::NoCarrier { .. } | Error::NoKernelModule { .. } => "FAULT_NETWORKS_UNAVAILABLE",
-        Error::ParentBusy { .. } | Error::ParentTaken { .. } => "FAULT_INTERFACE_IN_USE",
+        Error::InterfaceTaken { .. } | Error::ParentBusy { .. } | Error::ParentTaken { .. } => "FAULT_INTERFACE_IN_USE",
         Error::Kernel { .. } | Error::Record { .. } | Error::Io { .. } => "FAULT_INTERNAL",
     }
 }
