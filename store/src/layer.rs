@@ -140,7 +140,7 @@ pub async fn write_tree(
     parents: &[LayerId],
     lease: &LeaseId,
     (settings, record): (TreeSettings, Option<CacheRecord>),
-    entries: impl IntoIterator<Item = tree::Result<tree::Entry>> + Send + 'static,
+    lots: impl IntoIterator<Item = tree::Result<Vec<tree::Entry>>> + Send + 'static,
 ) -> Result<LayerRow> {
     let chain = chain(store, parents).await?;
     let id = store.catalog.new_layer_id(lease).await?;
@@ -160,7 +160,7 @@ pub async fn write_tree(
         make_directory(&plan.upper)?;
         take_root(&chain, &plan.upper)?;
         make_directory(&plan.work)?;
-        let written = tree::write(&plan, &this.contents, entries).map_err(Error::from);
+        let written = tree::write(&plan, &this.contents, lots).map_err(Error::from);
         let removed = fs::remove_dir_all(&plan.work).map_err(|source| Error::io("remove", &plan.work, source));
         written.and(removed)
     })

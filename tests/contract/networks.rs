@@ -262,7 +262,7 @@ async fn what_cannot_be_is_refused_by_its_reason(node: &Node) {
     refused(make(node, spec("one")).await, Code::AlreadyExists, "FAULT_NAME_TAKEN").fact("holder", &one.id);
     refused(make(node, spec("bridge")).await, Code::FailedPrecondition, "FAULT_NETWORK_PREDEFINED");
     let lo = NetworkSpec { interface: "lo".into(), ..spec("lo") };
-    refused(make(node, lo).await, Code::AlreadyExists, "FAULT_NAME_TAKEN");
+    refused(make(node, lo).await, Code::FailedPrecondition, "FAULT_INTERFACE_IN_USE");
     let wish = |attachment| ContainerSpec {
         network: NetworkMode::Networks.into(),
         networks: vec![attachment],

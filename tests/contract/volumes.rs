@@ -94,7 +94,7 @@ async fn names_drivers_and_options_are_checked(node: &Node) {
     };
     malformed(make(node, with(&[("colour", "red")])).await, "options");
     malformed(make(node, with(&[("type", "none"), ("o", "bind"), ("device", "x")])).await, "options");
-    refused(make(node, with(&[("type", "nfs")])).await, Code::Unimplemented, "FAULT_UNSUPPORTED");
+    malformed(make(node, with(&[("type", "nfs")])).await, "options");
     nothing_left(node, "runtime", &files).await;
     let bind = [("type", "none"), ("o", "bind"), ("device", "/srv")];
     let made = make(node, with(&bind)).await.unwrap();

@@ -195,7 +195,7 @@ async fn step(store: &Arc<Store>, lease: &LeaseId, on: &[LayerId], name: &str, t
     let entry = tree::Entry { modified, ..tree::Entry::new(Path::new("/").join(name), source) };
     let record = CacheRecord { key: key.to_owned(), operation: "make".to_owned(), ..CacheRecord::default() };
     let how = (layer::TreeSettings::default(), Some(record));
-    layer::write_tree(store, on, lease, how, [Ok(entry)]).await.unwrap().id
+    layer::write_tree(store, on, lease, how, [Ok(vec![entry])]).await.unwrap().id
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,8 +134,7 @@ impl Service {
                 }
             }
         };
-        let entries = Entries { receiver, batch: Vec::new().into_iter() };
-        let write = layer::write_tree(&self.store, &parents, &lease, (settings, record), entries);
+        let write = layer::write_tree(&self.store, &parents, &lease, (settings, record), Lots(receiver));
         let (fed, written) = tokio::join!(feed, write);
         // What cut the stream off is the cause of what the writer says.
         fed.map_err(status)?;
@@ -163,28 +162,16 @@ impl Service {
     }
 }
 
-/// The entries of a stream, for a thread that may block.
-struct Entries {
-    receiver: mpsc::Receiver<Option<Vec<tree::Entry>>>,
-    batch: std::vec::IntoIter<tree::Entry>,
-}
+/// The entries of a stream, message by message, for a thread that may block.
+struct Lots(mpsc::Receiver<Option<Vec<tree::Entry>>>);
 
-impl Iterator for Entries {
-    type Item = tree::Result<tree::Entry>;
+impl Iterator for Lots {
+    type Item = tree::Result<Vec<tree::Entry>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(entry) = self.batch.next() {
-                return Some(Ok(entry));
-            }
-            match self.receiver.blocking_recv()? {
-                Some(entries) => self.batch = entries.into_iter(),
-                None => {
-                    let reason = "the stream of entries was cut off";
-                    return Some(Err(tree::Error::InvalidPath { path: PathBuf::new(), reason }));
-                }
-            }
-        }
+        let reason = "the stream of entries was cut off";
+        let cut_off = || tree::Error::InvalidPath { path: PathBuf::new(), reason };
+        Some(self.0.blocking_recv()?.ok_or_else(cut_off))
     }
 }
 

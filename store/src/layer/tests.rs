@@ -100,7 +100,7 @@ async fn a_written_tree_is_described_behind() {
         std::slice::from_ref(&base),
         &bench.lease,
         (TreeSettings::default(), None),
-        [Ok(entry)],
+        [Ok(vec![entry])],
     );
     let row = written.await.unwrap();
     let described = describe(&bench.store, &row.id).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_tree_that_cannot_be_written_leaves_no_layer() {
     let missing = tree::Source::File { blake3: blake3::hash(b"none"), same_file: 0 };
     let entry = tree::Entry::new("/x", missing);
 
-    let result = write_tree(&bench.store, &[], &bench.lease, (TreeSettings::default(), None), [Ok(entry)]).await;
+    let result = write_tree(&bench.store, &[], &bench.lease, (TreeSettings::default(), None), [Ok(vec![entry])]).await;
 
     assert!(matches!(result, Err(Error::Tree(tree::Error::ContentNotFound { .. }))), "{result:?}");
     assert_eq!(bench.layers(), 0);

@@ -205,7 +205,7 @@ fn copy(tree: &Path, upper: &Path, is_whole: bool) {
         Entry { below: path, ..Entry::new("/", Source::Copy(what)) }
     });
     let entries = if is_whole { vec![whole] } else { alone.collect() };
-    write(&plan, &contents, entries.into_iter().map(Ok)).unwrap();
+    write(&plan, &contents, [Ok(entries)]).unwrap();
 }
 
 proptest! {

@@ -195,9 +195,6 @@ pub struct Plan {
     pub made: Made,
 }
 
-/// Entries whose contents are looked for at once.
-const BATCH: usize = 256;
-
 /// What writing needs while it goes on.
 pub(super) struct Writer<'a> {
     pub plan: &'a Plan,
@@ -212,27 +209,24 @@ pub(super) struct Writer<'a> {
     pub origins: Vec<Rc<Origin>>,
 }
 
-/// Places entries in a fresh layer directory.
-pub fn write(plan: &Plan, contents: &Contents, entries: impl IntoIterator<Item = Result<Entry>>) -> Result<()> {
+/// Places entries in a fresh layer directory, as they come; the contents of those that come together are looked for at once.
+pub fn write(plan: &Plan, contents: &Contents, lots: impl IntoIterator<Item = Result<Vec<Entry>>>) -> Result<()> {
     let view = View::open(&plan.lowers, &plan.empty)?;
     let upper = open(&plan.upper)?;
     let modified = plan.modified.unwrap_or_else(Time::now);
     let canvas = Canvas::new(&view, upper, plan.made, modified)?;
     let (linked, links, origins) = (HashSet::new(), Links::default(), Vec::new());
     let mut writer = Writer { plan, contents, canvas, modified, linked, links, origins };
-    let mut entries = entries.into_iter();
-    loop {
-        let batch: Vec<Entry> = entries.by_ref().take(BATCH).collect::<Result<_>>()?;
-        if batch.is_empty() {
-            return writer.canvas.settle();
-        }
-        let hashes: Vec<_> = batch.iter().filter_map(Entry::content).collect();
+    for lot in lots {
+        let lot = lot?;
+        let hashes: Vec<_> = lot.iter().filter_map(Entry::content).collect();
         let mut found = contents.find_all(&hashes, plan.previous.as_ref()).into_iter();
-        for entry in &batch {
+        for entry in &lot {
             let found = entry.content().and_then(|_| found.next()).flatten();
             writer.place(entry, found.as_ref())?;
         }
     }
+    writer.canvas.settle()
 }
 
 fn open(directory: &Path) -> Result<OwnedFd> {

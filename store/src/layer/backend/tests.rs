@@ -96,7 +96,8 @@ async fn what_a_build_writes_over_images_is_a_directory_with_their_contents() {
     let entry = tree::Entry { name_in_directory: b"copied".to_vec(), ..tree::Entry::new("/lib/", source) };
     let settings = TreeSettings { previous: Some(layers[0].clone()), ..TreeSettings::default() };
 
-    let written = layer::write_tree(&bench.store, &layers, &bench.lease, (settings, None), [Ok(entry)]).await.unwrap();
+    let written =
+        layer::write_tree(&bench.store, &layers, &bench.lease, (settings, None), [Ok(vec![entry])]).await.unwrap();
 
     let path = bench.store.paths.layer(&written.id).join("usr/lib/copied");
     assert_eq!(fs::read_to_string(path).unwrap(), "old\n");
