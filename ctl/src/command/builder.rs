@@ -6,7 +6,8 @@ use strata_proto::store::v1 as pb;
 
 use super::prune::agrees;
 use crate::args::{CacheDu, CachePrune, Format};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::filter::wrong;
 use crate::input;
 use crate::platform::Platform;
 use crate::render::{self, list, size, table, time};
@@ -217,10 +218,6 @@ impl Filter {
         }
         Ok(filter)
     }
-}
-
-fn wrong(flag: &str, why: &str) -> Error {
-    Error::usage(format!("invalid --filter {flag:?}: {why}"))
 }
 
 #[cfg(test)]

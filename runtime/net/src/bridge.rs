@@ -100,12 +100,7 @@ fn is_set(name: &str) -> bool {
 
 /// Removes a bridge.
 pub fn remove(socket: &Socket, link: &Link) -> Result<(), Error> {
-    let mut batch = Batch::default();
-    batch.delete_link(link.index);
-    match socket.send(&batch) {
-        Err(Errno::NODEV) => Ok(()),
-        result => result.attempt(|| format!("remove the bridge {}", link.name)),
-    }
+    socket.remove_link(link.index).map(drop).attempt(|| format!("remove the bridge {}", link.name))
 }
 
 /// The most bytes of a packet that the host's way out takes: larger ones would be lost where nobody says so.

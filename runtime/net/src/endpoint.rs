@@ -220,14 +220,7 @@ impl Endpoint {
 
 fn remove(interface: &str) -> Result<(), Error> {
     let attempt = || format!("remove interface {interface}");
-    let socket = Socket::route().attempt(attempt)?;
-    let Some(link) = socket.link(interface).attempt(attempt)? else { return Ok(()) };
-    let mut batch = Batch::default();
-    batch.delete_link(link.index);
-    match socket.send(&batch) {
-        Err(Errno::NODEV) => Ok(()),
-        result => result.attempt(attempt),
-    }
+    Socket::route().attempt(attempt)?.remove_named(interface).attempt(attempt)
 }
 
 /// Removes ends of pairs on the host whose names start so, but for those that are used.
@@ -239,13 +232,8 @@ pub fn sweep(socket: &Socket, start: &str, used: &BTreeSet<&str>) -> Result<usiz
         .filter(|link| link.kind == "veth" && link.name.starts_with(start) && !used.contains(link.name.as_str()));
     let mut count = 0;
     for link in lost {
-        let mut batch = Batch::default();
-        batch.delete_link(link.index);
-        match socket.send(&batch) {
-            Ok(()) => count += 1,
-            Err(Errno::NODEV) => {}
-            Err(errno) => return Err(errno).attempt(|| format!("remove interface {}", link.name)),
-        }
+        let was_there = socket.remove_link(link.index).attempt(|| format!("remove interface {}", link.name))?;
+        count += usize::from(was_there);
     }
     Ok(count)
 }

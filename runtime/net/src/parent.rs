@@ -99,10 +99,7 @@ fn try_out(socket: &Socket, network: &Network, parent: &Link) -> Result<(), Erro
         Err(Errno::BUSY | Errno::INVAL) => return Err(Error::ParentBusy { kind, name: parent.name.clone() }),
         result => result.attempt(attempt)?,
     }
-    let Some(link) = socket.link(&name).attempt(attempt)? else { return Ok(()) };
-    let mut batch = Batch::default();
-    batch.delete_link(link.index);
-    socket.send(&batch).attempt(attempt)
+    socket.remove_named(&name).attempt(attempt)
 }
 
 /// Makes an interface on one that somebody may have to himself for a moment yet.
@@ -122,11 +119,5 @@ pub fn remove(socket: &Socket, network: &Network) -> Result<(), Error> {
     if !network.has_own_interface {
         return Ok(());
     }
-    let Some(link) = socket.link(&network.interface).attempt(attempt)? else { return Ok(()) };
-    let mut batch = Batch::default();
-    batch.delete_link(link.index);
-    match socket.send(&batch) {
-        Err(Errno::NODEV) => Ok(()),
-        result => result.attempt(attempt),
-    }
+    socket.remove_named(&network.interface).attempt(attempt)
 }

@@ -329,6 +329,25 @@ impl Socket {
         }
     }
 
+    /// Removes an interface. Says whether it was still there.
+    pub fn remove_link(&self, index: u32) -> Result<bool, Errno> {
+        let mut batch = Batch::default();
+        batch.delete_link(index);
+        match self.send(&batch) {
+            Ok(()) => Ok(true),
+            Err(Errno::NODEV) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Removes the interface of a name; one that is gone is no error.
+    pub fn remove_named(&self, name: &str) -> Result<(), Errno> {
+        match self.link(name)? {
+            Some(link) => self.remove_link(link.index).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Every interface.
     pub fn links(&self) -> Result<Vec<Link>, Errno> {
         let mut batch = Batch::default();

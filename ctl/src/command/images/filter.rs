@@ -9,6 +9,7 @@ use strata_types::Reference;
 
 use crate::args::Images;
 use crate::error::{Error, Result};
+use crate::filter::wrong;
 use crate::input;
 use crate::platform::Platform;
 use crate::render::time;
@@ -160,10 +161,6 @@ fn truth(flag: &str, text: &str) -> Result<bool> {
         "false" | "0" => Ok(false),
         _ => Err(wrong(flag, "true or false is expected")),
     }
-}
-
-fn wrong(flag: &str, why: &str) -> Error {
-    Error::usage(format!("invalid --filter {flag:?}: {why}"))
 }
 
 #[cfg(test)]

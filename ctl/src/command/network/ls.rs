@@ -4,7 +4,8 @@ use serde_json::json;
 use strata_proto::runtime::v1 as pb;
 
 use crate::args::NetworkLs;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::filter::{has_label, wrong};
 use crate::platform::Platform;
 use crate::render::list::{self, Row};
 use crate::render::{self, table, time};
@@ -79,8 +80,7 @@ fn builtin(name: &'static str) -> Shown {
 fn filter(text: &str) -> Result<(&str, &str)> {
     let known = ["dangling", "driver", "id", "label", "name", "scope", "type"];
     let parsed = text.split_once('=').filter(|(key, value)| known.contains(key) && !value.is_empty());
-    parsed
-        .ok_or_else(|| Error::usage(format!("invalid --filter {text:?}: {} with a value are known", known.join(", "))))
+    parsed.ok_or_else(|| wrong(text, &format!("{} with a value are known", known.join(", "))))
 }
 
 fn is(network: &Shown, key: &str, value: &str) -> bool {
@@ -88,10 +88,7 @@ fn is(network: &Shown, key: &str, value: &str) -> bool {
         "dangling" => (value == "true" || value == "1") != network.is_used,
         "driver" => network.driver == value,
         "id" => network.id.contains(value) && !network.id.is_empty(),
-        "label" => match value.split_once('=') {
-            Some((key, value)) => network.spec.labels.get(key).is_some_and(|label| label == value),
-            None => network.spec.labels.contains_key(value),
-        },
+        "label" => has_label(&network.spec.labels, value),
         "name" => network.name.contains(value),
         "scope" => value == "local",
         _ => (value == "builtin") == network.is_builtin,

@@ -2,7 +2,8 @@
 
 use strata_proto::runtime::v1 as pb;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::filter::wrong;
 
 /// What a volume must be.
 #[derive(Debug, Default)]
@@ -64,10 +65,6 @@ pub fn conditions(flags: &[String]) -> Result<Vec<pb::LabelCondition>> {
 fn condition(label: &str, is_negated: bool) -> pb::LabelCondition {
     let (key, value) = label.split_once('=').map_or((label, None), |(key, value)| (key, Some(value)));
     pb::LabelCondition { key: key.to_owned(), value: value.map(str::to_owned), is_negated }
-}
-
-fn wrong(flag: &str, why: &str) -> Error {
-    Error::usage(format!("invalid --filter {flag:?}: {why}"))
 }
 
 #[cfg(test)]
