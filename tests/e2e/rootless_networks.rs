@@ -146,7 +146,9 @@ fn the_world_is_reached_through_pasta_or_slirp4netns() {
         for name in ["one", "two"] {
             assert_eq!(ask(&tenant, name, WORLD).ok().text(), HOST, "{helper} {name}");
         }
-        assert_eq!(ask(&tenant, "two", WORLD6).code == 0, has_ipv6, "{helper}");
+        // The first connection by IPv6 may get no answer for two seconds after the way was made.
+        let reaches = (0..5).any(|_| ask(&tenant, "two", WORLD6).code == 0);
+        assert_eq!(reaches, has_ipv6, "{helper}");
         ask(&tenant, "shut", WORLD).code(99);
         tenant.build(&context(&format!("FROM guest\nRUN [\"/guest\", \"ask\", \"{WORLD}\", \"80\"]\n")), "built").ok();
         assert_eq!(carriers(&tenant).len(), 1, "{helper}");
