@@ -4,29 +4,35 @@ mod archive;
 mod build;
 mod builder;
 mod container;
+mod context;
 mod copy;
 mod explore;
 mod format;
 mod image;
+mod inspect;
+mod lifecycle;
 mod manifest;
 mod network;
 mod ports;
 mod registry;
 mod run;
+mod system;
+mod tls;
 mod volume;
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
-pub use build::{Build, Output, OutputKind, ProgressMode, fields};
+pub use build::{Build, Output, OutputKind, ProgressMode, StepNetwork, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
 pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount, Publish, Unpublish};
+pub use context::{Context, ContextCreate};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use format::Format;
-pub use image::{Image, ImagePrune, Images, Import};
+pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
+pub use inspect::Inspect;
+pub use lifecycle::{Containers, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stop};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
     ManifestRm, Says,
@@ -38,6 +44,8 @@ pub use network::{
 pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, MountFlags, Run};
+pub use system::{Doctor, Prune, System, Version};
+pub use tls::{Tls, TlsInit};
 pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
 
 /// Builds images layer by layer and runs containers from them.
@@ -167,344 +175,4 @@ impl Command {
             other => other,
         }
     }
-}
-
-/// `ctl doctor`
-#[derive(Debug, Args)]
-pub struct Doctor {
-    /// Format of the output: "json", a line for each finding
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
-}
-
-/// Networks of RUN steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StepNetwork {
-    /// As the builder is configured: the bridge, where containers are on it
-    Default,
-    /// The host's network
-    Host,
-    /// A loopback device only
-    None,
-}
-
-/// `ctl context`
-#[derive(Debug, Subcommand)]
-pub enum Context {
-    /// Name the endpoints of a node or a fleet
-    Create(ContextCreate),
-    /// Choose the context of later commands
-    Use {
-        /// Name; "default" is this host
-        name: String,
-    },
-    /// List contexts
-    Ls,
-}
-
-/// `ctl context create`
-#[derive(Debug, Args)]
-pub struct ContextCreate {
-    /// Its name
-    pub name: String,
-    /// Endpoint of the store, unix:PATH or tcp:HOST:PORT
-    #[arg(long, value_name = "ENDPOINT")]
-    pub store: String,
-    /// Endpoint of the builder
-    #[arg(long, value_name = "ENDPOINT")]
-    pub builder: String,
-    /// Endpoint of the runtime
-    #[arg(long, value_name = "ENDPOINT")]
-    pub runtime: String,
-    /// Certificate authority of the services (PEM); needed for tcp
-    #[arg(long, value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
-    /// Certificate of this client (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-}
-
-/// `ctl exec`
-#[derive(Debug, Args)]
-pub struct Exec {
-    /// Run in the background
-    #[arg(short, long)]
-    pub detach: bool,
-    /// Set an environment variable
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// Keep standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give the process all capabilities
-    #[arg(long)]
-    pub privileged: bool,
-    /// Give the process a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// User, "name|uid[:group|gid]"
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Working directory
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<String>,
-    /// The container, then the command and its arguments: flags among them are the command's
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND", hide = true)]
-    words: Vec<String>,
-}
-
-impl Exec {
-    /// The container.
-    pub fn container(&self) -> &str {
-        // clap requires two words at least.
-        self.words.first().map_or("", String::as_str)
-    }
-
-    /// The command.
-    pub fn command(&self) -> &[String] {
-        self.words.get(1..).unwrap_or_default()
-    }
-}
-
-/// `ctl export`
-#[derive(Debug, Args)]
-pub struct Export {
-    /// The file to write [default: standard output]
-    #[arg(short, long)]
-    pub output: Option<PathBuf>,
-    /// The container
-    pub container: String,
-}
-
-/// `ctl history`
-#[derive(Debug, Args)]
-pub struct History {
-    /// The image
-    pub image: String,
-    /// Show everything in full
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Print image ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: Format,
-}
-
-/// `ctl inspect`
-#[derive(Debug, Args)]
-pub struct Inspect {
-    /// Images or containers
-    #[arg(required = true)]
-    pub names: Vec<String>,
-    /// Format of the output: "json", or a template for each
-    #[arg(short, long, value_name = "FORMAT")]
-    pub format: Option<Format>,
-    /// Look only for "image" or "container"
-    #[arg(long = "type", value_parser = ["image", "container"])]
-    pub kind: Option<String>,
-}
-
-/// `ctl kill`
-#[derive(Debug, Args)]
-pub struct Kill {
-    /// Signal to send
-    #[arg(short, long, default_value = "KILL")]
-    pub signal: String,
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// `ctl logs`
-#[derive(Debug, Args)]
-pub struct Logs {
-    /// Wait for more
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Only so many of the last lines, or "all"
-    #[arg(short = 'n', long, default_value = "all")]
-    pub tail: String,
-    /// Show when each line was written
-    #[arg(short, long)]
-    pub timestamps: bool,
-    /// The container
-    pub container: String,
-}
-
-/// `ctl ps`
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Those that do not run too
-    #[arg(short, long)]
-    pub all: bool,
-    /// Only those that are so: "name=web", "status=exited", "label=env=test"
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub filter: Vec<String>,
-    /// Only so many of those made last, whether they run or not; below 1: all
-    #[arg(short = 'n', long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pub last: Option<i64>,
-    /// Only the one made last, whether it runs or not
-    #[arg(short, long)]
-    pub latest: bool,
-    /// Print ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Show everything in full
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: Format,
-}
-
-/// `ctl rename`
-#[derive(Debug, Args)]
-pub struct Rename {
-    /// The container
-    pub container: String,
-    /// The name to give
-    pub name: String,
-}
-
-/// `ctl restart`
-#[derive(Debug, Args)]
-pub struct Restart {
-    /// Seconds until the kill
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
-    pub time: Option<u32>,
-    /// Signal to send first
-    #[arg(short, long)]
-    pub signal: Option<String>,
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// `ctl rm`
-#[derive(Debug, Args)]
-pub struct Rm {
-    /// Kill running containers first
-    #[arg(short, long)]
-    pub force: bool,
-    /// Remove anonymous volumes that no other container uses, too
-    #[arg(short, long)]
-    pub volumes: bool,
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// `ctl rmi`
-#[derive(Debug, Args)]
-pub struct Rmi {
-    /// Remove images with several names, or that stopped containers use
-    #[arg(short, long)]
-    pub force: bool,
-    /// The images
-    #[arg(required = true)]
-    pub images: Vec<String>,
-}
-
-/// `ctl start`
-#[derive(Debug, Args)]
-pub struct Start {
-    /// Attach to output and signals
-    #[arg(short, long)]
-    pub attach: bool,
-    /// Attach to standard input
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// `ctl stop`
-#[derive(Debug, Args)]
-pub struct Stop {
-    /// Seconds until the kill
-    #[arg(short, long, value_name = "SECONDS")]
-    pub time: Option<u32>,
-    /// Signal to send first
-    #[arg(short, long)]
-    pub signal: Option<String>,
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// Names of containers.
-#[derive(Debug, Args)]
-pub struct Containers {
-    /// The containers
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
-/// `ctl system`
-#[derive(Debug, Subcommand)]
-pub enum System {
-    /// Read everything again and name what is damaged
-    Verify,
-    /// Remove stopped containers, images without a name and what nothing uses
-    Prune(Prune),
-}
-
-/// `ctl system prune`
-#[derive(Debug, Args)]
-pub struct Prune {
-    /// All images that no container uses, and the build cache
-    #[arg(short, long)]
-    pub all: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub force: bool,
-    /// Anonymous volumes that no container uses, too
-    #[arg(long)]
-    pub volumes: bool,
-}
-
-/// `ctl tag`
-#[derive(Debug, Args)]
-pub struct Tag {
-    /// The image
-    pub source: String,
-    /// The name to give
-    pub target: String,
-}
-
-/// `ctl tls`
-#[derive(Debug, Subcommand)]
-pub enum Tls {
-    /// Make a certificate authority, and certificates for services and a client
-    Init(TlsInit),
-}
-
-/// `ctl tls init`
-#[derive(Debug, Args)]
-pub struct TlsInit {
-    /// Directory to write to
-    pub directory: PathBuf,
-    /// Names and addresses of the hosts that services run on
-    #[arg(long, required = true, value_name = "NAME|ADDRESS")]
-    pub host: Vec<String>,
-    /// Days that the certificates are valid
-    #[arg(long, default_value_t = 365)]
-    pub days: u16,
-}
-
-/// `ctl version`
-#[derive(Debug, Args)]
-pub struct Version {
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub format: Format,
 }

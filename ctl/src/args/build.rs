@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{PullWhen, StepNetwork};
+use super::PullWhen;
 pub use output::{Output, OutputKind, fields};
 
 /// How progress is shown.
@@ -24,6 +24,17 @@ pub enum ProgressMode {
     None,
     /// JSON objects, one per event
     Rawjson,
+}
+
+/// Networks of RUN steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StepNetwork {
+    /// As the builder is configured: the bridge, where containers are on it
+    Default,
+    /// The host's network
+    Host,
+    /// A loopback device only
+    None,
 }
 
 /// `ctl build`

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Build, Command, Explore, Format, History, ImageCopy, Inspect, Load, Pull, Push, Rmi, Save, Tag};
+use super::{Build, Command, Explore, Format, ImageCopy, Inspect, Load, Pull, Push, Save};
 
 /// `ctl image`
 #[derive(Debug, Subcommand)]
@@ -131,4 +131,40 @@ pub struct Import {
     /// What it is for, "linux/arm64" [default: this host]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+}
+
+/// `ctl history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// The image
+    pub image: String,
+    /// Show everything in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print image ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+}
+
+/// `ctl rmi`
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// Remove images with several names, or that stopped containers use
+    #[arg(short, long)]
+    pub force: bool,
+    /// The images
+    #[arg(required = true)]
+    pub images: Vec<String>,
+}
+
+/// `ctl tag`
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The image
+    pub source: String,
+    /// The name to give
+    pub target: String,
 }
