@@ -191,3 +191,9 @@ fn is_set(name: &str) -> bool {
 fn is_there(interface: &str) -> bool {
     Path::new("/proc/sys/net/ipv4/conf").join(interface).exists()
 }
+/// What the host says it is: PRETTY_NAME of os-release(5).
+pub fn operating_system() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
+    name.trim_matches('"').to_owned()
+}

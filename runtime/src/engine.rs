@@ -200,7 +200,12 @@ impl Engine {
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
         };
         let process = process::merge(&config, &record.spec, &hostname(&record))?;
-        container.change(|record| record.spec.ports.expose(config.exposed_ports.iter()));
+        container.change(|record| {
+            record.spec.ports.expose(config.exposed_ports.iter());
+            for (key, value) in &config.labels {
+                record.spec.labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        });
         let added = mounts::of_image(config.volumes.iter(), &record.spec.mounts)?;
         if !added.is_empty() {
             let record = container.change(|record| record.spec.mounts.extend(added));

@@ -28,10 +28,12 @@ pub enum Error {
         name: String,
     },
     /// Several ids start so.
-    #[error("{prefix:?} is the start of several container ids")]
+    #[error("{prefix:?} is the start of several container ids: {}", candidates.join(", "))]
     Ambiguous {
         /// As asked for.
         prefix: String,
+        /// Some of them, short, with their names.
+        candidates: Vec<String>,
     },
     /// The name is in use.
     #[error("the container name {name:?} is already in use by container {holder}")]

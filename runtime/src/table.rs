@@ -10,6 +10,9 @@ use strata_types::{ContainerId, ContainerName};
 
 use crate::{error::Error, names};
 
+/// How many of several containers an error names.
+const MOST_CANDIDATES: usize = 5;
+
 /// Containers by id and name; `T` is what is kept of each.
 #[derive(Debug)]
 pub struct Table<T> {
@@ -76,7 +79,14 @@ impl<T: Clone> Table<T> {
         }
         let mut matches = self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
         let (_, (_, container)) = matches.next().ok_or_else(not_found)?;
-        if matches.next().is_some() { Err(Error::Ambiguous { prefix: text.to_owned() }) } else { Ok(container.clone()) }
+        if matches.next().is_none() {
+            return Ok(container.clone());
+        }
+        let all = self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
+        let shown = all
+            .take(MOST_CANDIDATES)
+            .map(|(id, (name, _))| format!("{} ({name})", &id[..(text.len() + 4).clamp(12, id.len())]));
+        Err(Error::Ambiguous { prefix: text.to_owned(), candidates: shown.collect() })
     }
 
     /// Iterates by id, after `after`.
@@ -112,7 +122,8 @@ mod tests {
         assert_eq!(table.find("two").unwrap(), 2);
         assert_eq!(table.find("ab1").unwrap(), 3, "a name goes before a prefix");
         assert_eq!(table.find("c").unwrap(), 3);
-        assert!(matches!(table.find("ab"), Err(Error::Ambiguous { .. })));
+        let ambiguous = table.find("ab").unwrap_err().to_string();
+        assert!(ambiguous.ends_with(": ab1000000000 (one), ab2000000000 (two)"), "{ambiguous}");
         for absent in ["", "x", "ab3", "CD"] {
             assert!(matches!(table.find(absent), Err(Error::NotFound { .. })), "{absent:?} was found");
         }

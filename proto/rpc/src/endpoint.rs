@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint as Target, Uri};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::service_fn;
 
 use crate::{identity::ClientTls, socket};
@@ -141,6 +142,26 @@ pub async fn connect_eager(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Resu
         Endpoint::Tcp { host, port } => remote_target(endpoint, host, *port, tls)?.connect().await,
     };
     connected.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })
+}
+
+/// A channel over a stream that the caller makes; made again when it is lost. A stream tells nothing of who is at its end:
+/// the service has answered when this returns.
+pub async fn connect_through<F, Fut, S>(dial: F) -> Result<Channel, tonic::Status>
+where
+    F: Fn() -> Fut + Send + 'static,
+    Fut: Future<Output = std::io::Result<S>> + Send + 'static,
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let connector = service_fn(move |_: Uri| {
+        let stream = dial();
+        async move { stream.await.map(TokioIo::new) }
+    });
+    // Beyond a slow line there may be a service that starts first.
+    let target = local_target().connect_timeout(Duration::from_secs(90));
+    let connected = target.connect_with_connector(connector).await;
+    let channel = connected.map_err(|error| tonic::Status::unavailable(crate::fault::chain(&error)))?;
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await?;
+    Ok(channel)
 }
 
 fn tuned(target: Target) -> Target {

@@ -95,6 +95,12 @@ pub fn metadata_of(status: &Status) -> std::collections::HashMap<String, String>
     status.get_details_error_info().filter(|info| info.domain == DOMAIN).map(|info| info.metadata).unwrap_or_default()
 }
 
+/// Kind and name of what a status says is missing or in the way: "container", "web".
+pub fn resource_of(status: &Status) -> Option<(String, String)> {
+    let info = status.get_details_resource_info()?;
+    Some((info.resource_type, info.resource_name))
+}
+
 fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }

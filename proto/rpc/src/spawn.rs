@@ -146,6 +146,11 @@ pub async fn ensure(service: OnDemand) -> Result<Channel, Error> {
     }
 }
 
+/// A stream to the service, started where it does not run.
+pub async fn stream(service: OnDemand) -> Result<UnixStream, Error> {
+    dial(&Arc::new(service), &Started::default()).await
+}
+
 /// A channel that connects at its first call, and starts the service where it does not run.
 pub fn lazy(service: OnDemand) -> Channel {
     let service = Arc::new(service);

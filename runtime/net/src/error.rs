@@ -17,10 +17,12 @@ pub enum Error {
         name: String,
     },
     /// Several ids start so.
-    #[error("{prefix:?} is the start of several network ids")]
+    #[error("{prefix:?} is the start of several network ids: {}", candidates.join(", "))]
     Ambiguous {
         /// As asked for.
         prefix: String,
+        /// Some of them, short, with their names.
+        candidates: Vec<String>,
     },
     /// The name is in use.
     #[error("network with name {name} already exists")]

@@ -32,6 +32,9 @@ use crate::{
 
 mod ports;
 
+/// How many of several networks an error names.
+const MOST_CANDIDATES: usize = 5;
+
 /// A network, and who has which of its addresses.
 #[derive(Debug)]
 struct Entry {
@@ -136,7 +139,12 @@ impl Networks {
         let mut starts = all().filter(|network| !text.is_empty() && network.id.as_str().starts_with(text));
         match (starts.next(), starts.next()) {
             (Some(network), None) => Ok(network),
-            (Some(_), Some(_)) => Err(Error::Ambiguous { prefix: text.to_owned() }),
+            (Some(_), Some(_)) => {
+                let all = all().filter(|network| network.id.as_str().starts_with(text)).take(MOST_CANDIDATES);
+                let short = |id: &str| id[..(text.len() + 4).clamp(12, id.len())].to_owned();
+                let shown = all.map(|one| format!("{} ({})", short(one.id.as_str()), one.name.as_str()));
+                Err(Error::Ambiguous { prefix: text.to_owned(), candidates: shown.collect() })
+            }
             (None, _) => Err(Error::NotFound { name: text.to_owned() }),
         }
     }

@@ -136,9 +136,12 @@ impl strata_rpc::Fault for Error {
         match self {
             Self::NotFound { name } => Some(("container".into(), name.clone())),
             Self::ImageNotFound { image } => Some(("image".into(), image.clone())),
-            Self::Network(strata_net::Error::NotFound { name }) => Some(("network".into(), name.clone())),
+            Self::Network(strata_net::Error::NotFound { name } | strata_net::Error::NameTaken { name, .. }) => {
+                Some(("network".into(), name.clone()))
+            }
             Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
-            Self::VolumeNotFound { name } => Some(("volume".into(), name.clone())),
+            Self::VolumeNotFound { name } | Self::VolumeExists { name } => Some(("volume".into(), name.clone())),
+            Self::NameTaken { name, .. } => Some(("container".into(), name.clone())),
             _ => None,
         }
     }

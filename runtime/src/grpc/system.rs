@@ -9,6 +9,7 @@ use strata_proto::{
     },
     types::v1::{Fact, ServiceInfo},
 };
+use strata_types::Platform;
 use tonic::{Request, Response, Status};
 
 use super::refuse;
@@ -33,13 +34,20 @@ impl System {
 impl SystemService for System {
     async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
         let (all, running) = self.engine.count();
+        let (host, memory) = (rustix::system::uname(), rustix::system::sysinfo());
         let facts = [
             ("Containers", all.to_string()),
             ("Running", running.to_string()),
             ("Stopped", (all - running).to_string()),
             ("Default Network", self.engine.default_network().to_owned()),
             ("Cgroup Version", self.engine.cgroup_version().to_owned()),
-            ("Kernel Version", rustix::system::uname().release().to_string_lossy().into_owned()),
+            ("Kernel Version", host.release().to_string_lossy().into_owned()),
+            ("Operating System", doctor::operating_system()),
+            ("OS Type", "linux".to_owned()),
+            ("Architecture", Platform::host().architecture),
+            ("CPUs", std::thread::available_parallelism().map_or(0, usize::from).to_string()),
+            ("Total Memory", (memory.totalram * u64::from(memory.mem_unit)).to_string()),
+            ("Host Name", host.nodename().to_string_lossy().into_owned()),
         ];
         let facts = facts.map(|(label, value)| Fact { label: label.to_owned(), value }).into();
         let info = ServiceInfo {
