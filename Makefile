@@ -2,12 +2,12 @@
 #   make demo · test · bench     what a person runs first
 #   make test-v2                 the part of test that boots a guest with cgroup v2
 #   make build · static          target/bin: everything that is installed, static binaries included
-#   make install PREFIX=/usr     copies target/bin there
+#   make install PREFIX=/usr     copies target/bin there, with manual pages and completions; make uninstall takes them away
 # Debian packages that are missing are named, then installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-systemd test-all bench peers install base systemd python python-base nginx-base services-base kernel test-list \
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall base systemd python python-base nginx-base services-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -22,6 +22,8 @@ SERVICES := $(TARGET)/images/debian-services.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
+SHARE := $(DESTDIR)$(PREFIX)/share
+COMPLETIONS := $(SHARE)/bash-completion/completions/ctl $(SHARE)/zsh/site-functions/_ctl $(SHARE)/fish/vendor_completions.d/ctl.fish
 # What the guests of the tests load into Debian's kernel.
 MODULES := overlay
 PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry iptables containernetworking-plugins iperf3
@@ -141,3 +143,14 @@ peers:
 
 install: build
 	@$(SUDO) sh -c '$(call place,$(DESTDIR)$(PREFIX)/bin,$(addprefix $(TARGET)/bin/,$(DYNAMIC) $(STATIC)))'
+	@$(SUDO) $(TARGET)/bin/ctl man $(SHARE)/man
+	@$(SUDO) mkdir -p $(dir $(COMPLETIONS))
+	@for shell in bash zsh fish; do $(TARGET)/bin/ctl completion $$shell >$(TARGET)/completion.$$shell || exit 1; done
+	@$(SUDO) install -m 644 $(TARGET)/completion.bash $(word 1,$(COMPLETIONS))
+	@$(SUDO) install -m 644 $(TARGET)/completion.zsh $(word 2,$(COMPLETIONS))
+	@$(SUDO) install -m 644 $(TARGET)/completion.fish $(word 3,$(COMPLETIONS))
+
+# State and settings stay.
+uninstall:
+	@$(SUDO) rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(DYNAMIC) $(STATIC)) $(COMPLETIONS)
+	@$(SUDO) rm -f $(SHARE)/man/man1/ctl.1 $(SHARE)/man/man1/ctl-*.1 $(SHARE)/man/man5/strata.toml.5

@@ -3,6 +3,7 @@
 mod archive;
 mod build;
 mod builder;
+mod config;
 mod container;
 mod context;
 mod copy;
@@ -16,37 +17,44 @@ mod network;
 mod ports;
 mod registry;
 mod run;
+mod shell;
 mod system;
 mod tls;
 mod volume;
+
+use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use build::{Build, Output, OutputKind, ProgressMode, StepNetwork, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
+pub use config::{Config, ConfigShow};
 pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount, Publish, Unpublish};
-pub use context::{Context, ContextCreate};
+pub use context::{
+    Context, ContextCreate, ContextExport, ContextFlags, ContextImport, ContextInspect, ContextLs, ContextRm,
+    ContextUpdate,
+};
 pub use copy::ImageCopy;
 pub use explore::Explore;
 pub use format::Format;
 pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
-pub use inspect::Inspect;
+pub use inspect::{Inspect, InspectKind};
 pub use lifecycle::{Containers, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stop};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
     ManifestRm, Says,
 };
 pub use network::{
-    ContainerNetwork, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkInspect, NetworkLs,
-    NetworkPrune, NetworkRm,
+    ContainerNetwork, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkLs, NetworkPrune, NetworkRm,
 };
 pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, MountFlags, Run};
-pub use system::{Doctor, Prune, System, Version};
+pub use shell::{Completion, CompletionShell, Man};
+pub use system::{Doctor, Info, Prune, Service, System, Version};
 pub use tls::{Tls, TlsInit};
-pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
+pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeLs, VolumePrune, VolumeRm};
 
 /// Builds images layer by layer and runs containers from them.
 #[derive(Debug, Parser)]
@@ -55,9 +63,21 @@ pub struct Cli {
     /// Print version
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+    /// Directory of contexts and credentials [default: strata in $XDG_CONFIG_HOME, and Docker's for credentials]
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
     /// Context to use, as `ctl context ls` shows them
-    #[arg(short = 'c', long, global = true, env = "STRATA_CONTEXT", value_name = "NAME")]
+    #[arg(short = 'c', long, env = "STRATA_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
+    /// Say on standard error what goes on: as "--log-level debug"
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// Host of the services: "ssh://[USER@]HOST[:PORT]", "unix:///DIRECTORY" of their sockets
+    #[arg(short = 'H', long, value_name = "URL")]
+    pub host: Option<String>,
+    /// What is said on standard error: "debug", "info", "warn", "error" or "fatal"
+    #[arg(short = 'l', long, value_name = "LEVEL", value_parser = ["debug", "info", "warn", "error", "fatal"])]
+    log_level: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -71,6 +91,11 @@ pub enum Command {
     /// Look after the build cache
     #[command(subcommand, alias = "buildx")]
     Builder(Builder),
+    /// Print what makes a shell complete commands and names
+    Completion(Completion),
+    /// Show settings
+    #[command(subcommand)]
+    Config(Config),
     /// Manage containers
     #[command(subcommand)]
     Container(Container),
@@ -97,8 +122,8 @@ pub enum Command {
     /// Make an image from a root file system tar
     Import(Import),
     /// Show what the services are
-    Info,
-    /// Show details of images and containers as JSON
+    Info(Info),
+    /// Show details of containers, images, networks and volumes as JSON
     Inspect(Inspect),
     /// Send a signal to running containers
     Kill(Kill),
@@ -110,6 +135,8 @@ pub enum Command {
     Logout(Logout),
     /// Show the log of a container
     Logs(Logs),
+    /// Write manual pages
+    Man(Man),
     /// Make lists of images for several platforms, and look at what registries have
     #[command(subcommand)]
     Manifest(Manifest),
@@ -159,6 +186,15 @@ pub enum Command {
 }
 
 impl Cli {
+    /// What is logged; none: nothing is.
+    pub fn log_level(&self) -> Option<&str> {
+        match self.log_level.as_deref() {
+            _ if self.debug => Some("debug"),
+            Some("fatal") => Some("error"),
+            level => level,
+        }
+    }
+
     /// With the command by its own name.
     pub fn canonical(self) -> Self {
         Self { command: self.command.canonical(), ..self }

@@ -32,7 +32,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::{Build, ProgressMode, PullWhen, StepNetwork};
-use crate::command;
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
@@ -66,20 +65,7 @@ pub async fn run(platform: &Platform, args: &Build) -> Result<u8> {
     match result {
         Ok(Ended::Built(built)) => tell(platform, args, &built).map(|()| 0),
         Ok(Ended::GivenUp(code)) => Err(Error::silent(code)),
-        Err(error) if error.reason == "FAULT_BASE_IMAGE_NOT_FOUND" => Err(with_nearest_image(platform, error).await),
         Err(error) => Err(error),
-    }
-}
-
-/// An image that is not there, and the one of the store whose name is nearest.
-async fn with_nearest_image(platform: &Platform, error: Error) -> Error {
-    // A hint is worth no second error.
-    let Ok(images) = command::images::all(platform, "").await else { return error };
-    let names: Vec<String> = images.iter().flat_map(|image| &image.names).map(|full| name::familiar(full)).collect();
-    let bare = names.iter().map(|name| name.strip_suffix(":latest").unwrap_or(name));
-    match strata_dockerfile::nearest(&error.image, bare) {
-        Some(near) => error.hint(format!("did you mean {near}?")),
-        None => error,
     }
 }
 

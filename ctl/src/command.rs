@@ -2,9 +2,11 @@
 
 pub mod builder;
 pub mod cache;
+pub mod config;
 pub mod container;
 pub mod context;
 pub mod copy;
+pub mod dial;
 pub mod doctor;
 pub mod exec;
 pub mod explore;
@@ -19,6 +21,7 @@ pub mod load;
 pub mod login;
 pub mod logout;
 pub mod logs;
+pub mod man;
 pub mod manifest;
 pub mod network;
 pub mod port;
@@ -43,7 +46,7 @@ pub mod wait;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::render;
+use crate::{render, suggest};
 
 /// Does something with each of several things, as Docker does: prints what came of each, tells what failed, goes on,
 /// and fails at the end if one did.
@@ -56,7 +59,7 @@ where
         match act(name.clone()).await {
             Ok(text) => render::line(text)?,
             Err(error) => {
-                error.print();
+                suggest::complete(error).await.print();
                 code = 1;
             }
         }

@@ -21,8 +21,8 @@ pub struct Error {
     pub code: u8,
     /// Reason of the service that refused. Empty: none.
     pub reason: String,
-    /// The image that it is about. Empty: none, or not said.
-    pub image: Box<str>,
+    /// Kind and name of what is missing or in the way: "container", "web".
+    pub resource: Option<Box<(String, String)>>,
 }
 
 /// Result of a command.
@@ -32,7 +32,7 @@ impl Error {
     /// A failure with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
         let (excerpt, hints, reason) = (String::new(), Vec::new(), String::new());
-        Self { message: message.into(), excerpt, hints, code: 1, reason, image: Box::default() }
+        Self { message: message.into(), excerpt, hints, code: 1, reason, resource: None }
     }
 
     /// An end that needs no words.
@@ -54,6 +54,23 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Adds what to do next, before all else.
+    pub fn hint_first(mut self, hint: impl Into<String>) -> Self {
+        self.hints.insert(0, hint.into());
+        self
+    }
+
+    /// Kind and name of what is not there, when that is what the error says.
+    pub fn missing(&self) -> Option<(&str, &str)> {
+        let (kind, name) = self.resource.as_deref()?;
+        self.reason.ends_with("_NOT_FOUND").then_some((kind, name))
+    }
+
+    /// The image that it is about. Empty: none, or not said.
+    pub fn image(&self) -> &str {
+        self.resource.as_deref().filter(|(kind, _)| kind == "image").map_or("", |(_, name)| name)
     }
 
     /// Sets the exit code.
@@ -99,8 +116,9 @@ impl From<tonic::Status> for Error {
         }
         // What another service refused has a reason of its own.
         let why = facts.get("reason").filter(|_| reason == "FAULT_PEER_REFUSED").unwrap_or(&reason);
-        error.hints.extend(hint(why).map(ToOwned::to_owned));
-        error.image = facts.get("image").map(|image| image.as_str().into()).unwrap_or_default();
+        error.resource = fault::resource_of(&status).map(Box::new);
+        let kind = error.resource.as_deref().map_or("", |(kind, _)| kind);
+        error.hints.extend(hint(why, kind).map(ToOwned::to_owned));
         error.reason = reason;
         error
     }
@@ -145,13 +163,21 @@ fn flag_of(field: &str) -> &str {
     }
 }
 
-fn hint(reason: &str) -> Option<&'static str> {
+fn hint(reason: &str, kind: &str) -> Option<&'static str> {
     match reason {
         "FAULT_IMAGE_NOT_FOUND" => {
             Some("`ctl images` lists what is there, `ctl pull` fetches an image, `ctl build` and `ctl import` make one")
         }
         "FAULT_CONTAINER_NOT_FOUND" => Some("`ctl ps -a` lists all containers"),
+        "FAULT_NAME_TAKEN" if kind == "network" => {
+            Some("`ctl network rm NAME` frees the name, another name goes as well")
+        }
+        "FAULT_NAME_TAKEN" if kind == "volume" => {
+            Some("`ctl volume rm NAME` frees the name, another name goes as well")
+        }
         "FAULT_NAME_TAKEN" => Some("`ctl rm NAME` frees the name, `--name` chooses another"),
+        "FAULT_NETWORK_NOT_FOUND" => Some("`ctl network ls` lists networks, `ctl network create` makes one"),
+        "FAULT_NETWORK_IN_USE" => Some("`ctl network disconnect` and `ctl rm` free a network"),
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
         "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),

@@ -31,6 +31,21 @@ impl Filters {
         self.0.iter().filter(move |(own, _)| own == key).map(|(_, value)| value.as_str())
     }
 
+    /// "dangling" and such: whether it shall be so. Values that contradict each other mean the last.
+    pub fn truth(&self, key: &str) -> Result<Option<bool>> {
+        let one = |value: &str| match value.to_lowercase().as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(wrong(&format!("{key}={value}"), "true or false is expected")),
+        };
+        self.of(key).map(one).last().transpose()
+    }
+
+    /// Whether one of the values of a key fits, or the key was not given.
+    pub fn any(&self, key: &str, fits: impl Fn(&str) -> bool) -> bool {
+        !self.has(key) || self.of(key).any(fits)
+    }
+
     /// Whether a key was given.
     pub fn has(&self, key: &str) -> bool {
         self.of(key).next().is_some()
@@ -67,5 +82,17 @@ mod tests {
         let read = read("label=a=b").unwrap();
         assert_eq!(read.of("label").collect::<Vec<_>>(), ["a=b"]);
         assert!(read.has("label") && !read.has("name"));
+    }
+
+    #[test]
+    fn values_of_one_key_widen_each_other() {
+        let flags = ["name=a", "name=b", "dangling=false", "dangling=1"].map(str::to_owned);
+        let filters = Filters::read(&flags, &["name", "dangling", "driver"]).unwrap();
+
+        assert!(filters.any("name", |value| value == "b") && !filters.any("name", |value| value == "c"));
+        assert!(filters.any("driver", |_| false), "what is not asked for does not matter");
+        assert_eq!(filters.truth("dangling").unwrap(), Some(true));
+        assert_eq!(filters.truth("driver").unwrap(), None);
+        assert!(filters.truth("name").is_err());
     }
 }

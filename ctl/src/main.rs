@@ -4,7 +4,9 @@ mod args;
 mod build;
 mod change;
 mod command;
+mod completion;
 mod contexts;
+mod docker;
 mod error;
 mod explore;
 mod filter;
@@ -15,9 +17,13 @@ mod receiving;
 mod registries;
 mod render;
 mod sending;
+mod settings;
 mod streams;
+mod suggest;
+mod template;
 mod terminal;
 mod tls;
+mod tunnel;
 mod usage;
 
 use std::io::IsTerminal;
@@ -27,9 +33,10 @@ use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::error::{Error, Result, STRATA_FAILED};
-use crate::platform::Platform;
+use crate::platform::Choice;
 
 fn main() -> ExitCode {
+    completion::answer();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli.canonical(),
         Err(error) => {
@@ -38,6 +45,12 @@ fn main() -> ExitCode {
             return error.code.into();
         }
     };
+    if let Some(level) = cli.log_level() {
+        strata_rpc::trace::init(level);
+    }
+    if let Some(directory) = &cli.config {
+        contexts::choose_directory(directory.clone());
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -66,7 +79,13 @@ async fn run(cli: Cli) -> Result<u8> {
         Command::Start(start) => start.attach || start.interactive,
         _ => false,
     };
-    let work = dispatch(cli);
+    let choice = Choice { context: cli.context.clone(), host: cli.host.clone() };
+    let work = suggest::within(choice.clone(), async {
+        match dispatch(cli, &choice).await {
+            Err(error) => Err(suggest::complete(error).await),
+            done => done,
+        }
+    });
     if is_taking_signals {
         return work.await;
     }
@@ -85,10 +104,10 @@ async fn run(cli: Cli) -> Result<u8> {
     }
 }
 
-async fn dispatch(cli: Cli) -> Result<u8> {
-    let open = || Platform::open(cli.context.as_deref());
+async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
+    let open = || choice.open();
     match &cli.command {
-        Command::Context(command) => command::context::run(command, cli.context.as_deref()),
+        Command::Context(command) => command::context::run(command, choice),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
         Command::Build(args) => build::run(&open()?, args).await,
         Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
@@ -99,12 +118,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Container(args::Container::Publish(args)) => command::port::publish(&open()?, args).await,
         Command::Container(args::Container::Unmount(args)) => command::container::unmount(&open()?, args).await,
         Command::Container(args::Container::Unpublish(args)) => command::port::unpublish(&open()?, args).await,
+        Command::Completion(args) => completion::script(args.shell),
+        Command::Config(args) => command::config::run(args),
         Command::Create(args) => command::run::create(&open()?, args).await,
         Command::Doctor(args) => command::doctor::run(&open()?, args).await,
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,
-        Command::Image(args::Image::Cp(args)) => command::copy::run(cli.context.as_deref(), args).await,
+        Command::Image(args::Image::Cp(args)) => command::copy::run(choice, args).await,
         Command::Image(args::Image::Explore(args)) => command::explore::run(&open()?, args).await,
         Command::Image(args::Image::Prune(args)) => command::prune::images(&open()?, args).await,
         Command::Builder(args::Builder::Build(_)) | Command::Container(_) | Command::Image(_) => {
@@ -112,13 +133,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Images(args) => command::images::run(&open()?, args).await,
         Command::Import(args) => command::import::run(&open()?, args).await,
-        Command::Info => command::info::run(&open()?).await,
+        Command::Info(args) | Command::System(args::System::Info(args)) => command::info::run(&open()?, args).await,
         Command::Inspect(args) => command::inspect::run(&open()?, args).await,
         Command::Kill(args) => command::kill::run(&open()?, args).await,
         Command::Load(args) => command::load::run(&open()?, args).await,
         Command::Login(args) => command::login::run(&open()?, args).await,
         Command::Logout(args) => command::logout::run(args).await,
         Command::Logs(args) => command::logs::run(&open()?, args).await,
+        Command::Man(args) => command::man::run(args),
         Command::Manifest(args) => command::manifest::run(&open()?, args).await,
         Command::Network(args) => command::network::run(&open()?, args).await,
         Command::Port(args) => command::port::run(&open()?, args).await,
@@ -133,6 +155,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Save(args) => command::save::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,
         Command::Stop(args) => command::stop::run(&open()?, args).await,
+        Command::System(args::System::DialStdio { service }) => command::dial::run(*service).await,
         Command::System(args::System::Verify) => command::verify::run(&open()?).await,
         Command::System(args::System::Prune(args)) => command::prune::run(&open()?, args).await,
         Command::Tag(args) => command::tag::run(&open()?, args).await,

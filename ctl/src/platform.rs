@@ -3,19 +3,48 @@
 use strata_proto::builder::v1 as builder;
 use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
-use strata_rpc::Endpoint;
+use strata_rpc::endpoint;
 use strata_rpc::identity::ClientTls;
 use strata_rpc::spawn::{self, OnDemand};
+use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 
-use crate::contexts::{self, Contexts, Named};
+use crate::contexts::{self, Contexts, Named, Way};
 use crate::error::{Error, Result};
+
+/// What the flags say of where the services are.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// A context by name; none: the one in use.
+    pub context: Option<String>,
+    /// A host, as `--host` has it: it counts before all contexts.
+    pub host: Option<String>,
+}
+
+impl Choice {
+    /// The name of the context: the one asked for, else the one in use.
+    pub fn context(&self) -> Result<String> {
+        match &self.context {
+            Some(context) => Ok(context.clone()),
+            None => Ok(Contexts::load()?.current),
+        }
+    }
+
+    /// Where the services are.
+    pub fn open(&self) -> Result<Platform> {
+        let Some(host) = &self.host else { return Platform::open(self.context.as_deref()) };
+        let named = contexts::Named::at(host)?;
+        Ok(Platform { name: host.clone(), named: Some(named), channels: Default::default() })
+    }
+}
 
 /// Where the services are.
 pub struct Platform {
     /// The context's name.
     pub name: String,
     named: Option<Named>,
+    /// Connections that are there: to store, builder and runtime.
+    channels: [OnceCell<Channel>; 3],
 }
 
 impl Platform {
@@ -23,29 +52,47 @@ impl Platform {
     pub fn open(context: Option<&str>) -> Result<Self> {
         let contexts = Contexts::load()?;
         let name = context.unwrap_or(&contexts.current).to_owned();
-        if name == contexts::DEFAULT {
-            return Ok(Self { name, named: None });
-        }
-        let named = contexts.find(&name)?.clone();
-        Ok(Self { name, named: Some(named) })
+        let named = if name == contexts::DEFAULT { None } else { Some(contexts.find(&name)?.clone()) };
+        Ok(Self { name, named, channels: Default::default() })
     }
 
     async fn channel(&self, service: &'static str) -> Result<Channel> {
+        let at = match service {
+            "store" => 0,
+            "builder" => 1,
+            _ => 2,
+        };
+        self.channels[at].get_or_try_init(|| self.connect(service)).await.cloned()
+    }
+
+    async fn connect(&self, service: &'static str) -> Result<Channel> {
         let Some(named) = &self.named else { return Ok(spawn::ensure(OnDemand::service(service)?).await?) };
-        let endpoint = match service {
+        let text = match service {
             "store" => &named.store,
             "builder" => &named.builder,
             _ => &named.runtime,
         };
-        let endpoint = Endpoint::parse(endpoint)?;
+        let hint = || format!("context {:?} names the {service} at {text}", self.name);
+        let endpoint = match Way::parse(text)? {
+            Way::Service(endpoint) => endpoint,
+            Way::Ssh(ssh) => {
+                let dial = move || {
+                    let ssh = ssh.clone();
+                    async move { ssh.dial(service).await }
+                };
+                let reached = endpoint::connect_through(dial).await;
+                return reached.map_err(|error| {
+                    Error::new(format!("cannot reach the {service} at {text}: {}", error.message()))
+                        .hint("what ssh said is above; `ssh HOST ctl version` must work without a question")
+                });
+            }
+        };
         let tls = match (&named.tls_ca, &named.tls_cert, &named.tls_key) {
             (Some(ca), Some(cert), Some(key)) => Some(ClientTls::load(ca, cert, key).map_err(|e| Error::of(&e))?),
             _ => None,
         };
         let reached = strata_rpc::connect_eager(&endpoint, tls.as_ref()).await;
-        reached.map_err(|error| {
-            Error::of(&error).hint(format!("context {:?} names the {service} at {endpoint}", self.name))
-        })
+        reached.map_err(|error| Error::of(&error).hint(hint()))
     }
 
     /// The images of the store.

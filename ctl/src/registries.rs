@@ -7,6 +7,7 @@ use strata_registry::{Credentials, Host, Keychain, Secret, Shared};
 use strata_rpc::{config, paths};
 use strata_types::Reference;
 
+use crate::contexts;
 use crate::error::{Error, Result};
 
 /// Settings and credentials.
@@ -20,9 +21,13 @@ impl Registries {
     /// Reads the settings; credentials are read when they are needed.
     pub fn load() -> Result<Self> {
         let path = paths::shared_config();
+        let keychain = match contexts::chosen_directory() {
+            Some(directory) => Some(Keychain::new(directory.join("config.json"))),
+            None => Keychain::of_user(),
+        };
         let shared: Shared = config::load(Some(path.as_path()).filter(|path| path.exists()))
             .map_err(|error: config::Error| Error::of(&error))?;
-        Ok(Self { settings: shared.registries, keychain: Keychain::of_user() })
+        Ok(Self { settings: shared.registries, keychain })
     }
 
     /// Where credentials are kept.

@@ -5,7 +5,6 @@ pub mod name;
 pub mod progress;
 pub mod size;
 pub mod table;
-pub mod template;
 pub mod time;
 pub mod transfer;
 

@@ -146,7 +146,7 @@ fn images_are_filtered_and_printed_by_templates() {
     let full = house.ctl(&["images", "--no-trunc", "--digests", "--filter", "dangling=true"]).ok();
     full.says(&[&nameless, "DIGEST"]);
     let table = house.ctl(&["images", "--format", "table {{.ID}}\t{{.CreatedSince}}", "guest"]).ok();
-    assert!(table.stdout.starts_with("ID ") && table.stdout.contains("CREATED SINCE"), "{table:?}");
+    assert!(table.stdout.starts_with("IMAGE ID ") && table.stdout.contains(" CREATED\n"), "{table:?}");
     house.ctl(&["images", "--format", "json", "guest"]).ok().says(&["\"Repository\":\"guest\""]);
     house.ctl(&["images", "--format", "{{.Repo}}"]).code(125).complains(&[".Repo", "Repository"]);
     house.ctl(&["images", "--filter", "size=3"]).code(125).complains(&["size=3", "dangling"]);

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Command, Containers, Create, Exec, Export, Format, Inspect, Kill, Logs, MountFlags, Port, Ps, Rename, Restart, Rm,
-    Run, Start, Stop,
+    Command, Containers, Create, Exec, Export, Format, Inspect, InspectKind, Kill, Logs, MountFlags, Port, Ps, Rename,
+    Restart, Rm, Run, Start, Stop,
 };
 
 /// `ctl container`
@@ -65,7 +65,7 @@ impl Container {
             Self::Exec(args) => Command::Exec(args),
             Self::Export(args) => Command::Export(args),
             Self::Inspect(ContainerInspect { format, containers }) => {
-                Command::Inspect(Inspect { format, kind: Some("container".to_owned()), names: containers })
+                Command::Inspect(Inspect { format, kind: Some(InspectKind::Container), names: containers })
             }
             Self::Kill(args) => Command::Kill(args),
             Self::Logs(args) => Command::Logs(args),

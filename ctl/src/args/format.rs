@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::render::template::Template;
+use crate::template::Template;
 
 /// How a list is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,38 @@ pub enum Format {
     Template(Template),
     /// A table of what a template names, its columns with tabs between
     Columns(Template),
+}
+
+/// `raw` of `ctl images`, as Docker has it.
+pub fn of_images(text: &str) -> Result<Format, String> {
+    with_raw(
+        text,
+        "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n",
+    )
+}
+
+/// `raw` of `ctl network ls`.
+pub fn of_networks(text: &str) -> Result<Format, String> {
+    with_raw(text, "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n")
+}
+
+/// `raw` of `ctl ps`.
+pub fn of_containers(text: &str) -> Result<Format, String> {
+    with_raw(
+        text,
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+         state:{{pad .State 1 0}}\nstatus:{{pad .Status 1 0}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\n\
+         ports:{{pad .Ports 1 0}}\n",
+    )
+}
+
+/// `raw` of `ctl volume ls`.
+pub fn of_volumes(text: &str) -> Result<Format, String> {
+    with_raw(text, "name: {{.Name}}\ndriver: {{.Driver}}\n")
+}
+
+fn with_raw(text: &str, raw: &str) -> Result<Format, String> {
+    if text == "raw" { raw.parse().map(Format::Template) } else { text.parse() }
 }
 
 impl FromStr for Format {
@@ -46,6 +78,10 @@ mod tests {
         assert_eq!("json".parse(), Ok(Format::Json));
         assert!(matches!("{{.ID}}".parse(), Ok(Format::Template(_))));
         assert!(matches!("table {{.ID}}\t{{.Tag}}".parse(), Ok(Format::Columns(_))));
+        for of in [of_containers, of_images, of_networks, of_volumes] {
+            assert!(matches!(of("raw"), Ok(Format::Template(_))));
+            assert_eq!(of("table"), Ok(Format::Table));
+        }
         let error = "jsn".parse::<Format>().unwrap_err();
         assert!(error.contains("did you mean json?"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Build, Command, Explore, Format, ImageCopy, Inspect, Load, Pull, Push, Save};
+use super::{Build, Command, Explore, Format, ImageCopy, Inspect, InspectKind, Load, Pull, Push, Save, format};
 
 /// `ctl image`
 #[derive(Debug, Subcommand)]
@@ -49,7 +49,7 @@ impl Image {
             Self::History(args) => Command::History(args),
             Self::Import(args) => Command::Import(args),
             Self::Inspect(ImageInspect { format, images }) => {
-                Command::Inspect(Inspect { format, kind: Some("image".to_owned()), names: images })
+                Command::Inspect(Inspect { format, kind: Some(InspectKind::Image), names: images })
             }
             Self::Load(args) => Command::Load(args),
             Self::Ls(args) => Command::Images(args),
@@ -109,8 +109,8 @@ pub struct Images {
     /// Show the layers of each image, which images share them, and what is only its own
     #[arg(long, conflicts_with_all = ["quiet", "digests"])]
     pub tree: bool,
-    /// Format of the output: "table", "json", or a template for each
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// Format of the output: "table", "json", "raw", or a template for each, in columns behind "table"
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::of_images)]
     pub format: Format,
 }
 

@@ -1,19 +1,32 @@
 //! `ctl inspect`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Format;
 
 /// `ctl inspect`
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Images or containers
+    /// Containers, images, networks and volumes
     #[arg(required = true)]
     pub names: Vec<String>,
     /// Format of the output: "json", or a template for each
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Look only for "image" or "container"
-    #[arg(long = "type", value_parser = ["image", "container"])]
-    pub kind: Option<String>,
+    /// Look only for such things
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<InspectKind>,
+}
+
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InspectKind {
+    /// Containers
+    Container,
+    /// Images
+    Image,
+    /// Networks
+    Network,
+    /// Volumes
+    Volume,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Format;
+use super::{Format, format};
 
 /// `ctl exec`
 #[derive(Debug, Args)]
@@ -109,8 +109,8 @@ pub struct Ps {
     /// Show everything in full
     #[arg(long)]
     pub no_trunc: bool,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// Format of the output: "table", "json", "raw", or a template for each, in columns behind "table"
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::of_containers)]
     pub format: Format,
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::Format;
+use super::{Format, format};
 
 /// `ctl network`
 #[derive(Debug, Subcommand)]
@@ -119,8 +119,8 @@ pub struct NetworkLs {
     /// Only these: "name=TEXT", "id=TEXT", "driver=NAME", "label=KEY[=VALUE]", "type=custom|builtin"
     #[arg(short, long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// Format of the output: "table", "json", or a template for each
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// Format of the output: "table", "json", "raw", or a template for each, in columns behind "table"
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::of_networks)]
     pub format: Format,
     /// Show ids in full
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `ctl system`, and what tells about the services.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Format;
 
@@ -12,13 +12,40 @@ pub struct Doctor {
     pub format: Option<String>,
 }
 
+/// `ctl info`
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Format of the output: "json", or a template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
 /// `ctl system`
 #[derive(Debug, Subcommand)]
 pub enum System {
+    /// Connect standard input and output to a service of this host, which is started when nobody answers
+    #[command(hide = true)]
+    DialStdio {
+        /// The service
+        service: Service,
+    },
+    /// Show what the services are
+    Info(Info),
     /// Read everything again and name what is damaged
     Verify,
     /// Remove stopped containers, images without a name and what nothing uses
     Prune(Prune),
+}
+
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// Builds images
+    Builder,
+    /// Runs containers
+    Runtime,
+    /// Keeps images
+    Store,
 }
 
 /// `ctl system prune`
@@ -38,7 +65,7 @@ pub struct Prune {
 /// `ctl version`
 #[derive(Debug, Args)]
 pub struct Version {
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// Format of the output: "json", or a template
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Format, format};
 
 /// `ctl volume`
 #[derive(Debug, Subcommand)]
@@ -89,8 +89,8 @@ pub struct VolumeLs {
     /// Print names only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Format of the output: "table", "json", or a template for each
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    /// Format of the output: "table", "json", "raw", or a template for each, in columns behind "table"
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::of_volumes)]
     pub format: Format,
 }
 

@@ -13,7 +13,7 @@ use tonic::Streaming;
 use crate::args::ImageCopy;
 use crate::contexts::Contexts;
 use crate::error::{Error, Result};
-use crate::platform::Platform;
+use crate::platform::{Choice, Platform};
 use crate::render::transfer::{To, Transfer};
 use crate::render::{self, size};
 use crate::{input, registries};
@@ -23,9 +23,13 @@ use place::Place;
 const BACKLOG: usize = 2;
 
 /// Copies the image and says how much that took.
-pub async fn run(context: Option<&str>, args: &ImageCopy) -> Result<u8> {
+pub async fn run(choice: &Choice, args: &ImageCopy) -> Result<u8> {
+    if choice.host.is_some() {
+        let error = Error::usage("--host names no context, and an image is copied between contexts");
+        return Err(error.hint("`ctl context create --host` gives the host a name"));
+    }
     let contexts = Contexts::load()?;
-    let current = context.unwrap_or(&contexts.current);
+    let current = choice.context.as_deref().unwrap_or(&contexts.current);
     let source = Place::source(&args.source, current, &contexts)?;
     let target = Place::target(&args.target, current, &contexts, &source)?;
     let name = registries::reference(&target.image)?;

@@ -2,7 +2,7 @@
 
 mod change;
 mod create;
-mod inspect;
+pub mod inspect;
 mod ls;
 mod wish;
 
@@ -11,7 +11,8 @@ use strata_proto::runtime::v1 as pb;
 pub use inspect::{mode, settings};
 pub use wish::{attachment, of_container};
 
-use crate::args::Network;
+use crate::args::{InspectKind, Network};
+use crate::command::inspect::all as inspect_all;
 use crate::error::Result;
 use crate::platform::Platform;
 
@@ -21,7 +22,9 @@ pub async fn run(platform: &Platform, command: &Network) -> Result<u8> {
         Network::Connect(args) => change::connect(platform, args).await,
         Network::Create(args) => create::run(platform, args).await,
         Network::Disconnect(args) => change::disconnect(platform, args).await,
-        Network::Inspect(args) => inspect::run(platform, args).await,
+        Network::Inspect(args) => {
+            inspect_all(platform, Some(InspectKind::Network), &args.networks, args.format.as_ref()).await
+        }
         Network::Ls(args) => ls::run(platform, args).await,
         Network::Prune(args) => change::prune(platform, args).await,
         Network::Rm(args) => change::rm(platform, args).await,

@@ -2,8 +2,6 @@
 
 mod filter;
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::runtime::v1 as pb;
@@ -55,7 +53,7 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
         let fields = json!({
             "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
             "State": state(container), "Ports": ports, "Names": names, "Mounts": mounts(container, args.no_trunc),
-            "LocalVolumes": volumes(container).count().to_string(), "Labels": labels(container),
+            "LocalVolumes": volumes(container).count().to_string(), "Labels": container.spec.clone().unwrap_or_default().labels,
             "Networks": networks(container),
             "CreatedAt": created.map(|at| at.to_string()),
         });
@@ -94,12 +92,6 @@ fn mounts(container: &pb::Container, is_whole: bool) -> String {
     let mounts = container.spec.iter().flat_map(|spec| &spec.mounts).filter_map(of);
     let shown = mounts.map(|name| if is_whole { name } else { table::cut(&name, 15) });
     shown.collect::<Vec<_>>().join(",")
-}
-
-/// "key=value" for each label, with commas between.
-fn labels(container: &pb::Container) -> String {
-    let labels: BTreeMap<_, _> = container.spec.iter().flat_map(|spec| &spec.labels).collect();
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// Names of its networks, with commas between.

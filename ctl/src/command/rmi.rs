@@ -6,6 +6,7 @@ use crate::args::Rmi;
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::render::{self, name};
+use crate::suggest;
 
 /// Removes names, and images that have none left.
 pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
@@ -24,7 +25,7 @@ pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
                 }
             }
             Err(status) => {
-                crate::error::Error::from(status).print();
+                suggest::complete(status.into()).await.print();
                 code = 1;
             }
         }

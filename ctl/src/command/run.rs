@@ -90,7 +90,7 @@ async fn make(
             let error = Error::from(status);
             let is_missing = ["FAULT_IMAGE_NOT_FOUND", "FAULT_PLATFORM_NOT_FOUND"].contains(&error.reason.as_str());
             // An image that is only mounted is not pulled, as Docker does not.
-            let is_other = !error.image.is_empty() && *error.image != *args.image();
+            let is_other = !error.image().is_empty() && error.image() != args.image();
             if args.pull != PullWhen::Missing || !is_missing || is_other {
                 return Err(error);
             }

@@ -9,7 +9,8 @@ use strata_proto::runtime::v1 as pb;
 use strata_rpc::chunks;
 use tokio::io::AsyncRead;
 
-use crate::args::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeInspect, VolumeLs, VolumePrune, VolumeRm};
+use crate::args::{InspectKind, Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeLs, VolumePrune, VolumeRm};
+use crate::command::inspect;
 use crate::command::prune::agrees;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -23,7 +24,9 @@ pub async fn run(platform: &Platform, args: &Volume) -> Result<u8> {
         Volume::Create(args) => create(platform, args).await,
         Volume::Export(args) => export(platform, args).await,
         Volume::Import(args) => import(platform, args).await,
-        Volume::Inspect(args) => inspect(platform, args).await,
+        Volume::Inspect(args) => {
+            inspect::all(platform, Some(InspectKind::Volume), &args.names, args.format.as_ref()).await
+        }
         Volume::Ls(args) => ls(platform, args).await,
         Volume::Prune(args) => prune(platform, args).await,
         Volume::Rm(args) => rm(platform, args).await,
@@ -47,23 +50,11 @@ async fn create(platform: &Platform, args: &VolumeCreate) -> Result<u8> {
     Ok(0)
 }
 
-async fn inspect(platform: &Platform, args: &VolumeInspect) -> Result<u8> {
-    let mut client = platform.volumes().await?;
-    let (mut found, mut code) = (Vec::new(), 0);
-    for name in &args.names {
-        match client.get_volume(pb::GetVolumeRequest { name: name.clone() }).await {
-            Ok(reply) => {
-                let volume = reply.into_inner().volume.ok_or_else(|| super::incomplete("a volume"))?;
-                found.push(of_volume(&volume));
-            }
-            Err(status) => {
-                Error::from(status).print();
-                code = 1;
-            }
-        }
-    }
-    list::inspected(args.format.as_ref(), found)?;
-    Ok(code)
+/// A volume, by Docker's names.
+pub async fn value(platform: &Platform, name: &str) -> Result<Value> {
+    let request = pb::GetVolumeRequest { name: name.to_owned() };
+    let reply = platform.volumes().await?.get_volume(request).await?.into_inner();
+    Ok(of_volume(&reply.volume.ok_or_else(|| super::incomplete("a volume"))?))
 }
 
 /// Docker's names; what there is nothing of is null there.
@@ -85,7 +76,7 @@ fn of_volume(volume: &pb::Volume) -> Value {
 }
 
 /// Every volume, by name.
-async fn all(platform: &Platform) -> Result<Vec<pb::Volume>> {
+pub async fn all(platform: &Platform) -> Result<Vec<pb::Volume>> {
     let mut client = platform.volumes().await?;
     let (mut volumes, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -106,11 +97,9 @@ async fn ls(platform: &Platform, args: &VolumeLs) -> Result<u8> {
         return volumes.iter().try_for_each(|volume| render::line(&volume.name)).map(|()| 0);
     }
     let row = |volume: &pb::Volume| {
-        let mut labels: Vec<String> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        labels.sort();
         let fields = json!({
             "Driver": volume.driver,
-            "Labels": labels.join(","),
+            "Labels": volume.labels,
             "Links": volume.container_ids.len().to_string(),
             "Mountpoint": volume.host_path,
             "Name": volume.name,

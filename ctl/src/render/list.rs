@@ -1,18 +1,19 @@
 //! Lists in the format that was asked for.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{line, table};
 use crate::args::Format;
 use crate::error::{Error, Result};
-use crate::render::template::Template;
+use crate::template::Template;
 
 /// Something in a list: its cells for the table, and its fields.
 #[derive(Debug)]
 pub struct Row {
     /// Cells of the table.
     pub cells: Vec<String>,
-    /// All that is known, by Docker's names.
+    /// All that is known, by Docker's names. Labels are an object here; people read "key=value,…", and templates may ask
+    /// for one: `.Label "key"`.
     pub fields: Value,
 }
 
@@ -24,16 +25,18 @@ pub fn print(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<()> {
             text.extend(rows.into_iter().map(|row| row.cells));
             table::print(&text)
         }
-        Format::Json => rows.iter().try_for_each(|row| line(&row.fields)),
+        Format::Json => rows.into_iter().try_for_each(|row| line(said(row.fields).0)),
         Format::Template(template) => {
-            let filled: Vec<String> = rows.iter().map(|row| fill(template, &row.fields)).collect::<Result<_>>()?;
+            let filled = rows.into_iter().map(|row| filled(template, row)).collect::<Result<Vec<_>>>()?;
             filled.iter().try_for_each(line)
         }
         Format::Columns(template) => {
             let cells = |text: String| text.split('\t').map(str::to_owned).collect();
-            let mut text = vec![template.fields().map(column).collect()];
-            for row in &rows {
-                text.push(cells(fill(template, &row.fields)?));
+            let heads: Map<String, Value> =
+                template.fields().into_iter().map(|field| (field.clone(), column(&field, head).into())).collect();
+            let mut text = vec![cells(template.head(&heads.into()).map_err(wrong)?)];
+            for row in rows {
+                text.push(cells(filled(template, row)?));
             }
             table::print(&text)
         }
@@ -44,7 +47,7 @@ pub fn print(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<()> {
 pub fn inspected(format: Option<&Format>, found: Vec<Value>) -> Result<()> {
     match format {
         None | Some(Format::Table) => line(format!("{:#}", Value::Array(found))),
-        Some(Format::Json) => found.iter().try_for_each(line),
+        Some(Format::Json) => line(Value::Array(found)),
         Some(Format::Template(template) | Format::Columns(template)) => {
             found.iter().try_for_each(|value| line(fill(template, value)?))
         }
@@ -53,11 +56,44 @@ pub fn inspected(format: Option<&Format>, found: Vec<Value>) -> Result<()> {
 
 /// Fills a template with the fields of an object.
 pub fn fill(template: &Template, fields: &Value) -> Result<String> {
-    template.render(fields).map_err(|problem| Error::usage(format!("--format: {problem}")))
+    template.render(fields, &Value::Null).map_err(wrong)
+}
+
+fn filled(template: &Template, row: Row) -> Result<String> {
+    let (fields, labels) = said(row.fields);
+    template.render(&fields, &json!({ "Label": labels })).map_err(wrong)
+}
+
+fn wrong(problem: String) -> Error {
+    Error::usage(format!("--format: {problem}"))
+}
+
+/// Fields as people read them, and the labels apart.
+fn said(mut fields: Value) -> (Value, Value) {
+    let Some(slot) = fields.get_mut("Labels") else { return (fields, json!({})) };
+    let Value::Object(labels) = slot else { return (fields, json!({})) };
+    let labels = std::mem::take(labels);
+    let pair = |(key, value): (&String, &Value)| format!("{key}={}", value.as_str().unwrap_or_default());
+    let mut pairs: Vec<String> = labels.iter().map(pair).collect();
+    pairs.sort();
+    *slot = pairs.join(",").into();
+    (fields, labels.into())
+}
+
+/// The head of a field's column: that of the table where there is one, else the words of the field.
+fn column(field: &str, head: &[&str]) -> String {
+    let of_table = |end: &str| head.iter().find(|cell| cell.ends_with(end)).map(|&cell| cell.to_owned());
+    let found = match field {
+        "CreatedSince" | "RunningFor" => of_table("CREATED"),
+        "ID" => of_table(" ID").or_else(|| of_table("IMAGE")),
+        "Name" => of_table("NAME"),
+        _ => None,
+    };
+    found.unwrap_or_else(|| words(field))
 }
 
 /// "CREATED SINCE" for "CreatedSince".
-fn column(field: &str) -> String {
+fn words(field: &str) -> String {
     let mut head = String::new();
     let mut is_after_small = false;
     for letter in field.chars() {
@@ -75,9 +111,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_of_columns_are_the_words_of_their_fields() {
-        for (field, head) in [("ID", "ID"), ("CreatedSince", "CREATED SINCE"), ("Repository", "REPOSITORY")] {
-            assert_eq!(column(field), head);
+    fn heads_of_columns_are_those_of_the_table_or_the_words_of_their_fields() {
+        for (field, head, expected) in [
+            ("ID", &["CONTAINER ID", "IMAGE"][..], "CONTAINER ID"),
+            ("ID", &["IMAGE", "CREATED"], "IMAGE"),
+            ("ID", &["NAME"], "ID"),
+            ("RunningFor", &["CREATED"], "CREATED"),
+            ("CreatedAt", &["CREATED"], "CREATED AT"),
+            ("Name", &["DRIVER", "VOLUME NAME"], "VOLUME NAME"),
+            ("LocalVolumes", &[], "LOCAL VOLUMES"),
+        ] {
+            assert_eq!(column(field, head), expected, "{field} {head:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_read_as_one_text_and_asked_for_one_by_one() {
+        let row = || Row { cells: vec![], fields: json!({ "ID": "1", "Labels": { "b": "2", "a": "1,5" } }) };
+        for (template, expected) in [
+            ("{{.Labels}}", "a=1,5,b=2"),
+            ("{{.Label \"a\"}}/{{.Label \"c\"}}", "1,5/"),
+            ("{{range split .Labels \",\"}}[{{.}}]{{end}}", "[a=1][5][b=2]"),
+            ("{{if eq (.Label \"b\") \"2\"}}two{{end}}", "two"),
+        ] {
+            assert_eq!(filled(&template.parse().unwrap(), row()).unwrap(), expected, "{template}");
         }
     }
 }

@@ -88,14 +88,7 @@ mod tests {
 
     fn contexts() -> Contexts {
         let endpoint = "unix:/x".to_owned();
-        let named = Named {
-            store: endpoint.clone(),
-            builder: endpoint.clone(),
-            runtime: endpoint,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
-        };
+        let named = Named { store: endpoint.clone(), builder: endpoint.clone(), runtime: endpoint, ..Named::default() };
         Contexts {
             current: "here".to_owned(),
             contexts: BTreeMap::from(["here", "prod"].map(|n| (n.into(), named.clone()))),

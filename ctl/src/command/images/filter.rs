@@ -9,7 +9,7 @@ use strata_types::Reference;
 
 use crate::args::Images;
 use crate::error::{Error, Result};
-use crate::filter::wrong;
+use crate::filter::{Filters, wrong};
 use crate::input;
 use crate::platform::Platform;
 use crate::render::time;
@@ -32,30 +32,24 @@ pub struct Filter {
 impl Filter {
     /// Reads what the flags say; images that filters name are looked up.
     pub async fn read(platform: &Platform, args: &Images) -> Result<Self> {
-        let mut filter = Self { references: args.reference.clone().into_iter().collect(), ..Self::default() };
-        let mut more = Vec::new();
-        for flag in &args.filter {
-            let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
-            match (key, value) {
-                ("reference", pattern) if !pattern.is_empty() => more.push(pattern.to_owned()),
-                ("dangling", text) => filter.dangling = Some(truth(flag, text)?),
-                ("label", label) if !label.is_empty() => {
-                    let (key, value) = label.split_once('=').map_or((label, None), |(key, value)| (key, Some(value)));
-                    filter.labels.push((key.to_owned(), value.map(str::to_owned)));
-                }
-                ("before", image) if !image.is_empty() => filter.before = made(platform, image).await?,
-                ("since", image) if !image.is_empty() => filter.since = made(platform, image).await?,
-                ("until", text) => {
-                    let until = moment(text).ok_or_else(|| wrong(flag, "a time or a span is expected, \"24h\""))?;
-                    filter.before = Some(filter.before.map_or(until, |before| before.min(until)));
-                }
-                _ => {
-                    return Err(wrong(
-                        flag,
-                        "reference, dangling, label, before, since and until with a value are known",
-                    ));
-                }
-            }
+        let said = Filters::read(&args.filter, &["before", "dangling", "label", "reference", "since", "until"])?;
+        let mut filter = Self {
+            references: args.reference.clone().into_iter().collect(),
+            dangling: said.truth("dangling")?,
+            labels: said.of("label").map(label).collect(),
+            ..Self::default()
+        };
+        let more: Vec<String> = said.of("reference").map(str::to_owned).collect();
+        for image in said.of("before") {
+            filter.before = made(platform, image).await?;
+        }
+        for image in said.of("since") {
+            filter.since = made(platform, image).await?;
+        }
+        for text in said.of("until") {
+            let wrong = || wrong(&format!("until={text}"), "a time or a span is expected, \"24h\"");
+            let until = moment(text).ok_or_else(wrong)?;
+            filter.before = Some(filter.before.map_or(until, |before| before.min(until)));
         }
         // The argument and the filter are two conditions: what both say is looked for with the narrower.
         match (filter.references.is_empty(), more.is_empty()) {
@@ -155,12 +149,9 @@ fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| Timestamp::from_second(text.parse().ok()?).ok())
 }
 
-fn truth(flag: &str, text: &str) -> Result<bool> {
-    match text.to_lowercase().as_str() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(wrong(flag, "true or false is expected")),
-    }
+fn label(text: &str) -> (String, Option<String>) {
+    let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+    (key.to_owned(), value.map(str::to_owned))
 }
 
 #[cfg(test)]

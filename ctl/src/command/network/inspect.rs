@@ -5,27 +5,20 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 
-use super::super::port;
-use crate::args::NetworkInspect;
+use crate::command::{incomplete, port};
 use crate::error::Result;
 use crate::platform::Platform;
-use crate::render::{list, time};
+use crate::render::time;
 
-/// Prints one array; what is not found is told, and the rest shown.
-pub async fn run(platform: &Platform, args: &NetworkInspect) -> Result<u8> {
-    let mut client = platform.networks().await?;
-    let (mut found, mut code) = (Vec::new(), 0);
-    for name in &args.networks {
-        match client.get_network(pb::GetNetworkRequest { network: name.clone() }).await {
-            Ok(reply) => found.extend(reply.into_inner().network.map(of_network)),
-            Err(status) => {
-                crate::error::Error::from(status).print();
-                code = 1;
-            }
-        }
+/// A network, by Docker's names.
+pub async fn value(platform: &Platform, name: &str) -> Result<Value> {
+    if let "host" | "none" = name {
+        let driver = if name == "host" { "host" } else { "null" };
+        return Ok(without_record(name, driver));
     }
-    list::inspected(args.format.as_ref(), found)?;
-    Ok(code)
+    let request = pb::GetNetworkRequest { network: name.to_owned() };
+    let reply = platform.networks().await?.get_network(request).await?.into_inner();
+    reply.network.map(of_network).ok_or_else(|| incomplete("a network"))
 }
 
 fn of_network(network: pb::Network) -> Value {
@@ -58,6 +51,28 @@ fn of_network(network: pb::Network) -> Value {
         "Containers": members.collect::<Map<_, _>>(),
         "Options": options(&spec),
         "Labels": spec.labels.into_iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// A network that is there without one of ours: no containers are known of it.
+fn without_record(name: &str, driver: &str) -> Value {
+    json!({
+        "Name": name,
+        "Id": "",
+        "Created": null,
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": true,
+        "EnableIPv6": false,
+        "IPAM": { "Driver": "default", "Options": {}, "Config": [] },
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
     })
 }
 

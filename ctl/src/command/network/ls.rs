@@ -5,7 +5,7 @@ use strata_proto::runtime::v1 as pb;
 
 use crate::args::NetworkLs;
 use crate::error::Result;
-use crate::filter::{has_label, wrong};
+use crate::filter::{Filters, has_label};
 use crate::platform::Platform;
 use crate::render::list::{self, Row};
 use crate::render::{self, table, time};
@@ -23,7 +23,8 @@ struct Shown {
 
 /// Lists networks by name.
 pub async fn run(platform: &Platform, args: &NetworkLs) -> Result<u8> {
-    let filters = args.filter.iter().map(|text| filter(text)).collect::<Result<Vec<_>>>()?;
+    let filters = Filters::read(&args.filter, &["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+    let dangling = filters.truth("dangling")?;
     let mut shown: Vec<Shown> = super::list(platform).await?.into_iter().map(of).collect();
     // What is there without a record of its own: containers that have it have none of ours.
     shown.extend(["host", "none"].map(builtin));
@@ -31,10 +32,7 @@ pub async fn run(platform: &Platform, args: &NetworkLs) -> Result<u8> {
         shown.push(builtin("bridge"));
     }
     shown.sort_by(|one, other| one.name.cmp(&other.name));
-    // Filters of one key widen each other, those of several narrow.
-    shown.retain(|network| {
-        filters.iter().all(|(key, _)| filters.iter().any(|(other, value)| other == key && is(network, key, value)))
-    });
+    shown.retain(|network| dangling.is_none_or(|dangling| dangling != network.is_used) && takes(&filters, network));
     if args.quiet {
         for network in shown.iter().filter(|network| !network.id.is_empty()) {
             render::line(if args.no_trunc { &network.id } else { table::short_id(&network.id) })?;
@@ -43,13 +41,12 @@ pub async fn run(platform: &Platform, args: &NetworkLs) -> Result<u8> {
     }
     let rows = shown.iter().map(|network| {
         let id = if args.no_trunc { network.id.as_str() } else { table::short_id(&network.id) };
-        let labels: Vec<String> = network.spec.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         Row {
             cells: [id, &network.name, network.driver, "local"].map(str::to_owned).into(),
             fields: json!({
                 "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local",
                 "IPv6": network.spec.has_ipv6.to_string(), "Internal": network.spec.is_internal.to_string(),
-                "Labels": labels.join(","), "CreatedAt": network.created,
+                "Labels": network.spec.labels, "CreatedAt": network.created,
             }),
         }
     });
@@ -77,20 +74,11 @@ fn builtin(name: &'static str) -> Shown {
     Shown { id: String::new(), name: name.to_owned(), driver, spec, created, is_builtin: true, is_used: true }
 }
 
-fn filter(text: &str) -> Result<(&str, &str)> {
-    let known = ["dangling", "driver", "id", "label", "name", "scope", "type"];
-    let parsed = text.split_once('=').filter(|(key, value)| known.contains(key) && !value.is_empty());
-    parsed.ok_or_else(|| wrong(text, &format!("{} with a value are known", known.join(", "))))
-}
-
-fn is(network: &Shown, key: &str, value: &str) -> bool {
-    match key {
-        "dangling" => (value == "true" || value == "1") != network.is_used,
-        "driver" => network.driver == value,
-        "id" => network.id.contains(value) && !network.id.is_empty(),
-        "label" => has_label(&network.spec.labels, value),
-        "name" => network.name.contains(value),
-        "scope" => value == "local",
-        _ => (value == "builtin") == network.is_builtin,
-    }
+fn takes(filters: &Filters, network: &Shown) -> bool {
+    filters.any("driver", |name| network.driver == name)
+        && filters.any("id", |text| network.id.contains(text) && !network.id.is_empty())
+        && filters.of("label").all(|label| has_label(&network.spec.labels, label))
+        && filters.any("name", |text| network.name.contains(text))
+        && filters.any("scope", |scope| scope == "local")
+        && filters.any("type", |kind| (kind == "builtin") == network.is_builtin)
 }

@@ -3,49 +3,30 @@
 use strata_proto::runtime::v1 as pb;
 
 use crate::error::Result;
-use crate::filter::wrong;
+use crate::filter::{Filters, has_label, wrong};
 
 /// What a volume must be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Filter {
+    said: Filters,
     /// No container uses it, or one does.
     dangling: Option<bool>,
-    /// Drivers, of which it must have one.
-    drivers: Vec<String>,
-    /// Labels that it must have, with their value or any.
-    labels: Vec<pb::LabelCondition>,
-    /// Texts, of which its name must have one.
-    names: Vec<String>,
 }
 
 impl Filter {
     /// Reads what the flags say.
     pub fn read(flags: &[String]) -> Result<Self> {
-        let mut filter = Self::default();
-        for flag in flags {
-            match flag.split_once('=').unwrap_or((flag, "")) {
-                ("dangling", "true" | "1") => filter.dangling = Some(true),
-                ("dangling", "false" | "0") => filter.dangling = Some(false),
-                ("dangling", _) => return Err(wrong(flag, "true or false is expected")),
-                ("driver", name) if !name.is_empty() => filter.drivers.push(name.to_owned()),
-                ("label", label) if !label.is_empty() => filter.labels.push(condition(label, false)),
-                ("name", text) if !text.is_empty() => filter.names.push(text.to_owned()),
-                _ => return Err(wrong(flag, "dangling, driver, label and name with a value are known")),
-            }
-        }
-        Ok(filter)
+        let said = Filters::read(flags, &["dangling", "driver", "label", "name"])?;
+        let dangling = said.truth("dangling")?;
+        Ok(Self { said, dangling })
     }
 
     /// Says whether a volume is meant.
     pub fn takes(&self, volume: &pb::Volume) -> bool {
-        let has = |label: &pb::LabelCondition| {
-            let found = volume.labels.get(&label.key);
-            found.is_some_and(|found| label.value.as_ref().is_none_or(|value| value == found))
-        };
         self.dangling.is_none_or(|dangling| dangling == volume.container_ids.is_empty())
-            && (self.drivers.is_empty() || self.drivers.contains(&volume.driver))
-            && (self.names.is_empty() || self.names.iter().any(|text| volume.name.contains(text)))
-            && self.labels.iter().all(has)
+            && self.said.any("driver", |driver| volume.driver == driver)
+            && self.said.any("name", |text| volume.name.contains(text))
+            && self.said.of("label").all(|label| has_label(&volume.labels, label))
     }
 }
 
