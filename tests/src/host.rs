@@ -31,7 +31,9 @@ impl OwnHost {
         for words in [
             format!("netns add {host}"),
             format!("netns add {world}"),
-            format!("-n {host} link add up0 type veth peer name net0 netns {world}"),
+            // Ends of a pair with one number in two namespaces are to the kernel what has no other end: after net0 is set
+            // up it would answer nobody by IPv6 for up to a second. linkwatch_urgent_event() in net/core/link_watch.c
+            format!("-n {host} link add up0 index 100 type veth peer name net0 index 101 netns {world}"),
             format!("-n {host} link set lo up"),
             format!("-n {world} link set lo up"),
             format!("-n {host} addr add {HOST}/24 dev up0"),
@@ -56,6 +58,11 @@ impl OwnHost {
         format!("/run/netns/{}", self.host)
     }
 
+    /// A path that stands for the world's namespace.
+    pub fn world_path(&self) -> String {
+        format!("/run/netns/{}", self.world)
+    }
+
     /// A program in the world.
     pub fn in_world(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         enter(&self.world, program)
@@ -64,6 +71,14 @@ impl OwnHost {
     /// A program on the host.
     pub fn on_host(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         enter(&self.host, program)
+    }
+
+    /// Hardware address of the host on its way out.
+    pub fn mac(&self) -> String {
+        let output = ip(&format!("-n {} -o link show up0", self.host));
+        let words: Vec<&str> = output.split_whitespace().collect();
+        let place = words.iter().position(|word| *word == "link/ether").expect("it is one of Ethernet");
+        words[place + 1].to_owned()
     }
 
     /// Names of the host's interfaces, without those that were there before.

@@ -21,10 +21,12 @@ const CARRIED_MTU: u32 = 65520;
 
 /// Finds the bridge of a network, or makes it; then it has its addresses and is up.
 pub fn ensure(socket: &Socket, network: &Network) -> Result<Link, Error> {
-    if let Some(link) = find(socket, network)? {
-        return Ok(link);
+    match find(socket, network)? {
+        Some(link) if link.is_up => Ok(link),
+        // Half made when this service was killed, or set down by somebody.
+        Some(link) => settle(socket, network, &link).map(|()| link),
+        None => make(socket, network),
     }
-    make(socket, network)
 }
 
 /// The bridge of a network, if it is there.
@@ -55,6 +57,7 @@ pub fn make(socket: &Socket, network: &Network) -> Result<Link, Error> {
     Ok(link)
 }
 
+/// Sets a bridge up when all is said that is to hold from its first moment on: the kernel looks at once.
 fn settle(socket: &Socket, network: &Network, link: &Link) -> Result<(), Error> {
     let name = &network.interface;
     let attempt = || format!("set up the bridge {name}");
@@ -66,10 +69,15 @@ fn settle(socket: &Socket, network: &Network, link: &Link) -> Result<(), Error> 
     let has_ipv6 = network.pool(Family::V6).is_some();
     set_parameter(&format!("net/ipv6/conf/{name}/disable_ipv6"), if has_ipv6 { "0" } else { "1" }).attempt(attempt)?;
     let mut batch = Batch::default();
+    batch.set_up(name);
     for pool in &network.pools {
         batch.add_address(link.index, pool.gateway, pool.subnet.length());
     }
-    socket.send(&batch).attempt(|| format!("give the bridge {name} its addresses"))?;
+    match socket.send(&batch) {
+        // One that was set down has kept those of IPv4.
+        Err(Errno::EXIST) => {}
+        result => result.attempt(|| format!("give the bridge {name} its addresses"))?,
+    }
     if !network.is_internal {
         forward(socket, has_ipv6)?;
     }

@@ -37,6 +37,6 @@ pub use mac::Mac;
 pub use namespace::Namespace;
 pub use network::{Driver, Ipvlan, IpvlanFlag, Macvlan, Network, Pool, PoolWish, Wish};
 pub use networks::Networks;
-pub use place::{Carrier, Departures, Place};
+pub use place::{Arrivals, Carrier, Departures, Place};
 pub use ports::{Door, Owner, Published, Survivor};
 pub use prefix::{Family, Prefix};

@@ -187,7 +187,9 @@ impl Networks {
                 Driver::Macvlan(_) | Driver::Ipvlan(..) => parent::make(&socket, &network)?,
             };
             self.apply_firewall_here().inspect_err(|_| {
-                let _first_error_is_told = remove_interface(&socket, &network);
+                if !self.is_interface_of_others(&network) {
+                    let _first_error_is_told = remove_interface(&socket, &network);
+                }
             })
         });
         if let Err(error) = made {
@@ -214,6 +216,8 @@ impl Networks {
             true => None,
             false => self.look_for_parent(wish.driver, &interface)?,
         };
+        // One that was made for a network is that of all that are on it: it goes with the last of them.
+        let has_own_interface = found.is_none() || self.is_made(&interface);
         let pools = self.settle_pools(wish.pools, wish.has_ipv4, wish.has_ipv6)?;
         let usual_mtu = || found.as_ref().map_or_else(|| bridge::usual_mtu(&self.place), |link| Ok(link.mtu));
         Ok(Network {
@@ -225,13 +229,19 @@ impl Networks {
             is_internal: wish.is_internal || leads_nowhere,
             interface,
             mtu: wish.mtu.map_or_else(usual_mtu, Ok)?,
-            has_own_interface: found.is_none(),
+            has_own_interface,
             is_open_within: wish.is_open_within,
             has_masquerade: wish.has_masquerade,
             host_binding: wish.host_binding,
             labels: wish.labels,
             created_at: Timestamp::now(),
         })
+    }
+
+    /// Whether an interface was made for a network.
+    fn is_made(&self, interface: &str) -> bool {
+        let mut networks = self.entries.values().map(|entry| &entry.network);
+        networks.any(|network| network.has_own_interface && network.interface == interface)
     }
 
     /// Looks for an interface of the host, and whether it can be had for one network more. `None`: it is to be made.

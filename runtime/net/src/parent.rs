@@ -43,17 +43,18 @@ pub fn ensure(socket: &Socket, network: &Network) -> Result<Link, Error> {
     if !network.has_own_interface {
         return Err(Error::argument("parent", format!("interface {name} of network {} is gone", network.name)));
     }
-    make(socket, network)
+    make_own(socket, network)
 }
 
 /// Makes the interface of a network, or finds it, and looks whether the kernel makes others on it. Nothing is left on failure.
 pub fn make(socket: &Socket, network: &Network) -> Result<Link, Error> {
-    let link = match network.has_own_interface {
-        true => make_own(socket, network)?,
-        false => ensure(socket, network)?,
-    };
+    let name = &network.interface;
+    let was_there = socket.link(name).attempt(|| format!("look for interface {name}"))?.is_some();
+    let link = ensure(socket, network)?;
     try_out(socket, network, &link).inspect_err(|_| {
-        let _first_error_is_told = remove(socket, network);
+        if !was_there {
+            let _first_error_is_told = remove(socket, network);
+        }
     })?;
     Ok(link)
 }

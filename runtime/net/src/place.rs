@@ -23,14 +23,15 @@ use crate::{
     netlink::{Batch, Socket},
     prefix::Family,
     returns,
-    route::{Route, is_removal},
+    route::{Route, is_removal, is_way_out},
     socket,
 };
 
 /// linux/magic.h: the file system of namespaces.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
-/// RTMGRP_LINK.
+/// RTMGRP_LINK, RTMGRP_IPV4_ROUTE and RTMGRP_IPV6_ROUTE.
 const LINKS: u32 = 1;
+const ROUTES: u32 = 0x40 | 0x400;
 
 /// Where networks are.
 #[derive(Debug, Clone)]
@@ -166,6 +167,30 @@ impl Departures {
             match heard {
                 Err(rustix::io::Errno::NOBUFS) => return Ok(()),
                 heard => heard.attempt(|| format!("wait for the end of interface {name}"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ways out that the host gets.
+#[derive(Debug)]
+pub struct Arrivals(Socket);
+
+impl Arrivals {
+    /// Listens to what becomes of the host's routes, from now on.
+    pub fn listen() -> Result<Self, Error> {
+        Socket::route_groups(ROUTES).attempt(|| "listen to what becomes of routes".to_owned()).map(Self)
+    }
+
+    /// Waits until the host has got a default route, or until messages were lost, which may have said so. Blocks.
+    pub fn until_led_out(&self) -> Result<(), Error> {
+        let mut is_led_out = false;
+        while !is_led_out {
+            let heard = self.0.listen(|kind, payload| is_led_out |= is_way_out(kind, payload));
+            match heard {
+                Err(rustix::io::Errno::NOBUFS) => return Ok(()),
+                heard => heard.attempt(|| "wait for a way out of the host".to_owned())?,
             }
         }
         Ok(())

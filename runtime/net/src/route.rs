@@ -85,6 +85,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its hardware address, if it has one of Ethernet.
     pub mac: Option<Mac>,
+    /// It is set up.
+    pub is_up: bool,
 }
 
 /// A route that the host has.
@@ -143,9 +145,9 @@ fn family_number(family: Family) -> u8 {
 }
 
 impl Batch {
-    /// Makes a bridge, up.
+    /// Makes a bridge, down.
     pub fn new_bridge(&mut self, name: &str, mac: Mac, mtu: u32) {
-        let header = link_header(AF_UNSPEC, 0, IFF_UP);
+        let header = link_header(AF_UNSPEC, 0, 0);
         self.message(RTM_NEWLINK, ACK | CREATE | EXCLUSIVE, &header, |link| {
             link.text(IFLA_IFNAME, name);
             link.bytes(IFLA_ADDRESS, &mac.octets());
@@ -382,10 +384,17 @@ pub fn is_removal(kind: u16, payload: &[u8], name: &str) -> bool {
     kind == RTM_DELLINK && parse_link(payload).is_some_and(|link| link.name == name)
 }
 
+/// Whether a message says that there is a default route now.
+pub fn is_way_out(kind: u16, payload: &[u8]) -> bool {
+    let is_default = |header: &[u8; 12]| header[1] == 0 && header[4] == RT_TABLE_MAIN && header[7] == RTN_UNICAST;
+    kind == RTM_NEWROUTE && payload.first_chunk::<12>().is_some_and(is_default)
+}
+
 fn parse_link(payload: &[u8]) -> Option<Link> {
     let (header, rest) = payload.split_at_checked(16)?;
     let index = number(&header[4..])?;
-    let mut link = Link { index, name: String::new(), kind: String::new(), master: 0, mtu: 0, mac: None };
+    let is_up = number(&header[8..])? & IFF_UP != 0;
+    let mut link = Link { index, name: String::new(), kind: String::new(), master: 0, mtu: 0, mac: None, is_up };
     for (kind, value) in attributes(rest) {
         match kind {
             IFLA_IFNAME => link.name = text(value),

@@ -118,6 +118,7 @@ impl Lab {
         let (world, socket) = (empty(), Socket::route().unwrap());
         let mut batch = Batch::default();
         batch.new_bridge("uplink", Mac::of_random([9; 5]), 1500);
+        batch.set_up("uplink");
         socket.send(&batch).unwrap();
         let bridge = socket.link("uplink").unwrap().unwrap().index;
         let mut batch = Batch::default();

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strata_net::Carrier;
+use strata_net::{Arrivals, Carrier};
 use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
 
 use crate::{config::Helper, launch::Launcher};
@@ -144,6 +144,8 @@ struct Inner {
     log: PathBuf,
     turn: Mutex<()>,
     is_watched: AtomicBool,
+    /// Somebody waits for the host to have a way out.
+    is_awaited: AtomicBool,
 }
 
 impl Tether {
@@ -157,6 +159,7 @@ impl Tether {
             log,
             turn: Mutex::default(),
             is_watched: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
         }))
     }
 
@@ -179,6 +182,8 @@ impl Tether {
         if self.0.carrier.has_way_out()? {
             return Ok(());
         }
+        // Before anything is tried: what comes meanwhile is heard of.
+        let arrivals = Arrivals::listen()?;
         let mut obstacles = Vec::new();
         for (program, path) in programs {
             match self.start(program, &path) {
@@ -186,6 +191,7 @@ impl Tether {
                 Err(obstacle) => obstacles.push(obstacle),
             }
         }
+        self.make_when_there_is_a_way(arrivals)?;
         // What kept the best one from it is told.
         Err(obstacles.swap_remove(0))
     }
@@ -206,6 +212,29 @@ impl Tether {
         let _ended_already = child.start_kill();
         let said = fs::read_to_string(&self.0.log).unwrap_or_default();
         Err(Obstacle::Failed { program: program.name(), said: said.trim().replace('\n', "; ") })
+    }
+
+    /// Makes the way out once the host has one, which pasta(1) cannot do without. The thread waits in the kernel until then.
+    fn make_when_there_is_a_way(&self, arrivals: Arrivals) -> Result<(), Obstacle> {
+        if self.0.is_awaited.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let (this, runtime) = (self.clone(), Handle::current());
+        let body = move || {
+            loop {
+                match arrivals.until_led_out() {
+                    Ok(()) if runtime.block_on(this.make()).is_ok() => break,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::error!(error = strata_rpc::fault::chain(&error), "cannot wait for a way out");
+                        break;
+                    }
+                }
+            }
+            this.0.is_awaited.store(false, Ordering::Release);
+        };
+        let spawned = thread::Builder::new().name("no way out".to_owned()).spawn(body);
+        spawned.map(drop).map_err(|source| crate::error::Error::io("wait for", "a way out", source).into())
     }
 
     /// Makes the way out again whenever it is gone: its program has ended by itself, or with those who held it while a
