@@ -188,6 +188,8 @@ async fn serve(shared: Arc<Shared>, udp: Arc<UdpSocket>, tcp: TcpListener, mut s
         }
     }
     work.shutdown().await;
+    // A child of this process has a copy of it until it executes its program: whoever connected to that one would wait.
+    let _it_is_closed_in_any_case = rustix::net::shutdown(&tcp, rustix::net::Shutdown::Both);
 }
 
 /// Takes the next stream, when there may be one more.
