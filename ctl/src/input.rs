@@ -119,6 +119,21 @@ pub fn bytes(flag: &str, text: &str) -> Result<u64> {
     if value < 0.0 || value > i64::MAX as f64 { Err(wrong()) } else { Ok(value as u64) }
 }
 
+/// "size=10G", the one storage option that there is, in bytes. None: 0.
+pub fn storage(options: &[String]) -> Result<u64> {
+    let mut size = 0;
+    for option in options {
+        size = match option.split_once('=') {
+            Some(("size", text)) => bytes("--storage-opt size", text)?,
+            _ => {
+                let error = Error::usage(format!("invalid --storage-opt {option:?}"));
+                return Err(error.hint("there is one: `--storage-opt size=10G`"));
+            }
+        };
+    }
+    Ok(size)
+}
+
 /// "24h", "1h30m", "90s": seconds, in the form that Go has.
 pub fn duration(text: &str) -> Option<i64> {
     let (mut seconds, mut rest) = (0_i64, text);

@@ -24,7 +24,7 @@ use crate::{
     record::{Durability, Record, Records, State},
     resolver::Resolver,
     spec::{Exit, Root, Spec},
-    store::Store,
+    store::{Store, Writing},
     table::Table,
     volume::Volumes,
 };
@@ -193,8 +193,9 @@ impl Engine {
         self.write(record.clone()).await?;
         let (image_id, config) = match &record.spec.root {
             Root::Image(image) => {
-                let (key, volatile) = (own_key(&record.id), mounts::volatile(&record));
-                let prepared = self.store.prepare(&key, image, record.spec.platform.as_ref(), volatile).await?;
+                let key = own_key(&record.id);
+                let writing = Writing { volatile: mounts::volatile(&record), limit: record.spec.writable_size_bytes };
+                let prepared = self.store.prepare(&key, image, record.spec.platform.as_ref(), writing).await?;
                 (prepared.image_id, prepared.config)
             }
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),

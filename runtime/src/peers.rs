@@ -27,7 +27,7 @@ use tonic::{Status, transport::Channel};
 use crate::{
     config::Tls,
     error::Error,
-    store::{Acquired, Listed, Prepared, Store, Volatile},
+    store::{Acquired, Listed, Prepared, Store, Volatile, Writing},
 };
 
 /// Containers that ran shorter never open a session.
@@ -182,11 +182,10 @@ impl Store for StorePeer {
         key: &'a SnapshotKey,
         image: &'a str,
         platform: Option<&'a Platform>,
-        volatile: Volatile,
+        writing: Writing,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             const ATTEMPT: &str = "prepare a snapshot";
-            let volatile = volatile == Volatile::Yes;
             let platform = platform.cloned().map(|Platform { os, architecture, variant }| wire::Platform {
                 os,
                 architecture,
@@ -195,7 +194,8 @@ impl Store for StorePeer {
             let request = PrepareSnapshotRequest {
                 key: key.to_string(),
                 image: image.into(),
-                volatile,
+                volatile: writing.volatile == Volatile::Yes,
+                size_limit_bytes: writing.limit.unwrap_or(0),
                 platform,
                 ..Default::default()
             };
@@ -210,7 +210,7 @@ impl Store for StorePeer {
                 Error::StoreRefused { reason, message, .. } if reason == "FAULT_PLATFORM_NOT_FOUND" => {
                     Error::PlatformNotFound { problem: message }
                 }
-                error => error,
+                error => limited(error),
             })?;
             let config: ImageConfig = serde_json::from_slice(&response.image_config_json)
                 .map_err(|error| Self::nonsense(ATTEMPT, format!("the config of the image is not JSON: {error}")))?;
@@ -223,17 +223,21 @@ impl Store for StorePeer {
         &'a self,
         key: &'a SnapshotKey,
         holder: &'a str,
-        volatile: Volatile,
+        writing: Writing,
     ) -> BoxFuture<'a, Result<Acquired, Error>> {
         Box::pin(async move {
             const ATTEMPT: &str = "acquire a snapshot";
-            let volatile = volatile == Volatile::Yes;
-            let request = AcquireSnapshotRequest { key: key.to_string(), holder: holder.into(), volatile };
+            let request = AcquireSnapshotRequest {
+                key: key.to_string(),
+                holder: holder.into(),
+                volatile: writing.volatile == Volatile::Yes,
+                size_limit_bytes: writing.limit.unwrap_or(0),
+            };
             let answer = self.call(ATTEMPT, |channel| {
                 let request = request.clone();
                 async move { Self::snapshots(channel).acquire_snapshot(request).await }
             });
-            let response = answer.await?;
+            let response = answer.await.map_err(limited)?;
             let mount = response.mount.ok_or_else(|| Self::nonsense(ATTEMPT, "the answer has no mount"))?;
             let layers = response.snapshot.map(|snapshot| snapshot.layer_ids).unwrap_or_default();
             let layers = layers.into_iter().map(LayerId::parse).collect::<Result<_, _>>();
@@ -342,6 +346,16 @@ impl Store for StorePeer {
             }
             Ok(Some(bytes))
         })
+    }
+}
+
+/// A limit that cannot hold, in the store's words: which file system, and what to do.
+fn limited(error: Error) -> Error {
+    match error {
+        Error::StoreRefused { reason, message, .. } if reason == "FAULT_QUOTA_UNAVAILABLE" => {
+            Error::Limit { field: "size".to_owned(), source: message.into() }
+        }
+        error => error,
     }
 }
 

@@ -309,6 +309,7 @@ pub mod tests {
             platform: None,
             extra_hosts: vec![],
             shm_size_bytes: None,
+            writable_size_bytes: None,
             ulimits: vec![],
             cdi_devices: Vec::new(),
             volumes_from: vec![],

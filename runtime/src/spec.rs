@@ -77,6 +77,9 @@ pub struct Spec {
     /// Size of /dev/shm. Absent: 64 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size_bytes: Option<u64>,
+    /// Bytes that what it writes to its root file system may have. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable_size_bytes: Option<u64>,
     /// Limits of each process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ulimits: Vec<PosixRlimit>,

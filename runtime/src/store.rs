@@ -15,7 +15,7 @@ pub trait Store: Send + Sync + 'static {
         key: &'a SnapshotKey,
         image: &'a str,
         platform: Option<&'a Platform>,
-        volatile: Volatile,
+        writing: Writing,
     ) -> BoxFuture<'a, Result<Prepared, Error>>;
 
     /// Takes a snapshot for `holder` and says how to mount it.
@@ -23,7 +23,7 @@ pub trait Store: Send + Sync + 'static {
         &'a self,
         key: &'a SnapshotKey,
         holder: &'a str,
-        volatile: Volatile,
+        writing: Writing,
     ) -> BoxFuture<'a, Result<Acquired, Error>>;
 
     /// Lets go of a snapshot. One that is gone, or held by somebody else, is let go of already.
@@ -44,6 +44,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads a regular file of a merged view; `None` when there is no such file.
     fn read_file<'a>(&'a self, layers: &'a [LayerId], path: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, Error>>;
+}
+
+/// What holds of what is written to a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writing {
+    /// Whether it may be lost.
+    pub volatile: Volatile,
+    /// Bytes that it may have. Absent: as many as there are.
+    pub limit: Option<u64>,
+}
+
+impl From<Volatile> for Writing {
+    /// Without a limit.
+    fn from(volatile: Volatile) -> Self {
+        Self { volatile, limit: None }
+    }
 }
 
 /// Whether a mount need not survive a crash of the host.

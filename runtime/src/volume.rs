@@ -15,6 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strata_init::quota;
 use strata_types::VolumeName;
 use tokio::sync::RwLock;
 
@@ -100,10 +101,18 @@ impl Volume {
     /// What is mounted.
     pub fn place(&self) -> VolumePlace {
         let (device, is_read_only) = match &self.backing {
-            Backing::Own | Backing::FileSystem(_) => (None, false),
+            Backing::Own { .. } | Backing::FileSystem(_) => (None, false),
             Backing::Directory { path, is_read_only } => (Some(path.clone()), *is_read_only),
         };
         VolumePlace { directory: self.data(), device, is_read_only }
+    }
+
+    /// Bytes that it may have; `None`: as many as there are.
+    pub fn size_limit(&self) -> Option<u64> {
+        match self.backing {
+            Backing::Own { limit } => limit,
+            Backing::Directory { .. } | Backing::FileSystem(_) => None,
+        }
     }
 
     /// Its own directory, whether or not that is what is mounted.
@@ -124,6 +133,10 @@ impl Discarded {
 
     /// Removes the content. What is left after a crash goes at the next start.
     pub fn remove(self) -> Result<(), Error> {
+        if let Err(refusal) = quota::lift(&self.0) {
+            // A number that nobody gets again is no reason to keep what is to go.
+            tracing::warn!(error = strata_rpc::fault::chain(&refusal), "cannot lift the limit of a volume");
+        }
         remove_tree(&self.0)
     }
 }
@@ -198,12 +211,12 @@ impl Volumes {
         let directory = self.root.join(record.name.as_str());
         let volume = Volume::new(record, directory)?;
         let new = self.hidden("new")?;
-        let made = make(&new, &volume.record, durability)
+        let made = make(&new, &volume, durability)
             .and_then(|()| fs::rename(&new, &volume.directory).map_err(|e| Error::io("rename", &new, e)))
             .and_then(|()| if durability == Durability::Synced { sync_dir(&self.root) } else { Ok(()) });
         if let Err(error) = made {
             // The first error is the one to tell; what is left goes at the next start.
-            let _ = remove_tree(&new);
+            let _ = Discarded(new).remove();
             return Err(error);
         }
         self.known().insert(volume.record.name.clone(), volume.clone());
@@ -251,8 +264,8 @@ impl Volumes {
     }
 }
 
-/// Makes the directory of a volume: record and empty content.
-fn make(directory: &Path, record: &Record, durability: Durability) -> Result<(), Error> {
+/// Makes the directory of a volume: record and empty content, both within its limit.
+fn make(directory: &Path, volume: &Volume, durability: Durability) -> Result<(), Error> {
     let create = |path: &Path, mode| {
         fs::DirBuilder::new().mode(mode).create(path).map_err(|e| Error::io("create", path, e))?;
         // Whatever the mask of this process is.
@@ -260,17 +273,25 @@ fn make(directory: &Path, record: &Record, durability: Durability) -> Result<(),
         fs::set_permissions(path, mode).map_err(|e| Error::io("restrict", path, e))
     };
     create(directory, 0o700)?;
+    limit(directory, volume.size_limit())?;
     create(&directory.join(DATA), 0o755)?;
     let path = directory.join("record.json");
     let failed = |e: io::Error| Error::io("write", &path, e);
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
-    let bytes = serde_json::to_vec(record).expect("every key of a record is a string");
+    let bytes = serde_json::to_vec(&volume.record).expect("every key of a record is a string");
     file.write_all(&bytes).map_err(failed)?;
     if durability == Durability::Synced {
         file.sync_data().map_err(failed)?;
         sync_dir(directory)?;
     }
     Ok(())
+}
+
+/// Limits what is below a directory.
+fn limit(directory: &Path, bytes: Option<u64>) -> Result<(), Error> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    quota::limit(directory, bytes)
+        .map_err(|refusal| Error::Limit { field: "size".to_owned(), source: Box::new(refusal) })
 }
 
 fn read(directory: &Path, name: &str) -> Result<Arc<Volume>, Error> {

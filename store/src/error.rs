@@ -243,6 +243,9 @@ pub enum Error {
         /// Which file, and why.
         source: strata_archive::Error,
     },
+    /// What is written to a snapshot cannot be limited.
+    #[error(transparent)]
+    Quota(#[from] strata_init::quota::Refusal),
     /// The store does not hold this content.
     #[error("no content {blake3}")]
     ContentNotFound {

@@ -90,7 +90,7 @@ impl Found {
         let directories = disk::names(&paths.snapshots())?;
         let wanted: HashSet<String> = known.snapshots.iter().map(u64::to_string).collect();
         for name in directories.iter().filter(|name| !wanted.contains(*name)) {
-            trash.discard(&paths.snapshots().join(name))?;
+            crate::snapshot::throw_away(trash, &paths.snapshots().join(name))?;
         }
         let there: HashSet<&String> = directories.iter().collect();
         found.missing_snapshots = known.snapshots.into_iter().filter(|n| !there.contains(&n.to_string())).collect();

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strata_archive::owner;
+use strata_init::quota;
 use strata_types::{Digest, LayerId, LeaseId, SnapshotKey};
 
 use crate::catalog::{CacheRecord, Durability, LayerRow, NewLayer, NewSnapshot, SnapshotRow, blocking};
 use crate::layer::{self, chain::Chain};
+use crate::trash::Trash;
 use crate::tree::View;
 use crate::{Error, Result, Store};
 
@@ -48,24 +50,51 @@ pub enum Keep {
     Volatile,
 }
 
-/// Prepares a snapshot over layers, bottom first. The same key with the same parents again changes nothing.
+/// What holds of what is written to a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writing {
+    /// Whether it may be lost.
+    pub keep: Keep,
+    /// Bytes that it may have. None: as many as there are.
+    pub limit: Option<u64>,
+}
+
+impl Writing {
+    /// Without a limit.
+    pub fn of(keep: Keep) -> Self {
+        Self { keep, limit: None }
+    }
+}
+
+/// Prepares a snapshot over layers, bottom first. The same key with the same parents again changes nothing but the limit.
 pub async fn prepare(
     store: &Arc<Store>,
     key: SnapshotKey,
     layer_ids: Vec<LayerId>,
     image_id: Option<Digest>,
     lease: Option<LeaseId>,
-    keep: Keep,
+    writing: Writing,
 ) -> Result<SnapshotRow> {
     let chain = layer::chain(store, &layer_ids).await?;
-    let durability = match keep {
+    let durability = match writing.keep {
         Keep::Durable => Durability::Full,
         Keep::Volatile => Durability::Relaxed,
     };
     let row = store.catalog.prepare_snapshot(NewSnapshot { key, layer_ids, image_id, lease, durability }).await?;
     let directory = store.paths.snapshot(row.directory);
-    blocking(move || make_upper(&directory, &chain)).await?;
+    let make = move || {
+        limit(&directory, writing.limit)?;
+        make_upper(&directory, &chain)
+    };
+    blocking(make).await?;
     Ok(row)
+}
+
+/// Limits what is below the directory of a snapshot, which is made if need be. Whatever is made in there then counts.
+fn limit(directory: &Path, bytes: Option<u64>) -> Result<()> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    fs::create_dir_all(directory).map_err(|source| Error::io("make directory", directory, source))?;
+    Ok(quota::limit(directory, bytes)?)
 }
 
 /// Makes the writable directory of a snapshot, unless it is there.
@@ -85,7 +114,14 @@ fn make_upper(directory: &Path, chain: &Chain) -> Result<PathBuf> {
 }
 
 /// Takes a free snapshot, or takes it again for the same holder, with an empty work directory.
-pub async fn acquire(store: &Arc<Store>, key: &SnapshotKey, holder: &str, keep: Keep) -> Result<(SnapshotRow, Mount)> {
+///
+/// A limit is looked after each time: the file system may have been mounted otherwise meanwhile.
+pub async fn acquire(
+    store: &Arc<Store>,
+    key: &SnapshotKey,
+    holder: &str,
+    writing: Writing,
+) -> Result<(SnapshotRow, Mount)> {
     if holder.is_empty() || holder.len() > LONGEST_HOLDER {
         return Err(Error::invalid("holder", format!("it must be 1 to {LONGEST_HOLDER} bytes")));
     }
@@ -96,6 +132,7 @@ pub async fn acquire(store: &Arc<Store>, key: &SnapshotKey, holder: &str, keep: 
     let made = work.clone();
     let empty = store.layers.chains.empty().to_path_buf();
     let mount = blocking(move || {
+        limit(&directory, writing.limit)?;
         let upper = make_upper(&directory, &chain)?;
         for old in works(&directory)? {
             remove_directory(&old)?;
@@ -104,7 +141,7 @@ pub async fn acquire(store: &Arc<Store>, key: &SnapshotKey, holder: &str, keep: 
         // Overlay wants a lower, if only an empty one.
         let lowers = if chain.lowers.is_empty() { vec![empty] } else { chain.lowers.clone() };
         let mut options: Vec<String> = ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).into();
-        if keep == Keep::Volatile {
+        if writing.keep == Keep::Volatile {
             options.push("volatile".to_owned());
         }
         if owner::is_restricted() {
@@ -207,7 +244,16 @@ pub(crate) async fn discard(store: &Arc<Store>, row: &SnapshotRow) -> Result<()>
 
 async fn discard_directory(store: &Arc<Store>, number: u64) -> Result<()> {
     let (directory, trash) = (store.paths.snapshot(number), store.trash.clone());
-    blocking(move || trash.discard(&directory)).await.map(drop)
+    blocking(move || throw_away(&trash, &directory)).await
+}
+
+/// Moves the directory of a snapshot to the trash, and its limit away: its number is free when all is unlinked.
+pub(crate) fn throw_away(trash: &Trash, directory: &Path) -> Result<()> {
+    if let Err(refusal) = quota::lift(directory) {
+        // A number that nobody gets again is no reason to keep what is to go.
+        tracing::warn!("{}", strata_rpc::fault::chain(&refusal));
+    }
+    trash.discard(directory).map(drop)
 }
 
 /// Lists the work directories of a snapshot.

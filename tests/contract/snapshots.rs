@@ -32,7 +32,7 @@ async fn prepare(node: &Node, request: PrepareSnapshotRequest) -> Result<Prepare
 }
 
 fn acquire(key: &str, holder: &str) -> AcquireSnapshotRequest {
-    AcquireSnapshotRequest { key: key.into(), holder: holder.into(), volatile: false }
+    AcquireSnapshotRequest { key: key.into(), holder: holder.into(), ..Default::default() }
 }
 
 async fn list(node: &Node) -> Vec<Snapshot> {

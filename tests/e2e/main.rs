@@ -47,6 +47,7 @@ mod poisoning;
 mod ports;
 mod progress;
 mod prompts;
+mod quotas;
 mod races;
 mod registries;
 mod repositories;

@@ -22,12 +22,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("strata-net", &["strata-types"]),
     ("strata-dns", &["strata-net", "strata-types"]),
     ("strata-registry", &["strata-types"]),
+    // Quotas are set by system calls that only strata-init may make.
     (
         "strata-store",
         &[
             "strata-archive",
             "strata-erofs",
             "strata-image",
+            "strata-init",
             "strata-proto",
             "strata-registry",
             "strata-rpc",

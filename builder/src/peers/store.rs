@@ -159,6 +159,7 @@ impl Store {
             lease_id: lease.to_owned(),
             volatile: true,
             platform: None,
+            size_limit_bytes: 0,
         };
         let mut client = pb::snapshot_service_client::SnapshotServiceClient::new(self.channel.clone());
         client.prepare_snapshot(request).await.map_err(|status| Error::peer("store", "prepare a snapshot", status))?;

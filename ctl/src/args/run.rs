@@ -55,6 +55,9 @@ pub struct Create {
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,
+    /// Limit what the container writes to its root file system: "size=10G"
+    #[arg(long, value_name = "OPTION=VALUE")]
+    pub storage_opt: Vec<String>,
     /// Make the root file system read-only
     #[arg(long)]
     pub read_only: bool,

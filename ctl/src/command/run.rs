@@ -207,6 +207,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         mounts: mounts::mounts(&args.mounts)?,
         volumes_from: mounts::volumes_from(&args.volumes_from)?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
+        writable_size_bytes: input::storage(&args.storage_opt)?,
         is_root_read_only: args.read_only,
         limits: Some(limits),
         cap_add: args.cap_add.clone(),

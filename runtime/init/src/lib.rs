@@ -25,6 +25,7 @@ mod peer;
 mod place;
 pub mod plan;
 mod prepare;
+pub mod quota;
 mod record;
 mod sealed;
 mod shared;

@@ -320,6 +320,106 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
 }
 
+/// `struct fsxattr`: what a file system keeps of a file beside mode and owner. linux/fs.h
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct FileAttributes {
+    pub(crate) flags: u32,
+    pub(crate) extent_size: u32,
+    pub(crate) extents: u32,
+    pub(crate) project: u32,
+    pub(crate) copy_extent_size: u32,
+    pub(crate) padding: [u8; 8],
+}
+
+/// Reads those of an open file or directory.
+pub(crate) fn file_attributes(file: BorrowedFd<'_>) -> Result<FileAttributes, Errno> {
+    const GET: u32 = rustix::ioctl::opcode::read::<FileAttributes>(b'X', 31);
+    let mut attributes = FileAttributes::default();
+    // SAFETY: FS_IOC_FSGETXATTR writes one such struct, which outlives the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), GET.into(), &raw mut attributes) }.into())?;
+    Ok(attributes)
+}
+
+/// Writes those of an open file or directory.
+pub(crate) fn set_file_attributes(file: BorrowedFd<'_>, attributes: &FileAttributes) -> Result<(), Errno> {
+    const SET: u32 = rustix::ioctl::opcode::write::<FileAttributes>(b'X', 32);
+    // SAFETY: FS_IOC_FSSETXATTR reads one such struct, which outlives the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), SET.into(), std::ptr::from_ref(attributes)) }.into()).map(drop)
+}
+
+/// What a project has of a file system, and may have. quotactl(2), `struct dqblk`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ProjectQuota {
+    /// Bytes that it may have; 0: no limit.
+    pub(crate) limit: u64,
+    /// Bytes that it has.
+    pub(crate) bytes: u64,
+    /// Files and directories that it has.
+    pub(crate) files: u64,
+}
+
+/// Calls `quotactl_fd` for project quotas of the file system of an open file, with the struct that the command is for.
+fn project_quota<T>(file: BorrowedFd<'_>, command: i32, project: u32, argument: &mut T) -> Result<(), Errno> {
+    const PROJECTS: u32 = 2;
+    let command = (command as u32) << 8 | PROJECTS;
+    // SAFETY: the callers below give the struct that their command reads or writes; it outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), command, project, std::ptr::from_mut(argument))
+    })
+    .map(drop)
+}
+
+/// An empty `struct dqblk`.
+fn quota_block() -> libc::dqblk {
+    // SAFETY: the struct is plain integers; all zero is valid.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The unit of limits in `struct dqblk`, in bytes. linux/quota.h, QIF_DQBLKSIZE
+const QUOTA_BLOCK: u64 = 1024;
+
+/// Reads what a project has and may have.
+pub(crate) fn quota_of(file: BorrowedFd<'_>, project: u32) -> Result<ProjectQuota, Errno> {
+    let mut block = quota_block();
+    project_quota(file, libc::Q_GETQUOTA, project, &mut block)?;
+    let limit = block.dqb_bhardlimit.saturating_mul(QUOTA_BLOCK);
+    Ok(ProjectQuota { limit, bytes: block.dqb_curspace, files: block.dqb_curinodes })
+}
+
+/// Limits the bytes of a project, rounded up to 1024; 0: no limit.
+pub(crate) fn set_quota(file: BorrowedFd<'_>, project: u32, bytes: u64) -> Result<(), Errno> {
+    let mut block = quota_block();
+    let blocks = bytes.div_ceil(QUOTA_BLOCK);
+    (block.dqb_bhardlimit, block.dqb_bsoftlimit, block.dqb_valid) = (blocks, blocks, libc::QIF_BLIMITS);
+    project_quota(file, libc::Q_SETQUOTA, project, &mut block)
+}
+
+/// `struct fs_quota_statv`. linux/dqblk_xfs.h
+#[derive(Default)]
+#[repr(C)]
+struct QuotaState {
+    version: i8,
+    padding: u8,
+    flags: u16,
+    in_core: u32,
+    files: [[u64; 3]; 3],
+    limits: [i32; 3],
+    warnings: [u16; 4],
+    more: u32,
+    rest: [u64; 7],
+}
+
+/// Whether limits of projects are in force on the file system of an open file.
+pub(crate) fn has_project_limits(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    /// Q_XGETQSTATV and FS_QUOTA_PDQ_ENFD.
+    const GET_STATE: i32 = (b'X' as i32) << 8 | 8;
+    const IN_FORCE: u16 = 1 << 5;
+    let mut state = QuotaState { version: 1, ..QuotaState::default() };
+    project_quota(file, GET_STATE, 0, &mut state)?;
+    Ok(state.flags & IN_FORCE != 0)
+}
+
 /// Commands and constants of bpf(2), from linux/bpf.h.
 mod bpf {
     pub(super) const PROG_LOAD: i32 = 5;

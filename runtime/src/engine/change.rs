@@ -66,7 +66,7 @@ impl Engine {
         let tree = match alone.spec.mounts[0].source.snapshot_key() {
             Some(key) => {
                 let volatile = Volatile::of(&record.spec);
-                Some(self.store.acquire(key, record.id.as_str(), volatile).await?.mount)
+                Some(self.store.acquire(key, record.id.as_str(), volatile.into()).await?.mount)
             }
             None => None,
         };

@@ -56,7 +56,8 @@ impl Engine {
         for (index, mount) in record.spec.mounts.iter().enumerate().skip(first) {
             let Source::Image(image) = &mount.source else { continue };
             let Some(key) = &image.key else { continue };
-            let prepared = self.store.prepare(key, &image.image, record.spec.platform.as_ref(), volatile).await?;
+            let prepared =
+                self.store.prepare(key, &image.image, record.spec.platform.as_ref(), volatile.into()).await?;
             container.change(|record| {
                 if let Source::Image(image) = &mut record.spec.mounts[index].source {
                     image.image_id = prepared.image_id;
@@ -120,7 +121,7 @@ impl Engine {
         for name in names {
             let volume = self.volumes.find(name)?;
             guards.push(volume.content.clone().read_owned().await);
-            if volume.file_system().is_some() {
+            if volume.file_system().is_some() || volume.size_limit().is_some() {
                 blocking("mounting a volume", move || volume.attach()).await?;
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     monitor::Monitor,
     record::{Record, Running, State},
     spec::{Exit, TerminalSize},
-    store::{Acquired, Volatile},
+    store::{Acquired, Volatile, Writing},
     stream::{Attachment, Wish},
     tree::{self, Found},
 };
@@ -85,11 +85,12 @@ impl Engine {
         wish: Option<Wish>,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
         let volatile = Volatile::of(&record.spec);
-        let acquired = self.store.acquire(&snapshot_key(record), record.id.as_str(), volatile).await?;
+        let writing = Writing { volatile, limit: record.spec.writable_size_bytes };
+        let acquired = self.store.acquire(&snapshot_key(record), record.id.as_str(), writing).await?;
         let users = self.users(&acquired).await?;
         let mut trees = Vec::new();
         for key in mounted_snapshots(record) {
-            trees.push(self.store.acquire(key, record.id.as_str(), volatile).await?.mount);
+            trees.push(self.store.acquire(key, record.id.as_str(), volatile.into()).await?.mount);
         }
         let held = self.hold_volumes(record).await?;
         let (shared, owner) = self.share(record).await?.unzip();

@@ -53,6 +53,10 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
     if !spec.stop_signal.is_empty() {
         signal::parse("spec.stop_signal", &spec.stop_signal)?;
     }
+    let writable_size_bytes = Some(spec.writable_size_bytes).filter(|bytes| *bytes != 0);
+    if writable_size_bytes.is_some() && !matches!(spec.root, Some(wire::container_spec::Root::Image(_))) {
+        return Err(Error::argument("spec.writable_size_bytes", "only what is written over an image can be limited"));
+    }
     let domain = Spec {
         root: root(spec.root)?,
         command: spec.command,
@@ -80,6 +84,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         platform: spec.platform.map(platform).transpose()?,
         extra_hosts: spec.extra_hosts.into_iter().map(host).collect::<Result<_, _>>()?,
         shm_size_bytes: Some(spec.shm_size_bytes).filter(|bytes| *bytes != 0),
+        writable_size_bytes,
         ulimits: spec.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
         cdi_devices: spec.cdi_devices.iter().map(|name| device(name)).collect::<Result<_, _>>()?,
         volumes_from: mounts::volumes_from(spec.volumes_from)?,
@@ -324,6 +329,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         }),
         extra_hosts: spec.extra_hosts.into_iter().map(wire_host).collect(),
         shm_size_bytes: spec.shm_size_bytes.unwrap_or(0),
+        writable_size_bytes: spec.writable_size_bytes.unwrap_or(0),
         ulimits: spec.ulimits.iter().map(wire_ulimit).collect(),
         cdi_devices: spec.cdi_devices.into_iter().map(String::from).collect(),
         secret_env: Vec::new(),
@@ -398,6 +404,9 @@ mod tests {
         assert_eq!(refused(|spec| spec.cdi_devices = vec!["/dev/null".into()]), "spec.cdi_devices");
         let limits = wire::Limits { memory_bytes: Some(4096), ..Default::default() };
         assert_eq!(refused(|spec| spec.limits = Some(limits)), "spec.limits.memory_bytes");
+        let of_snapshot = Some(wire::container_spec::Root::SnapshotKey("step".into()));
+        let limited = |spec: &mut wire::ContainerSpec| (spec.root, spec.writable_size_bytes) = (of_snapshot, 1);
+        assert_eq!(refused(limited), "spec.writable_size_bytes");
         assert_eq!(refused(|spec| spec.volumes_from = vec![wire::VolumesFrom::default()]), "spec.volumes_from");
     }
 
@@ -414,11 +423,11 @@ mod tests {
         let mut message = wire_spec();
         message.extra_hosts = vec![host("db", "10.0.0.1"), host("db6", "fe80::1")];
         message.ulimits = vec![limit("nofile", 1024, 2048), limit("core", 0, u64::MAX)];
-        message.shm_size_bytes = 1 << 20;
+        (message.shm_size_bytes, message.writable_size_bytes) = (1 << 20, 1 << 30);
         let (_, parsed) = spec(Some(message.clone())).unwrap();
         let shown = super::wire_spec("", parsed);
         assert_eq!((shown.extra_hosts, shown.ulimits), (message.extra_hosts, message.ulimits));
-        assert_eq!(shown.shm_size_bytes, 1 << 20);
+        assert_eq!((shown.shm_size_bytes, shown.writable_size_bytes), (1 << 20, 1 << 30));
     }
 
     #[test]

@@ -90,13 +90,14 @@ impl Volume {
     pub fn file_system(&self) -> Option<&FileSystem> {
         match &self.backing {
             Backing::FileSystem(file_system) => Some(file_system),
-            Backing::Own | Backing::Directory { .. } => None,
+            Backing::Own { .. } | Backing::Directory { .. } => None,
         }
     }
 
-    /// Mounts it, unless that is done, or it is a directory. Blocking.
+    /// Mounts it, unless that is done. Of a directory it is looked after that its limit holds: what it is on may have been
+    /// mounted otherwise meanwhile. Blocking.
     pub fn attach(&self) -> Result<(), Error> {
-        let Some(file_system) = self.file_system() else { return Ok(()) };
+        let Some(file_system) = self.file_system() else { return super::limit(&self.directory, self.size_limit()) };
         let _alone = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_attached()? {
             return Ok(());

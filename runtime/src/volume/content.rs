@@ -12,6 +12,7 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use strata_archive::{ApplyOptions, Whiteouts};
+use strata_init::quota;
 
 use super::{NEW, Volume, remove_tree};
 use crate::{error::Error, record::Durability};
@@ -57,13 +58,20 @@ impl Volume {
 
     /// Puts what is in an archive in place of all that is there: at once or, on an error, not at all. Where somebody has it
     /// mounted, or it is a directory of the host, it is added to what is there, which should be nothing.
-    pub fn replace(&self, archive: impl Read, mounted: Mounted, durability: Durability) -> Result<(), Error> {
+    pub fn replace(&self, archive: impl Read + Send, mounted: Mounted, durability: Durability) -> Result<(), Error> {
+        let apply = |target: &Path| match self.size_limit() {
+            None => apply(archive, target, durability),
+            Some(_) => {
+                let within = quota::within_limits(|| apply(archive, target, durability));
+                within.map_err(|e| Error::io("fill within its limit", target, e))?
+            }
+        };
         if mounted == Mounted::Yes || self.place().device.is_some() {
-            return apply(archive, &self.root(), durability);
+            return apply(&self.root());
         }
         let (new, data) = (self.directory.join(NEW), self.data());
         fs::create_dir(&new).map_err(|e| Error::io("create", &new, e))?;
-        let replaced = keep_root(&data, &new).and_then(|()| apply(archive, &new, durability)).and_then(|()| {
+        let replaced = keep_root(&data, &new).and_then(|()| apply(&new)).and_then(|()| {
             let exchanged = rustix::fs::renameat_with(CWD, &new, CWD, &data, RenameFlags::EXCHANGE);
             exchanged.map_err(|e| Error::io("exchange", &data, e))
         });

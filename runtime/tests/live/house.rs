@@ -27,7 +27,7 @@ use strata_runtime::{
     error::Error,
     launch::Launcher,
     presence::Presence,
-    store::{Acquired, Listed, Prepared, Store, Volatile},
+    store::{Acquired, Listed, Prepared, Store, Volatile, Writing},
 };
 use strata_types::{ContainerConfig, LayerId, Mount, SnapshotKey};
 use tokio::sync::mpsc;
@@ -48,7 +48,7 @@ impl Store for Directories {
         key: &'a SnapshotKey,
         image: &'a str,
         _platform: Option<&'a strata_types::Platform>,
-        _volatile: Volatile,
+        _writing: Writing,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             if image != "base" {
@@ -65,7 +65,7 @@ impl Store for Directories {
         &'a self,
         key: &'a SnapshotKey,
         holder: &'a str,
-        volatile: Volatile,
+        writing: Writing,
     ) -> BoxFuture<'a, Result<Acquired, Error>> {
         Box::pin(async move {
             let mut held = self.held.lock().unwrap();
@@ -77,7 +77,7 @@ impl Store for Directories {
             std::fs::create_dir_all(&work).unwrap();
             let mut mount = Mount::overlay(vec![self.base.clone()], Some((dir.join("upper"), work)));
             mount.options = ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).into();
-            if volatile == Volatile::Yes {
+            if writing.volatile == Volatile::Yes {
                 mount.options.push("volatile".into());
             }
             Ok(Acquired { mount, layers: Vec::new() })

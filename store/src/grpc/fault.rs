@@ -43,6 +43,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::SnapshotHeld { .. } => (Code::FailedPrecondition, Reason::SnapshotHeld),
         Error::SnapshotCommitted { .. } => (Code::FailedPrecondition, Reason::SnapshotCommitted),
         Error::UnsupportedAttribute { .. } => (Code::FailedPrecondition, Reason::UnsupportedAttribute),
+        Error::Quota(_) => (Code::FailedPrecondition, Reason::QuotaUnavailable),
         Error::ContentNotFound { .. } => (Code::NotFound, Reason::ContentNotFound),
         Error::RootLocked { .. } => (Code::FailedPrecondition, Reason::RootLocked),
         Error::Registry(error) => registry(error.kind()),

@@ -15,7 +15,7 @@ use super::cache::record_of_new_layer;
 use super::layers::{layer_ids, to_proto};
 use super::{Service, lease_id, optional_lease, page, status};
 use crate::catalog::{SnapshotRow, SnapshotState};
-use crate::snapshot::{self, Export, Keep, Stub};
+use crate::snapshot::{self, Export, Keep, Stub, Writing};
 use crate::{Error, Result, image};
 
 /// Most mount stubs in one commit.
@@ -28,12 +28,12 @@ impl Service {
         let key = key(&request.key)?;
         let lease = optional_lease(&request.lease_id)?;
         let layers = layer_ids("layer_ids", &request.layer_ids)?;
-        let keep = if request.volatile { Keep::Volatile } else { Keep::Durable };
+        let writing = writing(request.volatile, request.size_limit_bytes);
         if request.image.is_empty() {
             if request.platform.is_some() {
                 return Err(Error::invalid("platform", "layers are for any"));
             }
-            let row = snapshot::prepare(&self.store, key, layers, None, lease, keep).await?;
+            let row = snapshot::prepare(&self.store, key, layers, None, lease, writing).await?;
             let (snapshot, image_config_json) = (Some(describe(&row)), Bytes::new());
             return Ok(proto::PrepareSnapshotResponse { snapshot, image_config_json });
         }
@@ -41,19 +41,19 @@ impl Service {
             return Err(Error::invalid("layer_ids", "an image has its own"));
         }
         let platforms = super::platforms("platform", request.platform)?;
-        let is_volatile = keep == Keep::Volatile;
+        let is_volatile = writing.keep == Keep::Volatile;
         let image =
             image::get_for_container(&self.store, &request.image, platforms, lease.clone(), is_volatile).await?;
         let config = image::config_json(&self.store, &image.row).await?;
         let id = Some(image.row.id);
-        let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease, keep).await?;
+        let row = snapshot::prepare(&self.store, key, image.row.layers, id, lease, writing).await?;
         Ok(proto::PrepareSnapshotResponse { snapshot: Some(describe(&row)), image_config_json: config.into() })
     }
 
     async fn acquire_one(&self, request: proto::AcquireSnapshotRequest) -> Result<proto::AcquireSnapshotResponse> {
         let key = key(&request.key)?;
-        let keep = if request.volatile { Keep::Volatile } else { Keep::Durable };
-        let (row, mount) = snapshot::acquire(&self.store, &key, &request.holder, keep).await?;
+        let writing = writing(request.volatile, request.size_limit_bytes);
+        let (row, mount) = snapshot::acquire(&self.store, &key, &request.holder, writing).await?;
         let lower_paths = mount.lowers.iter().map(|path| text(path)).collect::<Result<_>>()?;
         let mount = Mount {
             kind: "overlay".to_owned(),
@@ -168,6 +168,11 @@ fn chunks(export: Export) -> Chunks {
         Err(source) => status(Error::io("write", "an archive", source)),
     };
     chunks.map(move |chunk| chunk.map(|chunk| proto::ExportSnapshotResponse { chunk }).map_err(failed)).boxed()
+}
+
+fn writing(is_volatile: bool, limit_bytes: u64) -> Writing {
+    let keep = if is_volatile { Keep::Volatile } else { Keep::Durable };
+    Writing { keep, limit: Some(limit_bytes).filter(|bytes| *bytes != 0) }
 }
 
 fn key(text: &str) -> Result<SnapshotKey> {

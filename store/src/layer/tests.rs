@@ -183,7 +183,7 @@ async fn a_long_chain_becomes_one_directory_behind_and_its_image_stays_what_it_w
     rest(&bench.store).await;
 
     let key = strata_types::SnapshotKey::parse("container").unwrap();
-    let keep = crate::snapshot::Keep::Volatile;
+    let keep = crate::snapshot::Writing::of(crate::snapshot::Keep::Volatile);
     crate::snapshot::prepare(&bench.store, key.clone(), ids.clone(), Some(image.row.id), None, keep).await.unwrap();
     let (row, mount) = crate::snapshot::acquire(&bench.store, &key, "me", keep).await.unwrap();
     let [flat] = &mount.lowers[..] else { panic!("the mount has {:?}", mount.lowers) };

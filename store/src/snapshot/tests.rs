@@ -12,7 +12,7 @@ fn key(text: &str) -> SnapshotKey {
 
 /// Acquires a snapshot, lets `work` change its mounted root, and releases it.
 async fn run(bench: &Bench, name: &str, work: impl FnOnce(&Path)) {
-    let (_, mount) = acquire(&bench.store, &key(name), "test", Keep::Volatile).await.unwrap();
+    let (_, mount) = acquire(&bench.store, &key(name), "test", Writing::of(Keep::Volatile)).await.unwrap();
     let view = View::open_writable(&mount.lowers, &mount.upper, &mount.work).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view.root())));
     work(&root);
@@ -21,7 +21,9 @@ async fn run(bench: &Bench, name: &str, work: impl FnOnce(&Path)) {
 }
 
 async fn prepared(bench: &Bench, name: &str, layers: &[LayerId]) -> SnapshotRow {
-    prepare(&bench.store, key(name), layers.to_vec(), None, Some(bench.lease.clone()), Keep::Volatile).await.unwrap()
+    prepare(&bench.store, key(name), layers.to_vec(), None, Some(bench.lease.clone()), Writing::of(Keep::Volatile))
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +55,8 @@ async fn preparing_again_is_the_same_and_with_other_parents_refused() {
 
     let one = prepared(&bench, "a", std::slice::from_ref(&base)).await;
     let two = prepared(&bench, "a", std::slice::from_ref(&base)).await;
-    let other = prepare(&bench.store, key("a"), Vec::new(), None, Some(bench.lease.clone()), Keep::Volatile).await;
+    let other =
+        prepare(&bench.store, key("a"), Vec::new(), None, Some(bench.lease.clone()), Writing::of(Keep::Volatile)).await;
 
     assert_eq!(one, two);
     assert!(matches!(other, Err(Error::SnapshotExists { .. })));
@@ -63,15 +66,15 @@ async fn preparing_again_is_the_same_and_with_other_parents_refused() {
 async fn a_held_snapshot_is_neither_committed_nor_removed_nor_taken_by_another() {
     let bench = Bench::new().await;
     prepared(&bench, "a", &[]).await;
-    let (_, first) = acquire(&bench.store, &key("a"), "one", Keep::Durable).await.unwrap();
-    let (_, again) = acquire(&bench.store, &key("a"), "one", Keep::Durable).await.unwrap();
+    let (_, first) = acquire(&bench.store, &key("a"), "one", Writing::of(Keep::Durable)).await.unwrap();
+    let (_, again) = acquire(&bench.store, &key("a"), "one", Writing::of(Keep::Durable)).await.unwrap();
 
     assert_ne!(first.work, again.work);
     assert!(again.work.is_dir() && !first.work.exists());
     let committed = commit(&bench.store, &key("a"), &bench.lease, Vec::new(), None).await;
     assert!(matches!(committed, Err(Error::SnapshotHeld { .. })), "{committed:?}");
     assert!(matches!(remove(&bench.store, &key("a"), "").await, Err(Error::SnapshotHeld { .. })));
-    let other = acquire(&bench.store, &key("a"), "two", Keep::Durable).await;
+    let other = acquire(&bench.store, &key("a"), "two", Writing::of(Keep::Durable)).await;
     assert!(matches!(other, Err(Error::SnapshotHeld { .. })));
     assert!(matches!(release(&bench.store, &key("a"), "two").await, Err(Error::SnapshotHeld { .. })));
     release(&bench.store, &key("a"), "one").await.unwrap();
@@ -88,7 +91,7 @@ async fn the_writable_root_is_like_the_root_below() {
     fs::set_permissions(&root, fs::Permissions::from_mode(0o711)).unwrap();
     prepared(&bench, "a", &[base]).await;
 
-    let (_, mount) = acquire(&bench.store, &key("a"), "one", Keep::Durable).await.unwrap();
+    let (_, mount) = acquire(&bench.store, &key("a"), "one", Writing::of(Keep::Durable)).await.unwrap();
 
     assert_eq!(fs::metadata(&mount.upper).unwrap().mode() & 0o7777, 0o711);
     assert_eq!(mount.options, ["index=off", "redirect_dir=nofollow", "metacopy=off"]);
@@ -153,7 +156,7 @@ async fn an_export_shows_what_is_there_and_not_what_was_removed() {
     let base = bench.base_layer().await;
     prepared(&bench, "box", std::slice::from_ref(&base)).await;
     let before = exported(&export(&bench.store, &key("box"), None).await.unwrap());
-    let (_, mount) = acquire(&bench.store, &key("box"), "test", Keep::Volatile).await.unwrap();
+    let (_, mount) = acquire(&bench.store, &key("box"), "test", Writing::of(Keep::Volatile)).await.unwrap();
     let view = View::open_writable(&mount.lowers, &mount.upper, &mount.work).unwrap();
     let root = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view.root())));
     fs::write(root.join("usr/lib/new"), "new").unwrap();

@@ -92,6 +92,11 @@ fn files(words: &[&str]) -> Outcome {
         ["exists", path] => return Ok(i32::from(fs::symlink_metadata(path).is_err())),
         // As many bytes as asked for, of a kind that does not compress to nothing.
         ["fill", path, bytes] => fill(path, bytes.parse()?)?,
+        // The bytes that a file system says it has, in all.
+        ["room", path] => {
+            let found = rustix::fs::statvfs(*path)?;
+            println!("{}", found.f_blocks * found.f_frsize);
+        }
         _ => return work(words),
     }
     Ok(0)

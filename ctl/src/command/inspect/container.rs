@@ -162,6 +162,9 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
     if let (Value::Object(all), Value::Object(limits)) = (&mut value, resources(spec)) {
         all.extend(limits);
     }
+    if spec.writable_size_bytes != 0 {
+        value["StorageOpt"] = json!({ "size": spec.writable_size_bytes.to_string() });
+    }
     value
 }
 

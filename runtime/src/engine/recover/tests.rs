@@ -13,7 +13,7 @@ use crate::{
     engine::{Lifetime, WithVolumes},
     record::{Durability, Identity, tests::record},
     spec::ExitKind,
-    store::{Acquired, Prepared, Volatile},
+    store::{Acquired, Prepared, Writing},
 };
 
 /// A store in memory, stricter than the real one.
@@ -51,7 +51,7 @@ impl Store for Fake {
         key: &'a SnapshotKey,
         image: &'a str,
         _platform: Option<&'a strata_types::Platform>,
-        _volatile: Volatile,
+        _writing: Writing,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         Box::pin(async move {
             if image == "missing" {
@@ -69,7 +69,7 @@ impl Store for Fake {
         &'a self,
         _key: &'a SnapshotKey,
         _holder: &'a str,
-        _volatile: Volatile,
+        _writing: Writing,
     ) -> BoxFuture<'a, Result<Acquired, Error>> {
         Box::pin(async { Err(Self::refused("FAULT_SNAPSHOT_NOT_FOUND")) })
     }
