@@ -24,8 +24,11 @@ DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
 SHARE := $(DESTDIR)$(PREFIX)/share
 COMPLETIONS := $(SHARE)/bash-completion/completions/ctl $(SHARE)/zsh/site-functions/_ctl $(SHARE)/fish/vendor_completions.d/ctl.fish
-# What the guests of the tests load into Debian's kernel.
-MODULES := overlay
+# What the guests of the tests load into Debian's kernel: overlays, disks with quotas, bridges and their rules, interfaces on
+# interfaces.
+MODULES := overlay crc32c_generic loop ext4 xfs quota_v2 \
+	bridge veth nf_tables nft_chain_nat nft_ct nft_fib_inet nft_masq nft_nat \
+	8021q ipvlan macvlan
 PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry iptables containernetworking-plugins iperf3
 
 export CARGO_TARGET_DIR := $(TARGET)
@@ -55,7 +58,7 @@ packages-test: packages-demo
 	$(call packages,curl git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap redis-tools podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils nftables passt slirp4netns iperf3)
 
 packages-vm:
-	$(call packages,qemu-system-x86)
+	$(call packages,qemu-system-x86 xfsprogs)
 
 # Puts $(2) into directory $(1) under the names they have: whole, or not at all, even where one is running.
 define place

@@ -28,6 +28,7 @@ mod formats;
 mod hints;
 mod hosts;
 mod images;
+mod ipvlan;
 mod isolation;
 mod language;
 mod limits;

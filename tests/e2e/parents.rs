@@ -10,11 +10,11 @@ use strata_tests::{
 const SOON: Duration = Duration::from_secs(10);
 
 /// Subnet of the world's end, with the world as the gateway: containers are its neighbours.
-const ON_THE_WIRE: [&str; 6] = ["--subnet", "203.0.113.0/24", "--ip-range", "203.0.113.64/26", "--gateway", WORLD];
+pub const ON_THE_WIRE: [&str; 6] = ["--subnet", "203.0.113.0/24", "--ip-range", "203.0.113.64/26", "--gateway", WORLD];
 
 /// Starts a container that tells who asks it what their address is.
 #[track_caller]
-fn server(house: &House, name: &str, flags: &[&str]) -> Output {
+pub fn server(house: &House, name: &str, flags: &[&str]) -> Output {
     let words = [&["run", "-d", "--name", name], flags, &["guest", "/guest", "serve", "80"]].concat();
     let started = house.ctl(&words).ok();
     eventually("it listens", SOON, || house.ctl(&["logs", name]).ok().stdout.contains("ready"));
@@ -22,20 +22,20 @@ fn server(house: &House, name: &str, flags: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn create(house: &House, flags: &[&str], name: &str) {
+pub fn create(house: &House, flags: &[&str], name: &str) {
     house.ctl(&[&["network", "create"], flags, &[name]].concat()).ok();
 }
 
-fn address(house: &House, name: &str, network: &str) -> String {
+pub fn address(house: &House, name: &str, network: &str) -> String {
     let template = format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}");
     house.ctl(&["inspect", "-f", &template, name]).ok().text().to_owned()
 }
 
-fn ask(house: &House, from: &str, address: &str) -> Output {
+pub fn ask(house: &House, from: &str, address: &str) -> Output {
     house.ctl(&["exec", from, "/guest", "ask", address, "80"])
 }
 
-fn in_world(house: &House, words: &[&str]) -> Output {
+pub fn in_world(house: &House, words: &[&str]) -> Output {
     let mut command: Command = house.host().in_world(strata_tests::guest());
     command.args(words);
     Running::spawn(command).finish()

@@ -6,6 +6,7 @@
 mod archive;
 mod job;
 mod machine;
+mod modules;
 mod root;
 mod systemd;
 mod unified;
