@@ -1,6 +1,7 @@
 //! The command line: Docker's names and flags. What is not there yet is not accepted, and says so.
 
 mod archive;
+mod attach;
 mod build;
 mod builder;
 mod config;
@@ -12,6 +13,7 @@ mod format;
 mod image;
 mod inspect;
 mod lifecycle;
+mod limits;
 mod manifest;
 mod network;
 mod ports;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
+pub use attach::{Attach, Attaching, DetachKeys, StreamName};
 pub use build::{Build, Output, OutputKind, ProgressMode, StepNetwork, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
 pub use config::{Config, ConfigShow};
@@ -40,7 +43,10 @@ pub use explore::Explore;
 pub use format::Format;
 pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
-pub use lifecycle::{Containers, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stop};
+pub use lifecycle::{
+    Containers, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
+};
+pub use limits::{LimitFlags, Update};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
     ManifestRm, Says,
@@ -86,6 +92,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Attach to the streams of a running container
+    Attach(Attach),
     /// Build an image from a Dockerfile
     Build(Box<Build>),
     /// Look after the build cache
@@ -143,6 +151,8 @@ pub enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(Network),
+    /// Let all processes of containers stand still
+    Pause(Containers),
     /// Show where the ports of a container are reached
     Port(Port),
     /// List containers
@@ -166,6 +176,8 @@ pub enum Command {
     Save(Save),
     /// Start stopped containers
     Start(Start),
+    /// Show what containers use, again and again
+    Stats(Stats),
     /// Stop running containers
     Stop(Stop),
     /// Look after the services
@@ -176,13 +188,19 @@ pub enum Command {
     /// Make certificates for services over TCP
     #[command(subcommand)]
     Tls(Tls),
+    /// Show the processes of a container
+    Top(Top),
+    /// Let paused containers go on
+    Unpause(Containers),
+    /// Give containers other limits
+    Update(Update),
     /// Show versions
     Version(Version),
     /// Manage volumes
     #[command(subcommand)]
     Volume(Volume),
-    /// Wait until containers stop, then print their exit codes
-    Wait(Containers),
+    /// Wait for the end of containers, then print their exit codes
+    Wait(Wait),
 }
 
 impl Cli {

@@ -237,7 +237,7 @@ async fn prepare(
             StepNetwork::Host => pb::BuildNetwork::Host.into(),
             StepNetwork::None => pb::BuildNetwork::None.into(),
         },
-        labels: input::labels(&args.label)?,
+        labels: input::labels(&[], &args.label)?,
         has_credentials: true,
         platform: of,
         pull: match args.pull {

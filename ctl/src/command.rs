@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub mod attach;
 pub mod builder;
 pub mod cache;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod logs;
 pub mod man;
 pub mod manifest;
 pub mod network;
+pub mod pause;
 pub mod port;
 pub mod prune;
 pub mod ps;
@@ -36,8 +38,11 @@ pub mod rmi;
 pub mod run;
 pub mod save;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod tag;
+pub mod top;
+pub mod update;
 pub mod verify;
 pub mod version;
 pub mod volume;

@@ -106,6 +106,11 @@ impl From<tonic::Status> for Error {
             (code, "") => format!("the service failed with {code:?}"),
             (_, text) => text.to_owned(),
         };
+        // People know the flag of a limit.
+        let message = match facts.get("field") {
+            Some(field) => message.replacen(field.as_str(), flag_of(field), 1),
+            None => message,
+        };
         let mut error = Self::new(said_once(&message));
         error.excerpt = facts.get("excerpt").cloned().unwrap_or_default();
         if let Some(code) = facts.get("exit_code").and_then(|code| code.parse().ok())
@@ -145,17 +150,26 @@ fn said_once(message: &str) -> String {
 
 fn flag_of(field: &str) -> &str {
     match field {
+        "limits.blkio_weight" | "spec.limits.blkio_weight" => "--blkio-weight",
+        "limits.cpu_period_us" | "spec.limits.cpu_period_us" => "--cpu-period",
+        "limits.cpu_quota_us" | "spec.limits.cpu_quota_us" => "--cpu-quota",
+        "limits.cpu_shares" | "spec.limits.cpu_shares" => "--cpu-shares",
+        "limits.cpuset_cpus" | "spec.limits.cpuset_cpus" => "--cpuset-cpus",
+        "limits.cpuset_mems" | "spec.limits.cpuset_mems" => "--cpuset-mems",
+        "limits.memory_bytes" | "spec.limits.memory_bytes" => "--memory",
+        "limits.memory_reservation_bytes" | "spec.limits.memory_reservation_bytes" => "--memory-reservation",
+        "limits.memory_swap_bytes" | "spec.limits.memory_swap_bytes" => "--memory-swap",
+        "limits.nano_cpus" | "spec.limits.nano_cpus" => "--cpus",
+        "limits.pids" | "spec.limits.pids" => "--pids-limit",
         "signal" => "--signal",
         "spec.cap_add" => "--cap-add",
         "spec.cap_drop" => "--cap-drop",
         "spec.cdi_devices" => "--device",
         "spec.exposed_ports" => "--expose",
         "spec.hostname" => "--hostname",
-        "spec.limits.memory_bytes" => "--memory",
-        "spec.limits.nano_cpus" => "--cpus",
-        "spec.limits.pids" => "--pids-limit",
         "spec.name" => "--name",
         "spec.port_bindings" => "--publish",
+        "spec.stop_signal" => "--stop-signal",
         "spec.user" => "--user",
         "options" => "--opt",
         "labels" => "--label",
@@ -180,6 +194,7 @@ fn hint(reason: &str, kind: &str) -> Option<&'static str> {
         "FAULT_NETWORK_IN_USE" => Some("`ctl network disconnect` and `ctl rm` free a network"),
         "FAULT_RUNNING" => Some("`ctl stop` it first, or use `ctl rm -f`"),
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
+        "FAULT_PAUSED" => Some("`ctl unpause` lets it go on"),
         "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),
         "FAULT_VOLUME_NOT_FOUND" => Some("`ctl volume ls` lists volumes"),
         "FAULT_VOLUME_IN_USE" => Some("`ctl rm` removes containers; those that do not run use their volumes too"),

@@ -158,10 +158,18 @@ pub fn nano_cpus(text: &str) -> Result<u64> {
     if !(0.0..=1e6).contains(&value) { Err(wrong()) } else { Ok((value * 1e9).round() as u64) }
 }
 
-/// "KEY=VALUE" of each; "KEY" alone has an empty value.
-pub fn labels(flags: &[String]) -> Result<HashMap<String, String>> {
+/// "KEY=VALUE" of each line of files first, of flags then; "KEY" alone has an empty value.
+pub fn labels(files: &[PathBuf], flags: &[String]) -> Result<HashMap<String, String>> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Error::usage(format!("cannot read --label-file {}: {error}", file.display())))?;
+        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        all.extend(lines.map(str::to_owned));
+    }
+    all.extend_from_slice(flags);
     let mut labels = HashMap::new();
-    for flag in flags {
+    for flag in &all {
         let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
         if key.is_empty() {
             return Err(Error::usage(format!("invalid label {flag:?}: KEY=VALUE is expected")));

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 /// Runs the command; Ctrl-C ends what does not take signals itself, and the services clean up behind it.
 async fn run(cli: Cli) -> Result<u8> {
     let is_taking_signals = match &cli.command {
-        Command::Build(_) => true,
+        Command::Attach(_) | Command::Build(_) => true,
         Command::Run(run) => !run.detach,
         Command::Exec(exec) => !exec.detach,
         Command::Start(start) => start.attach || start.interactive,
@@ -109,6 +109,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
     match &cli.command {
         Command::Context(command) => command::context::run(command, choice),
         Command::Tls(args::Tls::Init(args)) => tls::init(args).map(|()| 0),
+        Command::Attach(args) => command::attach::run(&open()?, args).await,
         Command::Build(args) => build::run(&open()?, args).await,
         Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
@@ -143,6 +144,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Man(args) => command::man::run(args),
         Command::Manifest(args) => command::manifest::run(&open()?, args).await,
         Command::Network(args) => command::network::run(&open()?, args).await,
+        Command::Pause(args) => command::pause::pause(&open()?, args).await,
         Command::Port(args) => command::port::run(&open()?, args).await,
         Command::Ps(args) => command::ps::run(&open()?, args).await,
         Command::Pull(args) => command::pull::run(&open()?, args).await,
@@ -154,11 +156,15 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),
         Command::Save(args) => command::save::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,
+        Command::Stats(args) => command::stats::run(&open()?, args).await,
         Command::Stop(args) => command::stop::run(&open()?, args).await,
         Command::System(args::System::DialStdio { service }) => command::dial::run(*service).await,
         Command::System(args::System::Verify) => command::verify::run(&open()?).await,
         Command::System(args::System::Prune(args)) => command::prune::run(&open()?, args).await,
         Command::Tag(args) => command::tag::run(&open()?, args).await,
+        Command::Top(args) => command::top::run(&open()?, args).await,
+        Command::Unpause(args) => command::pause::unpause(&open()?, args).await,
+        Command::Update(args) => command::update::run(&open()?, args).await,
         Command::Version(args) => command::version::run(&open()?, args).await,
         Command::Volume(args) => command::volume::run(&open()?, args).await,
         Command::Wait(args) => command::wait::run(&open()?, args).await,

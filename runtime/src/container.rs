@@ -27,6 +27,8 @@ pub struct Container {
     pub id: ContainerId,
     /// Held while it is started, ended or removed.
     pub lifecycle: Arc<tokio::sync::Mutex<()>>,
+    /// Held while it is frozen or thawed; taken after `lifecycle`, and for moments only.
+    pub freezing: tokio::sync::Mutex<()>,
     record: Mutex<Record>,
     monitor: Mutex<Option<Arc<Monitor>>>,
     /// How many want to start it again at its end.
@@ -45,6 +47,17 @@ pub enum Phase {
     Ended(Exit),
     /// It is removed.
     Gone(Option<Exit>),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It does not run.
+    NotRunning,
+    /// A run of it ends from now on.
+    NextExit,
+    /// It is removed.
+    Removed,
 }
 
 /// A container as it is shown.
@@ -75,6 +88,7 @@ impl Container {
         Arc::new(Self {
             id: record.id.clone(),
             lifecycle: Arc::default(),
+            freezing: tokio::sync::Mutex::default(),
             record: Mutex::new(record),
             monitor: Mutex::new(None),
             restarts: AtomicUsize::new(0),
@@ -97,9 +111,14 @@ impl Container {
         lock(&self.record).state.clone()
     }
 
-    /// Whether its process runs.
+    /// Whether it has a process, paused or not.
     pub fn is_running(&self) -> bool {
         matches!(lock(&self.record).state, State::Running(_))
+    }
+
+    /// Whether its processes stand still.
+    pub fn is_paused(&self) -> bool {
+        matches!(&lock(&self.record).state, State::Running(running) if running.is_paused)
     }
 
     /// Whether a volume is among its mounts.
@@ -159,6 +178,12 @@ impl Container {
         self.monitor().ok_or_else(not_running)
     }
 
+    /// Its monitor, if its process runs and is not paused.
+    pub fn moving_monitor(&self) -> Result<Arc<Monitor>, Error> {
+        let monitor = self.running_monitor()?;
+        if self.is_paused() { Err(Error::Paused { name: self.name().to_string() }) } else { Ok(monitor) }
+    }
+
     /// Sets or forgets the monitor.
     pub fn set_monitor(&self, monitor: Option<Arc<Monitor>>) {
         *lock(&self.monitor) = monitor;
@@ -173,6 +198,25 @@ impl Container {
         match phase {
             Phase::Ended(exit) | Phase::Gone(Some(exit)) => Ok(exit),
             _ => Err(not_found()),
+        }
+    }
+
+    /// Waits for what is asked for; returns how its last run ended.
+    pub async fn wait(&self, condition: Condition) -> Exit {
+        let last_end = || lock(&self.record).finished_at;
+        let before = last_end();
+        let is_it = |phase: &Phase| match (condition, phase) {
+            (_, Phase::Gone(_)) => true,
+            (Condition::NotRunning, phase) => *phase != Phase::Running,
+            (Condition::NextExit, Phase::Ended(_)) => last_end() != before,
+            _ => false,
+        };
+        let mut phases = self.phases();
+        // The sender lives in `self`.
+        let phase = phases.wait_for(is_it).await.map(|phase| phase.clone());
+        match phase {
+            Ok(Phase::Ended(exit) | Phase::Gone(Some(exit))) => exit,
+            _ => Exit::code(0),
         }
     }
 

@@ -34,15 +34,20 @@ mod exec;
 mod finish;
 mod mounts;
 mod network;
+mod pause;
 mod ports;
+mod processes;
 mod recover;
 mod rename;
 mod sharing;
 mod start;
 mod stop;
+mod update;
+mod usage;
 mod volumes;
 
 pub use exec::Exec;
+pub use usage::Sample;
 pub use volumes::{LabelCondition, Prunable, Pruned};
 
 /// Host names of containers that were given none are this many digits of their id.
@@ -64,6 +69,17 @@ pub enum WithVolumes {
     Yes,
     /// They stay.
     No,
+}
+
+/// How many containers there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Whose process runs.
+    pub running: usize,
+    /// Whose processes stand still.
+    pub paused: usize,
+    /// All others.
+    pub stopped: usize,
 }
 
 /// All containers and what they need.
@@ -104,10 +120,17 @@ impl Engine {
         table.after(after).filter(|container| all || container.is_running()).take(size).cloned().collect()
     }
 
-    /// Counts all containers and those that run.
-    pub fn count(&self) -> (usize, usize) {
-        let table = self.table();
-        table.after("").fold((0, 0), |(all, running), one| (all + 1, running + usize::from(one.is_running())))
+    /// Counts containers by what they do.
+    pub fn count(&self) -> Counts {
+        let mut counts = Counts::default();
+        for one in self.table().after("") {
+            match (one.is_running(), one.is_paused()) {
+                (false, _) => counts.stopped += 1,
+                (true, false) => counts.running += 1,
+                (true, true) => counts.paused += 1,
+            }
+        }
+        counts
     }
 
     /// The network of containers that do not say: its name, or "none".

@@ -67,6 +67,36 @@ pub enum Error {
         /// Name of the container, or its id.
         name: String,
     },
+    /// It is paused.
+    #[error("container {name} is paused")]
+    Paused {
+        /// Name of the container.
+        name: String,
+    },
+    /// It is not paused.
+    #[error("container {name} is not paused")]
+    NotPaused {
+        /// Name of the container.
+        name: String,
+    },
+    /// A process of it does not stand still.
+    #[error("cannot pause container {name}: a process of it does not stand still, and so all of them go on")]
+    PauseFailed {
+        /// Name of the container.
+        name: String,
+        /// Why.
+        #[source]
+        source: strata_oci::cgroup::Error,
+    },
+    /// What is done to a cgroup cannot be done to a container without one.
+    #[error("container {name} has no cgroup: the user whose runtime it is was given none")]
+    NoCgroup {
+        /// Name of the container.
+        name: String,
+    },
+    /// Columns of one's own need ps.
+    #[error("the host of the runtime has no program ps (package procps): without options it is not needed")]
+    NoPs,
     /// It is being removed.
     #[error("container {id} is being removed")]
     Removing {

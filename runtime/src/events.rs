@@ -47,6 +47,12 @@ pub enum Action {
     Rename,
     /// Ended and started again.
     Restart,
+    /// Given other limits.
+    Update,
+    /// Its processes were made to stand still.
+    Pause,
+    /// Its processes go on.
+    Unpause,
 }
 
 impl Action {
@@ -63,6 +69,9 @@ impl Action {
             Self::Oom => "oom",
             Self::Rename => "rename",
             Self::Restart => "restart",
+            Self::Update => "update",
+            Self::Pause => "pause",
+            Self::Unpause => "unpause",
         }
     }
 }

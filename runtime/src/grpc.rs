@@ -11,6 +11,7 @@ mod convert;
 pub mod devices;
 pub mod networks;
 mod ports;
+mod stats;
 pub mod streams;
 pub mod system;
 pub mod volumes;

@@ -38,15 +38,17 @@ use crate::{
     error::Error,
     monitor::{Launch, Monitor},
     record::{Durability, Record},
-    spec::{Spec, TerminalSize},
+    spec::{Limits, Spec, TerminalSize},
 };
 
 mod change;
 mod descriptors;
 mod devices;
 mod files;
+mod group;
 mod insert;
 mod lifeline;
+mod limits;
 mod mounts;
 mod outline;
 mod propagation;
@@ -237,7 +239,7 @@ impl Launcher {
         let around = devices::prepare(&self.0.config.file.cdi.spec_dirs, job, &mut spec)?;
         let exit_record = self.exit_record(record, &job.dir);
         remove_file(&exit_record)?;
-        let group = self.make_cgroup(&record.id, &spec)?;
+        let group = self.make_cgroup(record, &spec)?;
         let file = &self.0.config.file;
         // The input of a build step has one source.
         let streams = init::Streams { stdin: record.spec.has_stdin, stdin_once: record.is_run, terminal: None };
@@ -393,12 +395,15 @@ impl Launcher {
         format!("/{}/{id}", self.0.config.file.cgroup_parent.trim_matches('/'))
     }
 
-    fn make_cgroup(&self, id: &ContainerId, spec: &oci_spec::runtime::Spec) -> Result<Option<Cgroup>, Error> {
+    fn make_cgroup(&self, record: &Record, spec: &oci_spec::runtime::Spec) -> Result<Option<Cgroup>, Error> {
+        let id = &record.id;
         let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         if self.device_filter() == DeviceFilter::Absent {
             resources.set_devices(None);
         }
-        let options = Options { accounting: Accounting::No, ..Options::default() };
+        // Nobody looks at what the step of a build uses, and each hierarchy that it joins takes time.
+        let accounting = if record.is_run { Accounting::No } else { Accounting::Yes };
+        let options = Options { accounting, ..Options::default() };
         let create = || match &self.0.layout {
             Some(layout) if !self.is_limited() => {
                 Cgroup::create_with(layout, &self.cgroup_name(id), &resources, &options).map(Some)
@@ -418,7 +423,7 @@ impl Launcher {
             }
             result => result,
         };
-        let made = made.map_err(|error| limit_error(id, error))?;
+        let made = made.map_err(|error| limits::refused(id, &record.spec.limits, error))?;
         if let (true, Some(group)) = (self.is_limited(), &made) {
             // Where one is delegated may be another place tomorrow.
             let path = self.cgroup_record(id);
@@ -494,22 +499,9 @@ fn root_of(mount: &Mount) -> init::Root {
     }
 }
 
-/// A limit that cannot be applied, or a cgroup that cannot be used.
+/// A cgroup that cannot be used, whatever the limits are.
 fn limit_error(id: &ContainerId, error: cgroup::Error) -> Error {
-    let field = match &error {
-        cgroup::Error::NoController { field, .. }
-        | cgroup::Error::NotDelegated { field, .. }
-        | cgroup::Error::Unsupported { field, .. }
-        | cgroup::Error::Limit { field, .. } => field,
-        _ => return Error::Cgroup { id: id.to_string(), source: error },
-    };
-    let ours = match field.trim_start_matches("linux.resources.") {
-        field if field.starts_with("memory") => "limits.memory_bytes",
-        field if field.starts_with("cpu") => "limits.nano_cpus",
-        field if field.starts_with("pids") => "limits.pids",
-        _ => field,
-    };
-    Error::Limit { field: ours.to_owned(), source: error.into() }
+    limits::refused(id, &Limits::default(), error)
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

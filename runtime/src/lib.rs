@@ -40,6 +40,7 @@ pub mod networks;
 mod peers;
 pub mod presence;
 mod process;
+mod processes;
 pub mod record;
 pub mod resolver;
 mod signal;
@@ -48,6 +49,7 @@ pub mod store;
 pub mod stream;
 mod table;
 mod tree;
+mod usage;
 pub mod volume;
 
 /// The largest message that is taken: a container of many bytes mounts.

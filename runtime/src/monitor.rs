@@ -6,7 +6,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Child,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,7 @@ use crate::{
     error::Error,
     identity::Process,
     record::Running,
+    signal,
     spec::{Exit, ExitKind, MountPoint},
     stream::{Attachment, Input, Output, Pace, Wish},
 };
@@ -64,6 +68,7 @@ pub struct Monitor {
     pub control: PathBuf,
     id: String,
     child: Mutex<Option<Child>>,
+    is_killed: AtomicBool,
     points: Vec<MountPoint>,
     progress: watch::Receiver<Progress>,
     start: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
@@ -105,7 +110,8 @@ impl Monitor {
                 tokio::spawn(async move { follow(&mut frames, &sender, &exit_record).await });
                 let points = created.into_iter().map(mount_point).collect();
                 let (child, start) = (Mutex::new(Some(child)), tokio::sync::Mutex::new(Some(writer)));
-                Ok(Self { init, process, control, id, child, points, progress, start })
+                let is_killed = AtomicBool::new(false);
+                Ok(Self { init, process, control, id, child, is_killed, points, progress, start })
             }
             Err(error) => {
                 // It ends by itself when the socketpair is closed; one that hangs must not stay.
@@ -190,6 +196,7 @@ impl Monitor {
             control: control.to_owned(),
             id: id.to_owned(),
             child: Mutex::new(None),
+            is_killed: AtomicBool::new(false),
             points: Vec::new(),
             progress,
             start: tokio::sync::Mutex::new(None),
@@ -241,8 +248,16 @@ impl Monitor {
         self.points.clone()
     }
 
+    /// Whether the process it keeps was sent a SIGKILL by this service.
+    pub fn is_killed(&self) -> bool {
+        self.is_killed.load(Ordering::Acquire)
+    }
+
     /// Sends a signal to the process it keeps.
     pub fn signal(&self, number: i32) -> Result<(), Error> {
+        if number == signal::KILL {
+            self.is_killed.store(true, Ordering::Release);
+        }
         if self.init.signal(number) {
             return Ok(());
         }
@@ -283,11 +298,12 @@ impl Monitor {
         let (output_sender, output) = mpsc::channel(CHUNKS);
         let (input, inputs) = mpsc::channel(CHUNKS);
         tokio::spawn(async move {
-            // Both halves end together: the monitor sees that this client is gone.
+            // What the client said before it left still arrives. Then both halves end together: the monitor sees that
+            // this client is gone.
+            let client_is_gone = async { tokio::join!(pass_input(inputs, writer), output_sender.closed()) };
             tokio::select! {
                 () = pass_output(frames, &output_sender) => {}
-                () = output_sender.closed() => {}
-                () = pass_input(inputs, writer) => {}
+                _writer = client_is_gone => {}
             }
         });
         Ok(Attachment { input, output })
@@ -327,20 +343,22 @@ async fn pass_output(mut frames: Frames, output: &mpsc::Sender<Output>) {
             Ok(None) | Err(_) => Output::Lost,
         };
         let is_last = matches!(chunk, Output::Ended | Output::Lost);
-        if output.send(chunk).await.is_err() || is_last {
+        // Without a client it is read all the same, while the rest of the input is on its way.
+        let _client_is_gone = output.send(chunk).await;
+        if is_last {
             return;
         }
     }
 }
 
-/// Passes input on as long as there is some; never ends by itself, so that output goes on.
-async fn pass_input(mut inputs: mpsc::Receiver<Input>, mut writer: OwnedWriteHalf) {
+/// Passes input on as long as there is some. Gives the writer back: the conversation goes on with output.
+async fn pass_input(mut inputs: mpsc::Receiver<Input>, mut writer: OwnedWriteHalf) -> OwnedWriteHalf {
     while let Some(input) = inputs.recv().await {
         if writer.write_all(&frame_of(input).encode()).await.is_err() {
             break;
         }
     }
-    std::future::pending().await
+    writer
 }
 
 fn frame_of(input: Input) -> Frame {

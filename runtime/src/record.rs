@@ -84,6 +84,9 @@ pub struct Running {
     pub init: Identity,
     /// Its monitor.
     pub monitor: Identity,
+    /// They stand still.
+    #[serde(default)]
+    pub is_paused: bool,
 }
 
 /// A process that cannot be mistaken for a later one with the same number.
@@ -304,6 +307,7 @@ pub mod tests {
             auto_remove: false,
             labels: BTreeMap::new(),
             stop_signal: String::new(),
+            stop_timeout_seconds: None,
             is_volatile: false,
             has_no_log: false,
             platform: None,
@@ -335,7 +339,7 @@ pub mod tests {
         first.spec.mounts.push(secret());
         records.write(&first, Durability::Synced).unwrap();
         let identity = Identity { pid: 2, started: 3, boot_id: "b".into() };
-        first.state = State::Running(Running { init: identity.clone(), monitor: identity });
+        first.state = State::Running(Running { init: identity.clone(), monitor: identity, is_paused: true });
         records.write(&first, Durability::Unsynced).unwrap();
 
         let loaded = records.load().unwrap();

@@ -4,6 +4,9 @@ use nix::sys::signal::Signal;
 
 use crate::error::Error;
 
+/// The signal that nobody survives.
+pub const KILL: i32 = 9;
+
 /// Parses "TERM", "SIGTERM", "sigterm", "15", "RTMIN+3"; 1 to 64.
 pub fn parse(field: &'static str, text: &str) -> Result<i32, Error> {
     let wrong = || Error::argument(field, format!("invalid signal {text:?}"));

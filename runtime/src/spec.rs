@@ -9,9 +9,11 @@ use strata_net::Attachment;
 use strata_types::{Platform, SnapshotKey};
 
 use crate::cdi::DeviceName;
+pub mod limits;
 mod mount;
 mod ports;
 
+pub use limits::Limits;
 pub use mount::{
     Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
 };
@@ -64,6 +66,9 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
     /// Signal that Stop sends first. Empty: the image's, else TERM.
     pub stop_signal: String,
+    /// Seconds between that and the kill, where who stops it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout_seconds: Option<u32>,
     /// The writable layer need not survive a crash of the host.
     pub is_volatile: bool,
     /// No log is kept.
@@ -155,20 +160,6 @@ pub struct Resolution {
     /// Names that lead to the host, as it is reached from the container.
     pub host_gateway_names: Vec<String>,
 }
-
-/// Limits of a container. Absent: no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Memory in bytes; swap is as much again.
-    pub memory_bytes: Option<u64>,
-    /// Processor time in billionths of a core.
-    pub nano_cpus: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
-}
-
-/// The least memory that a container may be limited to, as in Docker.
-pub const MIN_MEMORY_BYTES: u64 = 6 << 20;
 
 /// The most bytes of one bytes mount.
 pub const MAX_BYTES_MOUNT: usize = 1 << 20;

@@ -76,7 +76,12 @@ async fn mounts_limits_and_network_are_applied() {
                   echo t > /scratch/t && echo tmpfs; ls /sys/class/net; hostname; cat /proc/self/cgroup | grep -c strata";
     let mut spec = House::spec(&["sh", "-c", script]);
     spec.hostname = "kitchen".into();
-    spec.limits = Some(wire::Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(500_000_000), pids: Some(32) });
+    spec.limits = Some(wire::Limits {
+        memory_bytes: Some(64 << 20),
+        nano_cpus: Some(500_000_000),
+        pids: Some(32),
+        ..Default::default()
+    });
     let bind = wire::BindSource { path: shared.path().to_string_lossy().into_owned(), ..Default::default() };
     let secret = wire::BytesSource { data: b"s3cret\n"[..].into(), ..Default::default() };
     spec.mounts = vec![
@@ -203,6 +208,42 @@ async fn containers_survive_the_service_and_are_found_again() {
     assert_eq!(code(&house.get(&kept.id).await.unwrap()), Some(Kind::Signal(9)));
     assert_eq!(house.logs(&kept.id, None).await, "before\n");
     assert_eq!(house.prune().await.len(), 2);
+    house.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_service_that_comes_back_sees_by_the_cgroup_who_is_paused() {
+    let mut house = house().await;
+    let container = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
+    house.start(&container.id).await.unwrap();
+    house.pause(&container.id).await.unwrap();
+    house.crash().await;
+    // As if the service had ended before it could write it down.
+    house.change_record(&container.id, |record| record["state"]["running"]["is_paused"] = false.into());
+
+    house.restart().await;
+
+    let is_paused =
+        async |house: &House| house.get(&container.id).await.unwrap().state() == wire::ContainerState::Paused;
+    house.eventually("the look at the cgroup", is_paused).await;
+    house.delete(&container.id, true).await.unwrap();
+    house.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_paused_container_whose_monitor_is_killed_leaves_no_process() {
+    let house = house().await;
+    let container = house.create(House::spec(&["sleep", "1000"])).await.unwrap();
+    house.start(&container.id).await.unwrap();
+    house.pause(&container.id).await.unwrap();
+    let pid = house.get(&container.id).await.unwrap().pid;
+
+    house.signal_monitor(&container.id, rustix::process::Signal::KILL);
+
+    let exit = house.wait(&container.id).await;
+    assert!(matches!(exit, Some(Kind::Unknown(_))), "{exit:?}");
+    house.eventually("the end of its process", async |_| !std::path::Path::new(&format!("/proc/{pid}")).exists()).await;
+    house.delete(&container.id, true).await.unwrap();
     house.is_clean().await;
 }
 

@@ -70,11 +70,12 @@ pub async fn remove(node: &Node, name: &str) {
 }
 
 async fn wait(node: &Node, name: &str) -> Result<ExitStatus, Status> {
-    let request = WaitContainerRequest { container: name.to_owned() };
+    let request = WaitContainerRequest { container: name.to_owned(), condition: 0 };
     Ok(client(node).wait_container(request).await?.into_inner().exit.unwrap())
 }
 
-async fn logs(node: &Node, name: &str, follow: bool, tail: Option<u64>) -> Result<(String, String), Status> {
+/// What a container wrote: standard output, standard error.
+pub async fn logs(node: &Node, name: &str, follow: bool, tail: Option<u64>) -> Result<(String, String), Status> {
     let request = ReadLogsRequest { container: name.to_owned(), follow, tail };
     let mut stream = client(node).read_logs(request).await?.into_inner();
     let (mut out, mut err) = (String::new(), String::new());

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use strata_proto::runtime::v1::{
-    AttachRequest, AttachStart, EndOfInput, ExecRequest, ExecStart, ExitStatus, Input, ListContainersRequest, Output,
-    RunRequest, RunStart, attach_request, attach_response, container_service_client::ContainerServiceClient,
+    AttachRequest, AttachStart, Detach, EndOfInput, ExecRequest, ExecStart, ExitStatus, Input, ListContainersRequest,
+    Output, RunRequest, RunStart, attach_request, attach_response, container_service_client::ContainerServiceClient,
     exec_request, exec_response, exit_status::Kind, input, output, run_request, run_response,
     stream_service_client::StreamServiceClient,
 };
@@ -13,14 +13,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    containers::{create, get, guest, import_guest, remove, start},
+    containers::{create, end, get, guest, import_guest, remove, start},
     faults::{malformed, refused},
     node::{Node, RUNNING, eventually},
 };
 
 over_both!(RUNNING; attaching_and_starting_loses_no_output, who_detaches_leaves_the_container_running,
     exec_runs_beside_and_says_how_it_ended, an_attached_exec_goes_with_its_client, a_run_leaves_nothing,
-    a_run_that_is_dropped_leaves_nothing, input_is_bounded_and_start_comes_first);
+    a_run_that_is_dropped_leaves_nothing, input_is_bounded_and_start_comes_first,
+    what_was_sent_before_detaching_arrives, an_exec_that_is_detached_from_goes_on, several_clients_see_the_same);
 
 fn client(node: &Node) -> StreamServiceClient<Channel> {
     StreamServiceClient::new(node.channel("runtime"))
@@ -194,6 +195,86 @@ async fn an_attached_exec_goes_with_its_client(node: &Node) {
     .await;
     assert_eq!(get(node, &container.id).await.unwrap().state(), ContainerState::Running);
     remove(node, &container.id).await;
+}
+
+fn detach() -> Option<input::Event> {
+    Some(input::Event::Detach(Detach {}))
+}
+
+async fn what_was_sent_before_detaching_arrives(node: &Node) {
+    import_guest(node).await;
+    let container = create(node, ContainerSpec { has_stdin: true, ..guest(&["cat"]) }).await.unwrap();
+    let text: Bytes = "all of it\n".repeat(20_000).into();
+    let mut messages = vec![attach_start(&container.id, true, true)];
+    for chunk in text.chunks(50_000) {
+        messages.push(attach_input(input::Event::Stdin(text.slice_ref(chunk))));
+    }
+    messages.push(attach_input(input::Event::EndOfInput(EndOfInput {})));
+    messages.push(attach_input(detach().unwrap()));
+
+    assert_eq!(attach(node, messages).await.unwrap().exit, None, "the stream ends, whatever the process does");
+
+    assert_eq!(end(node, &container.id).await, (Some(Kind::Code(0)), String::from_utf8(text.to_vec()).unwrap()));
+    remove(node, &container.id).await;
+}
+
+async fn an_exec_that_is_detached_from_goes_on(node: &Node) {
+    import_guest(node).await;
+    let container = create(node, guest(&["sleep", "300"])).await.unwrap();
+    start(node, &container.id).await.unwrap();
+    let (sender, receiver) = mpsc::channel(4);
+    let words = exec_start(&container.id, &["then", "await", "/go", "+", "write", "/done", "x"]);
+    sender.send(ExecRequest { event: Some(exec_request::Event::Start(words)) }).await.unwrap();
+    let input = exec_request::Event::Input(Input { event: detach() });
+    sender.send(ExecRequest { event: Some(input) }).await.unwrap();
+    let mut events = client(node).exec(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let mut seen = vec![];
+    while let Some(message) = events.message().await.unwrap() {
+        seen.push(message.event.unwrap());
+    }
+
+    assert!(matches!(seen[..], [exec_response::Event::Started(_)]), "{seen:?}");
+    exec(node, exec_start(&container.id, &["write", "/go", "x"])).await.unwrap();
+    let done = exec(node, exec_start(&container.id, &["await", "/done"])).await.unwrap();
+    done.says("", "", Kind::Code(0));
+    let (sender, receiver) = mpsc::channel(4);
+    sender.send(run_start(guest(&["sleep", "300"]))).await.unwrap();
+    let input = run_request::Event::Input(Input { event: detach() });
+    sender.send(RunRequest { event: Some(input) }).await.unwrap();
+    let mut events = client(node).run(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let refusal = loop {
+        match events.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a run that nobody sees goes on"),
+            Err(status) => break Err::<(), _>(status),
+        }
+    };
+    malformed(refusal, "input.detach");
+    remove(node, &container.id).await;
+}
+
+async fn several_clients_see_the_same(node: &Node) {
+    import_guest(node).await;
+    let spec = ContainerSpec { has_stdin: true, ..guest(&["cat"]) };
+    let container = create(node, spec).await.unwrap();
+    let id = container.id.as_str();
+    start(node, id).await.unwrap();
+    let watch = async || attach(node, vec![attach_start(id, false, false)]).await.unwrap();
+    let speak = async || {
+        // The others are there, or not yet: they are asked to be by nothing that they could answer.
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let text = attach_input(input::Event::Stdin("heard\n".into()));
+        attach(node, vec![attach_start(id, true, false), text, attach_input(input::Event::EndOfInput(EndOfInput {}))])
+            .await
+            .unwrap()
+    };
+
+    let (one, other, speaker) = tokio::join!(watch(), watch(), speak());
+
+    for said in [one, other, speaker] {
+        said.says("heard\n", "", Kind::Code(0));
+    }
+    remove(node, id).await;
 }
 
 fn run_start(spec: ContainerSpec) -> RunRequest {

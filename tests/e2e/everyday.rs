@@ -1,4 +1,4 @@
-//! What is done to containers that are there: `restart`, `rename`.
+//! What is done to containers that are there: `restart`, `rename`, `top`, `stats`, `wait`.
 
 use std::time::Duration;
 
@@ -73,4 +73,114 @@ fn an_ordinary_user_restarts_and_renames() {
 
     tenant.ctl(&["ps"]).ok().says(&["web", "Up "]);
     tenant.ctl(&["rm", "-f", "web"]).ok();
+}
+
+#[test]
+fn an_ordinary_user_without_cgroups_is_told_why_nothing_is_paused() {
+    let tenant = Tenant::new(Ids::Single);
+    tenant.ctl(&["run", "-d", "--network", "none", "--name", "one", "guest", "/guest", "sleep", "300"]).ok();
+
+    tenant.ctl(&["pause", "one"]).code(1).complains(&["container one has no cgroup"]);
+
+    tenant.ctl(&["ps"]).ok().says(&["one", "Up "]);
+    tenant.ctl(&["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn top_shows_the_processes_with_their_numbers_on_the_host() {
+    let house = House::with_guest();
+    house.ctl(&["run", "-d", "--network", "none", "--name", "box", "guest", "/guest", "sleep", "300"]).ok();
+    let pid = seen(&house, "box", "{{.State.Pid}}");
+    house.ctl(&["exec", "-d", "box", "/guest", "sleep", "301"]).ok();
+    house.ctl(&["pause", "box"]).ok();
+
+    let shown = house.ctl(&["top", "box"]).ok();
+
+    let words: Vec<Vec<&str>> = shown.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert!(words.len() == 3 && words[1][1] == pid && words[1][7..] == ["/guest", "sleep", "300"], "{shown:?}");
+    assert_eq!(words[2][7..], ["/guest", "sleep", "301"], "what was executed in it too");
+    let columns = house.ctl(&["container", "top", "box", "-o", "pid,comm"]).ok();
+    assert_eq!(columns.stdout.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["PID", "COMMAND"]);
+    house.ctl(&["top", "box", "-o", "comm"]).code(1).complains(&["column PID"]);
+    house.ctl(&["rm", "-f", "box"]).ok();
+    house.ctl(&["top", "box"]).code(1).complains(&["no such container: box"]);
+}
+
+#[test]
+fn an_ordinary_user_sees_processes_too() {
+    let tenant = Tenant::new(Ids::Single);
+    tenant.ctl(&["run", "-d", "--network", "none", "--name", "one", "guest", "/guest", "sleep", "300"]).ok();
+
+    tenant.ctl(&["top", "one"]).ok().says(&["/guest sleep 300"]);
+
+    tenant.ctl(&["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn stats_show_what_containers_use() {
+    let house = House::with_guest();
+    let spin = ["guest", "/guest", "spin", "300000"];
+    house.ctl(&[&["run", "-d", "--network", "none", "--name", "busy", "-m", "64m"], &spin[..]].concat()).ok();
+    house.ctl(&["create", "--network", "none", "--name", "made", "guest", "/guest", "noop"]).ok();
+
+    let shown = house.ctl(&["stats", "--no-stream", "-a"]).ok();
+
+    let lines: Vec<&str> = shown.stdout.lines().collect();
+    let head = "CONTAINER ID   NAME   CPU %   MEM USAGE / LIMIT   MEM %   NET I/O   BLOCK I/O   PIDS";
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(lines[0]), words(head));
+    let [busy, made] = lines[1..] else { panic!("{shown:?}") };
+    assert!(busy.contains("busy") && busy.contains(" / 64MiB") && busy.contains("0B / 0B"), "{busy}");
+    assert_eq!(words(made)[1..], words("made -- -- / -- -- -- / -- -- / -- --"));
+    let one = house.ctl(&["stats", "--no-stream", "--format", "json", "busy"]).ok().json();
+    let share: f64 = one["CPUPerc"].as_str().and_then(|text| text.strip_suffix('%')).unwrap().parse().unwrap();
+    assert!(share > 5.0, "{one:#}");
+    assert_eq!((&one["Name"], &one["Container"], &one["PIDs"]), (&"busy".into(), &"busy".into(), &"1".into()));
+    house.ctl(&["container", "stats", "--no-stream", "absent"]).code(1).complains(&["no such container: absent"]);
+    house.ctl(&["rm", "-f", "busy", "made"]).ok();
+}
+
+#[test]
+fn stats_are_drawn_anew_until_they_are_interrupted() {
+    let house = House::with_guest();
+    house.ctl(&["run", "-d", "--network", "none", "--name", "box", "guest", "/guest", "sleep", "300"]).ok();
+
+    let mut terminal = strata_tests::Terminal::run(&house.ctl_command(&["stats"]), 24, 120);
+
+    terminal.wait_for("box");
+    let before = terminal.shown().len();
+    house.ctl(&["kill", "box"]).ok();
+    terminal.wait_for_after(before, "\u{1b}[HCONTAINER ID");
+    house.ctl(&["start", "box"]).ok();
+    let before = terminal.shown().len();
+    terminal.wait_for_after(before, "box");
+    terminal.press("\u{3}");
+    assert_eq!(terminal.finish(), 130);
+    house.ctl(&["rm", "-f", "box"]).ok();
+}
+
+#[test]
+fn wait_is_for_ends_of_this_run_or_the_next_or_for_the_removal() {
+    let house = House::with_guest();
+    let create = ["create", "--network", "none", "--name"];
+    house.ctl(&[&create[..], &["three", "guest", "/guest", "exit", "3"]].concat()).ok();
+    house.ctl(&[&create[..], &["four", "guest", "/guest", "exit", "4"]].concat()).ok();
+    assert_eq!(house.ctl(&["wait", "three"]).ok().text(), "0", "it does not run");
+    let next = house.ctl_running(&["wait", "--condition", "next-exit", "four", "three"]);
+    let removed = house.ctl_running(&["container", "wait", "--condition", "removed", "three"]);
+    std::thread::sleep(Duration::from_secs(1));
+
+    house.ctl(&["start", "three"]).ok();
+    house.ctl(&["wait", "three"]).ok().says(&["3"]);
+    house.ctl(&["start", "four"]).ok();
+
+    assert_eq!(next.finish().ok().text(), "4\n3", "in the order of the names");
+    house.ctl(&["rm", "three"]).ok();
+    assert_eq!(removed.finish().ok().text(), "3");
+    let absent = house.ctl(&["wait", "three", "four"]).code(1);
+    assert_eq!(absent.text(), "4");
+    absent.complains(&["no such container: three"]);
+    house.ctl(&["wait", "--condition", "bored", "four"]).code(125).complains(&["bored", "next-exit"]);
+    house.ctl(&["rm", "four"]).ok();
 }

@@ -42,6 +42,7 @@ mod networks;
 mod networks_shared;
 mod outputs;
 mod parents;
+mod pauses;
 mod places;
 mod platforms;
 mod poisoning;

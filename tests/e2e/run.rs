@@ -250,3 +250,58 @@ fn capabilities_are_dockers_fourteen_and_the_flags() {
     assert!(privileged.contains("Seccomp 0") && !privileged.contains("CapEff 00000000a80425fb"), "{privileged}");
     house.guest_with(&["--cap-add", "NO_SUCH"], &["noop"]).code(125).complains(&["NO_SUCH"]);
 }
+
+#[test]
+fn the_id_goes_to_a_file_that_nobody_has() {
+    let house = House::with_guest();
+    let (path, other) = (house.path("id"), house.path("other"));
+    let flag = format!("--cidfile={}", path.display());
+
+    let id = house.ctl(&["run", "-d", &flag, "--name", "one", "guest", "/guest", "noop"]).ok().text().to_owned();
+
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), id);
+    let taken = house.ctl(&["create", &flag, "guest", "/guest", "noop"]).code(125);
+    taken.complains(&["--cidfile", path.to_str().unwrap(), "there already"]);
+    assert_eq!(house.ctl(&["ps", "-aq"]).ok().stdout.lines().count(), 1, "nothing is made without its file");
+    let flag = format!("--cidfile={}", other.display());
+    house.ctl(&["create", "--pull", "never", &flag, "nobody/made:this"]).fails();
+    assert!(!other.exists(), "who was not made has no file");
+    let made = house.ctl(&["create", &flag, "guest", "/guest", "noop"]).ok().text().to_owned();
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), made);
+    house.ctl(&["rm", "-f", "one", &made]).ok();
+}
+
+#[test]
+fn labels_come_from_files_and_flags_and_stops_are_as_it_was_said() {
+    let house = House::with_guest();
+    let file = house.path("labels");
+    std::fs::write(&file, "# of the test\n\none=1\n  two=2\nbare\n").unwrap();
+    let labels = format!("--label-file={}", file.display());
+    let flags =
+        ["run", "-d", "--name", "box", &labels, "-l", "two=flag", "--stop-signal", "USR1", "--stop-timeout", "30"];
+    house.ctl(&[&flags[..], &["guest", "/guest", "trap", "4", "SIGUSR1"]].concat()).ok();
+
+    house.ctl(&["stop", "box"]).ok();
+
+    let shown = house.ctl(&["inspect", "box"]).ok().json();
+    assert_eq!(shown[0]["State"]["ExitCode"], 4, "{shown:#}");
+    let config = &shown[0]["Config"];
+    assert_eq!(config["Labels"], serde_json::json!({"bare": "", "one": "1", "two": "flag"}));
+    assert_eq!((&config["StopSignal"], &config["StopTimeout"]), (&"USR1".into(), &30.into()));
+    house.ctl(&["rm", "box"]).ok();
+    let run = |flag: &str, value: &str| house.ctl(&["create", flag, value, "guest", "/guest", "noop"]).fails();
+    run("--stop-signal", "LOUD").complains(&["--stop-signal", "LOUD"]);
+    run("--label-file", "/nonexistent/labels").complains(&["--label-file", "/nonexistent/labels"]);
+    run("-l", "=x").complains(&["KEY=VALUE"]);
+}
+
+#[test]
+fn a_container_that_does_not_end_has_the_time_that_it_was_given() {
+    let house = House::with_guest();
+    house.ctl(&["run", "-d", "--name", "box", "--stop-timeout", "0", "guest", "/guest", "stubborn"]).ok();
+
+    house.ctl(&["stop", "box"]).ok();
+
+    house.ctl(&["wait", "box"]).ok().says(&["137"]);
+    house.ctl(&["rm", "box"]).ok();
+}

@@ -3,13 +3,15 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Command, Containers, Create, Exec, Export, Format, Inspect, InspectKind, Kill, Logs, MountFlags, Port, Ps, Rename,
-    Restart, Rm, Run, Start, Stop,
+    Attach, Command, Containers, Create, Exec, Export, Format, Inspect, InspectKind, Kill, Logs, MountFlags, Port, Ps,
+    Rename, Restart, Rm, Run, Start, Stats, Stop, Top, Update, Wait,
 };
 
 /// `ctl container`
 #[derive(Debug, Subcommand)]
 pub enum Container {
+    /// Attach to the streams of a running container
+    Attach(Attach),
     /// Create a container
     #[command(override_usage = "ctl container create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
     Create(Box<Create>),
@@ -29,6 +31,8 @@ pub enum Container {
     Ls(Ps),
     /// Mount something in a container, while it runs too
     Mount(ContainerMount),
+    /// Let all processes of containers stand still
+    Pause(Containers),
     /// Show where the ports of a container are reached
     Port(Port),
     /// Remove stopped containers
@@ -47,20 +51,29 @@ pub enum Container {
     Run(Box<Run>),
     /// Start stopped containers
     Start(Start),
+    /// Show what containers use, again and again
+    Stats(Stats),
     /// Stop running containers
     Stop(Stop),
+    /// Show the processes of a container
+    Top(Top),
     /// Take mounts from a container, while it runs too
     Unmount(ContainerUnmount),
+    /// Let paused containers go on
+    Unpause(Containers),
     /// Close published ports of a container, running or not
     Unpublish(Unpublish),
-    /// Wait until containers stop, then print their exit codes
-    Wait(Containers),
+    /// Give containers other limits
+    Update(Update),
+    /// Wait for the end of containers, then print their exit codes
+    Wait(Wait),
 }
 
 impl Container {
     /// The command at the top that it stands for, where there is one.
     pub fn canonical(self) -> Command {
         match self {
+            Self::Attach(args) => Command::Attach(args),
             Self::Create(args) => Command::Create(args),
             Self::Exec(args) => Command::Exec(args),
             Self::Export(args) => Command::Export(args),
@@ -70,13 +83,18 @@ impl Container {
             Self::Kill(args) => Command::Kill(args),
             Self::Logs(args) => Command::Logs(args),
             Self::Ls(args) => Command::Ps(args),
+            Self::Pause(args) => Command::Pause(args),
             Self::Port(args) => Command::Port(args),
             Self::Rename(args) => Command::Rename(args),
             Self::Restart(args) => Command::Restart(args),
             Self::Rm(args) => Command::Rm(args),
             Self::Run(args) => Command::Run(args),
             Self::Start(args) => Command::Start(args),
+            Self::Stats(args) => Command::Stats(args),
             Self::Stop(args) => Command::Stop(args),
+            Self::Top(args) => Command::Top(args),
+            Self::Unpause(args) => Command::Unpause(args),
+            Self::Update(args) => Command::Update(args),
             Self::Wait(args) => Command::Wait(args),
             Self::Mount(_) | Self::Prune(_) | Self::Publish(_) | Self::Unmount(_) | Self::Unpublish(_) => {
                 Command::Container(self)

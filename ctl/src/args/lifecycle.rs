@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::{Format, format};
+use super::{DetachKeys, Format, format};
 
 /// `ctl exec`
 #[derive(Debug, Args)]
@@ -12,6 +12,8 @@ pub struct Exec {
     /// Run in the background
     #[arg(short, long)]
     pub detach: bool,
+    #[command(flatten)]
+    pub keys: DetachKeys,
     /// Set an environment variable
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -160,8 +162,29 @@ pub struct Start {
     /// Attach to standard input
     #[arg(short, long)]
     pub interactive: bool,
+    #[command(flatten)]
+    pub keys: DetachKeys,
     /// The containers
     #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `ctl stats`
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Those that do not run too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Look once, not again and again
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Show everything in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Format of the output: "table", "json" or a template
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// The containers [default: all that run]
     pub containers: Vec<String>,
 }
 
@@ -177,6 +200,38 @@ pub struct Stop {
     /// The containers
     #[arg(required = true)]
     pub containers: Vec<String>,
+}
+
+/// `ctl top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The container
+    pub container: String,
+    /// Options of ps on the host, "-o pid,comm,rss" [default: -ef]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS OPTIONS")]
+    pub ps_args: Vec<String>,
+}
+
+/// `ctl wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// What to wait for
+    #[arg(long, value_enum, value_name = "CONDITION", default_value = "not-running")]
+    pub condition: WaitFor,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// It does not run, or not yet
+    NotRunning,
+    /// A run of it ends from now on
+    NextExit,
+    /// It is removed
+    Removed,
 }
 
 /// Names of containers.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::{ContainerNetwork, ContainerPorts, PullWhen};
+use super::{Attaching, ContainerNetwork, ContainerPorts, LimitFlags, PullWhen, StreamName};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -13,12 +13,17 @@ pub struct Run {
     #[arg(short, long)]
     pub detach: bool,
     #[command(flatten)]
+    pub attaching: Attaching,
+    #[command(flatten)]
     pub container: Create,
 }
 
 /// `ctl create`: what a container shall be.
 #[derive(Debug, Args)]
 pub struct Create {
+    /// Attach to these only, several times [default: stdout and stderr, with -i stdin]
+    #[arg(short, long, value_enum, value_name = "STREAM", ignore_case = true)]
+    pub attach: Vec<StreamName>,
     /// Keep standard input open
     #[arg(short, long)]
     pub interactive: bool,
@@ -31,6 +36,9 @@ pub struct Create {
     /// Name of the container
     #[arg(long)]
     pub name: Option<String>,
+    /// Write the container's id to a file, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
     /// Set an environment variable; without a value it is taken from here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -65,15 +73,8 @@ pub struct Create {
     pub network: ContainerNetwork,
     #[command(flatten)]
     pub ports: ContainerPorts,
-    /// Memory limit, "512m"
-    #[arg(short, long)]
-    pub memory: Option<String>,
-    /// Number of processors, "1.5"
-    #[arg(long)]
-    pub cpus: Option<String>,
-    /// Most processes and threads; 0 or -1: no limit
-    #[arg(long, allow_hyphen_values = true)]
-    pub pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// Add a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
@@ -95,6 +96,15 @@ pub struct Create {
     /// Add a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Read labels from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
+    /// Signal to send first when it is stopped [default: the image's, else TERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds between that and the kill [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
     pub pull: PullWhen,

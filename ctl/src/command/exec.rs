@@ -8,7 +8,7 @@ use crate::args::Exec;
 use crate::error::Result;
 use crate::input;
 use crate::platform::Platform;
-use crate::streams::{self, Event, Signals, Wires};
+use crate::streams::{self, Event, Keys, Signals, Wires};
 use crate::terminal;
 
 /// Runs a further process in a container.
@@ -26,6 +26,7 @@ pub async fn run(platform: &Platform, args: &Exec) -> Result<u8> {
         terminal_size: if args.tty { terminal::size() } else { None }
             .map(|(columns, rows)| pb::TerminalSize { columns, rows }),
     };
+    let keys = Keys::of_user(args.keys.detach_keys.as_deref())?;
     if !args.detach {
         streams::check_terminal(args.interactive, args.tty)?;
     }
@@ -47,6 +48,14 @@ pub async fn run(platform: &Platform, args: &Exec) -> Result<u8> {
     };
     let wrap =
         |event| pb::ExecRequest { event: Some(pb::exec_request::Event::Input(pb::Input { event: Some(event) })) };
-    let wires = Wires { stdin: args.interactive, terminal: args.tty };
+    let wires = Wires {
+        stdin: args.interactive,
+        stdout: true,
+        stderr: true,
+        terminal: args.tty,
+        signals: true,
+        keys,
+        announces: None,
+    };
     streams::converse(events, read, sender, wrap, wires, signals).await
 }

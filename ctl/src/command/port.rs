@@ -142,7 +142,7 @@ pub fn bound(container: &pb::Container) -> Vec<Port> {
 
 /// The column PORTS: "0.0.0.0:8080-8082->80-82/tcp, [::]:8080-8082->80-82/tcp, 90/udp".
 pub fn column(container: &pb::Container) -> String {
-    if container.state() != pb::ContainerState::Running {
+    if !super::ps::is_up(container) {
         return String::new();
     }
     let all = published(container);
@@ -215,7 +215,7 @@ pub fn exposed_keys(spec: &pb::ContainerSpec) -> Value {
 
 /// Docker's `NetworkSettings.Ports`: what is published now, and what is exposed only.
 pub fn settings(container: &pb::Container) -> Value {
-    if container.state() != pb::ContainerState::Running {
+    if !super::ps::is_up(container) {
         return json!({});
     }
     let mut all: BTreeMap<String, Option<Vec<Value>>> = BTreeMap::new();

@@ -117,9 +117,22 @@ pub fn state(container: &pb::Container) -> &'static str {
     match container.state() {
         pb::ContainerState::Created => "created",
         pb::ContainerState::Running => "running",
+        pb::ContainerState::Paused => "paused",
         pb::ContainerState::Exited => "exited",
         pb::ContainerState::Removing => "removing",
         pb::ContainerState::Unspecified => "unknown",
+    }
+}
+
+/// Whether it has a process, paused or not.
+pub fn is_up(container: &pb::Container) -> bool {
+    matches!(container.state(), pb::ContainerState::Running | pb::ContainerState::Paused)
+}
+
+fn up(container: &pb::Container, now: Timestamp) -> String {
+    match container.started_at.as_ref().and_then(time::timestamp) {
+        Some(since) => format!("Up {}", time::span(now.as_second() - since.as_second())),
+        None => "Up".to_owned(),
     }
 }
 
@@ -127,10 +140,8 @@ fn status(container: &pb::Container, now: Timestamp) -> String {
     let at = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(time::timestamp);
     match container.state() {
         pb::ContainerState::Created => "Created".to_owned(),
-        pb::ContainerState::Running => match at(&container.started_at) {
-            Some(since) => format!("Up {}", time::span(now.as_second() - since.as_second())),
-            None => "Up".to_owned(),
-        },
+        pb::ContainerState::Running => up(container, now),
+        pb::ContainerState::Paused => format!("{} (Paused)", up(container, now)),
         pb::ContainerState::Exited => {
             let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
             let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());

@@ -1,46 +1,71 @@
 //! `ctl run`: create, attach and start in one go; or create and start, and leave. `ctl create` creates, and leaves.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::rand::GetRandomFlags;
 use strata_proto::runtime::v1 as pb;
 use strata_rpc::fault::is_lost;
 use strata_types::ContainerId;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use crate::args::{Create, PullWhen, Run};
+use crate::args::{Create, PullWhen, Run, StreamName};
+use crate::command::attach::{self, Start};
 use crate::command::pull::{self, Until, Wish};
-use crate::command::{network, port};
+use crate::command::{network, port, update};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
 use crate::platform::{Containers, Platform};
 use crate::render;
-use crate::streams::{self, Event, Signals, Wires};
-use crate::terminal;
+use crate::streams::{self, Keys, Signals, Wires};
 
 /// Runs a container.
-pub async fn run(platform: &Platform, args: &Run) -> Result<u8> {
-    let Run { detach, container: args } = args;
+pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
+    let args = &run.container;
     let spec = spec(args)?;
-    if !detach {
-        streams::check_terminal(args.interactive, args.tty)?;
+    // Chosen here: whose answer is lost knows its container all the same.
+    let id = new_id()?;
+    let wires = wires(run, &id)?;
+    if let Some(wires) = &wires {
+        streams::check_terminal(wires.stdin, wires.terminal)?;
     }
     if args.pull == PullWhen::Always {
         interruptible(fetch(platform, args)).await?;
     }
     let mut containers = platform.containers().await?;
-    let signals = if *detach { None } else { Some(Signals::register()?) };
-    // Chosen here: whose answer is lost knows its container all the same.
-    let id = new_id()?;
-    let result = create_and_start(platform, &mut containers, &id, spec, args, signals).await;
+    let attached = wires.map(|wires| Ok::<_, Error>((wires, Signals::register()?))).transpose()?;
+    let result = create_and_start(platform, &mut containers, &id, spec, args, attached).await;
     if let (Err(error), true) = (&result, args.rm) {
         // What could not be started is not left behind. A container that runs is left alone, but for one whose output
         // nobody reads: nothing would ever be seen of it again. The first error is the one to tell.
         remove(platform, id, error.code == render::NOBODY_READS).await;
     }
     result
+}
+
+/// What of a container is connected; nothing, if it runs in the background. All of it, unless some is named.
+fn wires(run: &Run, id: &str) -> Result<Option<Wires>> {
+    let Create { attach, interactive, tty, .. } = &run.container;
+    if run.detach {
+        return match attach.is_empty() {
+            true => Ok(None),
+            false => Err(Error::usage("conflicting options: -a and -d")),
+        };
+    }
+    let has = |stream| attach.is_empty() || attach.contains(&stream);
+    let (stdout, stderr) = (has(StreamName::Stdout), has(StreamName::Stderr));
+    Ok(Some(Wires {
+        stdin: *interactive && has(StreamName::Stdin),
+        stdout,
+        stderr,
+        terminal: *tty,
+        signals: run.attaching.sig_proxy,
+        keys: Keys::of_user(run.attaching.keys.detach_keys.as_deref())?,
+        // Nothing else would be printed.
+        announces: (!stdout && !stderr).then(|| id.to_owned()),
+    }))
 }
 
 /// Ctrl-C ends a pull, though signals are the container's once there is one.
@@ -62,7 +87,9 @@ pub async fn create(platform: &Platform, args: &Create) -> Result<u8> {
     }
     let mut containers = platform.containers().await?;
     let id = new_id()?;
+    let file = args.cidfile.as_deref().map(IdFile::reserve).transpose()?;
     make(platform, &mut containers, &id, spec, args).await?;
+    file.map_or(Ok(()), |file| file.keep(&id))?;
     render::line(id)?;
     Ok(0)
 }
@@ -116,14 +143,52 @@ async fn create_and_start(
     id: &str,
     spec: pb::ContainerSpec,
     args: &Create,
-    signals: Option<Signals>,
+    attached: Option<(Wires, Signals)>,
 ) -> Result<u8> {
+    let file = args.cidfile.as_deref().map(IdFile::reserve).transpose()?;
     make(platform, containers, id, spec, args).await?;
-    match signals {
+    file.map_or(Ok(()), |file| file.keep(id))?;
+    match attached {
         None => start(containers, id).await,
-        Some(signals) => {
-            let wires = Wires { stdin: args.interactive, terminal: args.tty };
-            attach(containers, id.to_owned(), wires, signals).await
+        Some((wires, signals)) => attach::follow(containers, id.to_owned(), wires, signals, Start::Yes).await,
+    }
+}
+
+/// The file that a container's id goes to: it is ours before there is a container, and goes if there will be none.
+struct IdFile<'a> {
+    path: &'a Path,
+    file: Option<File>,
+}
+
+impl<'a> IdFile<'a> {
+    fn reserve(path: &'a Path) -> Result<Self> {
+        match File::create_new(path) {
+            Ok(file) => Ok(Self { path, file: Some(file) }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let problem =
+                    format!("--cidfile {} is there already: a container may be running by it", path.display());
+                Err(Error::usage(problem).hint("remove the file, or choose another"))
+            }
+            Err(error) => Err(Self::failed(path, &error)),
+        }
+    }
+
+    /// Writes the id of the container made.
+    fn keep(mut self, id: &str) -> Result<()> {
+        let file = self.file.take();
+        file.map_or(Ok(()), |mut file| file.write_all(id.as_bytes())).map_err(|error| Self::failed(self.path, &error))
+    }
+
+    fn failed(path: &Path, error: &std::io::Error) -> Error {
+        Error::usage(format!("cannot write --cidfile {}: {error}", path.display()))
+    }
+}
+
+impl Drop for IdFile<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // It is as good as empty.
+            let _ = std::fs::remove_file(self.path);
         }
     }
 }
@@ -155,39 +220,7 @@ async fn start(containers: &mut Containers, id: &str) -> Result<u8> {
     Ok(0)
 }
 
-/// Attaches to a container and starts it; ends with its exit code.
-pub async fn attach(containers: &mut Containers, id: String, wires: Wires, signals: Signals) -> Result<u8> {
-    let (sender, receiver) = mpsc::channel(16);
-    let size = if wires.terminal { terminal::size() } else { None };
-    let start = pb::AttachStart {
-        container: id,
-        has_stdin: wires.stdin,
-        start_container: true,
-        terminal_size: size.map(|(columns, rows)| pb::TerminalSize { columns, rows }),
-    };
-    // The channel has room for the first message.
-    let _ = sender.try_send(pb::AttachRequest { event: Some(pb::attach_request::Event::Start(start)) });
-    let events = containers.streams.attach(ReceiverStream::new(receiver)).await?.into_inner();
-    let read = |reply: pb::AttachResponse| match reply.event? {
-        pb::attach_response::Event::Started(_) => Some(Event::Started),
-        pb::attach_response::Event::Output(output) => Some(Event::Output(output)),
-        pb::attach_response::Event::Exited(exit) => Some(Event::Exited(exit)),
-    };
-    let wrap =
-        |event| pb::AttachRequest { event: Some(pb::attach_request::Event::Input(pb::Input { event: Some(event) })) };
-    streams::converse(events, read, sender, wrap, wires, signals).await
-}
-
 fn spec(args: &Create) -> Result<pb::ContainerSpec> {
-    let pids = match args.pids_limit {
-        None | Some(0 | -1) => None,
-        Some(limit) => Some(u64::try_from(limit).map_err(|_| Error::usage(format!("invalid --pids-limit {limit}")))?),
-    };
-    let limits = pb::Limits {
-        memory_bytes: args.memory.as_deref().map(|text| input::bytes("--memory", text)).transpose()?,
-        nano_cpus: args.cpus.as_deref().map(input::nano_cpus).transpose()?,
-        pids,
-    };
     // An entry point of "" is none.
     let entry_point = args
         .entrypoint
@@ -209,13 +242,14 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         writable_size_bytes: input::storage(&args.storage_opt)?,
         is_root_read_only: args.read_only,
-        limits: Some(limits),
+        limits: Some(update::limits(&args.limits)?),
         cap_add: args.cap_add.clone(),
         cap_drop: args.cap_drop.clone(),
         is_privileged: args.privileged,
         auto_remove: args.rm,
-        labels: input::labels(&args.label)?,
-        stop_signal: String::new(),
+        labels: input::labels(&args.label_file, &args.label)?,
+        stop_signal: args.stop_signal.clone().unwrap_or_default(),
+        stop_timeout_seconds: args.stop_timeout,
         is_volatile: args.rm,
         has_no_log: false,
         platform: args.platform.as_deref().map(input::platform).transpose()?,

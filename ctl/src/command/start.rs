@@ -2,11 +2,11 @@
 
 use strata_proto::runtime::v1 as pb;
 
-use super::run::attach;
+use super::attach;
 use crate::args::Start;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::streams::{self, Signals, Wires};
+use crate::streams::{self, Keys, Signals, Wires};
 
 /// Starts containers that were made before, and attaches when asked.
 pub async fn run(platform: &Platform, args: &Start) -> Result<u8> {
@@ -31,10 +31,16 @@ async fn attached(platform: &Platform, args: &Start) -> Result<u8> {
     };
     let mut containers = platform.containers().await?;
     let signals = Signals::register()?;
-    let found = containers.all.get_container(pb::GetContainerRequest { container: container.clone() }).await?;
-    let found = found.into_inner().container.ok_or_else(|| super::incomplete("a container"))?;
-    let spec = found.spec.unwrap_or_default();
-    let wires = Wires { stdin: args.interactive && spec.has_stdin, terminal: spec.has_terminal };
+    let (id, spec) = attach::find(&mut containers, container).await?;
+    let wires = Wires {
+        stdin: args.interactive && spec.has_stdin,
+        stdout: true,
+        stderr: true,
+        terminal: spec.has_terminal,
+        signals: true,
+        keys: Keys::of_user(args.keys.detach_keys.as_deref())?,
+        announces: None,
+    };
     streams::check_terminal(wires.stdin, wires.terminal)?;
-    attach(&mut containers, found.id, wires, signals).await
+    attach::follow(&mut containers, id, wires, signals, attach::Start::Yes).await
 }

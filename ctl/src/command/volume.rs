@@ -42,7 +42,7 @@ async fn create(platform: &Platform, args: &VolumeCreate) -> Result<u8> {
         name: args.name.clone().unwrap_or_default(),
         driver: args.driver.clone(),
         options: args.opt.iter().map(option).collect(),
-        labels: input::labels(&args.label)?,
+        labels: input::labels(&[], &args.label)?,
     };
     let reply = platform.volumes().await?.create_volume(request).await?.into_inner();
     let volume = reply.volume.ok_or_else(|| super::incomplete("a volume"))?;

@@ -19,16 +19,21 @@ pub struct Row {
 
 /// Prints rows below the head of their table.
 pub fn print(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<()> {
+    super::text(&text(format, head, rows)?)
+}
+
+/// The text of rows below the head of their table.
+pub fn text(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<String> {
+    let lines = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect();
     match format {
         Format::Table => {
             let mut text = vec![head.iter().map(|&cell| cell.to_owned()).collect()];
             text.extend(rows.into_iter().map(|row| row.cells));
-            table::print(&text)
+            Ok(table::text(&text))
         }
-        Format::Json => rows.into_iter().try_for_each(|row| line(said(row.fields).0)),
+        Format::Json => Ok(lines(rows.into_iter().map(|row| said(row.fields).0.to_string()).collect())),
         Format::Template(template) => {
-            let filled = rows.into_iter().map(|row| filled(template, row)).collect::<Result<Vec<_>>>()?;
-            filled.iter().try_for_each(line)
+            rows.into_iter().map(|row| filled(template, row)).collect::<Result<_>>().map(lines)
         }
         Format::Columns(template) => {
             let cells = |text: String| text.split('\t').map(str::to_owned).collect();
@@ -38,7 +43,7 @@ pub fn print(format: &Format, head: &[&str], rows: Vec<Row>) -> Result<()> {
             for row in rows {
                 text.push(cells(filled(template, row)?));
             }
-            table::print(&text)
+            Ok(table::text(&text))
         }
     }
 }
@@ -87,6 +92,11 @@ fn column(field: &str, head: &[&str]) -> String {
         "CreatedSince" | "RunningFor" => of_table("CREATED"),
         "ID" => of_table(" ID").or_else(|| of_table("IMAGE")),
         "Name" => of_table("NAME"),
+        "BlockIO" => of_table("BLOCK I/O"),
+        "CPUPerc" => of_table("CPU %"),
+        "MemPerc" => of_table("MEM %"),
+        "MemUsage" => of_table("MEM USAGE / LIMIT"),
+        "NetIO" => of_table("NET I/O"),
         _ => None,
     };
     found.unwrap_or_else(|| words(field))

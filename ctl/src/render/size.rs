@@ -17,6 +17,24 @@ pub fn human(bytes: u64) -> String {
     format!("{text}{}", units[unit])
 }
 
+/// "7.188MiB": four digits, powers of 1024.
+pub fn binary(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        0.0..10.0 => 3,
+        10.0..100.0 => 2,
+        100.0..1000.0 => 1,
+        _ => 0,
+    };
+    let text = if decimals == 0 { format!("{value:.0}") } else { trimmed(&format!("{value:.decimals$}")) };
+    format!("{text}{}", units[unit])
+}
+
 fn trimmed(text: &str) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -24,6 +42,21 @@ fn trimmed(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binary_sizes_have_four_digits() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (796 << 10, "796KiB"),
+            (1023, "1023B"),
+            (7_536_640, "7.188MiB"),
+            (64 << 20, "64MiB"),
+            (33_608_728_576, "31.3GiB"),
+            (1 << 30, "1GiB"),
+        ] {
+            assert_eq!(binary(bytes), expected);
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits() {

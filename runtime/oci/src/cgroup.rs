@@ -1,7 +1,7 @@
 //! Control groups of one container on v1, hybrid and v2 hosts: create with limits, join, kill, remove.
 //! A limit that cannot be applied is an error that names its field, and nothing is left behind.
 //! `layout` finds the hierarchies, `settings` and `devices` turn resources into file contents and a program (pure),
-//! `processes` freezes and kills, `usage` and `oom` observe, `delegation` serves users without privileges, `scope` has
+//! `processes` freezes and kills, `join` enters controllers later, `usage` and `oom` observe, `delegation` serves users without privileges, `scope` has
 //! systemd make the cgroup, `record` remembers which one it is.
 
 use std::{
@@ -20,6 +20,7 @@ use crate::plan::CgroupView;
 mod delegation;
 mod devices;
 mod error;
+mod join;
 mod layout;
 mod oom;
 mod processes;

@@ -125,7 +125,7 @@ impl Engine {
 }
 
 /// The record of a container that can be changed.
-fn changeable(container: &Container) -> Result<Record, Error> {
+pub(super) fn changeable(container: &Container) -> Result<Record, Error> {
     let record = container.record();
     match record.state {
         State::Removing | State::Creating => Err(Error::Removing { id: record.id.to_string() }),

@@ -52,7 +52,7 @@ impl Engine {
         exec: Exec,
         wish: Option<Wish>,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
-        let host = container.running_monitor()?;
+        let host = container.moving_monitor()?;
         let record = container.record();
         let job = Joining { hostname: hostname(&record), record, target: host.init.identity.clone(), exec };
         let launcher = self.launcher.clone();

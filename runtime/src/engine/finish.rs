@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use strata_net::Endpoint;
+use strata_types::ContainerId;
 
 use super::{Engine, blocking, mounts::mounted_snapshots, snapshot_key};
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     launch,
     monitor::Monitor,
     record::State,
+    signal,
     spec::{Exit, Root},
 };
 
@@ -34,7 +36,7 @@ impl Engine {
             monitor.process.signal(9);
             monitor.ended().await;
         }
-        self.end_first_process(&monitor.init).await;
+        self.end_first_process(&container.id, &monitor.init).await;
         self.clear(container, endpoints).await;
         container.set_monitor(None);
         let kept = match container.is_auto_remove() {
@@ -48,8 +50,13 @@ impl Engine {
     }
 
     /// Without a cgroup, what a killed monitor left is known by the first process, whose end is that of all others.
-    pub(super) async fn end_first_process(&self, process: &Process) {
-        if self.launcher.is_limited() && process.signal(9) {
+    pub(super) async fn end_first_process(&self, id: &ContainerId, process: &Process) {
+        if self.launcher.is_limited() && process.signal(signal::KILL) {
+            let (launcher, id) = (self.launcher.clone(), id.clone());
+            // Frozen on v1, it would not die.
+            if let Err(error) = blocking("thawing the cgroup", move || launcher.thaw(&id)).await {
+                tracing::warn!(%error, "cannot thaw what a container has left");
+            }
             process.ended().await;
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     presence::Presence,
     record::{Record, Records, Running, State},
     resolver::Resolver,
+    signal,
     spec::Exit,
     store::{Listed, Store},
     volume::{Discarded, Volumes},
@@ -160,6 +161,7 @@ impl Engine {
     }
 
     async fn take_over(self: &Arc<Self>, container: &Arc<Container>, monitor: Arc<Monitor>) {
+        self.see_whether_paused(container).await;
         container.set_monitor(Some(monitor.clone()));
         container.set_phase(Phase::Running);
         // The sockets of the service that was before are gone with it.
@@ -168,7 +170,10 @@ impl Engine {
         }
         if container.record().is_run {
             // The caller whose stream it hung on is gone with the service that had it.
-            let _ended = monitor.signal(9);
+            let _ended = monitor.signal(signal::KILL);
+            if let Err(error) = self.let_go_on(container).await {
+                tracing::error!(container = %container.id, %error, "cannot let a paused run go on that is to end");
+            }
         }
         self.finish(container, monitor).await;
     }
@@ -182,7 +187,7 @@ impl Engine {
     /// Clears up after a lost monitor. The caller holds the container's lifecycle.
     async fn clear_lost(self: &Arc<Self>, container: &Arc<Container>, running: &Running, endpoints: Vec<Endpoint>) {
         if let Some(process) = identity::Process::find(&running.init) {
-            self.end_first_process(&process).await;
+            self.end_first_process(&container.id, &process).await;
         }
         self.clear(container, endpoints).await;
         let kept = match container.is_auto_remove() {

@@ -41,6 +41,7 @@ impl Engine {
         let guard = container.lifecycle.lock().await;
         match container.state() {
             State::Running(_) => {
+                container.moving_monitor()?;
                 drop(guard);
                 return self.attach(container, wish).await;
             }
@@ -73,7 +74,7 @@ impl Engine {
     pub async fn attach(&self, container: &Container, wish: Option<Wish>) -> Result<Option<Attachment>, Error> {
         match wish {
             None => Ok(None),
-            Some(wish) => Ok(Some(container.running_monitor()?.attach(wish).await?)),
+            Some(wish) => Ok(Some(container.moving_monitor()?.attach(wish).await?)),
         }
     }
 
@@ -126,7 +127,7 @@ impl Engine {
         self.serve_names(&Record { endpoints: endpoints.clone(), ..record.clone() }, pid).await?;
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
-            record.state = State::Running(Running { init, monitor });
+            record.state = State::Running(Running { init, monitor, is_paused: false });
             record.started_at = Some(Timestamp::now());
             record.exit = None;
             record.endpoints = endpoints;

@@ -11,11 +11,11 @@ use crate::{
 const KILL_TIME: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Sends a signal to the first process.
-    pub fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
+    /// Sends a signal to the first process. A paused one takes it when it goes on; a kill lets it.
+    pub async fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
         container.running_monitor()?.signal(number)?;
         self.events.tell(Action::Kill, &container.id, &container.name(), None);
-        Ok(())
+        if number == signal::KILL { self.let_go_on(container).await } else { Ok(()) }
     }
 
     /// Sends the stop signal, waits up to `timeout`, then kills.
@@ -31,8 +31,8 @@ impl Engine {
         let own = container.record().process.stop_signal;
         let number = number.map_or_else(|| signal::parse("stop_signal", &own), Ok)?;
         if !timeout.is_zero() {
-            match self.kill(container, number) {
-                Ok(()) => {}
+            match self.kill(container, number).await {
+                Ok(()) => self.let_go_on(container).await?,
                 Err(Error::NotRunning { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -73,8 +73,9 @@ impl Engine {
     pub(super) async fn kill_and_wait(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
         match container.running_monitor() {
             Ok(monitor) => {
-                let _ended = monitor.signal(9);
+                let _ended = monitor.signal(signal::KILL);
                 self.events.tell(Action::Kill, &container.id, &container.name(), None);
+                self.let_go_on(container).await?;
             }
             // Started by nobody we can reach: the cgroup is what is left.
             Err(_) if !container.is_running() => return Ok(()),
@@ -84,7 +85,7 @@ impl Engine {
                 if let State::Running(running) = container.state()
                     && let Some(process) = Process::find(&running.init)
                 {
-                    self.end_first_process(&process).await;
+                    self.end_first_process(&container.id, &process).await;
                 }
             }
         }

@@ -18,6 +18,9 @@ impl strata_rpc::Fault for Error {
             | Self::SharedNotRunning { .. }
             | Self::Running { .. }
             | Self::Removing { .. }
+            | Self::Paused { .. }
+            | Self::NotPaused { .. }
+            | Self::PauseFailed { .. }
             | Self::Start { .. }
             | Self::Limit { .. }
             | Self::User { .. }
@@ -29,7 +32,9 @@ impl strata_rpc::Fault for Error {
             | Self::VolumeAway { .. }
             | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } => Code::Unimplemented,
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
+                Code::Unimplemented
+            }
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Network(error) => network::code(error),
             Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
@@ -59,12 +64,17 @@ impl strata_rpc::Fault for Error {
             Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
             Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
             Self::Running { .. } => "FAULT_RUNNING",
+            Self::Paused { .. } => "FAULT_PAUSED",
+            Self::NotPaused { .. } => "FAULT_NOT_PAUSED",
+            Self::PauseFailed { .. } => "FAULT_PAUSE_FAILED",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
             Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
             Self::Start { .. } | Self::User { .. } | Self::Propagation { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } => "FAULT_UNSUPPORTED",
+            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
+                "FAULT_UNSUPPORTED"
+            }
             Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
             Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",

@@ -13,14 +13,17 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{convert, refuse};
+use super::{convert, refuse, stats};
 use crate::{
-    container::Container,
+    container::{Condition, Container},
     engine::{Engine, Lifetime, WithVolumes},
     error::Error,
     logs::{self, Line},
     signal,
 };
+
+/// Seconds that a container has to end after its stop signal, if nobody says otherwise.
+const STOP_TIMEOUT: u32 = 10;
 
 /// Log lines on their way to a slow reader.
 const LINES: usize = 64;
@@ -102,7 +105,7 @@ impl ContainerService for Containers {
     ) -> Result<Response<wire::StopContainerResponse>, Status> {
         let request = request.into_inner();
         let container = self.find(&request.container)?;
-        let (timeout, number) = ending(request.timeout, &request.signal).map_err(refuse)?;
+        let (timeout, number) = ending(&container, request.timeout, &request.signal).map_err(refuse)?;
         self.engine.stop(&container, timeout, number).await.map_err(refuse)?;
         Ok(Response::new(wire::StopContainerResponse { container: self.show(&container) }))
     }
@@ -113,7 +116,7 @@ impl ContainerService for Containers {
     ) -> Result<Response<wire::RestartContainerResponse>, Status> {
         let request = request.into_inner();
         let container = self.find(&request.container)?;
-        let (timeout, number) = ending(request.timeout, &request.signal).map_err(refuse)?;
+        let (timeout, number) = ending(&container, request.timeout, &request.signal).map_err(refuse)?;
         self.engine.restart(&container, timeout, number).await.map_err(refuse)?;
         Ok(Response::new(wire::RestartContainerResponse { container: self.show(&container) }))
     }
@@ -138,8 +141,37 @@ impl ContainerService for Containers {
         let container = self.find(&request.container)?;
         let text = if request.signal.is_empty() { "KILL" } else { &request.signal };
         let number = signal::parse("signal", text).map_err(refuse)?;
-        self.engine.kill(&container, number).map_err(refuse)?;
+        self.engine.kill(&container, number).await.map_err(refuse)?;
         Ok(Response::new(wire::KillContainerResponse {}))
+    }
+
+    async fn pause_container(
+        &self,
+        request: Request<wire::PauseContainerRequest>,
+    ) -> Result<Response<wire::PauseContainerResponse>, Status> {
+        let container = self.find(&request.into_inner().container)?;
+        self.engine.pause(container.clone()).await.map_err(refuse)?;
+        Ok(Response::new(wire::PauseContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn unpause_container(
+        &self,
+        request: Request<wire::UnpauseContainerRequest>,
+    ) -> Result<Response<wire::UnpauseContainerResponse>, Status> {
+        let container = self.find(&request.into_inner().container)?;
+        self.engine.unpause(container.clone()).await.map_err(refuse)?;
+        Ok(Response::new(wire::UnpauseContainerResponse { container: self.show(&container) }))
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<wire::UpdateContainerRequest>,
+    ) -> Result<Response<wire::UpdateContainerResponse>, Status> {
+        let wire::UpdateContainerRequest { container, limits } = request.into_inner();
+        let container = self.find(&container)?;
+        let change = convert::limits(limits.unwrap_or_default());
+        self.engine.update(container.clone(), change).await.map_err(refuse)?;
+        Ok(Response::new(wire::UpdateContainerResponse { container: self.show(&container) }))
     }
 
     async fn delete_container(
@@ -181,6 +213,18 @@ impl ContainerService for Containers {
         Ok(Response::new(wire::UnmountInContainerResponse { container: self.show(&container) }))
     }
 
+    async fn list_processes(
+        &self,
+        request: Request<wire::ListProcessesRequest>,
+    ) -> Result<Response<wire::ListProcessesResponse>, Status> {
+        let wire::ListProcessesRequest { container, ps_args } = request.into_inner();
+        convert::texts("ps_args", &ps_args).map_err(refuse)?;
+        let container = self.find(&container)?;
+        let table = self.engine.processes(&container, ps_args).await.map_err(refuse)?;
+        let processes = table.rows.into_iter().map(|cells| wire::ProcessRow { cells }).collect();
+        Ok(Response::new(wire::ListProcessesResponse { titles: table.titles, processes }))
+    }
+
     async fn prune_containers(
         &self,
         _request: Request<wire::PruneContainersRequest>,
@@ -192,9 +236,16 @@ impl ContainerService for Containers {
         &self,
         request: Request<wire::WaitContainerRequest>,
     ) -> Result<Response<wire::WaitContainerResponse>, Status> {
-        let container = self.find(&request.into_inner().container)?;
+        let request = request.into_inner();
+        let condition = match wire::WaitCondition::try_from(request.condition) {
+            Ok(wire::WaitCondition::Unspecified | wire::WaitCondition::NotRunning) => Condition::NotRunning,
+            Ok(wire::WaitCondition::NextExit) => Condition::NextExit,
+            Ok(wire::WaitCondition::Removed) => Condition::Removed,
+            Err(_) => return Err(refuse(Error::argument("condition", "there is no such condition"))),
+        };
+        let container = self.find(&request.container)?;
         let exit = tokio::select! {
-            exit = container.ended() => exit.map_err(refuse)?,
+            exit = container.wait(condition) => exit,
             () = self.drain.cancelled() => return Err(Status::unavailable("the runtime is stopping; ask again")),
         };
         Ok(Response::new(wire::WaitContainerResponse { exit: Some(convert::exit(exit)) }))
@@ -222,6 +273,20 @@ impl ContainerService for Containers {
         Ok(Response::new(Box::pin(lines)))
     }
 
+    type WatchStatsStream = ReceiverStream<Result<wire::WatchStatsResponse, Status>>;
+
+    async fn watch_stats(
+        &self,
+        request: Request<wire::WatchStatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        let wire::WatchStatsRequest { containers, all, interval } = request.into_inner();
+        let interval = stats::interval(interval).map_err(refuse)?;
+        let named = containers.iter().map(|name| self.find(name)).collect::<Result<Vec<_>, _>>()?;
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(stats::watch(self.engine.clone(), named, all, interval, sender, self.drain.clone()));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
     type WatchEventsStream = Happenings;
 
     async fn watch_events(&self, _request: Request<wire::WatchEventsRequest>) -> Result<Response<Happenings>, Status> {
@@ -241,9 +306,13 @@ impl ContainerService for Containers {
 }
 
 /// How a container is asked to end: the time it has, and the signal if it is not its own.
-fn ending(timeout: Option<prost_types::Duration>, signal: &str) -> Result<(Duration, Option<i32>), Error> {
+fn ending(
+    container: &Container,
+    timeout: Option<prost_types::Duration>,
+    signal: &str,
+) -> Result<(Duration, Option<i32>), Error> {
     let timeout = match timeout {
-        None => Duration::from_secs(10),
+        None => Duration::from_secs(container.record().spec.stop_timeout_seconds.unwrap_or(STOP_TIMEOUT).into()),
         Some(timeout) => {
             Duration::try_from(timeout).map_err(|_| Error::argument("timeout", "it is negative or not a duration"))?
         }

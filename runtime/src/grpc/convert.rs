@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     record::State,
     signal,
-    spec::{self, Exit, ExitKind, Limits, Root, SecretEnv, Spec, TerminalSize},
+    spec::{Exit, ExitKind, Limits, Root, SecretEnv, Spec, TerminalSize, limits::Change},
 };
 
 pub mod mounts;
@@ -72,13 +72,14 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         ports,
         mounts: mounts::mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
-        limits: limits(spec.limits.unwrap_or_default())?,
+        limits: Limits::default().with(limits(spec.limits.unwrap_or_default()), "spec.limits")?,
         cap_add: spec.cap_add,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
         labels: spec.labels.into_iter().collect(),
         stop_signal: spec.stop_signal,
+        stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
         platform: spec.platform.map(platform).transpose()?,
@@ -178,22 +179,37 @@ fn hostname(name: String) -> Result<String, Error> {
     Ok(name)
 }
 
-fn limits(limits: wire::Limits) -> Result<Limits, Error> {
-    let some = |value: Option<u64>| value.filter(|value| *value != 0);
-    let memory_bytes = some(limits.memory_bytes);
-    if memory_bytes.is_some_and(|bytes| bytes < spec::MIN_MEMORY_BYTES || bytes > i64::MAX as u64 / 2) {
-        return Err(Error::argument("spec.limits.memory_bytes", "the minimum memory limit is 6 MiB"));
+/// What a message says of limits. Unset: nothing.
+pub fn limits(limits: wire::Limits) -> Change {
+    Change {
+        memory_bytes: limits.memory_bytes,
+        memory_swap_bytes: limits.memory_swap_bytes,
+        memory_reservation_bytes: limits.memory_reservation_bytes,
+        nano_cpus: limits.nano_cpus,
+        cpu_period: limits.cpu_period_us,
+        cpu_quota: limits.cpu_quota_us,
+        cpu_shares: limits.cpu_shares,
+        cpuset_cpus: limits.cpuset_cpus,
+        cpuset_mems: limits.cpuset_mems,
+        pids: limits.pids,
+        blkio_weight: limits.blkio_weight,
     }
-    let nano_cpus = some(limits.nano_cpus);
-    // The kernel's least quota is 1 ms of a 100 ms period.
-    if nano_cpus.is_some_and(|nano| !(10_000_000..=1_000_000_000_000_000).contains(&nano)) {
-        return Err(Error::argument("spec.limits.nano_cpus", "it must be at least a hundredth of a core"));
+}
+
+fn wire_limits(limits: Limits) -> wire::Limits {
+    wire::Limits {
+        memory_bytes: limits.memory_bytes,
+        memory_swap_bytes: limits.memory_swap_bytes,
+        memory_reservation_bytes: limits.memory_reservation_bytes,
+        nano_cpus: limits.nano_cpus,
+        cpu_period_us: limits.cpu_period,
+        cpu_quota_us: limits.cpu_quota,
+        cpu_shares: limits.cpu_shares,
+        cpuset_cpus: limits.cpuset_cpus,
+        cpuset_mems: limits.cpuset_mems,
+        pids: limits.pids,
+        blkio_weight: limits.blkio_weight,
     }
-    let pids = some(limits.pids);
-    if pids.is_some_and(|pids| pids > i64::MAX as u64) {
-        return Err(Error::argument("spec.limits.pids", "it is too large"));
-    }
-    Ok(Limits { memory_bytes, nano_cpus, pids })
 }
 
 /// Parses an absolute path and drops "." and doubled slashes; ".." has no place in it.
@@ -259,6 +275,7 @@ pub fn container(view: View) -> wire::Container {
     let View { record, log_path, snapshot_key } = view;
     let (state, pid) = match &record.state {
         State::Creating | State::Created => (wire::ContainerState::Created, 0),
+        State::Running(running) if running.is_paused => (wire::ContainerState::Paused, running.init.pid),
         State::Running(running) => (wire::ContainerState::Running, running.init.pid),
         State::Exited => (wire::ContainerState::Exited, 0),
         State::Removing => (wire::ContainerState::Removing, 0),
@@ -309,17 +326,14 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         network_container: attachments::wire_container(&spec.network),
         mounts: spec.mounts.into_iter().map(mounts::wire_mount).collect(),
         is_root_read_only: spec.is_root_read_only,
-        limits: Some(wire::Limits {
-            memory_bytes: spec.limits.memory_bytes,
-            nano_cpus: spec.limits.nano_cpus,
-            pids: spec.limits.pids,
-        }),
+        limits: Some(wire_limits(spec.limits)),
         cap_add: spec.cap_add,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
         labels: spec.labels.into_iter().collect(),
         stop_signal: spec.stop_signal,
+        stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
         platform: spec.platform.map(|Platform { os, architecture, variant }| strata_proto::types::v1::Platform {
@@ -387,7 +401,7 @@ mod tests {
         let (name, parsed) = spec(Some(wire_spec())).unwrap();
         assert!(name.is_none());
         assert_eq!(parsed.root, Root::Image("debian".into()));
-        assert_eq!(parsed.network, spec::Network::Default);
+        assert_eq!(parsed.network, crate::spec::Network::Default);
     }
 
     #[test]
@@ -445,7 +459,8 @@ mod tests {
     #[test]
     fn a_limit_of_zero_is_no_limit() {
         let mut message = wire_spec();
-        message.limits = Some(wire::Limits { memory_bytes: Some(0), nano_cpus: Some(0), pids: Some(0) });
+        message.limits =
+            Some(wire::Limits { memory_bytes: Some(0), nano_cpus: Some(0), pids: Some(0), ..Default::default() });
         assert_eq!(spec(Some(message)).unwrap().1.limits, Limits::default());
     }
 

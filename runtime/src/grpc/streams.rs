@@ -38,6 +38,8 @@ enum Over {
     Output,
     /// The monitor let go of us.
     Lost,
+    /// The client leaves the process alone.
+    Detached,
     /// The client is gone, or this service is stopping.
     Client,
 }
@@ -123,6 +125,7 @@ async fn attach(
     };
     match flow(requests, input, attachment, &answers, output, &drain).await? {
         Over::Client => stopping(&drain),
+        Over::Detached => Ok(()),
         over => {
             if let Over::Lost = over {
                 let_go(&container).await?;
@@ -197,8 +200,11 @@ async fn exec(
         let _client_is_gone = answers.send(Ok(wrap(exec_response::Event::Exited(convert::exit(exit))))).await;
         return Ok(());
     }
+    if let Ok(Over::Detached) = over {
+        return Ok(());
+    }
     // The client is gone: an attached process goes with it.
-    let _ended = monitor.signal(9);
+    let _ended = monitor.signal(signal::KILL);
     over.map(drop)?;
     stopping(&drain)
 }
@@ -250,10 +256,13 @@ async fn run_created(
     }
     let output = |output| wrap(run_response::Event::Output(output));
     let input = |request: wire::RunRequest| match request.event {
+        Some(run_request::Event::Input(wire::Input { event: Some(input::Event::Detach(_)) })) => {
+            Err(Error::argument("input.detach", "a run lives no longer than its stream"))
+        }
         Some(run_request::Event::Input(input)) => Ok(input),
         _ => Err(first_is_start()),
     };
-    if let Over::Client = flow(requests, input, attachment, answers, output, drain).await? {
+    if let Over::Client | Over::Detached = flow(requests, input, attachment, answers, output, drain).await? {
         return Ok(None);
     }
     let Ok(exit) = until(answers, drain, ended(container)).await else { return Ok(None) };
@@ -283,7 +292,11 @@ async fn flow<Q, R>(
                 Ok(None) => break,
                 Err(_) => return Ok::<_, Status>(Over::Client),
             };
-            let event = input_of(request).and_then(parse_input).map_err(refuse)?;
+            let message = input_of(request).map_err(refuse)?;
+            if let Some(input::Event::Detach(_)) = message.event {
+                return Ok(Over::Detached);
+            }
+            let event = parse_input(message).map_err(refuse)?;
             if let Some(sender) = &input
                 && sender.send(event).await.is_err()
             {
@@ -343,6 +356,6 @@ fn parse_input(input: wire::Input) -> Result<Input, Error> {
             size.map(Input::Resize).ok_or_else(|| Error::argument("input.resize", "a terminal of 0 by 0"))
         }
         Some(input::Event::Signal(text)) => Ok(Input::Signal(signal::parse("input.signal", &text)?)),
-        None => Err(Error::argument("input.event", "it is missing")),
+        Some(input::Event::Detach(_)) | None => Err(Error::argument("input.event", "it is missing")),
     }
 }

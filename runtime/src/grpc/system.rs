@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::refuse;
 use crate::{
     doctor::{self, Kind},
-    engine::Engine,
+    engine::{Counts, Engine},
 };
 
 /// The service.
@@ -33,12 +33,13 @@ impl System {
 #[tonic::async_trait]
 impl SystemService for System {
     async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
-        let (all, running) = self.engine.count();
+        let Counts { running, paused, stopped } = self.engine.count();
         let (host, memory) = (rustix::system::uname(), rustix::system::sysinfo());
         let facts = [
-            ("Containers", all.to_string()),
+            ("Containers", (running + paused + stopped).to_string()),
             ("Running", running.to_string()),
-            ("Stopped", (all - running).to_string()),
+            ("Paused", paused.to_string()),
+            ("Stopped", stopped.to_string()),
             ("Default Network", self.engine.default_network().to_owned()),
             ("Cgroup Version", self.engine.cgroup_version().to_owned()),
             ("Kernel Version", host.release().to_string_lossy().into_owned()),

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxIdMapping, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, Mount as OciMount,
-    Spec as OciSpec,
-};
+use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount, Spec as OciSpec};
 use strata_init::plan::{Plan, Step};
 use strata_oci::{
     default_spec::{self, Defaults},
@@ -14,17 +11,14 @@ use strata_oci::{
 };
 use strata_types::ContainerId;
 
-use super::{Joining, Launcher, Prepared, Users, descriptors, files::Own, mounts};
+use super::{Joining, Launcher, Prepared, Users, descriptors, files::Own, limits, mounts};
 use crate::{
     config::Profile,
     error::Error,
     process,
     record::Record,
-    spec::{Limits, Network, Spec},
+    spec::{Network, Spec},
 };
-
-/// Scheduler period in microseconds, Docker's.
-const PERIOD: u64 = 100_000;
 
 /// Refuses capabilities that cannot be given.
 pub fn check(launcher: &Launcher, spec: &Spec) -> Result<(), Error> {
@@ -69,7 +63,7 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: V
         defaults.network = default_spec::Network::Join(shared.namespace.path());
     }
     defaults.mounts = mounts::mounts(&record.spec.mounts, own)?;
-    defaults.resources = resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
+    defaults.resources = limits::resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
     if record.spec.is_privileged {
         defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
     }
@@ -138,22 +132,6 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
     }
 }
 
-fn resources(limits: &Limits) -> Result<LinuxResources, oci_spec::OciSpecError> {
-    let mut resources = LinuxResources::default();
-    if let Some(bytes) = limits.memory_bytes {
-        let memory = LinuxMemoryBuilder::default().limit(bytes as i64).swap(bytes as i64 * 2).build()?;
-        resources.set_memory(Some(memory));
-    }
-    if let Some(nano) = limits.nano_cpus {
-        let quota = (u128::from(nano) * u128::from(PERIOD) / 1_000_000_000) as i64;
-        resources.set_cpu(Some(LinuxCpuBuilder::default().quota(quota).period(PERIOD).build()?));
-    }
-    if let Some(pids) = limits.pids {
-        resources.set_pids(Some(LinuxPidsBuilder::default().limit(pids as i64).build()?));
-    }
-    Ok(resources)
-}
-
 /// The plan of a spec. What a caller asked for and no plan can give is his to mend, not a defect.
 pub fn plan(spec: &OciSpec, inputs: &PlanInputs) -> Result<Plan, Error> {
     strata_oci::plan::plan(spec, inputs).map_err(no_plan)
@@ -174,22 +152,6 @@ fn no_plan(error: strata_oci::plan::Error) -> Error {
     Error::Start { step: "plan".to_owned(), errno: 0, exit_code: 128, text: strata_rpc::fault::chain(&error) }
 }
 
-fn plan_error(id: &ContainerId, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn plan_error(id: &ContainerId, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Plan { id: id.to_string(), source: Box::new(error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_become_dockers_figures() {
-        let limits = Limits { memory_bytes: Some(64 << 20), nano_cpus: Some(1_500_000_000), pids: Some(20) };
-        let resources = resources(&limits).unwrap();
-        let memory = resources.memory().unwrap();
-        assert_eq!((memory.limit(), memory.swap()), (Some(64 << 20), Some(128 << 20)));
-        let cpu = resources.cpu().clone().unwrap();
-        assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
-        assert_eq!(resources.pids().as_ref().unwrap().limit(), 20);
-    }
 }

@@ -89,7 +89,7 @@ async fn following_goes_on_over_rotations_and_ends_with_the_container() {
     let (dir, path) = rotated();
     let mut running = record(1, "one");
     let identity = Identity { pid: 1, started: 1, boot_id: String::new() };
-    running.state = State::Running(Running { init: identity.clone(), monitor: identity });
+    running.state = State::Running(Running { init: identity.clone(), monitor: identity, is_paused: false });
     let container = Container::new(running);
     let (sender, mut receiver) = mpsc::channel(1000);
     let (log, followed) = (path.clone(), container.clone());

@@ -379,7 +379,7 @@ impl House {
     }
 
     pub async fn wait(&self, container: &str) -> Option<Kind> {
-        let request = wire::WaitContainerRequest { container: container.into() };
+        let request = wire::WaitContainerRequest { container: container.into(), condition: 0 };
         self.containers().wait_container(request).await.unwrap().into_inner().exit.unwrap().kind
     }
 
@@ -393,10 +393,27 @@ impl House {
         text
     }
 
+    pub async fn pause(&self, container: &str) -> Result<(), Status> {
+        let request = wire::PauseContainerRequest { container: container.into() };
+        self.containers().pause_container(request).await.map(drop)
+    }
+
+    fn record(&self, id: &str) -> (PathBuf, serde_json::Value) {
+        let path = self.dir.path().join("runtime/containers").join(id).join("record.json");
+        let record = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        (path, record)
+    }
+
+    /// Changes the record of a container on disk.
+    pub fn change_record(&self, id: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        let (path, mut record) = self.record(id);
+        change(&mut record);
+        std::fs::write(path, serde_json::to_vec(&record).unwrap()).unwrap();
+    }
+
     /// Sends a signal to the monitor of a container, which its record names.
     pub fn signal_monitor(&self, id: &str, signal: rustix::process::Signal) {
-        let record = std::fs::read(self.dir.path().join("runtime/containers").join(id).join("record.json")).unwrap();
-        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        let (_, record) = self.record(id);
         let pid = record["state"]["running"]["monitor"]["pid"].as_i64().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
     }

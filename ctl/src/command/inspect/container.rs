@@ -57,8 +57,8 @@ fn state(container: &pb::Container) -> Value {
     };
     json!({
         "Status": ps::state(container),
-        "Running": container.state() == pb::ContainerState::Running,
-        "Paused": false,
+        "Running": ps::is_up(container),
+        "Paused": container.state() == pb::ContainerState::Paused,
         "Restarting": false,
         "OOMKilled": exit.is_some_and(|exit| exit.is_oom_killed),
         "Dead": false,
@@ -96,6 +96,7 @@ fn config(container: &pb::Container, spec: &pb::ContainerSpec, image: Option<&Co
         "OnBuild": null,
         "Labels": spec.labels.iter().collect::<BTreeMap<_, _>>(),
         "StopSignal": process.stop_signal,
+        "StopTimeout": spec.stop_timeout_seconds,
     })
 }
 
@@ -170,35 +171,35 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
 
 /// Docker's `Resources`, which stand in `HostConfig`.
 fn resources(spec: &pb::ContainerSpec) -> Value {
-    let limits = spec.limits.unwrap_or_default();
+    let limits = spec.limits.clone().unwrap_or_default();
     let memory = limits.memory_bytes.unwrap_or(0);
     // -1 is no limit.
     let limit = |number: u64| i64::try_from(number).unwrap_or(-1);
     let ulimits =
         spec.ulimits.iter().map(|one| json!({ "Name": one.name, "Soft": limit(one.soft), "Hard": limit(one.hard) }));
     json!({
-        "CpuShares": 0,
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": memory,
         "NanoCpus": limits.nano_cpus.unwrap_or(0),
         "CgroupParent": "",
-        "BlkioWeight": 0,
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
         "BlkioWeightDevice": [],
         "BlkioDeviceReadBps": [],
         "BlkioDeviceWriteBps": [],
         "BlkioDeviceReadIOps": [],
         "BlkioDeviceWriteIOps": [],
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
+        "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
         "Devices": [],
         "DeviceCgroupRules": null,
         "DeviceRequests": device_requests(&spec.cdi_devices),
-        "MemoryReservation": 0,
-        // As much swap again.
-        "MemorySwap": memory * 2,
+        "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),
+        // As much swap again, where nobody says otherwise.
+        "MemorySwap": limits.memory_swap_bytes.unwrap_or(memory as i64 * 2),
         "MemorySwappiness": null,
         "OomKillDisable": false,
         "PidsLimit": limits.pids,

@@ -36,7 +36,7 @@ fn spec(args: &NetworkCreate) -> Result<pb::NetworkSpec> {
         has_no_ipv4: !args.ipv4,
         has_ipv6: args.ipv6 || has_six,
         is_internal: args.internal,
-        labels: input::labels(&args.label)?,
+        labels: input::labels(&[], &args.label)?,
         ..Default::default()
     };
     args.opt.iter().try_for_each(|option| set(&mut spec, option))?;

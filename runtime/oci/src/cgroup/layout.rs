@@ -269,6 +269,12 @@ impl Layout {
         })
     }
 
+    /// Has the parents of a directory of v2 that is there hand out its controllers.
+    pub(super) fn hand_out(&self, directory: &Directory) -> Result<(), Error> {
+        let parent = directory.path.parent().expect("a hierarchy is not mounted at the root");
+        self.enable(parent, &directory.controllers, &mut Vec::new())
+    }
+
     /// Copies cpus and mems from the parent, since a new v1 cpuset is empty and nothing can join it. cpusets(7)
     fn inherit_cpuset(&self, path: &Path) -> Result<(), Error> {
         let parent = path.parent().expect("a cgroup has a parent");

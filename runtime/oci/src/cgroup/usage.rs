@@ -23,10 +23,16 @@ pub struct Stats {
     pub cpu_nanoseconds: Option<u64>,
     /// Memory charged now.
     pub memory_bytes: Option<u64>,
+    /// The part of it that is contents of files which nobody has used for a while: given back before anybody is killed.
+    pub memory_inactive_bytes: Option<u64>,
     /// The memory limit, absent if there is none.
     pub memory_limit_bytes: Option<u64>,
     /// Processes and threads now.
     pub pids: Option<u64>,
+    /// Bytes read from block devices so far.
+    pub block_read_bytes: Option<u64>,
+    /// Bytes written to block devices so far.
+    pub block_written_bytes: Option<u64>,
 }
 
 impl Cgroup {
@@ -51,13 +57,34 @@ impl Cgroup {
             // Of the core, whatever the controllers.
             true => text("cgroup", "", "cpu.stat").and_then(|stat| keyed(&stat, "usage_usec")).map(|time| time * 1000),
         };
+        let inactive = if is_v2 { "inactive_file" } else { "total_inactive_file" };
+        let (block_read_bytes, block_written_bytes) = self.block_bytes().unzip();
         Stats {
             cpu_nanoseconds,
+            memory_inactive_bytes: text("memory", "memory.stat", "memory.stat").and_then(|stat| keyed(&stat, inactive)),
+            block_read_bytes,
+            block_written_bytes,
             memory_bytes: value("memory", "memory.usage_in_bytes", "memory.current"),
             // v1 says "no limit" as the largest page-aligned i64.
             memory_limit_bytes: value("memory", "memory.limit_in_bytes", "memory.max").filter(|limit| *limit < 1 << 62),
             pids: value("pids", "pids.current", "pids.current"),
         }
+    }
+
+    /// Bytes read from and written to block devices.
+    fn block_bytes(&self) -> Option<(u64, u64)> {
+        let directory = self.directories.iter().find(|directory| directory.has(&["blkio", "io"]))?;
+        let files = Files { directory: &directory.path };
+        let figures = match directory.version {
+            Version::V1 => v1::block_io(&files),
+            Version::V2 => v2::block_io(&files),
+        };
+        let entries = figures["ioServiceBytesRecursive"].as_array()?;
+        let sum = |operation: &str| {
+            let of_it = entries.iter().filter(|entry| entry["op"] == operation);
+            of_it.filter_map(|entry| entry["value"].as_u64()).sum()
+        };
+        Some((sum("Read"), sum("Write")))
     }
 
     /// Reads all usage, as the `data` of a `stats` event of runc; what is not known is absent or zero.

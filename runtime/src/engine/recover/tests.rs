@@ -10,11 +10,16 @@ use strata_types::{ContainerConfig, LayerId};
 use super::*;
 use crate::{
     config,
-    engine::{Lifetime, WithVolumes},
+    engine::{Counts, Lifetime, WithVolumes},
     record::{Durability, Identity, tests::record},
     spec::ExitKind,
     store::{Acquired, Prepared, Writing},
 };
+
+/// So many containers, of which none runs.
+fn stopped(number: usize) -> Counts {
+    Counts { stopped: number, ..Counts::default() }
+}
 
 /// A store in memory, stricter than the real one.
 #[derive(Default)]
@@ -165,7 +170,7 @@ async fn half_made_and_half_removed_containers_disappear_with_their_snapshots() 
 
     let engine = engine(root.path(), store.clone()).await.unwrap();
 
-    eventually("the removal", || engine.count() == (1, 0)).await;
+    eventually("the removal", || engine.count() == stopped(1)).await;
     eventually("the sweep", || store.keys() == [(kept.id.to_string(), String::new())]).await;
     assert!(engine.find("kept").is_ok() && engine.find("making").is_err());
     assert!(!engine.records.dir(&half[0].id).exists());
@@ -202,7 +207,7 @@ async fn a_damaged_record_keeps_its_snapshot() {
 #[tokio::test]
 async fn a_run_whose_monitor_is_gone_ends_as_its_exit_record_says_or_unknown() {
     let root = tempfile::tempdir().unwrap();
-    let running = || State::Running(Running { init: gone(4_000_001), monitor: gone(4_000_002) });
+    let running = || State::Running(Running { init: gone(4_000_001), monitor: gone(4_000_002), is_paused: false });
     let (told, untold) = (with_state(1, "told", running()), with_state(2, "untold", running()));
     write(root.path(), &[told.clone(), untold.clone()]);
     let exit = r#"{"code":137,"signal":9,"oom_killed":true,"exited_at_nanos":1}"#;
@@ -216,7 +221,7 @@ async fn a_run_whose_monitor_is_gone_ends_as_its_exit_record_says_or_unknown() {
     assert_eq!(told, Exit { kind: ExitKind::Signal(9), is_oom_killed: true });
     assert!(matches!(untold.kind, ExitKind::Unknown(_)));
     eventually("the release", || store.keys().iter().all(|(_, holder)| holder.is_empty())).await;
-    assert_eq!(engine.count(), (2, 0));
+    assert_eq!(engine.count(), stopped(2));
 }
 
 #[tokio::test]
@@ -231,7 +236,7 @@ async fn a_store_that_is_away_does_not_keep_the_service_from_starting() {
     *store.is_away.lock().unwrap() = false;
 
     for _ in 0..100 {
-        if engine.count() == (1, 0) {
+        if engine.count() == stopped(1) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -251,7 +256,7 @@ async fn a_removal_that_the_store_was_away_for_is_finished_later() {
     *store.is_away.lock().unwrap() = false;
 
     for _ in 0..200 {
-        if engine.count() == (0, 0) {
+        if engine.count() == stopped(0) {
             return assert!(store.keys().is_empty());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -271,7 +276,7 @@ async fn a_create_that_fails_leaves_nothing() {
 
     assert!(matches!(missing, Err(Error::ImageNotFound { .. })));
     assert!(matches!(bare, Err(Error::NoCommand)));
-    assert_eq!((engine.count(), store.keys().len()), ((0, 0), 0));
+    assert_eq!((engine.count(), store.keys().len()), (stopped(0), 0));
     assert_eq!(std::fs::read_dir(root.path().join("containers")).unwrap().count(), 0);
 }
 
@@ -287,7 +292,7 @@ async fn a_start_that_fails_keeps_the_container_and_tells_the_code() {
     let record = container.record();
     assert_eq!((record.state, record.exit), (State::Created, Some(Exit::code(128))));
     engine.delete(container, false, WithVolumes::No).await.unwrap();
-    assert_eq!(engine.count(), (0, 0));
+    assert_eq!(engine.count(), stopped(0));
 }
 
 use crate::spec::Root;

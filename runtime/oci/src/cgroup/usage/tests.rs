@@ -75,3 +75,39 @@ fn parts_of_two_hierarchies_of_v1_become_one() {
     assert_eq!(document["cpu"]["usage"]["percpu"], json!([5, 7]));
     assert_eq!(document["memory"]["usage"], json!({"limit": 0, "failcnt": 0}), "what is not counted is there, as zero");
 }
+
+#[test]
+fn a_few_figures_are_the_same_on_both_versions() {
+    let files = [
+        ("cpu.stat", "usage_usec 30\n"),
+        ("cpuacct.usage", "30000\n"),
+        ("memory.current", "4096\n"),
+        ("memory.usage_in_bytes", "4096\n"),
+        ("memory.max", "max\n"),
+        ("memory.limit_in_bytes", "9223372036854771712\n"),
+        ("memory.stat", "inactive_file 1024\ntotal_inactive_file 1024\n"),
+        ("pids.current", "7\n"),
+        ("io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2\n8:16 rbytes=1 wbytes=2\n"),
+        (
+            "blkio.throttle.io_service_bytes_recursive",
+            "8:0 Read 10\n8:0 Write 20\n8:16 Read 1\n8:16 Write 2\nTotal 33\n",
+        ),
+    ];
+    let expected = Stats {
+        cpu_nanoseconds: Some(30_000),
+        memory_bytes: Some(4096),
+        memory_inactive_bytes: Some(1024),
+        memory_limit_bytes: None,
+        pids: Some(7),
+        block_read_bytes: Some(11),
+        block_written_bytes: Some(22),
+    };
+    for (version, controllers) in
+        [(Version::V1, &["cpuacct", "memory", "pids", "blkio"][..]), (Version::V2, &["cgroup", "memory", "pids", "io"])]
+    {
+        let (_directory, cgroup) = group(&files, version, controllers);
+        assert_eq!(cgroup.stats(), expected, "{version:?}");
+    }
+    let (_directory, cgroup) = group(&[], Version::V1, &["freezer"]);
+    assert_eq!(cgroup.stats(), Stats::default(), "what is not counted is not known");
+}

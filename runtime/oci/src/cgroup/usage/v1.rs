@@ -90,7 +90,7 @@ pub(super) fn pids(files: &Files<'_>) -> Value {
     json!({"current": files.number("pids.current").unwrap_or(0), "limit": limit.unwrap_or(0)})
 }
 
-fn block_io(files: &Files<'_>) -> Value {
+pub(super) fn block_io(files: &Files<'_>) -> Value {
     // BFQ counts what goes through it, the throttles count everything.
     let entries = |name: &str| {
         let files_of = [format!("blkio.throttle.{name}_recursive"), format!("blkio.bfq.{name}_recursive")];

@@ -86,7 +86,7 @@ fn memory(files: &Files<'_>) -> Value {
 }
 
 /// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0" per device.
-fn block_io(files: &Files<'_>) -> Value {
+pub(super) fn block_io(files: &Files<'_>) -> Value {
     let text = files.text("io.stat").unwrap_or_default();
     let (mut bytes, mut counts) = (Vec::new(), Vec::new());
     for line in text.lines() {

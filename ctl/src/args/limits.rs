@@ -1,0 +1,51 @@
+//! Limits of containers: flags of `ctl run` and `ctl create`, and `ctl update`.
+
+use clap::Args;
+
+/// Limits of a container.
+#[derive(Debug, Args)]
+pub struct LimitFlags {
+    /// Memory limit, "512m"
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Limit of memory and swap together; -1: any amount of swap [default: twice the memory]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Memory that is left to it as long as there is some elsewhere
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<String>,
+    /// Number of processors, "1.5"
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Microseconds of processor time in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Microseconds that the quota is of [default: 100000]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_period: Option<u64>,
+    /// Share of the processors where others want them too [default: 1024]
+    #[arg(long, value_name = "SHARE")]
+    pub cpu_shares: Option<u64>,
+    /// Processors to run on, "0-3,7"
+    #[arg(long, value_name = "SET")]
+    pub cpuset_cpus: Option<String>,
+    /// Nodes of memory to have, "0,1"
+    #[arg(long, value_name = "SET")]
+    pub cpuset_mems: Option<String>,
+    /// Most processes and threads; 0 or -1: no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Share of block devices where others want them too, 10 to 1000
+    #[arg(long, value_name = "SHARE")]
+    pub blkio_weight: Option<u64>,
+}
+
+/// `ctl update`: limits that are not named stay, 0 takes one away
+#[derive(Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    /// The containers
+    #[arg(required = true)]
+    pub containers: Vec<String>,
+}

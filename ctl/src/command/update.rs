@@ -1,0 +1,55 @@
+//! `ctl update`, and the limits of `ctl run` and `ctl create`.
+
+use strata_proto::runtime::v1 as pb;
+
+use crate::args::{LimitFlags, Update};
+use crate::error::{Error, Result};
+use crate::input;
+use crate::platform::Platform;
+
+/// Gives containers other limits.
+pub async fn run(platform: &Platform, args: &Update) -> Result<u8> {
+    let limits = limits(&args.limits)?;
+    if limits == pb::Limits::default() {
+        let error = Error::usage("you must provide one or more flags when using this command");
+        return Err(error.hint("`ctl update --help` shows the limits"));
+    }
+    let containers = platform.containers().await?;
+    super::each(&args.containers, |container| {
+        let (mut client, limits) = (containers.all.clone(), Some(limits.clone()));
+        async move {
+            client.update_container(pb::UpdateContainerRequest { container: container.clone(), limits }).await?;
+            Ok(container)
+        }
+    })
+    .await
+}
+
+/// The limits that are named.
+pub fn limits(flags: &LimitFlags) -> Result<pb::Limits> {
+    let size = |flag: &str, text: &Option<String>| text.as_deref().map(|text| input::bytes(flag, text)).transpose();
+    let swap = match flags.memory_swap.as_deref() {
+        None => None,
+        Some("-1") => Some(-1),
+        Some(text) => Some(input::bytes("--memory-swap", text)? as i64),
+    };
+    // A limit of -1 is none, as in Docker.
+    let number = |flag: &str, value: Option<i64>| match value {
+        None => Ok(None),
+        Some(-1) => Ok(Some(0)),
+        Some(value) => u64::try_from(value).map(Some).map_err(|_| Error::usage(format!("invalid {flag} {value}"))),
+    };
+    Ok(pb::Limits {
+        memory_bytes: size("--memory", &flags.memory)?,
+        memory_swap_bytes: swap,
+        memory_reservation_bytes: size("--memory-reservation", &flags.memory_reservation)?,
+        nano_cpus: flags.cpus.as_deref().map(input::nano_cpus).transpose()?,
+        cpu_quota_us: number("--cpu-quota", flags.cpu_quota)?,
+        cpu_period_us: flags.cpu_period,
+        cpu_shares: flags.cpu_shares,
+        cpuset_cpus: flags.cpuset_cpus.clone(),
+        cpuset_mems: flags.cpuset_mems.clone(),
+        pids: number("--pids-limit", flags.pids_limit)?,
+        blkio_weight: flags.blkio_weight,
+    })
+}
