@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use strata_builder::{Config, service};
-use strata_rpc::{Context, ServiceArgs};
+use strata_rpc::{Context, ServiceArgs, access::Surface};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    strata_rpc::run("builder", ServiceArgs::from_command_line(), strata_proto::DESCRIPTORS, build).await
+    strata_rpc::run("builder", ServiceArgs::from_command_line(), Surface::STRATA, build).await
 }
 
 async fn build(context: Context) -> Result<tonic::service::Routes, strata_rpc::serve::BuildError> {

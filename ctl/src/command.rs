@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub mod attach;
+pub mod audit;
 pub mod builder;
 pub mod cache;
 pub mod config;

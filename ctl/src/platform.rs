@@ -1,5 +1,6 @@
 //! From a context to clients: the services of this host, started when they do not run, or endpoints by name.
 
+use strata_proto::access::v1 as access;
 use strata_proto::builder::v1 as builder;
 use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
@@ -37,6 +38,9 @@ impl Choice {
         Ok(Platform { name: host.clone(), named: Some(named), channels: Default::default() })
     }
 }
+
+/// Every service, in the order in which they are told of.
+pub const SERVICES: [&str; 3] = ["store", "builder", "runtime"];
 
 /// Where the services are.
 pub struct Platform {
@@ -93,6 +97,14 @@ impl Platform {
         };
         let reached = strata_rpc::connect_eager(&endpoint, tls.as_ref()).await;
         reached.map_err(|error| Error::of(&error).hint(hint()))
+    }
+
+    /// The audit log of a service.
+    pub async fn audit(
+        &self,
+        service: &'static str,
+    ) -> Result<access::audit_service_client::AuditServiceClient<Channel>> {
+        Ok(access::audit_service_client::AuditServiceClient::new(self.channel(service).await?))
     }
 
     /// The images of the store.

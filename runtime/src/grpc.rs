@@ -9,6 +9,7 @@ mod attachments;
 pub mod containers;
 mod convert;
 pub mod devices;
+mod grants;
 pub mod networks;
 mod ports;
 mod stats;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use strata_rpc::ServiceArgs;
+use strata_rpc::{ServiceArgs, access::Surface};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = ServiceArgs::from_command_line();
-    strata_rpc::run("runtime", args, strata_proto::DESCRIPTORS, strata_runtime::routes).await
+    strata_rpc::run("runtime", args, Surface::STRATA, strata_runtime::routes).await
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strata_registry::Shared;
-use strata_rpc::{Context, ServiceArgs};
+use strata_rpc::{Context, ServiceArgs, access::Surface};
 use strata_store::serve::listen::Certificates;
 use strata_store::{Config, Store, gc, grpc, serve, trash};
 
@@ -23,7 +23,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { service, registry } = Args::parse();
-    strata_rpc::run("store", service, strata_proto::DESCRIPTORS, |context| build(context, registry)).await
+    strata_rpc::run("store", service, Surface::STRATA, |context| build(context, registry)).await
 }
 
 async fn build(

@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use strata_rpc::identity::ClientTls;
 
@@ -45,10 +45,30 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// A pair for a client with a role.
+    pub fn with_role(&self, role: &str) -> Pair {
+        self.named(
+            &[],
+            &format!("spiffe://strata/{role}/a-test"),
+            vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Valid::Now,
+        )
+    }
+
+    /// A pair for a client of this name, a URI.
+    pub fn with_name(&self, name: &str) -> Pair {
+        self.named(&[], name, vec![ExtendedKeyUsagePurpose::ClientAuth], Valid::Now)
+    }
+
     fn pair(&self, hosts: &[&str], purposes: Vec<ExtendedKeyUsagePurpose>, valid: Valid) -> Pair {
+        self.named(hosts, "spiffe://strata/admin/a-test", purposes, valid)
+    }
+
+    fn named(&self, hosts: &[&str], name: &str, purposes: Vec<ExtendedKeyUsagePurpose>, valid: Valid) -> Pair {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("names of a test");
         params.distinguished_name.push(DnType::CommonName, "a test");
+        params.subject_alt_names.push(SanType::URI(name.try_into().expect("a URI")));
         params.extended_key_usages = purposes;
         let (from, until) = match valid {
             Valid::Now => (2020, 2090),

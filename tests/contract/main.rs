@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod node;
+mod access;
 mod archives;
 mod blobs;
 mod builds;

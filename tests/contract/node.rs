@@ -104,6 +104,18 @@ impl Node {
         Self::start(self.transport, &names)
     }
 
+    /// A node without services, whose services will have these rules: the table `[access]` of strata.toml.
+    pub fn with_rules(rules: &str) -> Self {
+        let node = Self::start(Transport::Tcp, &[]);
+        fs::write(node.house.path("strata.toml"), rules).expect("a temporary directory");
+        node
+    }
+
+    /// A channel to a service over TCP, as who has this pair gets it.
+    pub fn channel_as(&self, name: &str, pair: &Pair) -> Channel {
+        strata_rpc::connect(self.endpoint(name), Some(&self.authority.tls(pair))).expect("the endpoint is one")
+    }
+
     /// Starts one more service and waits until it serves.
     pub fn start_service(&mut self, name: &'static str) {
         let listen = match self.transport {

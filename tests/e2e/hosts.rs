@@ -96,23 +96,26 @@ fn three_hosts_build_and_run_and_share_no_path() {
     house.ctl(&words).ok();
     // Each host gets what is its own: the authority's certificate and a pair.
     for dir in [&build_dir, &node_dir] {
-        for file in ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"] {
-            std::fs::copy(tls.join(file), dir.join(file)).unwrap_or_else(|err| panic!("{file}: {err}"));
+        let services: &[&str] = if dir == &build_dir { &["builder"] } else { &["store", "runtime"] };
+        let pairs = services.iter().flat_map(|name| [format!("{name}.pem"), format!("{name}.key")]);
+        for file in pairs.chain(["ca.pem".to_owned()]) {
+            std::fs::copy(tls.join(&file), dir.join(&file)).unwrap_or_else(|err| panic!("{file}: {err}"));
         }
     }
     let endpoint = |host: usize, port: u16| format!("tcp:{}:{port}", hosts.addresses[host]);
-    let client = |dir: &Path| {
-        format!("[tls]\nca = \"{0}/ca.pem\"\ncert = \"{0}/client.pem\"\nkey = \"{0}/client.key\"\n", dir.display())
+    let client = |dir: &Path, name: &str| {
+        format!("[tls]\nca = \"{0}/ca.pem\"\ncert = \"{0}/{name}.pem\"\nkey = \"{0}/{name}.key\"\n", dir.display())
     };
     let (store, runtime, builder) = (endpoint(2, 7001), endpoint(2, 7002), endpoint(1, 7003));
-    std::fs::write(node_dir.join("runtime.toml"), format!("store = \"{store}\"\n{}", client(&node_dir))).unwrap();
-    let both = format!("store = \"{store}\"\nruntime = \"{runtime}\"\n{}", client(&build_dir));
+    std::fs::write(node_dir.join("runtime.toml"), format!("store = \"{store}\"\n{}", client(&node_dir, "runtime")))
+        .unwrap();
+    let both = format!("store = \"{store}\"\nruntime = \"{runtime}\"\n{}", client(&build_dir, "builder"));
     std::fs::write(build_dir.join("builder.toml"), both).unwrap();
     let start = |host: usize, dir: &PathBuf, hidden: &[&Path], name: &str, listen: &str, config: bool| {
         let dir_text = dir.display();
         let mut args = strings(["--listen", listen]);
         args.extend([format!("--root={dir_text}/{name}"), format!("--tls-ca={dir_text}/ca.pem")]);
-        args.extend([format!("--tls-cert={dir_text}/server.pem"), format!("--tls-key={dir_text}/server.key")]);
+        args.extend([format!("--tls-cert={dir_text}/{name}.pem"), format!("--tls-key={dir_text}/{name}.key")]);
         if config {
             args.push(format!("--config={dir_text}/{name}.toml"));
         }

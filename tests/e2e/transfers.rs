@@ -141,7 +141,7 @@ fn a_security_update_of_debian_moves_a_small_part_over_mutual_tls() {
     let pem = |name: &str| tls.join(name).to_str().unwrap().to_owned();
     let mut command = house.command(strata_tests::binaries().join("strata-store"));
     command.args(["--listen", "tcp:127.0.0.1:0", "--root"]).arg(house.path("far"));
-    command.args(["--tls-ca", &pem("ca.pem"), "--tls-cert", &pem("server.pem"), "--tls-key", &pem("server.key")]);
+    command.args(["--tls-ca", &pem("ca.pem"), "--tls-cert", &pem("store.pem"), "--tls-key", &pem("store.key")]);
     let mut far = Running::spawn(command);
     far.wait_for("serving service=");
     let log = far.stderr();

@@ -31,6 +31,9 @@ pub enum System {
     },
     /// Show what the services are
     Info(Info),
+    /// The record of who was let do what
+    #[command(subcommand)]
+    Audit(Audit),
     /// Read everything again and name what is damaged
     Verify,
     /// Remove stopped containers, images without a name and what nothing uses
@@ -46,6 +49,29 @@ pub enum Service {
     Runtime,
     /// Keeps images
     Store,
+}
+
+/// `ctl system audit`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Check that no record of the services' audit logs was changed or taken away
+    Verify(AuditVerify),
+}
+
+/// `ctl system audit verify`
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// A head that an earlier check showed; one of the logs must contain it still
+    #[arg(long, value_name = "SERVICE:HASH", value_parser = head)]
+    pub head: Vec<(String, String)>,
+}
+
+fn head(text: &str) -> Result<(String, String), String> {
+    let wanted = "give a service and what was shown as its head: store:HASH, builder:HASH or runtime:HASH";
+    let (service, hash) = text.split_once(':').ok_or(wanted)?;
+    let is_service = ["store", "builder", "runtime"].contains(&service);
+    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if is_service && is_hash { Ok((service.to_owned(), hash.to_owned())) } else { Err(wanted.to_owned()) }
 }
 
 /// `ctl system prune`

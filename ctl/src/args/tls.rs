@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `ctl tls`
 #[derive(Debug, Subcommand)]
 pub enum Tls {
-    /// Make a certificate authority, and certificates for services and a client
+    /// Make a certificate authority, and certificates for services and an administrator
     Init(TlsInit),
+    /// Make one more certificate, signed by an authority that `tls init` made
+    Issue(TlsIssue),
 }
 
 /// `ctl tls init`
@@ -22,4 +24,47 @@ pub struct TlsInit {
     /// Days that the certificates are valid
     #[arg(long, default_value_t = 365)]
     pub days: u16,
+}
+
+/// `ctl tls issue`
+#[derive(Debug, Args)]
+pub struct TlsIssue {
+    /// Directory that has ca.pem and ca.key; NAME.pem and NAME.key are written there
+    pub directory: PathBuf,
+    /// Who will show it
+    pub name: String,
+    /// What they may do
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// Names and addresses of a host, for a service that runs there
+    #[arg(long, value_name = "NAME|ADDRESS")]
+    pub host: Vec<String>,
+    /// Days that it is valid
+    #[arg(long, default_value_t = 365)]
+    pub days: u16,
+}
+
+/// What the holder of a certificate may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Look: lists, details, logs, events
+    Viewer,
+    /// Build images, pull and push them; the role of a builder service too
+    Builder,
+    /// Pull and push images, have containers, networks and volumes; the role of a runtime service too
+    Operator,
+    /// Everything
+    Admin,
+}
+
+impl Role {
+    /// Its name in certificates.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Builder => "builder",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
 }

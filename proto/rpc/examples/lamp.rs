@@ -11,7 +11,7 @@ mod lamp;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    run("lamp", ServiceArgs::from_command_line(), &[], |ctx: Context| async move {
+    run("lamp", ServiceArgs::from_command_line(), lamp::SURFACE, |ctx: Context| async move {
         if ctx.root.join("refuse").exists() {
             return Err("the root says no");
         }

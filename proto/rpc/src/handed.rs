@@ -174,7 +174,7 @@ mod tests {
         assert!(matches!(other.open(own().as_ref(), Access::Read), Err(Error::AnotherFile { .. })));
         let other = Handed { boot_id: "another".into(), ..handed.clone() };
         assert!(matches!(other.open(own().as_ref(), Access::Read), Err(Error::NotLocal)));
-        let remote = Peer::Remote { common_name: None };
+        let remote = Peer::Remote { names: Vec::new() };
         for caller in [None, Some(&remote), Some(&Peer::Local { uid: 0, pid: None })] {
             assert!(matches!(handed.open(caller, Access::Read), Err(Error::NotLocal)), "{caller:?}");
         }

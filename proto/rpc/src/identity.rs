@@ -5,9 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustls::pki_types::CertificateDer;
 use tonic::{
-    Request,
-    transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig, server::UdsConnectInfo},
+    Extensions, Request,
+    transport::{
+        Certificate, ClientTlsConfig, Identity, ServerTlsConfig,
+        server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
+    },
 };
 
 /// A certificate, key or authority that cannot be read.
@@ -116,21 +120,33 @@ pub enum Peer {
     },
     /// A holder of a certificate, over mutual TLS.
     Remote {
-        /// Common name of the certificate's subject.
-        common_name: Option<String>,
+        /// The alternative names of the certificate's subject: its URIs as they are, then `dns:NAME`.
+        names: Vec<String>,
     },
 }
 
 impl Peer {
     /// The peer of this request; `None` where the request came over neither.
     pub fn of<T>(request: &Request<T>) -> Option<Self> {
-        if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
+        Self::within(request.extensions())
+    }
+
+    /// The same, of a request that is not decoded yet.
+    pub(crate) fn within(extensions: &Extensions) -> Option<Self> {
+        if let Some(info) = extensions.get::<UdsConnectInfo>() {
             let cred = info.peer_cred?;
             return Some(Self::Local { uid: cred.uid(), pid: cred.pid() });
         }
-        let certificates = request.peer_certs()?;
-        Some(Self::Remote { common_name: common_name(certificates.first()?) })
+        let certificates = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?.peer_certs()?;
+        Some(Self::Remote { names: names(certificates.first()?) })
     }
+}
+
+/// The alternative names of a certificate that TLS has checked. None of one that cannot be read.
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
+    let hosts = certificate.valid_dns_names().map(|name| format!("dns:{name}"));
+    certificate.valid_uri_names().map(str::to_owned).chain(hosts).collect()
 }
 
 /// Common name of the subject of a DER certificate.
@@ -182,7 +198,24 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, SanType};
+
     use super::*;
+
+    #[test]
+    fn a_peer_has_the_alternative_names_of_its_certificate_and_damage_is_no_panic() {
+        let issuer = CertificateParams::new(vec!["issuer".to_owned()]).unwrap();
+        let authority = CertifiedIssuer::self_signed(issuer, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::new(vec!["host".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI("spiffe://strata/viewer/bob".try_into().unwrap()));
+        params.distinguished_name.push(rcgen::DnType::CommonName, "spiffe://strata/admin/x");
+        let signed = params.signed_by(&KeyPair::generate().unwrap(), &authority).unwrap();
+
+        assert_eq!(names(signed.der()), ["spiffe://strata/viewer/bob", "dns:host"]);
+        for end in 0..signed.der().len() {
+            names(&CertificateDer::from(&signed.der()[..end]));
+        }
+    }
 
     #[test]
     fn the_common_name_is_the_subjects_and_damage_is_no_panic() {

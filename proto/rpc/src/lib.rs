@@ -1,6 +1,7 @@
 //! Plumbing of the services that knows no service: endpoints, serving and draining, starting on demand, faults,
-//! request logs, chunks, pages, configuration and identities.
+//! request logs, chunks, pages, configuration, identities and what they may do.
 
+pub mod access;
 pub mod chunks;
 pub mod cli;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod socket;
 pub mod spawn;
 pub mod trace;
 
+pub use access::{Caller, Grant};
 pub use cli::ServiceArgs;
 pub use endpoint::{Endpoint, connect, connect_eager};
 pub use fault::{Fault, reason_of, to_status};

@@ -16,6 +16,7 @@ pub use listen::Listen;
 use tonic::service::Routes;
 
 use crate::{
+    access::{self, Access, AccessLayer, Policy, Surface, audit::Auditor},
     cli::ServiceArgs,
     config, endpoint,
     identity::{self, ServerTls},
@@ -67,6 +68,9 @@ pub enum Error {
     /// Configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// Who may do what.
+    #[error(transparent)]
+    Access(#[from] access::Error),
     /// The certificates do not work.
     #[error("cannot use the certificates of this service")]
     Tls {
@@ -192,16 +196,22 @@ impl Server {
     }
 
     /// Serves `routes`, health and reflection, until idle or drained.
-    pub async fn serve(self, routes: Routes, descriptor_set: &'static [u8]) -> Result<Stopped, Error> {
+    ///
+    /// Who calls which of them is up to `access`.
+    pub async fn serve(self, routes: Routes, surface: &Surface, access: Access) -> Result<Stopped, Error> {
+        if access.has_users() {
+            self.bound.open_to_users()?;
+        }
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = with_reflection(routes, descriptor_set)?.add_service(health_service);
+        let routes = with_reflection(routes, surface.descriptors)?.add_service(health_service);
         let mut builder = tonic::transport::Server::builder()
             .initial_stream_window_size(endpoint::STREAM_WINDOW)
             .initial_connection_window_size(endpoint::CONNECTION_WINDOW)
             .max_frame_size(endpoint::FRAME)
             .max_concurrent_streams(Some(STREAMS))
             .tcp_nodelay(true)
-            .layer(trace::TraceLayer);
+            .layer(trace::TraceLayer)
+            .layer(AccessLayer::new(access, surface));
         if self.bound.is_tcp() {
             let tls = self.config.tls.as_ref().ok_or(Error::NeedsTls)?;
             builder = builder
@@ -270,9 +280,12 @@ pub struct Context {
 impl Context {
     /// The configuration that all services and ctl share, or its defaults: strata.toml beside this service's own file.
     pub fn load_shared<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
+        config::load(Some(self.shared_config().as_path()).filter(|path| path.exists()))
+    }
+
+    fn shared_config(&self) -> PathBuf {
         let own = self.config.as_deref().and_then(Path::parent);
-        let path = own.map_or_else(paths::shared_config, |dir| dir.join("strata.toml"));
-        config::load(Some(path.as_path()).filter(|path| path.exists()))
+        own.map_or_else(paths::shared_config, |dir| dir.join("strata.toml"))
     }
 
     /// The configuration, or its defaults.
@@ -285,7 +298,7 @@ impl Context {
 ///
 /// `build` makes the routes. Connections already queue while it runs. What must be put in order at the stop is a task
 /// spawned on `ctx.drain` that waits for [`Drain::cancelled`].
-pub async fn run<F, Fut, E>(name: &'static str, args: ServiceArgs, descriptor_set: &'static [u8], build: F) -> ExitCode
+pub async fn run<F, Fut, E>(name: &'static str, args: ServiceArgs, surface: Surface, build: F) -> ExitCode
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<Routes, E>>,
@@ -297,7 +310,7 @@ where
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "the memory of this service may end up in a core dump");
     }
-    match try_run(name, args, descriptor_set, build).await {
+    match try_run(name, args, surface, build).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(err) => {
             tracing::error!(service = name, "{}", crate::fault::chain(&err));
@@ -306,12 +319,7 @@ where
     }
 }
 
-async fn try_run<F, Fut, E>(
-    name: &'static str,
-    args: ServiceArgs,
-    descriptor_set: &'static [u8],
-    build: F,
-) -> Result<Stopped, Error>
+async fn try_run<F, Fut, E>(name: &'static str, args: ServiceArgs, surface: Surface, build: F) -> Result<Stopped, Error>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = Result<Routes, E>>,
@@ -334,10 +342,13 @@ where
     let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };
     let begun = async {
         let fence = fence(&context.root, patience).await?;
+        let policy = Policy::new(access::Config::load(&context.shared_config())?)?;
+        let access = Access::new(name, policy, &context.root);
+        let audited = Auditor::server(context.root.clone());
         let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
-        Ok::<_, Error>((fence, routes))
+        Ok::<_, Error>((fence, routes.add_service(audited), access))
     };
-    let (_fence, routes) = match begun.await {
+    let (_fence, routes, access) = match begun.await {
         Ok(begun) => begun,
         Err(err) => {
             server.bound.take_away();
@@ -345,7 +356,7 @@ where
         }
     };
     tracing::info!(service = name, endpoint = %server.endpoint(), "serving");
-    server.serve(routes, descriptor_set).await
+    server.serve(routes, &surface, access).await
 }
 
 fn watch_signals(drain: Drain) -> Result<(), Error> {

@@ -120,6 +120,16 @@ fn bind_in(nest: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Lets other users of this host come to the socket. Who they are is looked at when they have come.
+pub fn open_to_users(path: &Path) -> Result<(), Error> {
+    let (dir, _) = split(path)?;
+    // The directory can be passed through, not listed.
+    for (path, mode) in [(dir, 0o711), (path, 0o666)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::file("open", path))?;
+    }
+    Ok(())
+}
+
 /// Creates a directory, and its parents, that only its owner enters. One that exists is left as it is.
 pub fn private_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
@@ -172,6 +182,18 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["s.sock", "s.sock.lock"]);
+    }
+
+    #[test]
+    fn a_socket_that_is_open_to_users_is_reached_and_its_directory_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run").join("s.sock");
+        let held = lock(&path).unwrap();
+        let _listener = bind(&held, &path).unwrap();
+        open_to_users(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o711);
+        assert_eq!(fs::metadata(path.with_extension("sock.lock")).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

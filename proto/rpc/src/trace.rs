@@ -16,7 +16,7 @@ use tonic::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::fault::CAUSE_KEY;
+use crate::{access::audit::Entry, fault::CAUSE_KEY};
 
 /// Header that names a request; made here where the caller sent none.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -63,10 +63,11 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let call = Call::begin(&mut request);
+        let mut call = Call::begin(&mut request);
         let future = self.inner.call(request.map(|inner| Body::new(WholeBody { inner })));
         Box::pin(async move {
             let mut response = future.await?;
+            call.entry = response.extensions_mut().remove();
             response.headers_mut().insert(REQUEST_ID, call.id.clone());
             if response.headers().contains_key("grpc-status") {
                 call.finish(response.headers_mut());
@@ -82,6 +83,8 @@ struct Call {
     method: String,
     id: http::HeaderValue,
     start: Instant,
+    /// What the audit log knows of it, if it is recorded there.
+    entry: Option<Entry>,
 }
 
 impl Call {
@@ -92,13 +95,16 @@ impl Call {
         };
         request.headers_mut().insert(REQUEST_ID, id.clone());
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        Self { method, id, start: Instant::now() }
+        Self { method, id, start: Instant::now(), entry: None }
     }
 
-    /// Logs the outcome, and takes the cause out of what the caller gets.
+    /// Logs and records the outcome, and takes the cause out of what the caller gets.
     fn finish(&self, headers: &mut http::HeaderMap) {
         let cause = headers.remove(CAUSE_KEY);
         let code = headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+        if let Some(entry) = &self.entry {
+            entry.ended(code);
+        }
         if code == Code::Ok {
             return;
         }

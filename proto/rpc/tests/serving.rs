@@ -9,9 +9,13 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use strata_rpc::{
-    Drain, connect, connect_eager,
+    Drain,
+    access::{self, Access, Policy},
+    connect, connect_eager,
     identity::{ClientTls, ServerTls, init_crypto},
     serve::{Config, Error, Listen, Server, Stopped},
 };
@@ -29,13 +33,24 @@ struct Running {
     done: JoinHandle<Result<Stopped, Error>>,
 }
 
+/// The rules of a service without configuration. What they record is lost with the process.
+fn access() -> Access {
+    let root = tempfile::tempdir().unwrap().keep();
+    Access::new("lamp", Policy::new(access::Config::default()).unwrap(), &root)
+}
+
 fn start(config: Config) -> Running {
     init_crypto();
     let server = Server::new("lamp", config).unwrap();
     let (drain, endpoint) = (server.drain(), server.endpoint());
     let calls = Arc::new(AtomicUsize::new(0));
     let routes = Routes::new(lamp::Lamp { drain: drain.clone(), calls: calls.clone() });
-    Running { drain, endpoint, calls, done: tokio::spawn(server.serve(routes, &[])) }
+    Running {
+        drain,
+        endpoint,
+        calls,
+        done: tokio::spawn(async { server.serve(routes, &lamp::SURFACE, access()).await }),
+    }
 }
 
 fn on(path: &Path) -> Config {
@@ -53,6 +68,7 @@ fn authority(name: &str) -> Authority {
 
 fn certificate(authority: &Authority, until_year: i32) -> (String, String) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    params.subject_alt_names.push(SanType::URI("spiffe://strata/viewer/a-test".try_into().unwrap()));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(until_year, 1, 1);
@@ -197,7 +213,7 @@ async fn an_idle_service_stops_but_not_while_a_client_or_a_task_is_there() {
     let server = Server::new("lamp", config).unwrap();
     let (endpoint, busy) = (server.endpoint(), server.idle().busy());
     let routes = Routes::new(lamp::Lamp { drain: server.drain(), ..Default::default() });
-    let done = tokio::spawn(server.serve(routes, &[]));
+    let done = tokio::spawn(async { server.serve(routes, &lamp::SURFACE, access()).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     let channel = connect_eager(&endpoint, None).await.expect("stopped while busy");
     lamp::call(channel.clone(), "Ping").await.unwrap();

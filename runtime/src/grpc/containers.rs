@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use strata_proto::runtime::v1::{self as wire, container_service_server::ContainerService};
-use strata_rpc::{Drain, pages, to_status};
+use strata_rpc::{Caller, Drain, pages, to_status};
 use strata_types::ContainerName;
 use tokio::sync::mpsc;
 use tokio_stream::{
@@ -13,7 +13,7 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{convert, refuse, stats};
+use super::{convert, grants, refuse, stats};
 use crate::{
     container::{Condition, Container},
     engine::{Engine, Lifetime, WithVolumes},
@@ -58,9 +58,11 @@ impl ContainerService for Containers {
         &self,
         request: Request<wire::CreateContainerRequest>,
     ) -> Result<Response<wire::CreateContainerResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let id = convert::id("id", request.id).map_err(refuse)?;
         let (name, spec) = convert::spec(request.spec).map_err(refuse)?;
+        grants::make(&caller, &self.engine, &spec)?;
         let container = self.engine.create(id, name, spec, Lifetime::Kept).await.map_err(refuse)?;
         let warnings = self.engine.warnings(&container).await;
         let container = self.show(&container);
@@ -195,9 +197,11 @@ impl ContainerService for Containers {
         &self,
         request: Request<wire::MountInContainerRequest>,
     ) -> Result<Response<wire::MountInContainerResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let container = self.find(&request.container)?;
         let mount = convert::mounts::added(request.mount).map_err(refuse)?;
+        grants::mount(&caller, &mount)?;
         self.engine.mount(container.clone(), mount).await.map_err(refuse)?;
         Ok(Response::new(wire::MountInContainerResponse { container: self.show(&container) }))
     }

@@ -7,11 +7,11 @@ use strata_proto::{
     runtime::v1::{self as wire, network_service_server::NetworkService},
     types::v1::HostEntry,
 };
-use strata_rpc::{pages, to_status};
+use strata_rpc::{Caller, pages, to_status};
 use strata_types::NetworkName;
 use tonic::{Request, Response, Status};
 
-use super::{attachments, convert, ports, refuse};
+use super::{attachments, convert, grants, ports, refuse};
 use crate::{engine::Engine, error::Error};
 
 mod drivers;
@@ -48,7 +48,9 @@ impl NetworkService for NetworkDoor {
         &self,
         request: Request<wire::CreateNetworkRequest>,
     ) -> Result<Response<wire::CreateNetworkResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let wish = wish(request.into_inner().spec).map_err(refuse)?;
+        grants::network(&caller, wish.driver)?;
         let network = self.engine.networks().create(wish).await.map_err(refuse)?;
         Ok(Response::new(wire::CreateNetworkResponse { network: Some(self.show(network)) }))
     }

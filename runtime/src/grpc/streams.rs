@@ -7,12 +7,12 @@ use strata_proto::runtime::v1::{
     self as wire, attach_request, attach_response, exec_request, exec_response, input, output, run_request,
     run_response, stream_service_server::StreamService,
 };
-use strata_rpc::Drain;
+use strata_rpc::{Caller, Drain};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert, refuse};
+use super::{convert, grants, refuse};
 use crate::{
     container::Container,
     engine::{Engine, Exec, Lifetime, WithVolumes},
@@ -75,26 +75,30 @@ impl StreamService for Streams {
         &self,
         request: Request<Streaming<wire::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = Caller::of(&request)?;
         let (engine, drain, requests) = (self.engine.clone(), self.drain.clone(), request.into_inner());
-        Ok(self.answer(|answers| attach(engine, drain, requests, answers)))
+        Ok(self.answer(|answers| attach(caller, engine, drain, requests, answers)))
     }
 
     type ExecStream = ReceiverStream<Result<wire::ExecResponse, Status>>;
 
     async fn exec(&self, request: Request<Streaming<wire::ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+        let caller = Caller::of(&request)?;
         let (engine, drain, requests) = (self.engine.clone(), self.drain.clone(), request.into_inner());
-        Ok(self.answer(|answers| exec(engine, drain, requests, answers)))
+        Ok(self.answer(|answers| exec(caller, engine, drain, requests, answers)))
     }
 
     type RunStream = ReceiverStream<Result<wire::RunResponse, Status>>;
 
     async fn run(&self, request: Request<Streaming<wire::RunRequest>>) -> Result<Response<Self::RunStream>, Status> {
+        let caller = Caller::of(&request)?;
         let (engine, drain, requests) = (self.engine.clone(), self.drain.clone(), request.into_inner());
-        Ok(self.answer(|answers| run(engine, drain, requests, answers)))
+        Ok(self.answer(|answers| run(caller, engine, drain, requests, answers)))
     }
 }
 
 async fn attach(
+    caller: Caller,
     engine: Arc<Engine>,
     drain: Drain,
     mut requests: Streaming<wire::AttachRequest>,
@@ -103,6 +107,7 @@ async fn attach(
     let first = requests.message().await?.and_then(|request| request.event);
     let Some(attach_request::Event::Start(start)) = first else { return Err(refuse(first_is_start())) };
     let container = engine.find(&start.container).map_err(refuse)?;
+    grants::enter(&caller, &engine, &container)?;
     let size = convert::size(start.terminal_size).map_err(refuse)?;
     let starts = start.start_container && !container.is_running();
     let pace = if starts { Pace::OfClient } else { Pace::OfProcess };
@@ -155,6 +160,7 @@ async fn ended(container: &Container) -> Result<crate::spec::Exit, Error> {
 }
 
 async fn exec(
+    caller: Caller,
     engine: Arc<Engine>,
     drain: Drain,
     mut requests: Streaming<wire::ExecRequest>,
@@ -163,6 +169,8 @@ async fn exec(
     let first = requests.message().await?.and_then(|request| request.event);
     let Some(exec_request::Event::Start(start)) = first else { return Err(refuse(first_is_start())) };
     let container = engine.find(&start.container).map_err(refuse)?;
+    grants::enter(&caller, &engine, &container)?;
+    grants::execute(&caller, start.is_privileged)?;
     let size = convert::size(start.terminal_size).map_err(refuse)?;
     if start.args.first().is_none_or(String::is_empty) {
         return Err(refuse(Error::argument("start.args", "no command specified")));
@@ -210,6 +218,7 @@ async fn exec(
 }
 
 async fn run(
+    caller: Caller,
     engine: Arc<Engine>,
     drain: Drain,
     mut requests: Streaming<wire::RunRequest>,
@@ -220,6 +229,7 @@ async fn run(
     let id = convert::id("id", start.id).map_err(refuse)?;
     let size = convert::size(start.terminal_size).map_err(refuse)?;
     let (name, mut spec) = convert::spec(start.spec).map_err(refuse)?;
+    grants::make(&caller, &engine, &spec)?;
     spec.auto_remove = true;
     let wish = Wish { has_stdin: spec.has_stdin, size, pace: Pace::OfClient };
     let container = engine.create(id, name, spec, Lifetime::Stream).await.map_err(refuse)?;

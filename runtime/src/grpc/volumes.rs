@@ -4,13 +4,13 @@ use std::{io, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt};
 use strata_proto::runtime::v1::{self as wire, volume_service_server::VolumeService};
-use strata_rpc::{chunks, pages, to_status};
+use strata_rpc::{Caller, chunks, pages, to_status};
 use strata_types::{ContainerId, VolumeName};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     convert::{self, mounts},
-    refuse,
+    grants, refuse,
 };
 use crate::{
     engine::{Engine, LabelCondition, Prunable},
@@ -51,9 +51,11 @@ impl VolumeService for Volumes {
         &self,
         request: Request<wire::CreateVolumeRequest>,
     ) -> Result<Response<wire::CreateVolumeResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let name = mounts::volume_name("name", request.name).map_err(refuse)?;
         mounts::driver(&request.driver).map_err(refuse)?;
+        grants::volume(&caller, request.options.iter().map(|option| &option.name))?;
         let new = mounts::options("options", request.options).and_then(|options| {
             let labels = mounts::labels("labels", request.labels)?;
             Ok((options, labels))

@@ -19,6 +19,7 @@ use strata_proto::runtime::v1::{
 };
 use strata_rpc::{
     Drain, Endpoint,
+    access::{self, Access, Policy, Surface},
     serve::{Config as Serving, Listen, Server},
 };
 use strata_runtime::{
@@ -199,6 +200,7 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
     let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, networks, ..Default::default() };
     let config = Config { root: dir.join("runtime"), run: dir.join("run"), file };
     let listen = Serving::new(Listen::Unix(socket.clone()));
+    let root = dir.to_owned();
     let ready = runtime.spawn(async move {
         let server = Server::new("runtime", listen).unwrap();
         let presence = Presence::new(|| Box::new(()), |_| {});
@@ -206,7 +208,8 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
         let drain: Drain = server.drain();
         let routes = strata_runtime::routes_of(&engine, &drain);
         drop(engine);
-        tokio::spawn(async move { server.serve(routes, strata_proto::DESCRIPTORS).await });
+        let access = Access::new("runtime", Policy::new(access::Config::default()).unwrap(), &root);
+        tokio::spawn(async move { server.serve(routes, &Surface::STRATA, access).await });
     });
     ready.await.unwrap();
     (runtime, strata_rpc::connect(&Endpoint::Unix(socket), None).unwrap())

@@ -30,6 +30,8 @@ use crate::{Host, backoff::Backoff};
 pub struct Shared {
     /// Registries.
     pub registries: Registries,
+    /// Who may do what: read by what opens the doors of services.
+    pub access: serde::de::IgnoredAny,
 }
 
 /// Settings for all registries; every one has a default.

@@ -17,16 +17,18 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, Router};
+use tower::layer::util::Stack;
 
 use super::{Error, Stopped, listen::Bound};
 use crate::{
+    access::AccessLayer,
     idle::{Busy, Drain, Idle},
     socket::{self, Inode},
     trace::TraceLayer,
 };
 
 /// Layers of the server.
-type Layers = tower::layer::util::Stack<TraceLayer, tower::layer::util::Identity>;
+type Layers = Stack<AccessLayer, Stack<TraceLayer, tower::layer::util::Identity>>;
 
 type Arrivals<IO> = ReceiverStream<io::Result<Held<IO>>>;
 

@@ -97,6 +97,14 @@ impl Bound {
         Ok(Self::Unix { listener, path, inode })
     }
 
+    /// Lets other users of this host in, as far as the door.
+    pub fn open_to_users(&self) -> Result<(), Error> {
+        match self {
+            Self::Unix { path, .. } => Ok(socket::open_to_users(path)?),
+            Self::Tcp { .. } => Ok(()),
+        }
+    }
+
     pub fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp { .. })
     }

@@ -10,7 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use strata_rpc::{Drain, Fault, to_status};
+use strata_proto::types::v1::Permission;
+use strata_rpc::{Drain, Fault, access::Surface, to_status};
 use tonic::{
     Code, Request, Response, Status,
     body::Body,
@@ -19,6 +20,10 @@ use tonic::{
     transport::Channel,
 };
 use tonic_prost::ProstCodec;
+
+/// Whoever may look may use the lamp.
+pub const SURFACE: Surface =
+    Surface { descriptors: &[], permission: |path| path.starts_with("/strata.test.Lamp/").then_some(Permission::View) };
 
 /// The service.
 #[derive(Clone, Default)]
