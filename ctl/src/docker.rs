@@ -123,18 +123,17 @@ const BUILD: &str = "--add-host --allow --annotation --attest --build-arg --buil
 /// What `create` and `run` have in common.
 macro_rules! create {
     () => {
-        "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent \
-    --cgroupns --cidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus \
-    --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write- \
-    bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint -e --env --env-file --expose \
-    --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start- \
-    period --health-timeout -h --hostname --init -i --interactive --ip --ip6 --ipc --isolation -l --label --label- \
-    file --link --link-local-ip --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory- \
-    swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom- \
-    score-adj --pid --pids-limit --platform --privileged -p --publish -P --publish-all --pull -q --quiet --read- \
-    only --restart --rm --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl \
-    --tmpfs -t --tty --ulimit --use-api-socket -u --user --userns --uts -v --volume --volume-driver --volumes-from \
-    -w --workdir"
+    "--add-host --annotation -a --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent \
+    --cgroupns --cidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus --cpuset-cpus \
+    --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps \
+    --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint -e --env --env-file --expose --gpus \
+    --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period \
+    --health-timeout -h --hostname --init -i --interactive --ip --ip6 --ipc --isolation -l --label --label-file --link \
+    --link-local-ip --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory-swap \
+    --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid \
+    --pids-limit --platform --privileged -p --publish -P --publish-all --pull -q --quiet --read-only --restart --rm \
+    --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs -t --tty --ulimit \
+    --use-api-socket -u --user --userns --uts -v --volume --volume-driver --volumes-from -w --workdir"
     };
 }
 

@@ -239,12 +239,15 @@ impl Node {
         self.services.remove(at).running.finish_within(Duration::from_secs(200))
     }
 
-    /// Files below a service's state, without those of its catalog: what a call that left nothing has not changed.
+    /// Files below a service's state, without those of its catalog and its audit log: what a call that left nothing has not
+    /// changed.
     pub fn files(&self, name: &str) -> Vec<PathBuf> {
         let root = self.root(name);
         let mut files = vec![];
         collect(&root, &mut files);
+        let audit = root.join("audit");
         files.retain(|path| !path.to_string_lossy().contains(".db") && !path.to_string_lossy().contains(".sqlite"));
+        files.retain(|path| !path.starts_with(&audit));
         files.sort();
         files
     }

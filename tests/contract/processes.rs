@@ -1,7 +1,7 @@
 //! What can be seen of the processes of a container.
 
 use strata_proto::runtime::v1::{
-    ListProcessesRequest, ListProcessesResponse, container_service_client::ContainerServiceClient,
+    ReadProcessesRequest, ReadProcessesResponse, container_service_client::ContainerServiceClient,
 };
 use tonic::{Code, Status};
 
@@ -13,10 +13,10 @@ use crate::{
 
 over_both!(RUNNING; the_processes_of_a_container_are_listed_and_no_others, what_ps_does_not_take_is_refused);
 
-async fn list(node: &Node, container: &str, ps_args: &[&str]) -> Result<ListProcessesResponse, Status> {
+async fn list(node: &Node, container: &str, ps_args: &[&str]) -> Result<ReadProcessesResponse, Status> {
     let ps_args = ps_args.iter().map(|&word| word.to_owned()).collect();
-    let request = ListProcessesRequest { container: container.to_owned(), ps_args };
-    Ok(ContainerServiceClient::new(node.channel("runtime")).list_processes(request).await?.into_inner())
+    let request = ReadProcessesRequest { container: container.to_owned(), ps_args };
+    Ok(ContainerServiceClient::new(node.channel("runtime")).read_processes(request).await?.into_inner())
 }
 
 async fn the_processes_of_a_container_are_listed_and_no_others(node: &Node) {

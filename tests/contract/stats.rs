@@ -43,7 +43,7 @@ async fn usage_is_told_again_and_again(node: &Node) {
     let first = next(&mut looks).await.remove(0).usage.unwrap();
 
     let later = |usage: &ContainerUsage| at(usage.cpu_time).saturating_sub(at(first.cpu_time));
-    let mut last = first.clone();
+    let mut last = first;
     while later(&last) < Duration::from_millis(100) {
         last = next(&mut looks).await.remove(0).usage.unwrap();
     }
@@ -72,7 +72,7 @@ async fn those_that_run_are_looked_at_and_with_all_the_others_too(node: &Node) {
     let mut running = watch(node, &[], false).await.unwrap();
     let mut all = watch(node, &[], true).await.unwrap();
 
-    assert_eq!(names(next(&mut running).await), [runs.clone()]);
+    assert_eq!(names(next(&mut running).await), std::slice::from_ref(&runs));
     assert_eq!(names(next(&mut all).await), [runs, waits]);
     start(node, "waits").await.unwrap();
     eventually("one that was started later is looked at", async || next(&mut running).await.len() == 2).await;

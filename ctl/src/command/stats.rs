@@ -53,7 +53,7 @@ fn redrawn(text: &str) -> String {
 
 /// What a container uses, as Docker shows it; "--" for what is not known.
 fn row(args: &Stats, asked: &str, container: &pb::ContainerStats, before: Option<&pb::ContainerUsage>) -> Row {
-    let usage = container.usage.clone().unwrap_or_default();
+    let usage = container.usage.unwrap_or_default();
     let is_up = container.usage.is_some();
     let limit = is_up.then_some(usage.memory_limit_bytes);
     let share = |part: Option<f64>| part.map_or_else(|| "--".to_owned(), |part| format!("{:.2}%", part * 100.0));

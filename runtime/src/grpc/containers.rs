@@ -217,16 +217,16 @@ impl ContainerService for Containers {
         Ok(Response::new(wire::UnmountInContainerResponse { container: self.show(&container) }))
     }
 
-    async fn list_processes(
+    async fn read_processes(
         &self,
-        request: Request<wire::ListProcessesRequest>,
-    ) -> Result<Response<wire::ListProcessesResponse>, Status> {
-        let wire::ListProcessesRequest { container, ps_args } = request.into_inner();
+        request: Request<wire::ReadProcessesRequest>,
+    ) -> Result<Response<wire::ReadProcessesResponse>, Status> {
+        let wire::ReadProcessesRequest { container, ps_args } = request.into_inner();
         convert::texts("ps_args", &ps_args).map_err(refuse)?;
         let container = self.find(&container)?;
         let table = self.engine.processes(&container, ps_args).await.map_err(refuse)?;
         let processes = table.rows.into_iter().map(|cells| wire::ProcessRow { cells }).collect();
-        Ok(Response::new(wire::ListProcessesResponse { titles: table.titles, processes }))
+        Ok(Response::new(wire::ReadProcessesResponse { titles: table.titles, processes }))
     }
 
     async fn prune_containers(
