@@ -13,7 +13,7 @@ use std::{
         unix::{fs::OpenOptionsExt, net::UnixListener},
     },
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -139,10 +139,15 @@ pub async fn ensure(service: OnDemand) -> Result<Channel, Error> {
         });
         endpoint::local_target().connect_with_connector(connector).await
     };
-    let channel = channel.map_err(|err| connect_error(&service, err))?;
-    match started.take() {
-        Some(child) => answered(&service, child, channel).await,
-        None => Ok(channel),
+    match (channel, started.take()) {
+        (Ok(channel), None) => Ok(channel),
+        (Ok(channel), Some(child)) => answered(&service, child, channel).await,
+        // What was started ended before the connection was there: its own words say why, the broken connection does not.
+        (Err(err), Some(child)) => match ending(child).await {
+            Some(status) => Err(not_there(&service, Some(status))),
+            None => Err(connect_error(&service, err)),
+        },
+        (Err(err), None) => Err(connect_error(&service, err)),
     }
 }
 
@@ -256,18 +261,25 @@ async fn answered(service: &OnDemand, mut child: Child, channel: Channel) -> Res
         biased;
         answer = health.check(HealthCheckRequest::default()) => match answer {
             Ok(_) => return Ok(channel),
-            // The connection broke: it is ending. It has a moment to do so.
-            Err(_) => tokio::time::timeout(Duration::from_secs(2), child.wait()).await.ok(),
+            Err(_) => ending(child).await,
         },
-        status = child.wait() => Some(status),
+        status = child.wait() => status.ok(),
         () = tokio::time::sleep(START_DEADLINE) => None,
     };
+    Err(not_there(service, ended))
+}
+
+/// How a service ended whose connection broke: it is ending, and has a moment to do so.
+async fn ending(mut child: Child) -> Option<ExitStatus> {
+    tokio::time::timeout(Duration::from_secs(2), child.wait()).await.ok()?.ok()
+}
+
+/// A service that was started and is not there: it ended, or does not answer.
+fn not_there(service: &OnDemand, ended: Option<ExitStatus>) -> Error {
     let path = service.binary.clone();
     match ended {
-        Some(Ok(status)) => {
-            Err(Error::Ended { path, status: status.to_string(), said: last_words(&service.log_path()) })
-        }
-        Some(Err(_)) | None => Err(Error::Silent { path, log: service.log_path() }),
+        Some(status) => Error::Ended { path, status: status.to_string(), said: last_words(&service.log_path()) },
+        None => Error::Silent { path, log: service.log_path() },
     }
 }
 

@@ -121,6 +121,12 @@ async fn a_service_that_refuses_to_start_says_why() {
     let err = spawn::ensure(house.lamp(1)).await.unwrap_err();
     assert!(matches!(&err, Error::Ended { said, .. } if said.contains("the root says no")), "{err:?}");
 
+    // One that is gone before it was called says how it ended, not that the connection broke.
+    for _ in 0..50 {
+        let err = spawn::ensure(OnDemand { binary: "/bin/false".into(), ..house.lamp(1) }).await.unwrap_err();
+        assert!(matches!(&err, Error::Ended { status, .. } if status.contains("exit status: 1")), "{err:?}");
+    }
+
     let missing = OnDemand { binary: "/nonexistent/strata-lamp".into(), ..house.lamp(1) };
     let text = strata_rpc::fault::chain(&spawn::ensure(missing).await.unwrap_err());
     assert!(text.contains("/nonexistent/strata-lamp"), "{text}");
