@@ -59,7 +59,7 @@ pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushComp
 pub use run::{Create, MountFlags, Run};
 pub use shell::{Completion, CompletionShell, Man};
 pub use system::{Audit, AuditVerify, Doctor, Info, Prune, Service, System, Version};
-pub use tls::{Role, Tls, TlsInit, TlsIssue};
+pub use tls::{Tls, TlsInit, TlsIssue};
 pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeLs, VolumePrune, VolumeRm};
 
 /// Builds images layer by layer and runs containers from them.

@@ -12,9 +12,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose as Purpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use strata_rpc::access::Role;
 
 use self::place::{Pem, cannot, place, refuse_existing};
-use crate::args::{Role, TlsInit, TlsIssue};
+use crate::args::{TlsInit, TlsIssue};
 use crate::error::{Error, Result};
 use crate::render;
 
@@ -105,7 +106,7 @@ fn host(text: &str) -> Result<SanType> {
 
 /// The name of a certificate, which carries a role.
 fn uri(role: Role, name: &str) -> String {
-    format!("spiffe://strata/{}/{name}", role.name())
+    format!("spiffe://strata/{role}/{name}")
 }
 
 /// An authority, and the pairs that it signed.

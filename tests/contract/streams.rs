@@ -86,8 +86,7 @@ async fn attach(node: &Node, messages: Vec<AttachRequest>) -> Result<Said, Statu
 async fn attaching_and_starting_loses_no_output(node: &Node) {
     import_guest(node).await;
     let container = create(node, ContainerSpec { has_stdin: true, ..guest(&["cat"]) }).await.unwrap();
-    // No more than what lies between the client and the process can hold: see "What is not there yet" of the README.
-    let text: Bytes = "all of it\n".repeat(4_000).into();
+    let text: Bytes = "all of it\n".repeat(20_000).into();
     let mut messages = vec![attach_start(&container.id, true, true)];
     messages.push(attach_input(input::Event::Stdin(text.clone())));
     messages.push(attach_input(input::Event::EndOfInput(EndOfInput {})));
@@ -205,10 +204,9 @@ fn detach() -> Option<input::Event> {
 async fn what_was_sent_before_detaching_arrives(node: &Node) {
     import_guest(node).await;
     let container = create(node, ContainerSpec { has_stdin: true, ..guest(&["cat"]) }).await.unwrap();
-    // No more than what lies between the client and the process can hold: see "What is not there yet" of the README.
-    let text: Bytes = "all of it\n".repeat(4_000).into();
+    let text: Bytes = "all of it\n".repeat(20_000).into();
     let mut messages = vec![attach_start(&container.id, true, true)];
-    for chunk in text.chunks(10_000) {
+    for chunk in text.chunks(50_000) {
         messages.push(attach_input(input::Event::Stdin(text.slice_ref(chunk))));
     }
     messages.push(attach_input(input::Event::EndOfInput(EndOfInput {})));

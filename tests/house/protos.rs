@@ -9,9 +9,7 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
     source_code_info::Location,
 };
-
-/// Number of the `permission` option, as proto/strata/types/v1/types.proto declares it.
-const PERMISSION: u32 = 50001;
+use strata_proto::types::v1::Permission;
 
 fn files() -> Vec<FileDescriptorProto> {
     let set = FileDescriptorSet::decode(strata_proto::DESCRIPTORS).unwrap();
@@ -198,53 +196,18 @@ fn nothing_is_empty_or_any() {
     }
 }
 
-/// The bare bones of descriptor.proto that keep a method's options as bytes: prost-types has no extensions.
-mod raw {
-    #[derive(prost::Message)]
-    pub struct Set {
-        #[prost(message, repeated, tag = "1")]
-        pub file: Vec<File>,
-    }
-    #[derive(prost::Message)]
-    pub struct File {
-        #[prost(string, tag = "2")]
-        pub package: String,
-        #[prost(message, repeated, tag = "6")]
-        pub service: Vec<Service>,
-    }
-    #[derive(prost::Message)]
-    pub struct Service {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(message, repeated, tag = "2")]
-        pub method: Vec<Method>,
-    }
-    #[derive(prost::Message)]
-    pub struct Method {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(message, optional, tag = "4")]
-        pub options: Option<Options>,
-    }
-    #[derive(prost::Message)]
-    pub struct Options {
-        #[prost(enumeration = "strata_proto::types::v1::Permission", optional, tag = "50001")]
-        pub permission: Option<i32>,
-    }
-}
-
 #[test]
 fn every_method_declares_a_permission() {
-    let set = raw::Set::decode(strata_proto::DESCRIPTORS).unwrap();
     let mut used = BTreeSet::new();
 
-    for file in set.file.iter().filter(|file| file.package.starts_with("strata.")) {
-        for (service, rpc) in
-            file.service.iter().flat_map(|service| service.method.iter().map(move |rpc| (service, rpc)))
-        {
-            let permission = rpc.options.as_ref().and_then(|options| options.permission).unwrap_or(0);
-            assert_ne!(permission, 0, "{}.{}.{} (option {PERMISSION})", file.package, service.name, rpc.name);
-            used.insert(permission);
+    for file in files() {
+        for service in &file.service {
+            for rpc in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), rpc.name());
+                let permission = strata_proto::permission(&path).unwrap_or_default();
+                assert_ne!(permission, Permission::Unspecified, "{path}");
+                used.insert(permission.as_str_name());
+            }
         }
     }
 

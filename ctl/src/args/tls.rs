@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
+use strata_rpc::access::Role;
 
 /// `ctl tls`
 #[derive(Debug, Subcommand)]
@@ -42,29 +43,4 @@ pub struct TlsIssue {
     /// Days that it is valid
     #[arg(long, default_value_t = 365)]
     pub days: u16,
-}
-
-/// What the holder of a certificate may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Look: lists, details, logs, events
-    Viewer,
-    /// Build images, pull and push them; the role of a builder service too
-    Builder,
-    /// Pull and push images, have containers, networks and volumes; the role of a runtime service too
-    Operator,
-    /// Everything
-    Admin,
-}
-
-impl Role {
-    /// Its name in certificates.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Builder => "builder",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
 }

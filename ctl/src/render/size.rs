@@ -2,29 +2,18 @@
 
 /// "1.24GB".
 pub fn human(bytes: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1000.0 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
+    let (value, unit) = scaled(bytes, 1000.0, ["B", "kB", "MB", "GB", "TB", "PB", "EB"]);
     let text = match value {
-        _ if unit == 0 => format!("{value}"),
         0.0..10.0 => trimmed(&format!("{value:.2}")),
         10.0..100.0 => trimmed(&format!("{value:.1}")),
         _ => format!("{value:.0}"),
     };
-    format!("{text}{}", units[unit])
+    format!("{text}{unit}")
 }
 
 /// "7.188MiB": four digits, powers of 1024.
 pub fn binary(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
+    let (value, unit) = scaled(bytes, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]);
     let decimals = match value {
         0.0..10.0 => 3,
         10.0..100.0 => 2,
@@ -32,7 +21,17 @@ pub fn binary(bytes: u64) -> String {
         _ => 0,
     };
     let text = if decimals == 0 { format!("{value:.0}") } else { trimmed(&format!("{value:.decimals$}")) };
-    format!("{text}{}", units[unit])
+    format!("{text}{unit}")
+}
+
+/// The size in the largest unit that it fills.
+fn scaled(bytes: u64, step: f64, units: [&'static str; 7]) -> (f64, &'static str) {
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    (value, units[unit])
 }
 
 fn trimmed(text: &str) -> String {

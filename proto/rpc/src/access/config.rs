@@ -35,30 +35,19 @@ impl Default for Config {
     }
 }
 
-/// A role, or none.
+/// A role, or none: refused, whatever the certificate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Given {
-    /// Refused, whatever the certificate says.
-    None,
-    /// [`Role::Viewer`].
-    Viewer,
-    /// [`Role::Builder`].
-    Builder,
-    /// [`Role::Operator`].
-    Operator,
-    /// [`Role::Admin`].
-    Admin,
-}
+#[serde(try_from = "String")]
+pub struct Given(pub Option<Role>);
 
-impl Given {
-    pub(super) const fn role(self) -> Option<Role> {
-        match self {
-            Self::None => None,
-            Self::Viewer => Some(Role::Viewer),
-            Self::Builder => Some(Role::Builder),
-            Self::Operator => Some(Role::Operator),
-            Self::Admin => Some(Role::Admin),
+impl TryFrom<String> for Given {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        match Role::parse(&name) {
+            None if name != "none" => {
+                Err(format!("{name:?} is no role: give {} or none", Role::ALL.map(Role::name).join(", ")))
+            }
+            role => Ok(Self(role)),
         }
     }
 }

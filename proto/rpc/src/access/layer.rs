@@ -36,8 +36,7 @@ impl AccessLayer {
 
     /// What the method needs; `None`: it is not served.
     fn needed(&self, path: &str) -> Option<Permission> {
-        let is_one_of = |service: &str| path.strip_prefix(service).is_some_and(|method| !method.contains('/'));
-        if is_one_of(HEALTH) || REFLECTION.into_iter().any(is_one_of) {
+        if REFLECTION.into_iter().any(|service| is_of(service, path)) {
             return Some(Permission::View);
         }
         (self.permission)(path)
@@ -46,14 +45,14 @@ impl AccessLayer {
     /// Lets the request in, with its caller, or says why not.
     fn admit(&self, request: &mut http::Request<Body>) -> Result<Option<audit::Entry>, Status> {
         let path = request.uri().path().to_owned();
+        if is_of(HEALTH, &path) {
+            return Ok(None);
+        }
         let Some(permission) = self.needed(&path) else {
             return Err(Status::new(Code::Unimplemented, "there is no such method"));
         };
         let peer = Peer::within(request.extensions());
         let mut caller = self.access.policy.caller(peer.as_ref());
-        if path.starts_with(HEALTH) {
-            return Ok(None);
-        }
         let entry = caller.is_audited.then(|| self.entry(request, &path, permission, &caller));
         let permitted = caller.permit(permission);
         if let Some(entry) = &entry {
@@ -82,6 +81,11 @@ impl AccessLayer {
             permission,
         })
     }
+}
+
+/// Whether the path is one of a method of that service.
+fn is_of(service: &str, path: &str) -> bool {
+    path.strip_prefix(service).is_some_and(|method| !method.contains('/'))
 }
 
 /// Where the peer is: an address, or a process of this host.

@@ -70,7 +70,7 @@ impl Policy {
 
     /// The first name that the configuration knows decides, else the first that carries a role.
     fn remote(&self, names: &[String]) -> (String, Option<Role>) {
-        let known = names.iter().find_map(|name| Some((name, self.config.subjects.get(name)?.role())));
+        let known = names.iter().find_map(|name| Some((name, self.config.subjects.get(name)?.0)));
         let carried = || names.iter().find_map(|name| Some((name, Some(self.carried(name)?))));
         let unknown = || (names.first().cloned().unwrap_or_else(|| "a certificate without a name".to_owned()), None);
         known.or_else(carried).map_or_else(unknown, |(name, role)| (name.clone(), role))

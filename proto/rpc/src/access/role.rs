@@ -2,20 +2,21 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 use strata_proto::types::v1::Permission;
 
 /// What a caller is to a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Looks: lists, details, logs, events.
+    /// Look: lists, details, logs, events
     Viewer,
-    /// Builds images, and pulls and pushes them. The role of a builder service too.
+    /// Build images, pull and push them; the role of a builder service too
     Builder,
-    /// Pulls and pushes images, and has containers, networks and volumes. The role of a runtime service too.
+    /// Pull and push images, have containers, networks and volumes; the role of a runtime service too
     Operator,
-    /// Everything, with every grant.
+    /// Everything
     Admin,
 }
 
