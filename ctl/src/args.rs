@@ -4,12 +4,16 @@ mod archive;
 mod attach;
 mod build;
 mod builder;
+mod commit;
 mod config;
 mod container;
 mod context;
 mod copy;
+mod cp;
+mod events;
 mod explore;
 mod format;
+mod health;
 mod image;
 mod inspect;
 mod lifecycle;
@@ -32,6 +36,7 @@ pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use attach::{Attach, Attaching, DetachKeys, StreamName};
 pub use build::{Build, Output, OutputKind, ProgressMode, StepNetwork, fields};
 pub use builder::{Builder, CacheDu, CacheExport, CacheImport, CacheLs, CacheMounts, CachePrune, CacheRm};
+pub use commit::Commit;
 pub use config::{Config, ConfigShow};
 pub use container::{Container, ContainerMount, ContainerPrune, ContainerUnmount, Publish, Unpublish};
 pub use context::{
@@ -39,12 +44,15 @@ pub use context::{
     ContextUpdate,
 };
 pub use copy::ImageCopy;
+pub use cp::Cp;
+pub use events::Events;
 pub use explore::Explore;
 pub use format::Format;
+pub use health::{HealthFlags, HealthOnFailure};
 pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
 pub use lifecycle::{
-    Containers, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
+    Containers, Diff, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
 pub use limits::{LimitFlags, Update};
 pub use manifest::{
@@ -99,6 +107,8 @@ pub enum Command {
     /// Look after the build cache
     #[command(subcommand, alias = "buildx")]
     Builder(Builder),
+    /// Make an image of what a container wrote
+    Commit(Commit),
     /// Print what makes a shell complete commands and names
     Completion(Completion),
     /// Show settings
@@ -110,11 +120,17 @@ pub enum Command {
     /// Manage contexts: where the services are
     #[command(subcommand)]
     Context(Context),
+    /// Copy files between a container and this host
+    Cp(Cp),
     /// Create a container
     #[command(override_usage = "ctl create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
     Create(Box<Create>),
+    /// Show what a container changed of its image
+    Diff(Diff),
     /// Say what is open to whom, and what keeps containers from being reached
     Doctor(Doctor),
+    /// Show what happens to containers, images, networks and volumes
+    Events(Events),
     /// Run a command in a running container
     #[command(override_usage = "ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(Exec),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -134,21 +135,26 @@ pub fn storage(options: &[String]) -> Result<u64> {
     Ok(size)
 }
 
-/// "24h", "1h30m", "90s": seconds, in the form that Go has.
-pub fn duration(text: &str) -> Option<i64> {
-    let (mut seconds, mut rest) = (0_i64, text);
+/// "1m30s", "500ms", "1.5s": a time in the form that Go has, without a sign.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (mut nanos, mut rest) = (0_f64, text);
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
-        let unit = match rest[digits..].chars().next()? {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, unit) = rest.split_at(digits);
+        let letters = unit.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(unit.len());
+        let scale = match &unit[..letters] {
+            "h" => 3600e9,
+            "m" => 60e9,
+            "s" => 1e9,
+            "ms" => 1e6,
+            "us" | "µs" => 1e3,
+            "ns" => 1.0,
             _ => return None,
         };
-        seconds = rest[..digits].parse::<i64>().ok()?.checked_mul(unit)?.checked_add(seconds)?;
-        rest = &rest[digits + 1..];
+        nanos += number.parse::<f64>().ok()? * scale;
+        rest = &unit[letters..];
     }
-    (!text.is_empty()).then_some(seconds)
+    (!text.is_empty() && nanos < u64::MAX as f64).then(|| Duration::from_nanos(nanos.round() as u64))
 }
 
 /// "1.5" processors, in billionths.
@@ -228,10 +234,12 @@ mod tests {
     #[test]
     fn durations_add_their_parts() {
         for (text, expected) in [
-            ("24h", Some(86_400)),
-            ("1h30m", Some(5400)),
-            ("90s", Some(90)),
+            ("24h", Some(86_400_000)),
+            ("1h30m", Some(5_400_000)),
+            ("90s", Some(90_000)),
+            ("1.5s20ms", Some(1520)),
             ("0s", Some(0)),
+            ("0", None),
             ("", None),
             ("10", None),
             ("h", None),
@@ -239,7 +247,7 @@ mod tests {
             ("-1h", None),
             ("9999999999999999h", None),
         ] {
-            assert_eq!(duration(text), expected, "{text:?}");
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text:?}");
         }
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod explore;
 mod filter;
 mod input;
+mod moment;
 mod mounts;
 mod platform;
 mod receiving;
@@ -115,6 +116,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Builder(args::Builder::Cache(args)) => command::cache::run(&open()?, args).await,
         Command::Builder(args::Builder::Du(args)) => command::builder::du(&open()?, args).await,
         Command::Builder(args::Builder::Prune(args)) => command::builder::prune(&open()?, args).await,
+        Command::Commit(args) => command::commit::run(&open()?, args).await,
         Command::Container(args::Container::Mount(args)) => command::container::mount(&open()?, args).await,
         Command::Container(args::Container::Prune(args)) => command::prune::containers(&open()?, args).await,
         Command::Container(args::Container::Publish(args)) => command::port::publish(&open()?, args).await,
@@ -122,8 +124,13 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Container(args::Container::Unpublish(args)) => command::port::unpublish(&open()?, args).await,
         Command::Completion(args) => completion::script(args.shell),
         Command::Config(args) => command::config::run(args),
+        Command::Cp(args) => command::cp::run(&open()?, args).await,
         Command::Create(args) => command::run::create(&open()?, args).await,
+        Command::Diff(args) => command::diff::run(&open()?, args).await,
         Command::Doctor(args) => command::doctor::run(&open()?, args).await,
+        Command::Events(args) | Command::System(args::System::Events(args)) => {
+            command::events::run(&open()?, args).await
+        }
         Command::Export(args) => command::export::run(&open()?, args).await,
         Command::Exec(args) => command::exec::run(&open()?, args).await.map_err(Error::in_run),
         Command::History(args) => command::history::run(&open()?, args).await,

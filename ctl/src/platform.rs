@@ -122,6 +122,11 @@ impl Platform {
         Ok(store::snapshot_service_client::SnapshotServiceClient::new(self.channel("store").await?))
     }
 
+    /// Leases.
+    pub async fn leases(&self) -> Result<store::lease_service_client::LeaseServiceClient<Channel>> {
+        Ok(store::lease_service_client::LeaseServiceClient::new(self.channel("store").await?))
+    }
+
     /// Archives of images.
     pub async fn archives(&self) -> Result<store::archive_service_client::ArchiveServiceClient<Channel>> {
         Ok(store::archive_service_client::ArchiveServiceClient::new(self.channel("store").await?))
@@ -177,6 +182,21 @@ impl Platform {
             all: runtime::container_service_client::ContainerServiceClient::new(channel.clone()),
             streams: runtime::stream_service_client::StreamServiceClient::new(channel),
         })
+    }
+
+    /// Files of containers.
+    pub async fn files(&self) -> Result<runtime::file_service_client::FileServiceClient<Channel>> {
+        Ok(runtime::file_service_client::FileServiceClient::new(self.channel("runtime").await?))
+    }
+
+    /// What happens to containers, networks and volumes.
+    pub async fn container_events(&self) -> Result<runtime::event_service_client::EventServiceClient<Channel>> {
+        Ok(runtime::event_service_client::EventServiceClient::new(self.channel("runtime").await?))
+    }
+
+    /// What happens to images.
+    pub async fn image_events(&self) -> Result<store::event_service_client::EventServiceClient<Channel>> {
+        Ok(store::event_service_client::EventServiceClient::new(self.channel("store").await?))
     }
 
     /// Networks.

@@ -1,6 +1,6 @@
 //! Configuration: `runtime.toml`, all of it optional.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -165,4 +165,17 @@ pub struct Config {
     pub run: PathBuf,
     /// The file.
     pub file: File,
+    /// What starts this service again when it is gone. Absent: somebody else looks after it.
+    pub waker: Option<Waker>,
+}
+
+/// What starts this service again.
+#[derive(Debug, Clone)]
+pub struct Waker {
+    /// A program that does so, and ends.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its environment, KEY=VALUE.
+    pub env: Vec<OsString>,
 }

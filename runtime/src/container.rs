@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use strata_types::{ContainerId, ContainerName, VolumeName};
@@ -18,6 +19,7 @@ use crate::{
     error::Error,
     monitor::Monitor,
     record::{Record, State},
+    restart::Pause,
     spec::{Exit, Network},
 };
 
@@ -31,6 +33,8 @@ pub struct Container {
     pub freezing: tokio::sync::Mutex<()>,
     record: Mutex<Record>,
     monitor: Mutex<Option<Arc<Monitor>>>,
+    /// Before its restart policy starts it again.
+    pause: Mutex<Pause>,
     /// How many want to start it again at its end.
     restarts: AtomicUsize,
     phase: watch::Sender<Phase>,
@@ -82,7 +86,7 @@ impl Container {
     pub fn new(record: Record) -> Arc<Self> {
         let phase = match (&record.state, &record.exit) {
             (State::Running(_), _) => Phase::Running,
-            (State::Exited, Some(exit)) => Phase::Ended(exit.clone()),
+            (State::Exited | State::Restarting, Some(exit)) => Phase::Ended(exit.clone()),
             _ => Phase::Waiting,
         };
         Arc::new(Self {
@@ -91,6 +95,7 @@ impl Container {
             freezing: tokio::sync::Mutex::default(),
             record: Mutex::new(record),
             monitor: Mutex::new(None),
+            pause: Mutex::default(),
             restarts: AtomicUsize::new(0),
             phase: watch::Sender::new(phase),
         })
@@ -119,6 +124,16 @@ impl Container {
     /// Whether its processes stand still.
     pub fn is_paused(&self) -> bool {
         matches!(&lock(&self.record).state, State::Running(running) if running.is_paused)
+    }
+
+    /// Whether it runs, or waits for its restart policy to start it again.
+    pub fn is_live(&self) -> bool {
+        matches!(lock(&self.record).state, State::Running(_) | State::Restarting)
+    }
+
+    /// How long its restart policy waits after a run of this length.
+    pub fn pause_after(&self, run: Duration) -> Duration {
+        lock(&self.pause).after(run)
     }
 
     /// Whether a volume is among its mounts.
@@ -157,6 +172,11 @@ impl Container {
     /// Tells those who wait.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.send_replace(phase);
+    }
+
+    /// Lets those who wait look again: something else than the phase has changed.
+    pub fn touch(&self) {
+        self.phase.send_modify(|_| {});
     }
 
     /// Sees every later phase.
@@ -207,7 +227,8 @@ impl Container {
         let before = last_end();
         let is_it = |phase: &Phase| match (condition, phase) {
             (_, Phase::Gone(_)) => true,
-            (Condition::NotRunning, phase) => *phase != Phase::Running,
+            // One that is about to be started again counts as running: as in Docker.
+            (Condition::NotRunning, phase) => *phase != Phase::Running && !self.is_live(),
             (Condition::NextExit, Phase::Ended(_)) => last_end() != before,
             _ => false,
         };
@@ -223,7 +244,7 @@ impl Container {
     /// It should have removed itself and could not: it stays until somebody removes it.
     pub fn stay(&self) {
         lock(&self.record).spec.auto_remove = false;
-        self.phase.send_modify(|_| {});
+        self.touch();
     }
 
     /// Waits until it is removed, or stays.

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use strata_rpc::events::Log;
 use strata_types::{ContainerConfig, ContainerId, ContainerName, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -15,7 +16,7 @@ use crate::{
     config::Config,
     container::{Container, Phase, View},
     error::Error,
-    events::{Action, Events},
+    health::Check,
     launch::Launcher,
     names,
     networks::Networks,
@@ -29,11 +30,16 @@ use crate::{
     volume::Volumes,
 };
 
+mod again;
 mod change;
+mod commit;
 mod exec;
 mod finish;
+pub mod happened;
+mod health;
 mod mounts;
 mod network;
+mod order;
 mod pause;
 mod ports;
 mod processes;
@@ -42,11 +48,14 @@ mod rename;
 mod sharing;
 mod start;
 mod stop;
+mod tree;
 mod update;
 mod usage;
 mod volumes;
 
+pub use commit::Pause;
 pub use exec::Exec;
+pub use tree::Tree;
 pub use usage::Sample;
 pub use volumes::{LabelCondition, Prunable, Pruned};
 
@@ -85,7 +94,7 @@ pub struct Counts {
 /// All containers and what they need.
 pub struct Engine {
     config: Config,
-    events: Events,
+    events: Log,
     launcher: Launcher,
     networks: Networks,
     presence: Presence,
@@ -99,11 +108,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes something known of what happens.
-    pub fn events(&self) -> &Events {
-        &self.events
-    }
-
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -114,10 +118,10 @@ impl Engine {
         self.table().find(text)
     }
 
-    /// A page of containers with ids above `after`; those that do not run only if `all`.
+    /// A page of containers with ids above `after`; those that neither run nor are started again only if `all`.
     pub fn page(&self, after: &str, size: usize, all: bool) -> Vec<Arc<Container>> {
         let table = self.table();
-        table.after(after).filter(|container| all || container.is_running()).take(size).cloned().collect()
+        table.after(after).filter(|container| all || container.is_live()).take(size).cloned().collect()
     }
 
     /// Counts containers by what they do.
@@ -186,6 +190,7 @@ impl Engine {
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
         self.settle_shared(&mut spec)?;
+        self.settle_dependencies(name.as_ref(), &mut spec)?;
         spec.ports.check(&spec.network)?;
         self.launcher.check(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
@@ -206,7 +211,7 @@ impl Engine {
             return Err(error);
         }
         drop(guard);
-        self.events.tell(Action::Create, &container.id, &container.name(), None);
+        self.happened(&container, "create", []);
         Ok(container)
     }
 
@@ -224,11 +229,13 @@ impl Engine {
             Root::Snapshot(_) => (String::new(), ContainerConfig::default()),
         };
         let process = process::merge(&config, &record.spec, &hostname(&record))?;
+        let check = Check::merge(&record.spec.health, config.healthcheck.as_ref(), config.shell.as_deref());
         container.change(|record| {
             record.spec.ports.expose(config.exposed_ports.iter());
             for (key, value) in &config.labels {
                 record.spec.labels.entry(key.clone()).or_insert_with(|| value.clone());
             }
+            record.check = check;
         });
         let added = mounts::of_image(config.volumes.iter(), &record.spec.mounts)?;
         if !added.is_empty() {
@@ -266,10 +273,12 @@ impl Engine {
     ) -> Result<(), Error> {
         let engine = self.clone();
         whole("removing the container", async move {
-            if container.is_running() {
+            if container.is_live() {
                 if !force {
                     return Err(Error::Running { name: container.name().to_string() });
                 }
+                engine.note_stop(&container).await?;
+                engine.cancel_restart(&container).await?;
                 engine.kill_and_wait(&container).await?;
             }
             let _guard = container.lifecycle.lock().await;
@@ -302,8 +311,9 @@ impl Engine {
             written => written?,
         }
         self.erase(&record).await.inspect_err(|_| self.unfinished.notify_one())?;
+        // Who waits for the end finds it among what happened.
+        self.happened(container, "destroy", []);
         self.forget(container, exit);
-        self.events.tell(Action::Destroy, &container.id, &container.name(), None);
         Ok(())
     }
 
@@ -335,7 +345,7 @@ impl Engine {
     pub async fn prune(self: &Arc<Self>) -> Vec<String> {
         let all = self.page("", usize::MAX, true);
         let mut deleted = Vec::new();
-        for container in all.into_iter().filter(|container| !container.is_running()) {
+        for container in all.into_iter().filter(|container| !container.is_live()) {
             let id = container.id.to_string();
             match self.delete(container, false, WithVolumes::No).await {
                 Ok(()) => deleted.push(id),

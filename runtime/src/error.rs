@@ -239,6 +239,54 @@ pub enum Error {
         /// The option `type`.
         kind: String,
     },
+    /// Nothing is at a path of a container.
+    #[error("could not find the file {path} in container {container}")]
+    FileNotFound {
+        /// The path.
+        path: String,
+        /// Name of the container.
+        container: String,
+    },
+    /// Something else than a directory is at a path of a container, or on the way.
+    #[error("{path} in container {container} is not a directory")]
+    NoDirectory {
+        /// The path.
+        path: String,
+        /// Name of the container.
+        container: String,
+    },
+    /// A file of a container cannot be looked at.
+    #[error("cannot open {path} in container {container}")]
+    File {
+        /// The path.
+        path: String,
+        /// Name of the container.
+        container: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is at a path of a container is the kernel's.
+    #[error("{path} is on a file system of the kernel, which is not copied")]
+    KernelFile {
+        /// The path.
+        path: String,
+    },
+    /// A directory would take the place of something else, or the other way round.
+    #[error("cannot copy to container {container}")]
+    Overwrite {
+        /// Name of the container.
+        container: String,
+        /// What would be overwritten.
+        source: strata_archive::Error,
+    },
+    /// A container cannot write at a path.
+    #[error("{path} in container {container} is read-only")]
+    ReadOnly {
+        /// The path.
+        path: String,
+        /// Name of the container.
+        container: String,
+    },
     /// An archive cannot be read or unpacked, or a tree cannot be written as one.
     #[error("{}", of_archive(source))]
     Archive {
@@ -349,6 +397,23 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Containers would wait for each other.
+    #[error("containers would depend on each other: {}", way.join(" -> "))]
+    DependencyCycle {
+        /// Their names, from one of them back to it.
+        way: Vec<String>,
+    },
+    /// What a container requires does not run, and cannot be started.
+    #[error("container {container} requires container {required}, which cannot be started")]
+    Required {
+        /// Name of the container.
+        container: String,
+        /// Name of the one that it requires.
+        required: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// Something is mounted there already.
     #[error("container {container} has a mount at {target} already: take it away first (ctl container unmount)")]
     Mounted {
@@ -437,7 +502,7 @@ fn of_mount(kind: &str, error: &std::io::Error) -> String {
 }
 
 fn of_archive(error: &strata_archive::Error) -> &'static str {
-    if is_of_the_host(error) { "cannot use the content of a volume" } else { "the archive cannot be unpacked" }
+    if is_of_the_host(error) { "cannot read or write the files" } else { "the archive cannot be unpacked" }
 }
 
 /// The archive is not to blame.

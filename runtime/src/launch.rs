@@ -33,11 +33,12 @@ use strata_oci::{
 use strata_types::{ContainerId, Mount};
 
 use crate::{
-    config::Config,
+    config::{Config, Waker},
     engine::Exec,
     error::Error,
     monitor::{Launch, Monitor},
     record::{Durability, Record},
+    restart::Policy,
     spec::{Limits, Spec, TerminalSize},
 };
 
@@ -260,10 +261,21 @@ impl Launcher {
             ..PlanInputs::default()
         });
         let mut plan = outline::plan(&spec, &inputs)?;
+        if record.process.args.is_empty() {
+            // Its mounts are wanted, and nothing is executed.
+            plan.process.args.clear();
+        }
         around.keep(job, &spec)?;
         insert::mounts(&mut plan.steps, &record.spec.mounts, &job.trees)?;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
+        plan.waker = self.waker(&record.spec.restart);
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
+    }
+
+    /// What the monitor of a container starts this service with, should it be gone when a restart is due.
+    fn waker(&self, policy: &Policy) -> Option<init::Waker> {
+        let Waker { program, args, env } = self.0.config.waker.clone().filter(|_| policy.is_set())?;
+        Some(init::Waker { program, args, env, only_after_failure: matches!(policy, Policy::OnFailure { .. }) })
     }
 
     /// Does what the devices of a container want done when its program runs; after a failure it is to be killed.

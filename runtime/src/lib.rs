@@ -1,10 +1,11 @@
 //! The engine room: containers. `grpc` translates, `engine` decides, `launch` and `monitor` speak to `strata-init`,
 //! `peers` to the node's store. A container outlives this service: its monitor keeps it.
 
-use std::sync::Arc;
+use std::{ffi::OsStr, sync::Arc};
 
 use strata_proto::runtime::v1::{
     container_service_server::ContainerServiceServer, device_service_server::DeviceServiceServer,
+    event_service_server::EventServiceServer, file_service_server::FileServiceServer,
     network_service_server::NetworkServiceServer, stream_service_server::StreamServiceServer,
     system_service_server::SystemServiceServer, volume_service_server::VolumeServiceServer,
 };
@@ -12,11 +13,11 @@ use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
 
 use crate::{
-    config::Config,
+    config::{Config, Waker},
     engine::Engine,
     grpc::{
-        containers::Containers, devices::Devices, networks::NetworkDoor, streams::Streams, system::System,
-        volumes::Volumes,
+        containers::Containers, devices::Devices, events::Events, files::Files, networks::NetworkDoor,
+        streams::Streams, system::System, volumes::Volumes,
     },
     launch::Launcher,
     peers::StorePeer,
@@ -29,8 +30,9 @@ pub mod container;
 pub mod doctor;
 pub mod engine;
 pub mod error;
-pub mod events;
+mod files;
 mod grpc;
+pub mod health;
 pub mod identity;
 pub mod launch;
 pub mod logs;
@@ -43,6 +45,8 @@ mod process;
 mod processes;
 pub mod record;
 pub mod resolver;
+pub mod restart;
+mod session;
 mod signal;
 pub mod spec;
 pub mod store;
@@ -60,11 +64,20 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
     let file: config::File = context.load_config()?;
     let store = StorePeer::new(file.store.as_deref(), file.tls.as_ref())?;
     let run = paths::run_dir().join("runtime");
-    let config = Config { root: context.root.clone(), run, file };
+    let env = std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new("="))).collect();
+    let waker = context.waker().map(|(program, args)| Waker { program, args, env });
+    let config = Config { root: context.root.clone(), run, file, waker };
     let launcher = Launcher::open(config.clone())?;
     let (idle, peer) = (context.idle.clone(), store.clone());
     let presence = Presence::new(move || Box::new(idle.busy()), move |until| peer.hold_session(until));
     let engine = Engine::open(config, store, launcher, presence).await?;
+    let (resting, drain) = (engine.clone(), context.drain.clone());
+    context.drain.spawn(async move {
+        drain.cancelled().await;
+        if drain.is_resting() {
+            resting.note_nap();
+        }
+    });
     Ok(routes_of(&engine, &context.drain))
 }
 
@@ -72,12 +85,16 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
 pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
     let containers = Containers::new(engine.clone(), drain.clone());
     let devices = Devices::new(engine.clone());
+    let events = Events::new(engine.clone(), drain.clone());
     let streams = Streams::new(engine.clone(), drain.clone());
     let system = System::new(engine.clone());
+    let files = Files::new(engine.clone());
     let networks = NetworkDoor::new(engine.clone());
     let volumes = Volumes::new(engine.clone());
     Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
         .add_service(DeviceServiceServer::new(devices))
+        .add_service(EventServiceServer::new(events))
+        .add_service(FileServiceServer::new(files))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
         .add_service(NetworkServiceServer::new(networks))
         .add_service(SystemServiceServer::new(system))

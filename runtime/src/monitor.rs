@@ -101,6 +101,11 @@ pub struct Failure {
 }
 
 impl Monitor {
+    /// A name of its own for a further process in a container.
+    pub fn exec_id(&self) -> String {
+        self.control.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Waits until the process of a launch exists and waits to be started.
     pub async fn ready(launch: Launch) -> Result<Self, Error> {
         let Launch { id, mut child, stream, control, exit_record } = launch;
@@ -370,7 +375,8 @@ fn frame_of(input: Input) -> Frame {
     }
 }
 
-fn mount_point(created: Created) -> MountPoint {
+/// A mount point that had to be made, as it was told.
+pub fn mount_point(created: Created) -> MountPoint {
     MountPoint { path: created.path.to_string_lossy().into_owned(), inode: created.inode }
 }
 

@@ -10,11 +10,12 @@ use std::{
 use strata_net::{
     Attachment, Carrier, Endpoint, Namespace, Network, Place, Survivor, Wish, network::DEFAULT, watch::Watch,
 };
+use strata_rpc::events::{Kind, Log};
 use strata_types::{ContainerId, NetworkId};
 
 use crate::{
     config::{Config, DefaultNetwork},
-    engine::blocking,
+    engine::{blocking, happened::of_network},
     error::Error,
     launch::Launcher,
     record::{Record, State},
@@ -38,6 +39,7 @@ pub struct Networks {
     all: Arc<Mutex<strata_net::Networks>>,
     default: DefaultNetwork,
     doors: Doors,
+    events: Log,
     place: Place,
     /// The way to the world where the host's own is not theirs.
     tether: Option<Tether>,
@@ -48,7 +50,7 @@ pub type Reserved = (Endpoint, Network);
 
 impl Networks {
     /// Takes up what the records below a root say, with what running containers have.
-    pub fn open(config: &Config, launcher: &Launcher, running: &[Survivor]) -> Result<Self, Error> {
+    pub fn open(config: &Config, launcher: &Launcher, running: &[Survivor], events: Log) -> Result<Self, Error> {
         let carrier = launcher.is_limited().then(|| Carrier::at(config.run.join("netns")));
         let place = carrier.clone().map_or(Place::Host, Place::Carrier);
         let (root, config) = (&config.root, &config.file.networks);
@@ -68,7 +70,7 @@ impl Networks {
             // In a carrier nobody else makes rules.
             watch(table, Arc::downgrade(&all));
         }
-        Ok(Self { all, default, doors, place, tether })
+        Ok(Self { all, default, doors, events, place, tether })
     }
 
     /// The network of a container, where nothing was said the default.
@@ -121,7 +123,9 @@ impl Networks {
 
     /// Makes a network.
     pub async fn create(&self, wish: Wish) -> Result<Network, Error> {
-        self.with("making the network", |all| all.create(wish)).await
+        let made = self.with("making the network", |all| all.create(wish)).await?;
+        self.events.tell(Kind::Network, "create", made.id.to_string(), of_network(&made));
+        Ok(made)
     }
 
     /// Finds a network by id, name or unique id prefix.
@@ -136,7 +140,10 @@ impl Networks {
 
     /// Removes a network that no running container uses.
     pub async fn delete(&self, id: NetworkId) -> Result<(), Error> {
-        self.with("removing the network", move |all| all.delete(&id)).await
+        let network = self.find(id.as_str())?;
+        self.with("removing the network", move |all| all.delete(&id)).await?;
+        self.events.tell(Kind::Network, "destroy", network.id.to_string(), of_network(&network));
+        Ok(())
     }
 
     /// Takes addresses for a container that is about to start.

@@ -6,9 +6,10 @@ use std::{future::Future, io::Read, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use strata_proto::{
     store::v1::{
-        AcquireSnapshotRequest, ExportSnapshotRequest, HoldLeaseRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
-        ReadTreeFileRequest, ReleaseSnapshotRequest, RemoveSnapshotRequest, layer_service_client::LayerServiceClient,
-        lease_service_client::LeaseServiceClient, snapshot_service_client::SnapshotServiceClient,
+        AcquireSnapshotRequest, CopySnapshotRequest, ExportSnapshotRequest, HoldLeaseRequest, ListSnapshotsRequest,
+        MountStub, PrepareSnapshotRequest, ReadTreeFileRequest, ReleaseSnapshotRequest, RemoveSnapshotRequest,
+        layer_service_client::LayerServiceClient, lease_service_client::LeaseServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
     },
     types::v1 as wire,
 };
@@ -27,6 +28,7 @@ use tonic::{Status, transport::Channel};
 use crate::{
     config::Tls,
     error::Error,
+    spec::MountPoint,
     store::{Acquired, Listed, Prepared, Store, Volatile, Writing},
 };
 
@@ -298,6 +300,27 @@ impl Store for StorePeer {
             });
             let reader: Box<dyn Read + Send> = Box::new(strata_rpc::chunks::to_read(chunks));
             Ok(Some(reader))
+        })
+    }
+
+    fn copy<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        lease: &'a str,
+        points: &'a [MountPoint],
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async move {
+            let stub = |point: &MountPoint| MountStub { path: point.path.clone(), inode: point.inode };
+            let request = CopySnapshotRequest {
+                key: key.to_string(),
+                lease_id: lease.to_owned(),
+                stubs: points.iter().map(stub).collect(),
+            };
+            let answer = self.call("copy a snapshot", |channel| {
+                let request = request.clone();
+                async move { Self::snapshots(channel).copy_snapshot(request).await }
+            });
+            Ok(answer.await?.layer.map(|layer| layer.id).unwrap_or_default())
         })
     }
 

@@ -7,6 +7,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -17,11 +18,17 @@ use strata_types::{ContainerId, ContainerName};
 
 use crate::{
     error::Error,
-    spec::{Exit, Process, Source, Spec},
+    health::{Check, Health},
+    identity,
+    restart::End,
+    spec::{Exit, MountPoint, Process, Source, Spec},
 };
 
 /// The version that this program writes.
 const VERSION: u32 = 1;
+
+/// The note of a service that went to sleep.
+const NAP: &str = "nap";
 
 /// What the runtime knows about a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +63,21 @@ pub struct Record {
     /// Ports of the host that lead to it while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// Mount points that had to be made in its root file system.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mount_points: Vec<MountPoint>,
+    /// How its health is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// How it is, or was in its last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Somebody stopped it: its restart policy does not apply until it is started by hand.
+    #[serde(default)]
+    pub is_stopped_by_hand: bool,
+    /// How often its restart policy has started it since it was started by hand.
+    #[serde(default)]
+    pub restart_count: u32,
     /// Being removed, it takes its anonymous volumes along.
     #[serde(default)]
     pub removes_volumes: bool,
@@ -73,6 +95,8 @@ pub enum State {
     Running(Running),
     /// Its process has ended.
     Exited,
+    /// Its process has ended, and its restart policy starts it again after a pause.
+    Restarting,
     /// Being removed: finished after a crash.
     Removing,
 }
@@ -127,8 +151,42 @@ impl Record {
             is_run: false,
             endpoints: Vec::new(),
             published: Vec::new(),
+            mount_points: Vec::new(),
+            check: None,
+            health: None,
+            is_stopped_by_hand: false,
+            restart_count: 0,
             removes_volumes: false,
         }
+    }
+
+    /// Adds mount points that had to be made; one that was made again counts for the one before.
+    pub fn add_mount_points(&mut self, made: Vec<MountPoint>) {
+        self.mount_points.retain(|old| made.iter().all(|new| new.path != old.path));
+        self.mount_points.extend(made);
+    }
+
+    /// It has ended, and rests or is started again: as its restart policy says.
+    pub fn end(&mut self, exit: Exit) {
+        let end = End { exit: &exit, is_by_hand: self.is_stopped_by_hand, count: self.restart_count };
+        let is_due = self.spec.restart.is_due(end);
+        self.state = if is_due { State::Restarting } else { State::Exited };
+        self.restart_count += u32::from(is_due);
+        self.exit = Some(exit);
+    }
+
+    /// Whether it has run and does not, and is to run when this service, or the host, starts anew.
+    pub fn is_due_anew(&self) -> bool {
+        let (is_by_hand, count) = (self.is_stopped_by_hand, self.restart_count);
+        let has_run = self.state == State::Exited && self.started_at.is_some();
+        let is_due = |exit| self.spec.restart.is_due_anew(End { exit, is_by_hand, count });
+        has_run && self.exit.as_ref().is_some_and(is_due)
+    }
+
+    /// How long its last run took.
+    pub fn last_run(&self) -> Duration {
+        let run = self.started_at.zip(self.finished_at).map(|(start, end)| end.duration_since(start));
+        run.and_then(|run| Duration::try_from(run).ok()).unwrap_or_default()
     }
 
     /// How durable its record has to be: one that is removed at its end need not survive the host.
@@ -168,6 +226,24 @@ impl Records {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::RootLocked { root: root.to_owned() }),
             Err(errno) => Err(Error::io("lock", path, errno)),
         }
+    }
+
+    /// Notes that this service goes to sleep, since nothing is left to do: that it is back says nothing to containers.
+    pub fn note_nap(&self) -> Result<(), Error> {
+        let path = self.root.join(NAP);
+        fs::write(&path, identity::boot_id()).map_err(|e| Error::io("write", path, e))
+    }
+
+    /// Whether the service before this one went to sleep, while the host went on.
+    pub fn take_nap(&self) -> Result<bool, Error> {
+        let path = self.root.join(NAP);
+        let noted = match fs::read_to_string(&path) {
+            Ok(noted) => noted,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("read", path, e)),
+        };
+        fs::remove_file(&path).map_err(|e| Error::io("remove", path, e))?;
+        Ok(noted == identity::boot_id())
     }
 
     /// The directory of one container: record, log, exit record.
@@ -305,6 +381,9 @@ pub mod tests {
             cap_drop: vec![],
             is_privileged: false,
             auto_remove: false,
+            restart: crate::restart::Policy::No,
+            health: crate::health::Wish::default(),
+            dependencies: vec![],
             labels: BTreeMap::new(),
             stop_signal: String::new(),
             stop_timeout_seconds: None,

@@ -7,6 +7,9 @@ use crate::error::Error;
 /// The signal that nobody survives.
 pub const KILL: i32 = 9;
 
+/// Signals that ask a process to end, whatever its stop signal is: INT, QUIT, KILL, TERM.
+pub const ASKS_TO_END: [i32; 4] = [2, 3, KILL, 15];
+
 /// Parses "TERM", "SIGTERM", "sigterm", "15", "RTMIN+3"; 1 to 64.
 pub fn parse(field: &'static str, text: &str) -> Result<i32, Error> {
     let wrong = || Error::argument(field, format!("invalid signal {text:?}"));

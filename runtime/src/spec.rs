@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use strata_net::Attachment;
 use strata_types::{Platform, SnapshotKey};
 
-use crate::cdi::DeviceName;
+use crate::{cdi::DeviceName, health, restart};
 pub mod limits;
 mod mount;
 mod ports;
@@ -62,6 +62,16 @@ pub struct Spec {
     pub is_privileged: bool,
     /// It is removed when it has stopped.
     pub auto_remove: bool,
+    /// What follows its end.
+    #[serde(default)]
+    pub restart: restart::Policy,
+    /// How its health is checked, beside what its image says.
+    #[serde(default)]
+    pub health: health::Wish,
+    /// What must run when it is started, and what is started before it with the host: names or ids until it is made,
+    /// then ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<Dependency>,
     /// Labels: inert.
     pub labels: BTreeMap<String, String>,
     /// Signal that Stop sends first. Empty: the image's, else TERM.
@@ -117,6 +127,15 @@ pub enum Root {
     Image(String),
     /// A snapshot that exists and belongs to the caller: build steps.
     Snapshot(SnapshotKey),
+}
+
+/// Another container that one depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name or id until the one that depends on it is made, then its id.
+    pub container: String,
+    /// It must run when the other is started. Otherwise it is only started before it, where both are.
+    pub is_required: bool,
 }
 
 /// Network of a container.
@@ -207,6 +226,15 @@ impl Exit {
         Self { kind: ExitKind::Code(code), is_oom_killed: false }
     }
 
+    /// The code as shells tell it: 128 and the number of a signal.
+    pub fn shell_code(&self) -> String {
+        match self.kind {
+            ExitKind::Code(code) => code.to_string(),
+            ExitKind::Signal(number) => (128 + number).to_string(),
+            ExitKind::Unknown(_) => "unknown".to_owned(),
+        }
+    }
+
     /// An end that nobody saw.
     pub fn unknown(reason: impl Into<String>) -> Self {
         Self { kind: ExitKind::Unknown(reason.into()), is_oom_killed: false }
@@ -229,7 +257,7 @@ impl Default for TerminalSize {
 }
 
 /// A mount point that had to be made in the root file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
     /// Absolute path in the root file system.
     pub path: String,

@@ -5,7 +5,10 @@ use std::io::Read;
 use futures_util::future::BoxFuture;
 use strata_types::{ContainerConfig, LayerId, Mount, Platform, SnapshotKey};
 
-use crate::{error::Error, spec::Spec};
+use crate::{
+    error::Error,
+    spec::{MountPoint, Spec},
+};
 
 /// The store of this node.
 pub trait Store: Send + Sync + 'static {
@@ -38,6 +41,15 @@ pub trait Store: Send + Sync + 'static {
         key: &'a SnapshotKey,
         path: &'a str,
     ) -> BoxFuture<'a, Result<Option<Box<dyn Read + Send>>, Error>>;
+
+    /// Makes a layer, held by this lease, of what was written to a snapshot; returns its id. Of mount points that were made
+    /// for mounts nothing is in it.
+    fn copy<'a>(
+        &'a self,
+        key: &'a SnapshotKey,
+        lease: &'a str,
+        points: &'a [MountPoint],
+    ) -> BoxFuture<'a, Result<String, Error>>;
 
     /// Lists all snapshots.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>>;

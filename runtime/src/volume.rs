@@ -16,6 +16,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strata_init::quota;
+use strata_rpc::events::{Kind, Log};
 use strata_types::VolumeName;
 use tokio::sync::RwLock;
 
@@ -146,6 +147,7 @@ impl Discarded {
 pub struct Volumes {
     root: PathBuf,
     quarantine: PathBuf,
+    events: Log,
     /// Who makes or removes one has it; those who look for one do not wait for a disk.
     door: Mutex<()>,
     known: Mutex<BTreeMap<VolumeName, Arc<Volume>>>,
@@ -153,11 +155,11 @@ pub struct Volumes {
 
 impl Volumes {
     /// Reads what is there. The second are things half made or half removed, to be removed when there is time.
-    pub fn open(root: &Path) -> Result<(Self, Vec<Discarded>), Error> {
+    pub fn open(root: &Path, events: Log) -> Result<(Self, Vec<Discarded>), Error> {
         let (volumes, quarantine) = (root.join("volumes"), root.join("quarantine"));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&volumes);
         made.map_err(|e| Error::io("create", &volumes, e))?;
-        let this = Self { root: volumes, quarantine, door: Mutex::default(), known: Mutex::default() };
+        let this = Self { root: volumes, quarantine, events, door: Mutex::default(), known: Mutex::default() };
         let mut left = Vec::new();
         for entry in fs::read_dir(&this.root).map_err(|e| Error::io("read", &this.root, e))? {
             let path = entry.map_err(|e| Error::io("read", &this.root, e))?.path();
@@ -220,6 +222,7 @@ impl Volumes {
             return Err(error);
         }
         self.known().insert(volume.record.name.clone(), volume.clone());
+        self.tell("create", &volume.record.name);
         Ok(volume)
     }
 
@@ -237,6 +240,7 @@ impl Volumes {
             renamed => renamed.map_err(|e| Error::io("rename", &volume.directory, e))?,
         }
         self.known().remove(name);
+        self.tell("destroy", name);
         Ok(Discarded(gone))
     }
 
@@ -248,6 +252,11 @@ impl Volumes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("rename", half, error)),
         }
+    }
+
+    fn tell(&self, action: &str, name: &VolumeName) {
+        let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        self.events.tell(Kind::Volume, action, name.to_string(), attributes);
     }
 
     /// A name that no volume can have.

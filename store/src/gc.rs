@@ -166,6 +166,7 @@ async fn end_snapshots(store: &Arc<Store>) -> Result<()> {
 /// Removes what a person asks to be rid of, then collects at once.
 pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
     let removed = store.catalog.prune_images(what.all_images).await?;
+    store.removed(&removed);
     store.build_cache_changed();
     let mut pruned = Pruned { untagged: removed.untagged, deleted: removed.deleted, ..Pruned::default() };
     if what.cache && !what.images_only {

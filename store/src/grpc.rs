@@ -5,6 +5,7 @@ mod blobs;
 mod cache;
 mod contents;
 mod entries;
+mod events;
 mod fault;
 mod images;
 mod layers;
@@ -22,11 +23,11 @@ use strata_image::Platforms;
 use strata_proto::store::v1::{
     archive_service_server::ArchiveServiceServer, blob_service_server::BlobServiceServer,
     cache_mount_service_server::CacheMountServiceServer, cache_service_server::CacheServiceServer,
-    content_service_server::ContentServiceServer, image_service_server::ImageServiceServer,
-    layer_service_server::LayerServiceServer, lease_service_server::LeaseServiceServer,
-    manifest_service_server::ManifestServiceServer, registry_service_server::RegistryServiceServer,
-    snapshot_service_server::SnapshotServiceServer, system_service_server::SystemServiceServer,
-    transfer_service_server::TransferServiceServer,
+    content_service_server::ContentServiceServer, event_service_server::EventServiceServer,
+    image_service_server::ImageServiceServer, layer_service_server::LayerServiceServer,
+    lease_service_server::LeaseServiceServer, manifest_service_server::ManifestServiceServer,
+    registry_service_server::RegistryServiceServer, snapshot_service_server::SnapshotServiceServer,
+    system_service_server::SystemServiceServer, transfer_service_server::TransferServiceServer,
 };
 use strata_proto::types::v1::Platform as PlatformMessage;
 use strata_types::{LeaseId, Platform};
@@ -51,6 +52,7 @@ pub fn routes(store: Arc<Store>) -> Routes {
         .add_service(CacheMountServiceServer::new(service.clone()))
         .add_service(CacheServiceServer::new(service.clone()))
         .add_service(ContentServiceServer::new(service.clone()))
+        .add_service(EventServiceServer::new(service.clone()))
         .add_service(ImageServiceServer::new(service.clone()))
         .add_service(LayerServiceServer::new(service.clone()))
         .add_service(LeaseServiceServer::new(service.clone()))

@@ -107,8 +107,10 @@ pub async fn create(store: &Arc<Store>, parts: Parts) -> Result<Image> {
         store.flusher.sync().await?;
     }
     let lease = Some(parts.lease);
+    let names = parts.names;
     let new = NewImage { image: row, blobs: sizes, documents, target: manifest, lease };
     let row = store.catalog.create_image(new).await?;
+    store.named(&id, &names);
     store.collector.wake();
     let layers = layers.into_iter().map(|layer| LayerRow { state: LayerState::Ready, ..layer }).collect();
     Ok(Image { row, layers })
@@ -202,12 +204,15 @@ pub async fn config_json(store: &Arc<Store>, image: &ImageRow) -> Result<Vec<u8>
 /// Gives an image a further name; returns it, and the id of the image that had the name.
 pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(ImageRow, Option<Digest>)> {
     let target = tag_name("target", target)?;
-    store.catalog.tag_image(wanted(store, source).await?, target.to_string()).await
+    let tagged = store.catalog.tag_image(wanted(store, source).await?, target.to_string()).await?;
+    store.named(&tagged.0.id, &[target]);
+    Ok(tagged)
 }
 
 /// Removes a name, or an image with all its names.
 pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
     let removed = store.catalog.remove_image(wanted(store, reference).await?, force).await?;
+    store.removed(&removed);
     store.build_cache_changed();
     store.collector.wake();
     Ok(removed)

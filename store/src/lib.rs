@@ -16,6 +16,7 @@ mod fixture;
 pub mod flush;
 pub mod gc;
 pub mod grpc;
+mod happened;
 pub mod image;
 pub mod index;
 pub mod ingest;
@@ -63,6 +64,8 @@ pub struct Store {
     pub remotes: remote::Remotes,
     /// The way of what is written to the disk.
     pub flusher: Arc<flush::Flusher>,
+    /// What has happened and happens to images.
+    pub(crate) events: strata_rpc::events::Log,
     /// What was deleted, and is unlinked behind.
     pub trash: trash::Trash,
     /// Who has which cache mount.
@@ -106,6 +109,7 @@ impl Store {
         let remotes = remote::Remotes::new(config.registries.clone().unwrap_or_default());
         let store = Self {
             flusher: flush::Flusher::open(root)?,
+            events: strata_rpc::events::Log::default(),
             trash,
             paths,
             catalog,

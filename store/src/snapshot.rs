@@ -4,6 +4,8 @@
 //! A commit renames the writable directory to a layer. Rows lead: a directory without a row is removed at the next
 //! start, a row without a directory gets one.
 
+mod changes;
+mod copy;
 mod export;
 mod stub;
 
@@ -22,6 +24,8 @@ use crate::trash::Trash;
 use crate::tree::View;
 use crate::{Error, Result, Store};
 
+pub use changes::{Change, Comparison, Kind as ChangeKind, compare};
+pub use copy::copy;
 pub use export::{Export, export};
 pub use stub::Stub;
 

@@ -6,8 +6,7 @@ use strata_proto::runtime::v1::{
     Container, ContainerSpec, ContainerState, CreateContainerRequest, DeleteContainerRequest, EntryPoint, ExitStatus,
     GetContainerRequest, KillContainerRequest, Limits, ListContainersRequest, MountSpec, PruneContainersRequest,
     ReadLogsRequest, StartContainerRequest, StopContainerRequest, TmpfsSource, WaitContainerRequest,
-    WatchEventsRequest, container_service_client::ContainerServiceClient, container_spec::Root, exit_status::Kind,
-    mount_spec,
+    container_service_client::ContainerServiceClient, container_spec::Root, exit_status::Kind, mount_spec,
 };
 use strata_proto::types::v1::Platform;
 use strata_tests::Tar;
@@ -22,7 +21,7 @@ use crate::{
 over_both!(RUNNING; a_container_runs_and_tells_how_it_ended, logs_are_read_followed_and_cut_to_a_tail,
     a_container_is_found_by_id_name_and_prefix, names_and_ids_are_taken_once, what_does_not_run_says_so,
     a_program_that_is_not_there_fails_at_the_start, containers_are_listed_in_pages,
-    events_tell_the_whole_life, malformed_specs_name_the_field, what_is_missing_is_named,
+    malformed_specs_name_the_field, what_is_missing_is_named,
     a_follower_that_leaves_changes_nothing);
 
 fn client(node: &Node) -> ContainerServiceClient<Channel> {
@@ -69,7 +68,7 @@ pub async fn remove(node: &Node, name: &str) {
     client(node).delete_container(request).await.unwrap();
 }
 
-async fn wait(node: &Node, name: &str) -> Result<ExitStatus, Status> {
+pub async fn wait(node: &Node, name: &str) -> Result<ExitStatus, Status> {
     let request = WaitContainerRequest { container: name.to_owned(), condition: 0 };
     Ok(client(node).wait_container(request).await?.into_inner().exit.unwrap())
 }
@@ -255,25 +254,6 @@ async fn containers_are_listed_in_pages(node: &Node) {
     malformed(client(node).list_containers(foreign).await, "page_token");
     let pruned = client(node).prune_containers(PruneContainersRequest {}).await.unwrap().into_inner();
     assert_eq!(pruned.deleted.len(), 5);
-}
-
-async fn events_tell_the_whole_life(node: &Node) {
-    import_guest(node).await;
-    let mut events = client(node).watch_events(WatchEventsRequest {}).await.unwrap().into_inner();
-    let container = create(node, ContainerSpec { name: "lived".into(), ..guest(&["exit", "3"]) }).await.unwrap();
-    start(node, "lived").await.unwrap();
-    wait(node, "lived").await.unwrap();
-    remove(node, "lived").await;
-
-    let mut actions = vec![];
-    while actions.last().is_none_or(|action| action != "destroy") {
-        let event = events.message().await.unwrap().unwrap();
-        assert_eq!((event.container_id, event.container_name.as_str()), (container.id.clone(), "lived"));
-        assert_eq!(event.exit.and_then(|exit| exit.kind), (event.action == "die").then_some(Kind::Code(3)));
-        actions.push(event.action);
-    }
-
-    assert_eq!(actions, ["create", "start", "die", "destroy"]);
 }
 
 async fn malformed_specs_name_the_field(node: &Node) {

@@ -12,6 +12,7 @@ mod containers;
 mod contents;
 mod doors;
 mod entries;
+mod events;
 mod faults;
 mod floods;
 mod images;

@@ -2,7 +2,7 @@
 
 use strata_proto::runtime::v1::{
     ContainerSpec, ContainerState, ExecRequest, ExecStart, KillContainerRequest, PauseContainerRequest,
-    RestartContainerRequest, RunRequest, RunStart, StopContainerRequest, UnpauseContainerRequest, WatchEventsRequest,
+    RestartContainerRequest, RunRequest, RunStart, StopContainerRequest, UnpauseContainerRequest,
     container_service_client::ContainerServiceClient, exec_request, exit_status::Kind, run_request, run_response,
     stream_service_client::StreamServiceClient,
 };
@@ -45,7 +45,7 @@ async fn paused_processes_stand_still_until_they_are_told_to_go_on(node: &Node) 
     import_guest(node).await;
     run(node, "clock", &["tick", "100000", "5"]).await;
     let said = async || logs(node, "clock", false, None).await.unwrap().0.len();
-    let mut events = client(node).watch_events(WatchEventsRequest {}).await.unwrap().into_inner();
+    let mut events = crate::events::watch(node, Default::default()).await;
 
     assert_eq!(pause(node, "clock").await.unwrap(), ContainerState::Paused);
 
@@ -59,7 +59,7 @@ async fn paused_processes_stand_still_until_they_are_told_to_go_on(node: &Node) 
     eventually("it goes on", async || said().await > before).await;
     let mut actions = vec![];
     for _ in 0..2 {
-        actions.push(events.message().await.unwrap().unwrap().action);
+        actions.push(events.message().await.unwrap().unwrap().event.unwrap().action);
     }
     assert_eq!(actions, ["pause", "unpause"]);
     remove(node, "clock").await;

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    Attach, Command, Containers, Create, Exec, Export, Format, Inspect, InspectKind, Kill, Logs, MountFlags, Port, Ps,
-    Rename, Restart, Rm, Run, Start, Stats, Stop, Top, Update, Wait,
+    Attach, Command, Commit, Containers, Cp, Create, Diff, Exec, Export, Format, Inspect, InspectKind, Kill, Logs,
+    MountFlags, Port, Ps, Rename, Restart, Rm, Run, Start, Stats, Stop, Top, Update, Wait,
 };
 
 /// `ctl container`
@@ -12,9 +12,15 @@ use super::{
 pub enum Container {
     /// Attach to the streams of a running container
     Attach(Attach),
+    /// Make an image of what a container wrote
+    Commit(Commit),
+    /// Copy files between a container and this host
+    Cp(Cp),
     /// Create a container
     #[command(override_usage = "ctl container create [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
     Create(Box<Create>),
+    /// Show what a container changed of its image
+    Diff(Diff),
     /// Run a command in a running container
     #[command(override_usage = "ctl container exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(Exec),
@@ -74,7 +80,10 @@ impl Container {
     pub fn canonical(self) -> Command {
         match self {
             Self::Attach(args) => Command::Attach(args),
+            Self::Commit(args) => Command::Commit(args),
+            Self::Cp(args) => Command::Cp(args),
             Self::Create(args) => Command::Create(args),
+            Self::Diff(args) => Command::Diff(args),
             Self::Exec(args) => Command::Exec(args),
             Self::Export(args) => Command::Export(args),
             Self::Inspect(ContainerInspect { format, containers }) => {

@@ -6,6 +6,13 @@ use clap::{Args, ValueEnum};
 
 use super::{DetachKeys, Format, format};
 
+/// `ctl diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The container
+    pub container: String,
+}
+
 /// `ctl exec`
 #[derive(Debug, Args)]
 pub struct Exec {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::{Attaching, ContainerNetwork, ContainerPorts, LimitFlags, PullWhen, StreamName};
+use super::{Attaching, ContainerNetwork, ContainerPorts, HealthFlags, LimitFlags, PullWhen, StreamName};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -33,6 +33,17 @@ pub struct Create {
     /// Remove the container when it has stopped
     #[arg(long)]
     pub rm: bool,
+    /// What follows its end: "no", "on-failure[:ATTEMPTS]", "always", "unless-stopped" [default: no]
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
+    #[command(flatten)]
+    pub health: HealthFlags,
+    /// Start another container first, and be started only where that runs
+    #[arg(long, value_name = "CONTAINER")]
+    pub requires: Vec<String>,
+    /// Be started after another container, where both are started with the host
+    #[arg(long, value_name = "CONTAINER")]
+    pub after: Vec<String>,
     /// Name of the container
     #[arg(long)]
     pub name: Option<String>,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Format;
+use super::{Events, Format};
 
 /// `ctl doctor`
 #[derive(Debug, Args)]
@@ -29,6 +29,8 @@ pub enum System {
         /// The service
         service: Service,
     },
+    /// Show what happens to containers, images, networks and volumes
+    Events(Events),
     /// Show what the services are
     Info(Info),
     /// The record of who was let do what

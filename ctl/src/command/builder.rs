@@ -202,8 +202,8 @@ impl Filter {
             };
             match (key, value) {
                 ("until" | "unused-for", Some(text)) => {
-                    let seconds = input::duration(text).ok_or_else(|| wrong(flag, "a time is expected, \"24h\""))?;
-                    filter.until = Some(seconds);
+                    let age = input::duration(text).ok_or_else(|| wrong(flag, "a time is expected, \"24h\""))?;
+                    filter.until = i64::try_from(age.as_secs()).ok();
                 }
                 ("id" | "id~", Some(id)) => filter.message.keys.push(id.to_owned()),
                 ("description" | "description~", Some(text)) => text.clone_into(&mut filter.message.description),

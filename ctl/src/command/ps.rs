@@ -119,6 +119,7 @@ pub fn state(container: &pb::Container) -> &'static str {
         pb::ContainerState::Running => "running",
         pb::ContainerState::Paused => "paused",
         pb::ContainerState::Exited => "exited",
+        pb::ContainerState::Restarting => "restarting",
         pb::ContainerState::Removing => "removing",
         pb::ContainerState::Unspecified => "unknown",
     }
@@ -140,14 +141,21 @@ fn status(container: &pb::Container, now: Timestamp) -> String {
     let at = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(time::timestamp);
     match container.state() {
         pb::ContainerState::Created => "Created".to_owned(),
-        pb::ContainerState::Running => up(container, now),
+        pb::ContainerState::Running => format!("{}{}", up(container, now), super::health::remark(container)),
         pb::ContainerState::Paused => format!("{} (Paused)", up(container, now)),
         pb::ContainerState::Exited => {
-            let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
-            let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
-            format!("Exited ({code}) {}", time::ago(at(&container.finished_at), now))
+            format!("Exited ({}) {}", code(container), time::ago(at(&container.finished_at), now))
+        }
+        pb::ContainerState::Restarting => {
+            format!("Restarting ({}) {}", code(container), time::ago(at(&container.finished_at), now))
         }
         pb::ContainerState::Removing => "Removal In Progress".to_owned(),
         pb::ContainerState::Unspecified => "Unknown".to_owned(),
     }
+}
+
+/// The exit code, or that nobody knows it.
+fn code(container: &pb::Container) -> String {
+    let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
+    code.map_or_else(|| "unknown".to_owned(), |code| code.to_string())
 }

@@ -13,7 +13,7 @@ use strata_types::ContainerId;
 use crate::args::{Create, PullWhen, Run, StreamName};
 use crate::command::attach::{self, Start};
 use crate::command::pull::{self, Until, Wish};
-use crate::command::{network, port, update};
+use crate::command::{health, life, network, port, update};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
@@ -256,6 +256,8 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         cdi_devices: args.device.iter().map(|text| input::device(text)).collect::<Result<_>>()?,
         ..pb::ContainerSpec::default()
     };
+    health::of_container(&args.health, &mut spec)?;
+    life::of_container(args, &mut spec)?;
     network::of_container(&args.network, &mut spec)?;
     port::of_container(&args.ports, &mut spec)?;
     Ok(spec)

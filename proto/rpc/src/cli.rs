@@ -38,6 +38,10 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "PATH")]
     pub socket_path: Option<PathBuf>,
 
+    /// Only start the service of --socket-path and --root, where nobody answers, and end: what its containers do for it
+    #[arg(long, hide = true, requires_all = ["socket_path", "root"])]
+    pub wake: bool,
+
     /// What to log: a level, or directives of tracing's EnvFilter
     #[arg(long, value_name = "FILTER", env = "STRATA_LOG", default_value = "info")]
     pub log: String,

@@ -1,6 +1,12 @@
 //! Two tokens that services hold: what keeps a service alive, and what tells it to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +65,7 @@ impl Drop for Busy {
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     token: CancellationToken,
+    is_resting: Arc<AtomicBool>,
     tasks: TaskTracker,
 }
 
@@ -66,6 +73,17 @@ impl Drain {
     /// Begins the stop. Nothing new is accepted from here on.
     pub fn start(&self) {
         self.token.cancel();
+    }
+
+    /// Begins the stop of a service that nobody needs now.
+    pub(crate) fn rest(&self) {
+        self.is_resting.store(true, Ordering::Release);
+        self.start();
+    }
+
+    /// Does it stop because nothing was left to do, and not because it was told to?
+    pub fn is_resting(&self) -> bool {
+        self.is_resting.load(Ordering::Acquire)
     }
 
     /// Has the stop begun?

@@ -6,6 +6,7 @@ pub mod chunks;
 pub mod cli;
 pub mod config;
 pub mod endpoint;
+pub mod events;
 pub mod fault;
 pub mod handed;
 pub mod identity;

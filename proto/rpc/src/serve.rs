@@ -4,6 +4,7 @@ mod door;
 mod listen;
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
@@ -21,7 +22,9 @@ use crate::{
     config, endpoint,
     identity::{self, ServerTls},
     idle::{Drain, Idle},
-    paths, socket, trace,
+    paths, socket,
+    spawn::{self, OnDemand},
+    trace,
 };
 
 /// Streams at a time of one connection. Without a number there is no limit, and each costs memory.
@@ -238,7 +241,10 @@ impl Server {
         let stopped = tokio::select! {
             done = async {
                 let stopped = served.await?;
-                drain.start();
+                match stopped {
+                    Stopped::Idle => drain.rest(),
+                    Stopped::Drained | Stopped::Deadline => drain.start(),
+                }
                 drain.finished().await;
                 Ok::<_, Error>(stopped)
             } => done?,
@@ -288,6 +294,17 @@ impl Context {
         own.map_or_else(paths::shared_config, |dir| dir.join("strata.toml"))
     }
 
+    /// What starts this service again when it is gone: program and arguments. None where somebody else looks after it.
+    pub fn waker(&self) -> Option<(PathBuf, Vec<OsString>)> {
+        let is_on_demand = self.args.listen.as_deref().is_some_and(|text| text.starts_with("fd:"));
+        let socket = self.args.socket_path.as_ref().filter(|_| is_on_demand)?;
+        // Read now: a binary that was replaced since has another path there.
+        let program = std::env::current_exe().ok()?;
+        let words: [&OsStr; 5] =
+            ["--wake".as_ref(), "--socket-path".as_ref(), socket.as_ref(), "--root".as_ref(), self.root.as_ref()];
+        Some((program, words.map(OsStr::to_owned).into()))
+    }
+
     /// The configuration, or its defaults.
     pub fn load_config<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
         config::load(self.config.as_deref())
@@ -310,10 +327,29 @@ where
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "the memory of this service may end up in a core dump");
     }
+    if args.wake {
+        return wake(args).await;
+    }
     match try_run(name, args, surface, build).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(err) => {
             tracing::error!(service = name, "{}", crate::fault::chain(&err));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the service, unless it runs.
+async fn wake(args: ServiceArgs) -> ExitCode {
+    let (Ok(binary), Some(socket), Some(root)) = (std::env::current_exe(), args.socket_path, args.root) else {
+        return ExitCode::FAILURE;
+    };
+    // Whoever wakes it is where it was: in its user namespace, if it has one.
+    let service = OnDemand { binary, args: vec![], socket, root, is_privileged: false };
+    match spawn::ensure(service).await {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", crate::fault::chain(&error));
             ExitCode::FAILURE
         }
     }

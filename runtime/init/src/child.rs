@@ -267,13 +267,8 @@ fn hide_kernel_file_systems() -> Result<(), Errno> {
 
 /// Returns the path to execute: the first file of PATH that may be executed, or the name as it is if it has a slash.
 fn find_program(plan: &Plan) -> Result<CString, Failure> {
-    let Some(name) = plan.process.args.first() else {
-        if plan.exec_fifo.is_some() {
-            // Nothing to start, which `start` says.
-            return Ok(CString::default());
-        }
-        return Err(Failure::new("execute the process", "it has no arguments"));
-    };
+    // Nothing to start, which the start says: a container may be made for its mounts alone.
+    let Some(name) = plan.process.args.first() else { return Ok(CString::default()) };
     let failure = |errno: Errno| Failure::execute(&name.to_string_lossy(), errno);
     let to_c = |path: &[u8]| CString::new(path).map_err(|_| failure(Errno::INVAL));
     let may_execute = |path: &Path| match std::fs::metadata(path) {

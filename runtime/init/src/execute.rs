@@ -53,7 +53,8 @@ fn execute(
     channel: &Channel,
     pid: u32,
 ) -> Result<Infallible, Failure> {
-    let name = process.args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = process.args.first().map(|name| name.to_string_lossy().into_owned());
+    let name = name.ok_or_else(|| Failure::new("execute the process", "it has no arguments"))?;
     let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
         let each = list.iter().map(|text| CString::new(text.as_bytes()));
         each.collect::<Result<_, _>>().map_err(|_| Failure::execute(&name, Errno::INVAL))

@@ -35,6 +35,7 @@ mod streams;
 mod sys;
 mod tether;
 mod userns;
+mod wake;
 pub mod wire;
 
 pub use codec::DecodeError;

@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::record::{Record, now_nanos};
 use crate::spawn::{Spawned, spawn};
 use crate::streams::Streams;
+use crate::wake::wake;
 use crate::wire::{self, CHUNK_BYTES, ExitStatus, Frame};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -179,6 +180,7 @@ impl Monitor {
         if let Some(path) = &self.plan.control_socket {
             let _ = fs::remove_file(path);
         }
+        self.wake_runtime();
     }
 
     fn wait(&self) -> Vec<(Source, PollFlags)> {
@@ -413,6 +415,19 @@ impl Monitor {
             runtime.send(&self.failure.as_ref().map_or(exited, Failure::to_frame));
         }
         self.told_at = Some(Instant::now());
+    }
+
+    /// Starts the runtime again if it is gone, and something follows the end of the process.
+    fn wake_runtime(&self) {
+        let Some(waker) = &self.plan.waker else { return };
+        let is_failure = self.exit.as_ref().is_some_and(|exit| exit.status.code != 0);
+        // A runtime that found this monitor again is a client that wants nothing but the end.
+        let is_watcher = |peer: &Peer| peer.wants.is_some_and(|wants| !wants.stdin && !wants.output);
+        let is_there = |peer: &Peer| !peer.is_gone && peer.queued() == 0;
+        let is_heard = self.runtime.iter().chain(self.clients.iter().filter(|peer| is_watcher(peer))).any(is_there);
+        if !is_heard && (is_failure || !waker.only_after_failure) {
+            wake(waker);
+        }
     }
 
     fn drop_gone_peers(&mut self) {

@@ -80,6 +80,20 @@ records! {
         pub no_pivot: bool,
         /// Offsets of the clocks of a new time namespace.
         pub time_offsets: Vec<TimeOffset>,
+        /// How a runtime that is gone by the end of the process is started again; unset: it is not.
+        pub waker: Option<Waker>,
+    }
+
+    /// What starts the runtime again.
+    pub struct Waker {
+        /// Absolute path of a program that starts it, and ends.
+        pub program: PathBuf,
+        /// Its arguments.
+        pub args: Vec<OsString>,
+        /// Its whole environment, as `KEY=value`.
+        pub env: Vec<OsString>,
+        /// Whether an end with exit code 0 needs nobody.
+        pub only_after_failure: bool,
     }
 
     /// How far a clock inside is ahead of the host's.

@@ -72,10 +72,19 @@ impl Engine {
         };
         let held = self.hold_volumes(&alone).await?;
         self.locate(&mut alone)?;
+        let added = [alone.spec.mounts[0].clone()];
         let mount = Box::new(alone.spec.mounts.remove(0));
         let (launcher, init) = (self.launcher.clone(), running.init.clone());
-        blocking("mounting", move || launcher.change(&init, Change::Mount { mount, tree })).await?;
+        let change = Change::Mount { mount, tree };
+        let points = blocking("mounting", move || launcher.change(&init, change)).await?;
+        if !points.is_empty()
+            && let Err(error) = self.write(container.change(|record| record.add_mount_points(points))).await
+        {
+            // It is mounted: what is lost is that nobody in the container made its mount point.
+            tracing::warn!(container = %record.id, %error, "cannot record a mount point");
+        }
         drop(held);
+        self.mounted(&record, "mount", &added);
         Ok(())
     }
 
@@ -96,7 +105,7 @@ impl Engine {
         let target = record.spec.mounts[index].target.clone();
         if let State::Running(running) = &record.state {
             let (launcher, init) = (self.launcher.clone(), running.init.clone());
-            match blocking("unmounting", move || launcher.change(&init, Change::Unmount { target })).await {
+            match blocking("unmounting", move || launcher.change(&init, Change::Unmount { target }).map(drop)).await {
                 // The container unmounted it, or removed what it was on.
                 Err(Error::Start { errno, .. }) if is_gone(errno) => {}
                 result => result?,
@@ -105,6 +114,9 @@ impl Engine {
         let mut gone = None;
         let after = container.change(|record| gone = Some(record.spec.mounts.remove(index)));
         if let Some(gone) = gone {
+            if let State::Running(_) = record.state {
+                self.mounted(&record, "unmount", std::slice::from_ref(&gone));
+            }
             self.forget_source(&only(&after, gone)).await;
         }
         self.write(after).await
@@ -129,7 +141,7 @@ pub(super) fn changeable(container: &Container) -> Result<Record, Error> {
     let record = container.record();
     match record.state {
         State::Removing | State::Creating => Err(Error::Removing { id: record.id.to_string() }),
-        State::Created | State::Running(_) | State::Exited => Ok(record),
+        State::Created | State::Running(_) | State::Exited | State::Restarting => Ok(record),
     }
 }
 

@@ -6,7 +6,6 @@ use super::{Engine, blocking, hostname, whole};
 use crate::{
     container::Container,
     error::Error,
-    events::Action,
     launch::Joining,
     monitor::Monitor,
     spec::TerminalSize,
@@ -52,6 +51,28 @@ impl Engine {
         exec: Exec,
         wish: Option<Wish>,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
+        let command = exec.args.join(" ");
+        let (monitor, attachment) = self.join(&container, exec, wish).await?;
+        let number = monitor.exec_id();
+        self.happened(&container, &format!("exec_create: {command}"), [("execID", number.clone())]);
+        self.happened(&container, &format!("exec_start: {command}"), [("execID", number.clone())]);
+        let (engine, watched) = (self.clone(), monitor.clone());
+        tokio::spawn(async move {
+            let exit = watched.exited().await;
+            engine.happened(&container, "exec_die", [("execID", number), ("exitCode", exit.shell_code())]);
+            watched.ended().await;
+            engine.launcher.forget_exec(&watched);
+        });
+        Ok((monitor, attachment))
+    }
+
+    /// Begins a further process. Who does so waits for the end of its monitor, and for what that leaves.
+    pub(super) async fn join(
+        &self,
+        container: &Container,
+        exec: Exec,
+        wish: Option<Wish>,
+    ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
         let host = container.moving_monitor()?;
         let record = container.record();
         let job = Joining { hostname: hostname(&record), record, target: host.init.identity.clone(), exec };
@@ -63,14 +84,6 @@ impl Engine {
             None => None,
         };
         monitor.start().await?;
-        self.events.tell(Action::ExecStart, &container.id, &container.name(), None);
-        let (engine, watched) = (self.clone(), monitor.clone());
-        tokio::spawn(async move {
-            let exit = watched.exited().await;
-            watched.ended().await;
-            engine.launcher.forget_exec(&watched);
-            engine.events.tell(Action::ExecDie, &container.id, &container.name(), Some(exit));
-        });
         Ok((monitor, attachment))
     }
 }

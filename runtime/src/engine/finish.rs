@@ -11,11 +11,9 @@ use super::{Engine, blocking, mounts::mounted_snapshots, snapshot_key};
 use crate::{
     container::{Container, Phase},
     error::Error,
-    events::Action,
     identity::Process,
     launch,
     monitor::Monitor,
-    record::State,
     signal,
     spec::{Exit, Root},
 };
@@ -65,18 +63,23 @@ impl Engine {
     pub(super) fn tell_end(&self, container: &Container, exit: &Exit) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         container.change(|record| {
-            record.state = State::Exited;
             record.finished_at = Some(Timestamp::now());
-            record.exit = Some(exit.clone());
+            record.end(exit.clone());
             endpoints = std::mem::take(&mut record.endpoints);
             record.published.clear();
         });
         self.resolver.forget(&container.id);
         if exit.is_oom_killed {
-            self.events.tell(Action::Oom, &container.id, &container.name(), None);
+            self.happened(container, "oom", []);
         }
+        let record = container.record();
+        let lasted =
+            record.finished_at.zip(record.started_at).map_or(0, |(end, start)| end.duration_since(start).as_secs());
+        self.happened(container, "die", [("exitCode", exit.shell_code()), ("execDuration", lasted.to_string())]);
+        self.networked(&record, "disconnect", &endpoints);
+        self.mounted(&record, "unmount", &record.spec.mounts);
+        // Who waits for the end finds it among what happened.
         container.set_phase(Phase::Ended(exit.clone()));
-        self.events.tell(Action::Die, &container.id, &container.name(), Some(exit.clone()));
         endpoints
     }
 

@@ -113,6 +113,7 @@ impl Engine {
             record.published = published;
         });
         self.refresh_names(&record, &changed).await;
+        self.networked(&changed, "connect", endpoint.as_slice());
         self.write(changed).await?;
         Ok(endpoint)
     }
@@ -185,7 +186,8 @@ impl Engine {
             });
             // Before somebody else gets the address that they lead to.
             published = self.networks.lead_ports(&record, &endpoints).await?;
-            self.networks.detach(&record, gone, way_out).await?;
+            self.networks.detach(&record, gone.clone(), way_out).await?;
+            self.networked(&record, "disconnect", &[gone]);
         }
         let changed = container.change(|record| {
             record.spec.network = spec::Network::Networks(attachments);

@@ -7,7 +7,6 @@ use super::{Engine, blocking, whole};
 use crate::{
     container::Container,
     error::Error,
-    events::Action,
     record::{Record, State},
 };
 
@@ -32,7 +31,7 @@ impl Engine {
             self.thaw(container).await?;
             return Err(error);
         }
-        self.events.tell(Action::Pause, &container.id, &container.name(), None);
+        self.happened(container, "pause", []);
         Ok(())
     }
 
@@ -63,7 +62,7 @@ impl Engine {
         let (launcher, id) = (self.launcher.clone(), container.id.clone());
         blocking("thawing the cgroup", move || launcher.thaw(&id)).await?;
         container.change(|record| set_paused(record, false));
-        self.events.tell(Action::Unpause, &container.id, &container.name(), None);
+        self.happened(container, "unpause", []);
         Ok(())
     }
 

@@ -96,6 +96,6 @@ impl Engine {
 fn check_state(record: &Record) -> Result<(), Error> {
     match record.state {
         State::Creating | State::Removing => Err(Error::Removing { id: record.id.to_string() }),
-        State::Created | State::Running(_) | State::Exited => Ok(()),
+        State::Created | State::Running(_) | State::Exited | State::Restarting => Ok(()),
     }
 }

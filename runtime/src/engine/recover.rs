@@ -6,6 +6,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use strata_net::Endpoint;
+use strata_rpc::events::Log;
 use strata_types::{ContainerId, SnapshotKey};
 use tokio::sync::Notify;
 
@@ -14,7 +15,6 @@ use crate::{
     config::Config,
     container::{Container, Phase},
     error::Error,
-    events::Events,
     identity,
     launch::Launcher,
     monitor::{self, Monitor},
@@ -46,13 +46,15 @@ impl Engine {
     ) -> Result<Arc<Self>, Error> {
         let records = Arc::new(Records::open(&config.root)?);
         let loaded = records.load()?;
+        let was_napping = records.take_nap()?;
         let running = loaded.records.iter().filter(|record| matches!(record.state, State::Running(_)));
         let running: Vec<_> = running.map(networks::survivor).collect();
-        let networks = Networks::open(&config, &launcher, &running)?;
-        let (volumes, left) = Volumes::open(&config.root)?;
+        let events = Log::default();
+        let networks = Networks::open(&config, &launcher, &running, events.clone())?;
+        let (volumes, left) = Volumes::open(&config.root, events.clone())?;
         let engine = Arc::new(Self {
             config,
-            events: Events::default(),
+            events,
             launcher,
             networks,
             presence,
@@ -70,6 +72,7 @@ impl Engine {
             let networks = engine.networks.clone();
             tokio::spawn(async move { networks.lead_out().await });
         }
+        tokio::spawn(engine.clone().start_anew(was_napping));
         let sweeper = engine.clone();
         tokio::spawn(async move {
             discard(left).await;
@@ -98,7 +101,7 @@ impl Engine {
             State::Exited if container.is_auto_remove() => {
                 drop(container.change(|record| record.state = State::Removing))
             }
-            State::Created | State::Exited | State::Removing => {}
+            State::Created | State::Exited | State::Restarting | State::Removing => {}
         }
         // A start that was cut off before its record was written has left a cgroup, and perhaps a process in it.
         let (launcher, id) = (self.launcher.clone(), container.id.clone());
@@ -128,10 +131,12 @@ impl Engine {
                 match attempt {
                     Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
                     Ok(Ok(None)) => {
-                        let _guard = container.lifecycle.lock().await;
+                        let guard = container.lifecycle.lock().await;
                         self.networks.close_ports(&container.id).await;
                         let endpoints = self.tell_lost(&container);
-                        break self.clear_lost(&container, &running, endpoints).await;
+                        self.clear_lost(&container, &running, endpoints).await;
+                        drop(guard);
+                        break self.start_again(&container).await;
                     }
                     Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "a monitor is unreachable"),
                     Err(_) => tracing::warn!(container = %container.id, "a monitor is unreachable: it does not answer"),
@@ -175,7 +180,9 @@ impl Engine {
                 tracing::error!(container = %container.id, %error, "cannot let a paused run go on that is to end");
             }
         }
+        self.watch_health(container, &monitor);
         self.finish(container, monitor).await;
+        self.start_again(container).await;
     }
 
     /// The monitor has ended without us: its exit record tells how the run did, or nobody can.

@@ -8,7 +8,6 @@ use super::{Engine, whole};
 use crate::{
     container::{Container, Phase},
     error::Error,
-    events::Action,
     record::State,
 };
 
@@ -31,6 +30,7 @@ impl Engine {
         if name == before {
             return Err(Error::argument("name", format!("the container has the name {name} already")));
         }
+        self.check_order(&name, &container.record().spec.dependencies)?;
         self.table().rename(&container.id, name.clone())?;
         let record = container.change(|record| record.name = name.clone());
         if let Err(error) = self.write(record.clone()).await {
@@ -38,10 +38,11 @@ impl Engine {
             self.table().rename(&container.id, before)?;
             return Err(error);
         }
+        self.rename_dependencies(&before, &name).await?;
         if let State::Running(_) = record.state {
             self.resolver.tell(&record);
         }
-        self.events.tell(Action::Rename, &container.id, &name, None);
+        self.happened(container, "rename", [("oldName", before.to_string())]);
         Ok(())
     }
 }

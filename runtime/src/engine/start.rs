@@ -10,7 +10,7 @@ use super::{Engine, blocking, hostname, mounts::mounted_snapshots, snapshot_key,
 use crate::{
     container::{Container, Phase},
     error::Error,
-    events::Action,
+    health::Health,
     launch::{self, Prepared, Users},
     monitor::Monitor,
     record::{Record, Running, State},
@@ -20,8 +20,18 @@ use crate::{
     tree::{self, Found},
 };
 
+/// Who wants a container to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody. What its restart policy counted is forgotten.
+    Hand,
+    /// Its restart policy: it is to wait for that still.
+    Policy,
+}
+
 impl Engine {
-    /// Starts a container that does not run. With a wish, attaches before the process can say anything.
+    /// Starts a container that does not run, and those first that it requires. With a wish, attaches before the process
+    /// can say anything.
     pub async fn start(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -29,36 +39,58 @@ impl Engine {
         wish: Option<Wish>,
     ) -> Result<Option<Attachment>, Error> {
         let (engine, container) = (self.clone(), container.clone());
-        whole("starting the container", async move { engine.start_whole(&container, size, wish).await }).await
+        whole("starting the container", async move { engine.start_for(&container, size, wish, Cause::Hand).await })
+            .await
     }
 
-    async fn start_whole(
+    /// Starts a container, and those first that it requires.
+    pub(super) async fn start_for(
         self: &Arc<Self>,
         container: &Arc<Container>,
         size: TerminalSize,
         wish: Option<Wish>,
+        cause: Cause,
+    ) -> Result<Option<Attachment>, Error> {
+        if !container.is_running() {
+            self.start_required(container).await?;
+        }
+        self.start_alone(container, size, wish, cause).await
+    }
+
+    pub(super) async fn start_alone(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        size: TerminalSize,
+        wish: Option<Wish>,
+        cause: Cause,
     ) -> Result<Option<Attachment>, Error> {
         let guard = container.lifecycle.lock().await;
         match container.state() {
+            state if cause == Cause::Policy && state != State::Restarting => return Ok(None),
             State::Running(_) => {
                 container.moving_monitor()?;
                 drop(guard);
                 return self.attach(container, wish).await;
             }
             State::Removing | State::Creating => return Err(Error::Removing { id: container.id.to_string() }),
-            State::Created | State::Exited => {}
+            State::Created | State::Exited | State::Restarting => {}
         }
         if matches!(*container.phases().borrow(), Phase::Gone(_)) {
             return Err(Error::NotFound { name: container.id.to_string() });
         }
         let presence = self.presence.enter();
         let record = container.record();
-        match self.launch(container, &record, size, wish).await {
+        match self.launch(container, &record, size, wish, cause).await {
             Ok((monitor, attachment)) => {
-                self.events.tell(Action::Start, &container.id, &container.name(), None);
+                let record = container.record();
+                self.networked(&record, "connect", &record.endpoints);
+                self.mounted(&record, "mount", &record.spec.mounts);
+                self.watch_health(container, &monitor);
+                self.happened(container, "start", []);
                 let (engine, container) = (self.clone(), container.clone());
                 tokio::spawn(async move {
                     engine.finish(&container, monitor).await;
+                    engine.start_again(&container).await;
                     drop(presence);
                 });
                 Ok(attachment)
@@ -84,6 +116,7 @@ impl Engine {
         record: &Record,
         size: TerminalSize,
         wish: Option<Wish>,
+        cause: Cause,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
         let volatile = Volatile::of(&record.spec);
         let writing = Writing { volatile, limit: record.spec.writable_size_bytes };
@@ -125,13 +158,20 @@ impl Engine {
         let pid = monitor.init.identity.pid;
         self.networks.attach(pid, reserved).await?;
         self.serve_names(&Record { endpoints: endpoints.clone(), ..record.clone() }, pid).await?;
+        let points = monitor.mount_points();
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
             record.state = State::Running(Running { init, monitor, is_paused: false });
             record.started_at = Some(Timestamp::now());
             record.exit = None;
+            record.health = record.check.as_ref().map(|_| Health::default());
             record.endpoints = endpoints;
             record.published = published;
+            record.add_mount_points(points);
+            if cause == Cause::Hand {
+                record.is_stopped_by_hand = false;
+                record.restart_count = 0;
+            }
         });
         // From here on they are in use by a container that runs.
         drop((held, owner));
@@ -184,9 +224,14 @@ impl Engine {
         container.set_monitor(None);
         let exit = Exit::code(error.exit_code());
         let record = container.change(|record| {
-            record.state = before.state.clone();
             record.started_at = before.started_at;
-            record.exit = Some(exit.clone());
+            match before.state {
+                State::Restarting => record.end(exit.clone()),
+                _ => {
+                    record.state = before.state.clone();
+                    record.exit = Some(exit.clone());
+                }
+            }
             record.endpoints.clear();
             record.published.clear();
         });
@@ -201,7 +246,7 @@ impl Engine {
     }
 
     /// Reads passwd and group as the container will see them.
-    async fn users(&self, acquired: &Acquired) -> Result<Users, Error> {
+    pub(super) async fn users(&self, acquired: &Acquired) -> Result<Users, Error> {
         Ok(Users { passwd: self.user_file(acquired, "passwd").await?, group: self.user_file(acquired, "group").await? })
     }
 

@@ -3,18 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Engine, blocking, whole};
-use crate::{
-    container::Container, error::Error, events::Action, identity::Process, record::State, signal, spec::TerminalSize,
-};
+use crate::{container::Container, error::Error, identity::Process, record::State, signal, spec::TerminalSize};
 
 /// How long a killed container may take to end before the caller is told that it hangs.
 const KILL_TIME: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Sends a signal to the first process. A paused one takes it when it goes on; a kill lets it.
+    /// Sends a signal to the first process. A paused one takes it when it goes on; a kill lets it. One that asks it to end is
+    /// taken for a stop: no restart policy follows.
     pub async fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
+        if self.asks_to_end(container, number) && container.is_live() {
+            self.note_stop(container).await?;
+            if container.state() == State::Restarting {
+                self.cancel_restart(container).await?;
+                if !container.is_running() {
+                    return Ok(());
+                }
+            }
+        }
+        self.signal(container, number).await
+    }
+
+    fn asks_to_end(&self, container: &Container, number: i32) -> bool {
+        let own = signal::parse("stop_signal", &container.record().process.stop_signal);
+        signal::ASKS_TO_END.contains(&number) || own.is_ok_and(|own| own == number)
+    }
+
+    async fn signal(&self, container: &Container, number: i32) -> Result<(), Error> {
         container.running_monitor()?.signal(number)?;
-        self.events.tell(Action::Kill, &container.id, &container.name(), None);
+        self.happened(container, "kill", [("signal", number.to_string())]);
         if number == signal::KILL { self.let_go_on(container).await } else { Ok(()) }
     }
 
@@ -25,13 +42,20 @@ impl Engine {
         timeout: Duration,
         number: Option<i32>,
     ) -> Result<(), Error> {
+        if !container.is_live() {
+            return Ok(());
+        }
+        self.note_stop(container).await?;
+        if container.state() == State::Restarting {
+            self.cancel_restart(container).await?;
+        }
         if !container.is_running() {
             return Ok(());
         }
         let own = container.record().process.stop_signal;
         let number = number.map_or_else(|| signal::parse("stop_signal", &own), Ok)?;
         if !timeout.is_zero() {
-            match self.kill(container, number).await {
+            match self.signal(container, number).await {
                 Ok(()) => self.let_go_on(container).await?,
                 Err(Error::NotRunning { .. }) => return Ok(()),
                 Err(error) => return Err(error),
@@ -57,15 +81,16 @@ impl Engine {
             engine.stop(&container, timeout, number).await?;
             drop(kept);
             engine.start(&container, TerminalSize::default(), None).await?;
-            engine.events.tell(Action::Restart, &container.id, &container.name(), None);
+            engine.happened(&container, "restart", []);
             Ok(())
         })
         .await
     }
 
-    /// Waits until the cgroup is gone and the snapshot free: what follows a stop may rely on it.
+    /// Waits until the cgroup is gone and the snapshot free: what follows a stop may rely on it. Then it is stopped.
     async fn settled(&self, container: &Container) -> Result<(), Error> {
         drop(container.lifecycle.lock().await);
+        self.happened(container, "stop", []);
         Ok(())
     }
 
@@ -74,7 +99,7 @@ impl Engine {
         match container.running_monitor() {
             Ok(monitor) => {
                 let _ended = monitor.signal(signal::KILL);
-                self.events.tell(Action::Kill, &container.id, &container.name(), None);
+                self.happened(container, "kill", [("signal", signal::KILL.to_string())]);
                 self.let_go_on(container).await?;
             }
             // Started by nobody we can reach: the cgroup is what is left.

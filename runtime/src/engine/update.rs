@@ -6,7 +6,6 @@ use super::{Engine, blocking, change::changeable, whole};
 use crate::{
     container::Container,
     error::Error,
-    events::Action,
     record::{Record, State},
     spec::{Limits, limits::Change},
 };
@@ -35,7 +34,7 @@ impl Engine {
                 return Err(error);
             }
         }
-        self.events.tell(Action::Update, &container.id, &container.name(), None);
+        self.happened(container, "update", []);
         Ok(())
     }
 

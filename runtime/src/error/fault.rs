@@ -7,11 +7,14 @@ use super::{Error, is_of_the_host, network};
 impl strata_rpc::Fault for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Argument { .. } | Self::NoCommand | Self::Ambiguous { .. } => Code::InvalidArgument,
+            Self::Argument { .. } | Self::NoCommand | Self::Ambiguous { .. } | Self::DependencyCycle { .. } => {
+                Code::InvalidArgument
+            }
             Self::NotFound { .. }
             | Self::ImageNotFound { .. }
             | Self::PlatformNotFound { .. }
             | Self::SourceNotFound { .. }
+            | Self::FileNotFound { .. }
             | Self::VolumeNotFound { .. } => Code::NotFound,
             Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => Code::AlreadyExists,
             Self::NotRunning { .. }
@@ -27,8 +30,14 @@ impl strata_rpc::Fault for Error {
             | Self::StoreRefused { .. }
             | Self::RootLocked { .. }
             | Self::Propagation { .. }
+            | Self::NoDirectory { .. }
+            | Self::File { .. }
+            | Self::KernelFile { .. }
+            | Self::Overwrite { .. }
+            | Self::ReadOnly { .. }
             | Self::VolumeInUse { .. }
             | Self::VolumeMount { .. }
+            | Self::Required { .. }
             | Self::VolumeAway { .. }
             | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
@@ -85,6 +94,8 @@ impl strata_rpc::Fault for Error {
             Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
             Self::NotMounted { .. } => "FAULT_NOT_MOUNTED",
             Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
+            Self::DependencyCycle { .. } => "FAULT_DEPENDENCY_CYCLE",
+            Self::Required { .. } => "FAULT_REQUIREMENT",
             Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
@@ -93,6 +104,12 @@ impl strata_rpc::Fault for Error {
             Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
             Self::Archive { source } if is_of_the_host(source) => "FAULT_INTERNAL",
             Self::Archive { .. } => "FAULT_ARCHIVE_INVALID",
+            Self::FileNotFound { .. } => "FAULT_PATH_NOT_FOUND",
+            Self::NoDirectory { .. } => "FAULT_NOT_A_DIRECTORY",
+            Self::File { .. } => "FAULT_FILE_UNAVAILABLE",
+            Self::KernelFile { .. } => "FAULT_KERNEL_FILE",
+            Self::Overwrite { .. } => "FAULT_OVERWRITE",
+            Self::ReadOnly { .. } => "FAULT_READ_ONLY",
             Self::Record { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
@@ -116,6 +133,7 @@ impl strata_rpc::Fault for Error {
                 vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
             }
             Self::NameTaken { holder, .. } => vec![("holder", holder.clone())],
+            Self::Required { required, .. } => vec![("container", required.clone())],
             Self::IdTaken { id } => vec![("holder", id.clone())],
             Self::Limit { field, .. } => vec![("field", field.clone())],
             Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],

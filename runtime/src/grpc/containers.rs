@@ -7,16 +7,13 @@ use strata_proto::runtime::v1::{self as wire, container_service_server::Containe
 use strata_rpc::{Caller, Drain, pages, to_status};
 use strata_types::ContainerName;
 use tokio::sync::mpsc;
-use tokio_stream::{
-    StreamExt,
-    wrappers::{BroadcastStream, ReceiverStream},
-};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{convert, grants, refuse, stats};
 use crate::{
     container::{Condition, Container},
-    engine::{Engine, Lifetime, WithVolumes},
+    engine::{Engine, Lifetime, Pause, WithVolumes},
     error::Error,
     logs::{self, Line},
     signal,
@@ -50,7 +47,6 @@ impl Containers {
 }
 
 type Lines = Pin<Box<dyn Stream<Item = Result<wire::ReadLogsResponse, Status>> + Send>>;
-type Happenings = Pin<Box<dyn Stream<Item = Result<wire::WatchEventsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl ContainerService for Containers {
@@ -255,6 +251,19 @@ impl ContainerService for Containers {
         Ok(Response::new(wire::WaitContainerResponse { exit: Some(convert::exit(exit)) }))
     }
 
+    async fn commit_container(
+        &self,
+        request: Request<wire::CommitContainerRequest>,
+    ) -> Result<Response<wire::CommitContainerResponse>, Status> {
+        let wire::CommitContainerRequest { container, lease_id, pause } = request.into_inner();
+        if lease_id.is_empty() {
+            return Err(refuse(Error::argument("lease_id", "it is missing")));
+        }
+        let pause = if pause { Pause::Yes } else { Pause::No };
+        let layer_id = self.engine.commit(self.find(&container)?, lease_id, pause).await.map_err(refuse)?;
+        Ok(Response::new(wire::CommitContainerResponse { layer_id }))
+    }
+
     type ReadLogsStream = Lines;
 
     async fn read_logs(&self, request: Request<wire::ReadLogsRequest>) -> Result<Response<Lines>, Status> {
@@ -289,23 +298,6 @@ impl ContainerService for Containers {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(stats::watch(self.engine.clone(), named, all, interval, sender, self.drain.clone()));
         Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-
-    type WatchEventsStream = Happenings;
-
-    async fn watch_events(&self, _request: Request<wire::WatchEventsRequest>) -> Result<Response<Happenings>, Status> {
-        // Who lags behind misses the oldest events and goes on.
-        let events = BroadcastStream::new(self.engine.events().watch()).filter_map(Result::ok).map(|event| {
-            Ok(wire::WatchEventsResponse {
-                at: Some(convert::timestamp(event.at)),
-                action: event.action.as_str().to_owned(),
-                container_id: event.id.to_string(),
-                container_name: event.name.to_string(),
-                exit: event.exit.map(convert::exit),
-            })
-        });
-        let drained = self.drain.token().clone().cancelled_owned();
-        Ok(Response::new(Box::pin(futures_util::StreamExt::take_until(events, drained))))
     }
 }
 

@@ -8,14 +8,14 @@ use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
-use super::{attachments, ports};
+use super::{attachments, health, life, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
     error::Error,
     record::State,
     signal,
-    spec::{Exit, ExitKind, Limits, Root, SecretEnv, Spec, TerminalSize, limits::Change},
+    spec::{Exit, ExitKind, Limits, MountPoint, Root, SecretEnv, Spec, TerminalSize, limits::Change},
 };
 
 pub mod mounts;
@@ -77,6 +77,9 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
+        restart: life::policy(spec.restart_policy, spec.auto_remove)?,
+        health: health::wish(spec.health_check)?,
+        dependencies: life::dependencies(spec.dependencies)?,
         labels: spec.labels.into_iter().collect(),
         stop_signal: spec.stop_signal,
         stop_timeout_seconds: spec.stop_timeout_seconds,
@@ -278,6 +281,7 @@ pub fn container(view: View) -> wire::Container {
         State::Running(running) if running.is_paused => (wire::ContainerState::Paused, running.init.pid),
         State::Running(running) => (wire::ContainerState::Running, running.init.pid),
         State::Exited => (wire::ContainerState::Exited, 0),
+        State::Restarting => (wire::ContainerState::Restarting, 0),
         State::Removing => (wire::ContainerState::Removing, 0),
     };
     let process = record.process;
@@ -286,6 +290,9 @@ pub fn container(view: View) -> wire::Container {
         name: record.name.to_string(),
         endpoints: record.endpoints.iter().map(attachments::wire_endpoint).collect(),
         published_ports: record.published.iter().map(ports::wire_published).collect(),
+        restart_count: record.restart_count,
+        health_check: health::wire_check(record.check.as_ref(), &record.spec.health),
+        health: record.health.map(health::wire_health),
         spec: Some(wire_spec(record.name.as_str(), record.spec)),
         image_id: record.image_id,
         state: state.into(),
@@ -303,7 +310,13 @@ pub fn container(view: View) -> wire::Container {
         }),
         log_path,
         snapshot_key,
+        created_mount_points: record.mount_points.into_iter().map(mount_point).collect(),
     }
+}
+
+/// A mount point that had to be made.
+pub fn mount_point(point: MountPoint) -> wire::CreatedMountPoint {
+    wire::CreatedMountPoint { path: point.path, inode: point.inode }
 }
 
 fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
@@ -356,6 +369,10 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         port_bindings: spec.ports.bindings.iter().map(ports::wire_binding).collect(),
         exposed_ports: spec.ports.exposed.iter().map(ports::wire_port).collect(),
         publishes_all_ports: spec.ports.publishes_all,
+        restart_policy: Some(life::wire_policy(spec.restart)),
+        dependencies: spec.dependencies.into_iter().map(life::wire_dependency).collect(),
+        // What came of it is beside the spec.
+        health_check: None,
     }
 }
 

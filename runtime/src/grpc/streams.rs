@@ -230,6 +230,9 @@ async fn run(
     let size = convert::size(start.terminal_size).map_err(refuse)?;
     let (name, mut spec) = convert::spec(start.spec).map_err(refuse)?;
     grants::make(&caller, &engine, &spec)?;
+    if spec.restart.is_set() {
+        return Err(refuse(Error::argument("spec.restart_policy", "a run has none")));
+    }
     spec.auto_remove = true;
     let wish = Wish { has_stdin: spec.has_stdin, size, pace: Pace::OfClient };
     let container = engine.create(id, name, spec, Lifetime::Stream).await.map_err(refuse)?;
@@ -278,8 +281,7 @@ async fn run_created(
     let Ok(exit) = until(answers, drain, ended(container)).await else { return Ok(None) };
     let exit = exit.map_err(refuse)?;
     let points = monitor.map(|monitor| monitor.mount_points()).unwrap_or_default();
-    let created_mount_points =
-        points.into_iter().map(|point| wire::CreatedMountPoint { path: point.path, inode: point.inode }).collect();
+    let created_mount_points = points.into_iter().map(convert::mount_point).collect();
     Ok(Some(wire::RunExited { exit: Some(convert::exit(exit)), created_mount_points }))
 }
 

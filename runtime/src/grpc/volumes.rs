@@ -160,7 +160,7 @@ impl VolumeService for Volumes {
 }
 
 /// What ended the stream of an archive says more than that the archive ends there.
-fn of_the_stream(error: Error) -> Status {
+pub(super) fn of_the_stream(error: Error) -> Status {
     let cause = match &error {
         Error::Archive { source: strata_archive::Error::Read { source } } => source.get_ref(),
         _ => None,

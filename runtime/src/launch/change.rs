@@ -8,7 +8,12 @@ use strata_init::{
 };
 
 use super::{Launcher, insert, mounts, outline, spare::Spare};
-use crate::{error::Error, monitor::Failure, record::Identity, spec::Mount};
+use crate::{
+    error::Error,
+    monitor::{Failure, mount_point},
+    record::Identity,
+    spec::{Mount, MountPoint},
+};
 
 /// `CLONE_NEWNS` of clone(2).
 const MOUNT_NAMESPACE: u32 = 0x2_0000;
@@ -34,8 +39,9 @@ pub enum Change {
 }
 
 impl Launcher {
-    /// Changes the mounts of a container whose first process this is. All of it happens, or nothing but mount points.
-    pub fn change(&self, process: &Identity, change: Change) -> Result<(), Error> {
+    /// Changes the mounts of a container whose first process this is. All of it happens, or nothing but
+    /// mount points. Returns those that had to be made.
+    pub fn change(&self, process: &Identity, change: Change) -> Result<Vec<MountPoint>, Error> {
         let steps = steps(change)?;
         let target = Target { pid: process.pid, start_time: process.started, namespaces: MOUNT_NAMESPACE };
         let plan = Plan { target: Some(target), steps, ..Plan::default() };
@@ -61,11 +67,11 @@ fn steps(change: Change) -> Result<Vec<Step>, Error> {
     }
 }
 
-fn converse(stream: &mut UnixStream, plan: &Plan) -> std::io::Result<Result<(), Error>> {
+fn converse(stream: &mut UnixStream, plan: &Plan) -> std::io::Result<Result<Vec<MountPoint>, Error>> {
     stream.set_read_timeout(Some(CHANGED))?;
     wire::send(stream, &Frame::Plan { bytes: plan.encode() })?;
     match wire::receive(stream)? {
-        Some(Frame::Ready { .. }) => Ok(Ok(())),
+        Some(Frame::Ready { created, .. }) => Ok(Ok(created.into_iter().map(mount_point).collect())),
         Some(Frame::Failed { step, errno, text, code }) => Ok(Err(Failure { step, errno, text, code }.into())),
         _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
     }

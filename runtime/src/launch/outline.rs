@@ -54,7 +54,8 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: V
     let mut env = record.process.env.clone();
     process::overlay(&mut env, &record.spec.secret_env.0);
     process::add_home(&mut env, &identity.home);
-    defaults.args = record.process.args.clone();
+    // A spec wants a program, also where the plan will have none.
+    defaults.args = if record.process.args.is_empty() { vec!["-".to_owned()] } else { record.process.args.clone() };
     defaults.cwd = PathBuf::from(&record.process.working_directory);
     defaults.env = env;
     defaults.console_size = record.spec.has_terminal.then_some((job.size.columns, job.size.rows));

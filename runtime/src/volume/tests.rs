@@ -4,7 +4,7 @@ use super::{content::Mounted, *};
 
 fn open(root: &Path) -> Volumes {
     fs::create_dir_all(root.join("quarantine")).unwrap();
-    Volumes::open(root).unwrap().0
+    Volumes::open(root, Default::default()).unwrap().0
 }
 
 fn new(name: &str) -> New {
@@ -94,7 +94,7 @@ fn what_is_half_made_or_half_removed_is_left_for_the_sweep_and_is_no_volume() {
     fs::create_dir(volume.directory.join(NEW)).unwrap();
     fs::write(volume.directory.join(NEW).join("half"), "x").unwrap();
 
-    let (volumes, left) = Volumes::open(root.path()).unwrap();
+    let (volumes, left) = Volumes::open(root.path(), Default::default()).unwrap();
 
     assert_eq!((names(&volumes), left.len()), (vec!["data".to_owned()], 3));
     left.into_iter().for_each(|one| one.remove().unwrap());

@@ -28,6 +28,7 @@ use strata_runtime::{
     error::Error,
     launch::Launcher,
     presence::Presence,
+    spec::MountPoint,
     store::{Acquired, Listed, Prepared, Store, Volatile, Writing},
 };
 use strata_types::{ContainerConfig, LayerId, Mount, SnapshotKey};
@@ -114,6 +115,15 @@ impl Store for Directories {
         Box::pin(async move { panic!("{path} is wanted for a volume") })
     }
 
+    fn copy<'a>(
+        &'a self,
+        _key: &'a SnapshotKey,
+        _lease: &'a str,
+        _points: &'a [MountPoint],
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async { Ok("layer".to_owned()) })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
         Box::pin(async {
             let held = self.held.lock().unwrap();
@@ -198,7 +208,7 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
     // The interfaces of this host are left as they are.
     let networks = Networks { default: DefaultNetwork::None, ..Networks::default() };
     let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, networks, ..Default::default() };
-    let config = Config { root: dir.join("runtime"), run: dir.join("run"), file };
+    let config = Config { root: dir.join("runtime"), run: dir.join("run"), file, waker: None };
     let listen = Serving::new(Listen::Unix(socket.clone()));
     let root = dir.to_owned();
     let ready = runtime.spawn(async move {

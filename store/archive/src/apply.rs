@@ -64,6 +64,26 @@ pub struct Limits {
     pub max_kept: u64,
 }
 
+/// What an entry may take the place of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replaces {
+    /// Whatever is there: layers.
+    #[default]
+    Anything,
+    /// A directory takes no file's place, and nothing else a directory's: copies into trees that are somebody's.
+    SameKind,
+}
+
+/// What entries may bring that gives rights away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privileges {
+    /// All of it.
+    #[default]
+    Kept,
+    /// No set-id bits, and no extended attributes but `user.*`. Devices are left out.
+    Dropped,
+}
+
 /// How to apply an archive.
 #[derive(Clone, Debug, Default)]
 pub struct ApplyOptions {
@@ -77,6 +97,13 @@ pub struct ApplyOptions {
     pub mode: Option<u32>,
     /// Which attribute marks opaque directories.
     pub overlay_xattrs: OverlayXattrs,
+    /// Directory that everything goes below, from the root; links on the way to it stay inside. It must be there, and keeps
+    /// its attributes whatever an entry for the root says. Empty: the root itself.
+    pub below: Vec<u8>,
+    /// What an entry may take the place of.
+    pub replaces: Replaces,
+    /// What entries may bring that gives rights away.
+    pub privileges: Privileges,
     /// Symlinks of the layers below by full path, followed where this archive has nothing of that name.
     pub links_below: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -185,6 +212,13 @@ impl<G: Ground> Applier<'_, G> {
         if let Some((uid, gid)) = self.options.owner {
             (entry.uid, entry.gid) = (uid, gid);
         }
+        if self.options.privileges == Privileges::Dropped {
+            entry.mode &= 0o1777;
+            entry.xattrs.retain(|name, _| name.starts_with(b"user."));
+            if matches!(entry.kind, Type::Char | Type::Block) {
+                return skip(stream, &entry);
+            }
+        }
         if let Some(mode) = self.options.mode {
             entry.mode = mode & 0o7777;
         }
@@ -192,7 +226,7 @@ impl<G: Ground> Applier<'_, G> {
         entry.xattrs.retain(|name, _| !is_overlay(name) && name != owner::ATTRIBUTE.as_bytes());
         let path = std::mem::take(&mut entry.path);
         match self.meaning(&path)? {
-            Meaning::Root if entry.kind == Type::Directory => self.root_entry(&entry),
+            Meaning::Root if entry.kind == Type::Directory && self.options.below.is_empty() => self.root_entry(&entry),
             // A root that is something else is not possible; Docker ignores such entries.
             Meaning::Root | Meaning::Nothing => skip(stream, &entry),
             Meaning::Hide(names) => {
@@ -241,6 +275,8 @@ impl<G: Ground> Applier<'_, G> {
 
     /// Finds the place of a node, making parents that are missing.
     fn place(&mut self, names: &[&[u8]]) -> Result<Place<G::Directory>, Error> {
+        let below = place::components(&self.options.below)?;
+        let names = [&below, names].concat();
         let (name, parent) = names.split_last().expect("the root is not a place");
         let (directory, path) = self.directory(parent)?;
         let path = join(&path, name);
@@ -272,7 +308,8 @@ impl<G: Ground> Applier<'_, G> {
     /// Finds the target of a hard link; nothing is made on the way.
     fn target(&mut self, path: &[u8], link: &[u8]) -> Result<Place<G::Directory>, Error> {
         let absent = || Error::LinkTarget { path: Name(path.to_vec()), target: Name(link.to_vec()) };
-        let names = place::components(link)?;
+        let below = place::components(&self.options.below)?;
+        let names = [below, place::components(link)?].concat();
         let (name, parent) = names.split_last().ok_or_else(absent)?;
         let (directory, parent) =
             place::walk(parent, &mut Walking { applier: self, makes: false })?.ok_or_else(absent)?;

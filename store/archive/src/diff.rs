@@ -50,9 +50,20 @@ pub fn diff(upper: BorrowedFd<'_>, options: &DiffOptions) -> Result<Applied, Err
 
 /// Writes the archive of a tree.
 pub fn pack(root: BorrowedFd<'_>, options: &DiffOptions, out: impl Write) -> Result<Applied, Error> {
+    pack_some(root, options, &|_| true, out)
+}
+
+/// Writes the archive of what of a tree is wanted; nothing below what is not wanted is looked at.
+pub fn pack_some(
+    root: BorrowedFd<'_>,
+    options: &DiffOptions,
+    is_wanted: &dyn Fn(&[u8]) -> bool,
+    out: impl Write,
+) -> Result<Applied, Error> {
     let output = Output::new(out, Recorder::new(options.max_kept)?);
     let buffer = vec![0; 256 * 1024];
-    let mut packer = Packer { root, options, output, tree: Tree::default(), seen: HashMap::new(), buffer, entries: 0 };
+    let mut packer =
+        Packer { root, options, is_wanted, output, tree: Tree::default(), seen: HashMap::new(), buffer, entries: 0 };
     packer.tree()?;
     let (digest, tar_size, recorder) = packer.output.finish()?;
     let mut toc = recorder.finish(packer.tree, digest, tar_size)?;
@@ -63,6 +74,7 @@ pub fn pack(root: BorrowedFd<'_>, options: &DiffOptions, out: impl Write) -> Res
 struct Packer<'a, W> {
     root: BorrowedFd<'a>,
     options: &'a DiffOptions,
+    is_wanted: &'a dyn Fn(&[u8]) -> bool,
     output: Output<W>,
     tree: Tree,
     /// First name of each inode with several names.
@@ -111,6 +123,9 @@ impl<W: Write> Packer<'_, W> {
             let path = join(&parent.0, &name);
             if path.len() >= place::PATH_MAX {
                 return Err(Error::Unarchivable { path: Name(path), reason: "its path is too long".into() });
+            }
+            if !(self.is_wanted)(&path) {
+                continue;
             }
             let Some(node) = node(&parent.1, &name, path)? else { continue };
             let node = node.archived()?;

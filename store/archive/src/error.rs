@@ -45,6 +45,14 @@ pub enum Error {
         /// Why it is refused.
         reason: &'static str,
     },
+    /// A directory would have to go for something else, or something else for a directory.
+    #[error("cannot overwrite {} {path} with {}", kind_of(!is_directory), kind_of(*is_directory))]
+    Overwrite {
+        /// What is there.
+        path: Name,
+        /// The entry is a directory.
+        is_directory: bool,
+    },
     /// A hard link names something that this layer does not hold.
     #[error("archive entry {path}: hard link target {target} is not in this archive")]
     LinkTarget {
@@ -109,6 +117,10 @@ impl Error {
     pub(crate) fn entry(path: &[u8], reason: &'static str) -> Self {
         Self::Entry { path: Name(path.to_vec()), reason }
     }
+}
+
+fn kind_of(is_directory: bool) -> &'static str {
+    if is_directory { "directory" } else { "non-directory" }
 }
 
 impl fmt::Display for Name {

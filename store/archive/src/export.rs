@@ -8,11 +8,12 @@ use crate::apply::is_overlay;
 use crate::diff::{self, Node};
 use crate::error::{Error, Name};
 use crate::header::BLOCK;
+use crate::kernel;
 use crate::place;
 use crate::tree::{Inode, Kind, Xattrs, join};
 use crate::write::headers_of;
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::OFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,16 +36,49 @@ pub struct Exported {
 /// Writes the archive of a merged tree, its root first: names in byte order, times in whole seconds. Sockets have no
 /// place in it.
 pub fn export(root: BorrowedFd<'_>, out: impl Write) -> Result<Exported, Error> {
-    let mut exporter =
-        Exporter { root, out, seen: HashMap::new(), buffer: vec![0; 256 * 1024], exported: Exported::default() };
+    let mut exporter = Exporter::new(root, b"", What::All, out);
     exporter.tree()?;
-    exporter.write(&[0; 2 * BLOCK])?;
-    exporter.out.flush().map_err(|source| Error::Write { source })?;
-    Ok(exporter.exported)
+    exporter.end()
+}
+
+/// Writes the archive of one name in a directory, and of what is below it, under another name. With the name `.` it is what
+/// is in the directory; without another name that has no entry for the directory itself.
+///
+/// Devices have no place in it, and the kernel's own file systems, `/proc` and its like, are empty directories.
+pub fn export_one(parent: BorrowedFd<'_>, name: &[u8], renamed: &[u8], out: impl Write) -> Result<Exported, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(directory) => {
+            let mut exporter = Exporter::new(directory.as_fd(), renamed, What::Copied, out);
+            exporter.tree()?;
+            exporter.end()
+        }
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let mut exporter = Exporter::new(parent, renamed, What::Copied, out);
+            let own = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(|error| Error::disk("open", name, error))?;
+            if let Some(node) = diff::node(&own, name, Vec::new())? {
+                exporter.entry(node)?;
+            }
+            exporter.end()
+        }
+        Err(error) => Err(Error::disk("open", name, error)),
+    }
+}
+
+/// What is exported of what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// All of it.
+    All,
+    /// What is a copy elsewhere: no devices, nothing of the kernel's.
+    Copied,
 }
 
 struct Exporter<'a, W> {
     root: BorrowedFd<'a>,
+    /// The name that the root has in the archive.
+    renamed: &'a [u8],
+    what: What,
     out: W,
     /// First name of each inode with several names.
     seen: HashMap<(u64, u64), Vec<u8>>,
@@ -52,12 +86,25 @@ struct Exporter<'a, W> {
     exported: Exported,
 }
 
-impl<W: Write> Exporter<'_, W> {
+impl<'a, W: Write> Exporter<'a, W> {
+    fn new(root: BorrowedFd<'a>, renamed: &'a [u8], what: What, out: W) -> Self {
+        let (seen, buffer, exported) = (HashMap::new(), vec![0; 256 * 1024], Exported::default());
+        Self { root, renamed, what, out, seen, buffer, exported }
+    }
+
+    fn end(mut self) -> Result<Exported, Error> {
+        self.write(&[0; 2 * BLOCK])?;
+        self.out.flush().map_err(|source| Error::Write { source })?;
+        Ok(self.exported)
+    }
+
     /// Walks depth first. Of each directory on the way only the names that are still to come are kept: a tree may be
     /// deeper than a process has descriptors.
     fn tree(&mut self) -> Result<(), Error> {
         let top = self.open(b"")?;
-        self.entry(diff::root(&top)?)?;
+        if self.what == What::All || !self.renamed.is_empty() {
+            self.entry(diff::root(&top)?)?;
+        }
         let mut pending = vec![(Vec::new(), self.names(&top, b"")?)];
         let mut current = (Vec::new(), top);
         while let Some((directory, names)) = pending.last_mut() {
@@ -109,6 +156,11 @@ impl<W: Write> Exporter<'_, W> {
     }
 
     fn names(&self, directory: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        if self.what == What::Copied
+            && kernel::is_of_the_kernel(directory).map_err(|e| Error::disk("look at", path, e))?
+        {
+            return Ok(Vec::new());
+        }
         let mut names = place::list(directory).map_err(|error| Error::disk("list", path, error))?;
         names.reverse();
         Ok(names)
@@ -120,6 +172,10 @@ impl<W: Write> Exporter<'_, W> {
             // A merged tree has none: overlay lists a mark with nothing below it, and does not find it.
             return Ok(());
         }
+        if self.what == What::Copied && inode.kind.is_device() {
+            return Ok(());
+        }
+        let path = named(self.renamed, path);
         inode.xattrs = exported_xattrs(inode.xattrs);
         inode.mtime.nanoseconds = 0;
         if stat.st_nlink > 1 && inode.kind != Kind::Directory {
@@ -167,6 +223,15 @@ impl<W: Write> Exporter<'_, W> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.out.write_all(bytes).map_err(|source| Error::Write { source })
+    }
+}
+
+/// The path in the archive of what has this one in the tree.
+fn named(renamed: &[u8], path: Vec<u8>) -> Vec<u8> {
+    match (renamed, path.as_slice()) {
+        (b"", _) => path,
+        (renamed, b"") => renamed.to_vec(),
+        (renamed, path) => join(renamed, path),
     }
 }
 
@@ -226,6 +291,44 @@ mod tests {
         assert_eq!(std::fs::metadata(to.path().join("a")).unwrap().mode() & 0o7777, 0o1750);
         assert_eq!(std::fs::metadata(to.path()).unwrap().mode() & 0o7777, 0o711);
         assert!(!to.path().join("socket").exists());
+    }
+
+    fn exported_one(parent: &Path, name: &str, renamed: &str) -> Vec<String> {
+        let (parent, mut bytes) = (File::open(parent).unwrap(), Vec::new());
+        export_one(parent.as_fd(), name.as_bytes(), renamed.as_bytes(), &mut bytes).unwrap();
+        let to = tempfile::tempdir().unwrap();
+        let target = File::open(to.path()).unwrap();
+        let applied = crate::apply(bytes.as_slice(), target.as_fd(), &crate::ApplyOptions::default()).unwrap();
+        let names = applied.toc.entries().map(|listed| String::from_utf8(listed.path.to_vec()).unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_name_is_exported_under_another() {
+        let from = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(from.path().join("tree/sub")).unwrap();
+        std::fs::write(from.path().join("tree/sub/file"), "x").unwrap();
+        std::fs::hard_link(from.path().join("tree/sub/file"), from.path().join("tree/twin")).unwrap();
+        symlink("nowhere", from.path().join("link")).unwrap();
+
+        for (name, renamed, expected) in [
+            ("tree", "tree", &["tree", "tree/sub", "tree/sub/file", "tree/twin"][..]),
+            ("tree", "new", &["new", "new/sub", "new/sub/file", "new/twin"]),
+            ("link", "other", &["other"]),
+        ] {
+            assert_eq!(exported_one(from.path(), name, renamed), expected, "{name} {renamed}");
+        }
+        let tree = from.path().join("tree");
+        assert_eq!(exported_one(&tree, ".", "made"), ["made", "made/sub", "made/sub/file", "made/twin"]);
+        assert_eq!(exported_one(&tree, ".", ""), ["sub", "sub/file", "twin"], "the directory itself has no entry");
+    }
+
+    #[test]
+    fn what_is_the_kernels_is_not_copied() {
+        let bytes = exported_one(Path::new("/"), "proc", "proc");
+        assert_eq!(bytes, ["proc"]);
     }
 
     #[test]

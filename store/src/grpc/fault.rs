@@ -74,6 +74,7 @@ fn archive(error: &Archive) -> (Code, Reason) {
         | Archive::Truncated { .. }
         | Archive::Header { .. }
         | Archive::Entry { .. }
+        | Archive::Overwrite { .. }
         | Archive::LinkTarget { .. }
         | Archive::Limit { .. } => (Code::InvalidArgument, Reason::ArchiveInvalid),
         Archive::Recipe { .. } => (Code::InvalidArgument, Reason::TransferInvalid),

@@ -9,18 +9,24 @@ use futures_util::{Stream, StreamExt};
 use strata_proto::store::v1 as proto;
 use strata_proto::types::v1::Mount;
 use strata_types::SnapshotKey;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::cache::record_of_new_layer;
 use super::layers::{layer_ids, to_proto};
 use super::{Service, lease_id, optional_lease, page, status};
 use crate::catalog::{SnapshotRow, SnapshotState};
-use crate::snapshot::{self, Export, Keep, Stub, Writing};
+use crate::snapshot::{self, Change, ChangeKind, Comparison, Export, Keep, Stub, Writing};
 use crate::{Error, Result, image};
 
 /// Most mount stubs in one commit.
 const MOST_STUBS: usize = 4096;
 
+/// Most changes in one message.
+const BATCH: usize = 1000;
+
+type Changes = Pin<Box<dyn Stream<Item = Result<proto::DiffSnapshotResponse, Status>> + Send>>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<proto::ExportSnapshotResponse, Status>> + Send>>;
 
 impl Service {
@@ -69,11 +75,7 @@ impl Service {
     async fn commit_one(&self, request: proto::CommitSnapshotRequest) -> Result<proto::CommitSnapshotResponse> {
         let key = key(&request.key)?;
         let lease = lease_id(&request.lease_id)?;
-        if request.stubs.len() > MOST_STUBS {
-            return Err(Error::invalid("stubs", format!("more than {MOST_STUBS}")));
-        }
-        let stubs = request.stubs.into_iter();
-        let stubs = stubs.map(|stub| Stub { path: PathBuf::from(stub.path), inode: stub.inode }).collect();
+        let stubs = stubs(request.stubs)?;
         let record = record_of_new_layer(request.record)?;
         let row = snapshot::commit(&self.store, &key, &lease, stubs, record).await?;
         Ok(proto::CommitSnapshotResponse { layer: Some(to_proto(&row)) })
@@ -113,6 +115,19 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         self.commit_one(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
+    async fn copy_snapshot(
+        &self,
+        request: Request<proto::CopySnapshotRequest>,
+    ) -> Result<Response<proto::CopySnapshotResponse>, Status> {
+        let (this, request) = (self.clone(), request.into_inner());
+        let copy = async move {
+            let (key, lease) = (key(&request.key)?, lease_id(&request.lease_id)?);
+            snapshot::copy(&this.store, &key, &lease, stubs(request.stubs)?).await
+        };
+        let row = self.to_the_end(async move { copy.await.map_err(status) }).await?;
+        Ok(Response::new(proto::CopySnapshotResponse { layer: Some(to_proto(&row)) }))
+    }
+
     async fn remove_snapshot(
         &self,
         request: Request<proto::RemoveSnapshotRequest>,
@@ -140,6 +155,17 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         let path = Some(Path::new(&request.path)).filter(|path| !path.as_os_str().is_empty());
         let export = snapshot::export(&self.store, &key, path).await.map_err(status)?;
         Ok(Response::new(chunks(export)))
+    }
+
+    type DiffSnapshotStream = Changes;
+
+    async fn diff_snapshot(
+        &self,
+        request: Request<proto::DiffSnapshotRequest>,
+    ) -> Result<Response<Self::DiffSnapshotStream>, Status> {
+        let request = request.into_inner();
+        let opened = async { snapshot::compare(&self.store, &key(&request.key)?, stubs(request.stubs)?).await };
+        Ok(Response::new(changes(opened.await.map_err(status)?)))
     }
 
     async fn list_snapshots(
@@ -173,6 +199,48 @@ fn chunks(export: Export) -> Chunks {
 fn writing(is_volatile: bool, limit_bytes: u64) -> Writing {
     let keep = if is_volatile { Keep::Volatile } else { Keep::Durable };
     Writing { keep, limit: Some(limit_bytes).filter(|bytes| *bytes != 0) }
+}
+
+/// What a comparison tells, told on a thread of its own.
+fn changes(comparison: Comparison) -> Changes {
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        let mut batch = Vec::new();
+        let mut is_heard = true;
+        let told = comparison.tell(|change| {
+            batch.push(to_message(&change));
+            if batch.len() == BATCH {
+                let changes = std::mem::take(&mut batch);
+                is_heard = sender.blocking_send(Ok(proto::DiffSnapshotResponse { changes })).is_ok();
+            }
+            is_heard
+        });
+        let last = match told {
+            Err(error) => Err(status(error)),
+            Ok(()) if batch.is_empty() => return,
+            Ok(()) => Ok(proto::DiffSnapshotResponse { changes: batch }),
+        };
+        // Who listens no longer needs none of it.
+        let _ = sender.blocking_send(last);
+    });
+    ReceiverStream::new(receiver).boxed()
+}
+
+fn to_message(change: &Change) -> proto::SnapshotChange {
+    let kind = match change.kind {
+        ChangeKind::Added => proto::SnapshotChangeKind::Added,
+        ChangeKind::Changed => proto::SnapshotChangeKind::Changed,
+        ChangeKind::Removed => proto::SnapshotChangeKind::Removed,
+    };
+    let path = change.path.as_os_str().as_encoded_bytes().to_vec();
+    proto::SnapshotChange { kind: kind.into(), path: path.into() }
+}
+
+fn stubs(stubs: Vec<proto::MountStub>) -> Result<Vec<Stub>> {
+    if stubs.len() > MOST_STUBS {
+        return Err(Error::invalid("stubs", format!("more than {MOST_STUBS}")));
+    }
+    Ok(stubs.into_iter().map(|stub| Stub { path: PathBuf::from(stub.path), inode: stub.inode }).collect())
 }
 
 fn key(text: &str) -> Result<SnapshotKey> {

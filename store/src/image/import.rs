@@ -51,5 +51,6 @@ pub async fn import(store: &Arc<Store>, what: Import, archive: impl Read + Send 
     let ended = session.end().await;
     let image = result?;
     ended?;
+    store.happened("import", image.row.id.to_string(), image.row.id.to_string());
     Ok(image)
 }

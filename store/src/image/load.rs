@@ -92,6 +92,10 @@ async fn run(
     let ended = session.end().await;
     let loaded = result.map_err(of_the_stream)?;
     ended?;
+    for one in &loaded {
+        let id = one.image.as_ref().map_or(one.target.digest, |image| image.id).to_string();
+        store.happened("load", id.clone(), id);
+    }
     Ok(loaded)
 }
 

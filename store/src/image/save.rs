@@ -65,6 +65,7 @@ pub async fn save(store: &Arc<Store>, what: Save) -> Result<Saved> {
     })
     .await?;
     source.bring(&plan, &session.lease().id).await?;
+    what.references.iter().for_each(|reference| store.happened("save", reference, reference));
     Ok(Saved { plan, source, format, session })
 }
 

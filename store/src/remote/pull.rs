@@ -60,6 +60,13 @@ pub struct Pulled {
 
 /// Pulls an image.
 pub async fn pull(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pulled> {
+    let (id, name) = (pull.reference.familiar(), pull.reference.familiar_name());
+    let pulled = bring(store, pull, events).await?;
+    store.happened("pull", id, name);
+    Ok(pulled)
+}
+
+async fn bring(store: &Arc<Store>, pull: Pull, events: &Events) -> Result<Pulled> {
     let repository = store.remotes.repository(&pull.reference, &pull.identity)?;
     if let Some(current) = current(store, &pull, &repository).await? {
         return Ok(current);

@@ -59,11 +59,13 @@ pub struct Pushed {
 pub async fn push(store: &Arc<Store>, push: Push, events: &Events) -> Result<Pushed> {
     let session = Session::begin(store, "a push", GRACE).await?;
     let lease = session.lease().id.clone();
+    let (id, name) = (push.reference.familiar(), push.reference.familiar_name());
     let result = run(store, push, &lease, events).await;
     // What was compressed for it stays only if something else wants it.
     let ended = session.end().await;
     let pushed = result?;
     ended?;
+    store.happened("push", id, name);
     Ok(pushed)
 }
 

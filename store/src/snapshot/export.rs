@@ -51,7 +51,7 @@ fn open_directory(view: &View, path: &Path) -> Result<OwnedFd> {
 }
 
 /// A snapshot that is not on its way out.
-async fn found(store: &Arc<Store>, key: &SnapshotKey) -> Result<SnapshotRow> {
+pub(super) async fn found(store: &Arc<Store>, key: &SnapshotKey) -> Result<SnapshotRow> {
     let row = store.catalog.snapshot(key).await?;
     match row.state {
         SnapshotState::Free | SnapshotState::Held => Ok(row),

@@ -3,10 +3,11 @@
 //! They are removed from a writable layer before it becomes a layer, where nobody has changed them since, and so are
 //! directories that are in it only because a stub was made in them. Nothing follows a link here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -28,8 +29,7 @@ pub struct Stub {
 
 /// Removes stubs from the writable layer `upper` over the view `below`.
 pub(super) fn remove(upper: &Path, below: &View, stubs: &[Stub]) -> tree::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(upper, flags, Mode::empty()).map_err(|e| tree::Error::io("open", upper, e))?;
+    let root = root(upper)?;
     // Of each directory that had a stub: its time before, and when its newest stub was made.
     let mut parents: BTreeMap<PathBuf, (i128, i128)> = BTreeMap::new();
     let mut stubs = stubs.to_vec();
@@ -51,6 +51,109 @@ pub(super) fn remove(upper: &Path, below: &View, stubs: &[Stub]) -> tree::Result
     Ok(())
 }
 
+/// Opens a writable layer.
+pub(super) fn root(upper: &Path) -> tree::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(upper, flags, Mode::empty()).map_err(|e| tree::Error::io("open", upper, e))
+}
+
+/// Stubs of a writable layer that are as they were made.
+#[derive(Debug, Default)]
+pub(super) struct Stubs {
+    /// Relative paths of them.
+    untouched: BTreeSet<PathBuf>,
+    /// When the newest stub in each directory was made.
+    parents: BTreeMap<PathBuf, i128>,
+}
+
+impl Stubs {
+    /// Whether this is one.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.untouched.contains(path)
+    }
+
+    /// Whether the time of a directory is that of a stub made in it.
+    pub(super) fn explain(&self, path: &Path, modified: (i64, u32)) -> bool {
+        let modified = i128::from(modified.0) * 1_000_000_000 + i128::from(modified.1);
+        self.parents.get(path).is_some_and(|made| modified - made <= SAME_MOMENT)
+    }
+}
+
+/// Finds the stubs of a writable layer that nobody has changed, and that have nothing in them but such; and the directories that
+/// are in it only because a stub was made in them.
+pub(super) fn untouched(root: BorrowedFd<'_>, below: &View, stubs: &[Stub]) -> tree::Result<Stubs> {
+    let mut found = Stubs::default();
+    let mut stubs = stubs.to_vec();
+    // What is in a directory before it.
+    stubs.sort_by(|a, b| b.path.cmp(&a.path));
+    for stub in &stubs {
+        let Some(path) = relative(&stub.path) else { continue };
+        let parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let Some(directory) = open(root, &parent)? else { continue };
+        let name = path.file_name().unwrap_or(OsStr::new("."));
+        let failed = |source: Errno| tree::Error::io("read", &path, source);
+        let metadata = match Metadata::at(directory.as_fd(), Path::new(name)) {
+            Err(Errno::NOENT) => continue,
+            other => other.map_err(failed)?,
+        };
+        let is_untouched = metadata.inode == stub.inode
+            && match metadata.kind() {
+                FileType::Directory => has_only(root, &path, &found)?,
+                FileType::RegularFile => metadata.size == 0,
+                _ => false,
+            };
+        if is_untouched {
+            let made = born(&directory, name).map_err(failed)?;
+            let newest = found.parents.entry(parent).or_insert(made);
+            *newest = made.max(*newest);
+            found.untouched.insert(path);
+        }
+    }
+    // Deepest first, up to what has more in it.
+    let parents: Vec<PathBuf> = found.parents.keys().rev().cloned().collect();
+    for parent in parents {
+        let mut path = parent;
+        while !path.as_os_str().is_empty() && is_way(root, below, &path, &found)? {
+            found.untouched.insert(path.clone());
+            path = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a directory was copied up only on the way to a stub.
+fn is_way(root: BorrowedFd<'_>, below: &View, path: &Path, stubs: &Stubs) -> tree::Result<bool> {
+    if !has_only(root, path, stubs)? {
+        return Ok(false);
+    }
+    let Some(directory) = open(root, path)? else { return Ok(false) };
+    let original = original(below, path)?;
+    let Some((_, metadata)) = &original else { return Ok(false) };
+    let now = Metadata::of(&directory).map_err(|source| tree::Error::io("read", path, source))?;
+    let is_of_then = now.modified == metadata.modified || stubs.explain(path, now.modified);
+    Ok(is_of_then && is_copied_up(&directory, original.as_ref(), path)?)
+}
+
+/// Whether nothing but untouched stubs is in a directory.
+fn has_only(root: BorrowedFd<'_>, path: &Path, stubs: &Stubs) -> tree::Result<bool> {
+    let Some(directory) = open(root, path)? else { return Ok(false) };
+    let failed = |source| tree::Error::io("list", path, source);
+    for entry in rustix::fs::Dir::read_from(&directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." && !stubs.has(&path.join(name)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// When something was made, in nanoseconds.
+fn born(directory: &OwnedFd, name: &OsStr) -> Result<i128, Errno> {
+    let born = rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME)?;
+    Ok(i128::from(born.stx_btime.tv_sec) * 1_000_000_000 + i128::from(born.stx_btime.tv_nsec))
+}
+
 /// Makes a path relative; `None` for one that cannot name a stub.
 fn relative(path: &Path) -> Option<PathBuf> {
     let mut relative = PathBuf::new();
@@ -64,8 +167,8 @@ fn relative(path: &Path) -> Option<PathBuf> {
     Some(relative).filter(|relative| !relative.as_os_str().is_empty())
 }
 
-/// Opens a directory of the layer; `None` when there is none, or a link is in the way.
-fn open(root: BorrowedFd<'_>, path: &Path) -> tree::Result<Option<OwnedFd>> {
+/// Opens a directory below a root; `None` when there is none, or a link is in the way.
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> tree::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -92,8 +195,7 @@ fn remove_one(directory: &OwnedFd, path: &Path, inode: u64) -> tree::Result<Opti
         FileType::RegularFile if metadata.size == 0 => AtFlags::empty(),
         _ => return Ok(None),
     };
-    let born = rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).map_err(failed)?;
-    let born = i128::from(born.stx_btime.tv_sec) * 1_000_000_000 + i128::from(born.stx_btime.tv_nsec);
+    let born = born(directory, name).map_err(failed)?;
     match rustix::fs::unlinkat(directory, name, flags) {
         Ok(()) => Ok(Some(born)),
         Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(None),

@@ -10,7 +10,7 @@ use strata_types::Reference;
 use crate::args::Images;
 use crate::error::{Error, Result};
 use crate::filter::{Filters, wrong};
-use crate::input;
+use crate::moment;
 use crate::platform::Platform;
 use crate::render::time;
 
@@ -48,7 +48,7 @@ impl Filter {
         }
         for text in said.of("until") {
             let wrong = || wrong(&format!("until={text}"), "a time or a span is expected, \"24h\"");
-            let until = moment(text).ok_or_else(wrong)?;
+            let until = moment::parse(text).ok_or_else(wrong)?;
             filter.before = Some(filter.before.map_or(until, |before| before.min(until)));
         }
         // The argument and the filter are two conditions: what both say is looked for with the narrower.
@@ -141,14 +141,6 @@ async fn made(platform: &Platform, image: &str) -> Result<Option<Timestamp>> {
     Ok(found.created_at.as_ref().and_then(time::timestamp))
 }
 
-/// "24h" ago, or a moment as RFC 3339 or in seconds since 1970.
-fn moment(text: &str) -> Option<Timestamp> {
-    if let Some(seconds) = input::duration(text) {
-        return Timestamp::from_second(Timestamp::now().as_second().checked_sub(seconds)?).ok();
-    }
-    text.parse().ok().or_else(|| Timestamp::from_second(text.parse().ok()?).ok())
-}
-
 fn label(text: &str) -> (String, Option<String>) {
     let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
     (key.to_owned(), value.map(str::to_owned))
@@ -216,13 +208,5 @@ mod tests {
 
             assert_eq!(filter.takes_labels(config), expected, "{key} {value:?}");
         }
-    }
-
-    #[test]
-    fn moments_are_spans_or_times() {
-        assert!(moment("24h").is_some_and(|at| at < Timestamp::now()));
-        assert_eq!(moment("2026-01-01T00:00:00Z"), "2026-01-01T00:00:00Z".parse().ok());
-        assert_eq!(moment("7"), Timestamp::from_second(7).ok());
-        assert_eq!(moment("soon"), None);
     }
 }

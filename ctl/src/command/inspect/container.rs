@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 use strata_types::ContainerConfig;
 
-use crate::command::{network, port, ps};
+use crate::command::{health, life, network, port, ps};
 use crate::render::time;
 use crate::streams;
 
@@ -29,7 +29,7 @@ pub fn value(container: &pb::Container, image: Option<&ContainerConfig>) -> Valu
         "HostsPath": "",
         "LogPath": container.log_path,
         "Name": format!("/{}", container.name),
-        "RestartCount": 0,
+        "RestartCount": container.restart_count,
         "Driver": "overlayfs",
         "Platform": "linux",
         "MountLabel": "",
@@ -55,11 +55,13 @@ fn state(container: &pb::Container) -> Value {
         Some(pb::exit_status::Kind::Unknown(why)) => why.as_str(),
         _ => "",
     };
+    // Docker's word: one that waits to be started again counts as running.
+    let is_live = matches!(container.state(), pb::ContainerState::Running | pb::ContainerState::Restarting);
     json!({
         "Status": ps::state(container),
-        "Running": ps::is_up(container),
+        "Running": is_live || container.state() == pb::ContainerState::Paused,
         "Paused": container.state() == pb::ContainerState::Paused,
-        "Restarting": false,
+        "Restarting": container.state() == pb::ContainerState::Restarting,
         "OOMKilled": exit.is_some_and(|exit| exit.is_oom_killed),
         "Dead": false,
         "Pid": container.pid,
@@ -67,6 +69,7 @@ fn state(container: &pb::Container) -> Value {
         "Error": error,
         "StartedAt": at(container.started_at.as_ref()),
         "FinishedAt": at(container.finished_at.as_ref()),
+        "Health": health::inspected(container),
     })
 }
 
@@ -97,6 +100,8 @@ fn config(container: &pb::Container, spec: &pb::ContainerSpec, image: Option<&Co
         "Labels": spec.labels.iter().collect::<BTreeMap<_, _>>(),
         "StopSignal": process.stop_signal,
         "StopTimeout": spec.stop_timeout_seconds,
+        "Healthcheck": health::inspected_check(container.health_check.as_ref()),
+        "HealthcheckOnFailureAction": health::action(container.health_check.as_ref()),
     })
 }
 
@@ -131,7 +136,7 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
         "LogConfig": { "Type": if spec.has_no_log { "none" } else { "json-file" }, "Config": {} },
         "NetworkMode": network::mode(spec),
         "PortBindings": port::asked(spec),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": life::inspected(spec.restart_policy),
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": volumes_from(spec),

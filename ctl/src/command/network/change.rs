@@ -1,6 +1,6 @@
 //! `ctl network connect`, `disconnect`, `rm`, `prune`
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use strata_proto::runtime::v1 as pb;
 
 use super::super::{each, prune};
@@ -61,6 +61,6 @@ pub async fn prune(platform: &Platform, args: &NetworkPrune) -> Result<u8> {
 
 fn until(filter: &str) -> Result<Timestamp> {
     let wrong = || Error::usage(format!("invalid --filter {filter:?}: \"until=24h\" is known"));
-    let seconds = filter.strip_prefix("until=").and_then(input::duration).ok_or_else(wrong)?;
-    Timestamp::now().checked_sub(SignedDuration::from_secs(seconds)).map_err(|_| wrong())
+    let age = filter.strip_prefix("until=").and_then(input::duration).ok_or_else(wrong)?;
+    Timestamp::now().checked_sub(age).map_err(|_| wrong())
 }

@@ -7,7 +7,7 @@ use regex::Regex;
 use strata_proto::runtime::v1 as pb;
 use strata_types::Port;
 
-use super::super::{images, network, port};
+use super::super::{health, images, network, port};
 use crate::error::Result;
 use crate::filter::{Filters, has_label, wrong};
 use crate::platform::Platform;
@@ -15,12 +15,16 @@ use crate::render::time;
 use crate::streams;
 
 /// The keys that are known.
-const KEYS: [&str; 12] = [
-    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since", "status", "volume",
+const KEYS: [&str; 13] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
 ];
 
 /// Docker's states.
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+
+/// Docker's words for how it is with a container.
+const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
 /// What a container must be.
 #[derive(Debug, Default)]
@@ -66,6 +70,9 @@ impl Filter {
         if let Some(state) = filters.of("status").find(|state| !STATES.contains(state)) {
             return Err(wrong(&format!("status={state}"), &format!("{} are known", STATES.join(", "))));
         }
+        if let Some(word) = filters.of("health").find(|word| !HEALTHS.contains(word)) {
+            return Err(wrong(&format!("health={word}"), &format!("{} are known", HEALTHS.join(", "))));
+        }
         Ok(Self { filters, ..filter })
     }
 
@@ -98,6 +105,7 @@ impl Filter {
         (self.ids.is_empty() || self.ids.iter().any(|id| id.is_match(&container.id)))
             && (self.names.is_empty() || self.names.iter().any(|name| is_name(name, &container.name)))
             && self.filters.of("label").all(|wanted| has_label(&spec.labels, wanted))
+            && is_any("health", &|word| word == health::word(container))
             && is_any("status", &|state| state == super::state(container))
             && (self.exited.is_empty() || exit_code(container).is_some_and(|code| self.exited.contains(&code)))
             && (!self.filters.has("ancestor") || self.images.contains(&container.image_id))
@@ -245,6 +253,8 @@ mod tests {
             (&["label=env", "label=tier=2"], false),
             (&["status=exited", "status=running"], true),
             (&["status=running"], false),
+            (&["health=none"], true),
+            (&["health=healthy"], false),
             (&["exited=0", "exited=3"], true),
             (&["exited=0"], false),
             (&["network=front", "network=back"], true),
@@ -286,6 +296,7 @@ mod tests {
         for (flag, why) in [
             ("colour=red", "ancestor, before, exited"),
             ("status=asleep", "created, running, paused"),
+            ("health=ill", "starting, healthy"),
             ("exited=many", "an exit code"),
             ("exited=256", "an exit code"),
             ("publish=none", "port"),

@@ -12,7 +12,7 @@ use crate::{
     config,
     engine::{Counts, Lifetime, WithVolumes},
     record::{Durability, Identity, tests::record},
-    spec::ExitKind,
+    spec::{ExitKind, MountPoint},
     store::{Acquired, Prepared, Writing},
 };
 
@@ -109,6 +109,15 @@ impl Store for Fake {
         Box::pin(async { Ok(None) })
     }
 
+    fn copy<'a>(
+        &'a self,
+        _key: &'a SnapshotKey,
+        _lease: &'a str,
+        _points: &'a [MountPoint],
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async { Ok("layer".to_owned()) })
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
         Box::pin(async {
             let snapshots = self.open()?;
@@ -129,7 +138,7 @@ async fn engine(root: &Path, store: Arc<Fake>) -> Result<Arc<Engine>, Error> {
     let init = root.join("strata-init");
     std::fs::write(&init, b"not executed here").unwrap();
     let file = config::File { init: Some(init), ..Default::default() };
-    let config = Config { root: root.to_owned(), run: root.join("run"), file };
+    let config = Config { root: root.to_owned(), run: root.join("run"), file, waker: None };
     let presence = Presence::new(|| Box::new(()), |_| {});
     Engine::open(config.clone(), store, Launcher::open(config)?, presence).await
 }

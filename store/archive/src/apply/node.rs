@@ -1,7 +1,7 @@
 //! What entries make: files, directories, links, devices and overlay's marks, each with its metadata, and what they
 //! replace. How it is made is for the ground to say.
 
-use super::{Applier, Ground, Place, Whiteouts};
+use super::{Applier, Ground, Place, Replaces, Whiteouts};
 use crate::entry::{Entry, Type};
 use crate::error::{Error, Name};
 use crate::owner;
@@ -89,6 +89,9 @@ impl<G: Ground> Applier<'_, G> {
             let found = self.ground.kind(&self.tree, place).map_err(|error| Error::disk("read", &place.path, error))?;
             if found == Kind::Directory {
                 break;
+            }
+            if self.options.replaces == Replaces::SameKind {
+                return Err(Error::Overwrite { path: Name(place.path.clone()), is_directory: true });
             }
             // What stood here had already replaced any directory below; the new one must not bring it back.
             is_opaque = self.tree.get(&place.path).is_some();
@@ -213,10 +216,21 @@ impl<G: Ground> Applier<'_, G> {
         let failed = |error| Error::disk("make", &place.path, error);
         match make(&self.tree) {
             Err(Errno::EXIST) => {
+                self.check_replaced(place)?;
                 self.remove(&mut stream.recorder, place)?;
                 make(&self.tree).map_err(failed)
             }
             result => result.map_err(failed),
+        }
+    }
+
+    /// Refuses to take the place of a directory with something else, where that is not wanted.
+    fn check_replaced(&self, place: &Place<G::Directory>) -> Result<(), Error> {
+        let is_refused = self.options.replaces == Replaces::SameKind
+            && self.ground.kind(&self.tree, place).is_ok_and(|kind| kind == Kind::Directory);
+        match is_refused {
+            true => Err(Error::Overwrite { path: Name(place.path.clone()), is_directory: false }),
+            false => Ok(()),
         }
     }
 

@@ -1,0 +1,61 @@
+//! EventService.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt};
+use strata_proto::{
+    runtime::v1::{self as wire, event_service_server::EventService},
+    types::v1 as types,
+};
+use strata_rpc::{
+    Drain,
+    events::{Event, Span},
+};
+use tonic::{Request, Response, Status};
+
+use super::refuse;
+use crate::{engine::Engine, error::Error};
+
+/// The service.
+pub struct Events {
+    engine: Arc<Engine>,
+    drain: Drain,
+}
+
+impl Events {
+    /// A service over an engine; streams end with `drain`.
+    pub fn new(engine: Arc<Engine>, drain: Drain) -> Self {
+        Self { engine, drain }
+    }
+}
+
+type Happenings = Pin<Box<dyn Stream<Item = Result<wire::WatchEventsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl EventService for Events {
+    type WatchEventsStream = Happenings;
+
+    async fn watch_events(&self, request: Request<wire::WatchEventsRequest>) -> Result<Response<Happenings>, Status> {
+        let wire::WatchEventsRequest { since, until, after_position: after } = request.into_inner();
+        let time = |field, at: Option<prost_types::Timestamp>| {
+            let wrong = |_| refuse(Error::argument(field, "it is no time"));
+            at.map(std::time::SystemTime::try_from).transpose().map_err(wrong)
+        };
+        let span = Span { since: time("since", since)?, until: time("until", until)?, after };
+        let events =
+            self.engine.events().watch(span).map(|event| Ok(wire::WatchEventsResponse { event: Some(shown(&event)) }));
+        let drained = self.drain.token().clone().cancelled_owned();
+        Ok(Response::new(Box::pin(events.take_until(drained))))
+    }
+}
+
+fn shown(event: &Event) -> types::Event {
+    types::Event {
+        at: Some(event.at.into()),
+        kind: event.kind.as_str().to_owned(),
+        action: event.action.clone(),
+        id: event.id.clone(),
+        attributes: event.attributes.clone().into_iter().collect(),
+        position: event.position,
+    }
+}
