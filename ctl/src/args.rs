@@ -12,10 +12,12 @@ mod copy;
 mod cp;
 mod events;
 mod explore;
+mod fixed;
 mod format;
 mod health;
 mod image;
 mod inspect;
+mod isolation;
 mod lifecycle;
 mod limits;
 mod manifest;
@@ -47,10 +49,12 @@ pub use copy::ImageCopy;
 pub use cp::Cp;
 pub use events::Events;
 pub use explore::Explore;
+pub use fixed::FixedLimitFlags;
 pub use format::Format;
 pub use health::{HealthFlags, HealthOnFailure};
 pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
+pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
     Containers, Diff, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };

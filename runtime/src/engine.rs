@@ -39,6 +39,7 @@ pub mod happened;
 mod health;
 mod mounts;
 mod network;
+mod oom;
 mod order;
 mod pause;
 mod ports;
@@ -190,6 +191,7 @@ impl Engine {
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
         self.settle_shared(&mut spec)?;
+        self.settle_isolation(&mut spec)?;
         self.settle_dependencies(name.as_ref(), &mut spec)?;
         spec.ports.check(&spec.network)?;
         self.launcher.check(&spec)?;

@@ -125,10 +125,12 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Killed, but not ended.
-    #[error("container {id} was killed and has not ended: a process hangs in the kernel")]
+    #[error("container {id} was killed and has not ended{}", of_hanging(hanging))]
     StopPending {
         /// Id of the container.
         id: String,
+        /// Those of its processes that hang in the kernel, and where.
+        hanging: Vec<String>,
     },
     /// Not there yet.
     #[error("{what} is not supported yet")]
@@ -308,6 +310,25 @@ pub enum Error {
         #[source]
         source: strata_oci::user::Error,
     },
+    /// A group cannot be resolved in the image.
+    #[error("unable to find group {group:?}")]
+    Group {
+        /// As asked for.
+        group: String,
+        /// Why.
+        #[source]
+        source: strata_oci::user::Error,
+    },
+    /// Another container's namespaces are wanted, and it does not run or does not share them.
+    #[error("cannot join the {what} of container {name}, {why}")]
+    Join {
+        /// "processes" or "shared memory".
+        what: &'static str,
+        /// Name of the container.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// A record on disk cannot be understood.
     #[error("cannot read record {}", path.display())]
     Record {
@@ -479,6 +500,15 @@ impl Error {
             Self::Start { exit_code, .. } => *exit_code,
             _ => 128,
         }
+    }
+}
+
+/// What is still there of a container, and why.
+fn of_hanging(hanging: &[String]) -> String {
+    match hanging {
+        [] => ": its end was not seen in time".to_owned(),
+        [one] => format!(": {one}"),
+        [one, rest @ ..] => format!(": {one}, and {} more hang in the kernel", rest.len()),
     }
 }
 

@@ -25,7 +25,7 @@ use strata_init::{
 use strata_net::Namespace;
 use strata_oci::{
     capabilities::CapabilitySet,
-    cgroup::{self, Accounting, Cgroup, Layout, Options, Version},
+    cgroup::{self, Accounting, Cgroup, Layout, OomWatch, Options, Version},
     default_spec::{DeviceFilter, UserNamespace},
     plan::{ExecInputs, PlanInputs},
     unprivileged,
@@ -46,8 +46,10 @@ mod change;
 mod descriptors;
 mod devices;
 mod files;
+mod fixed;
 mod group;
 mod insert;
+mod isolation;
 mod lifeline;
 mod limits;
 mod mounts;
@@ -116,6 +118,19 @@ pub struct Prepared {
     pub dir: PathBuf,
     /// What it shares of another container.
     pub shared: Option<Arc<Shared>>,
+    /// Namespaces of other containers that it joins.
+    pub joined: Joined,
+}
+
+/// Namespaces of other containers that one joins. They are held open until it has.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// Whose processes it sees.
+    pub pid: Option<Namespace>,
+    /// Whose shared memory it uses.
+    pub ipc: Option<Namespace>,
+    /// The process whose /dev/shm it has.
+    pub shm: Option<crate::record::Identity>,
 }
 
 /// What a container shares of the one whose network it has.
@@ -235,7 +250,7 @@ impl Launcher {
     fn try_launch(&self, job: &Prepared) -> Result<Launch, Error> {
         let record = &job.record;
         let own = files::prepare(job)?;
-        let identity = outline::identity(self, &record.process.user, &job.users)?;
+        let identity = outline::identity(self, &record.process.user, &record.spec.group_add, &job.users)?;
         let mut spec = outline::container(self, job, identity, own)?;
         let around = devices::prepare(&self.0.config.file.cdi.spec_dirs, job, &mut spec)?;
         let exit_record = self.exit_record(record, &job.dir);
@@ -267,6 +282,10 @@ impl Launcher {
         }
         around.keep(job, &spec)?;
         insert::mounts(&mut plan.steps, &record.spec.mounts, &job.trees)?;
+        if let Some(process) = &job.joined.shm {
+            insert::shm(&mut plan.steps, process);
+        }
+        plan.process.has_init = record.spec.has_init;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         plan.waker = self.waker(&record.spec.restart);
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
@@ -293,7 +312,7 @@ impl Launcher {
         let record = &job.record;
         let users = files::users_of(job.target.pid)?;
         let user = if job.exec.user.is_empty() { &record.process.user } else { &job.exec.user };
-        let identity = outline::identity(self, user, &users)?;
+        let identity = outline::identity(self, user, &record.spec.group_add, &users)?;
         let spec = outline::exec(self, job, identity)?;
         let group = self.cgroup(&record.id)?;
         let inputs = ExecInputs {
@@ -404,11 +423,18 @@ impl Launcher {
     }
 
     fn cgroup_name(&self, id: &ContainerId) -> String {
-        format!("/{}/{id}", self.0.config.file.cgroup_parent.trim_matches('/'))
+        self.cgroup_name_of(id, "")
+    }
+
+    /// The name of the cgroup of a container, below the one that it asks for.
+    fn cgroup_name_of(&self, id: &ContainerId, parent: &str) -> String {
+        let parent = if parent.is_empty() { self.0.config.file.cgroup_parent.trim_matches('/') } else { parent };
+        format!("/{parent}/{id}")
     }
 
     fn make_cgroup(&self, record: &Record, spec: &oci_spec::runtime::Spec) -> Result<Option<Cgroup>, Error> {
-        let id = &record.id;
+        let (id, parent) = (&record.id, &record.spec.cgroup_parent);
+        let name = self.cgroup_name_of(id, parent);
         let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         if self.device_filter() == DeviceFilter::Absent {
             resources.set_devices(None);
@@ -417,11 +443,9 @@ impl Launcher {
         let accounting = if record.is_run { Accounting::No } else { Accounting::Yes };
         let options = Options { accounting, ..Options::default() };
         let create = || match &self.0.layout {
-            Some(layout) if !self.is_limited() => {
-                Cgroup::create_with(layout, &self.cgroup_name(id), &resources, &options).map(Some)
-            }
+            Some(layout) if !self.is_limited() => Cgroup::create_with(layout, &name, &resources, &options).map(Some),
             layout => {
-                let limits = unprivileged::limits(layout.as_ref(), &self.cgroup_name(id), &resources, &options)?;
+                let limits = unprivileged::limits(layout.as_ref(), &name, &resources, &options)?;
                 limits.notes.iter().for_each(|note| tracing::info!(container = %id, "{note}"));
                 Ok(limits.cgroup)
             }
@@ -436,8 +460,8 @@ impl Launcher {
             result => result,
         };
         let made = made.map_err(|error| limits::refused(id, &record.spec.limits, error))?;
-        if let (true, Some(group)) = (self.is_limited(), &made) {
-            // Where one is delegated may be another place tomorrow.
+        if let (true, Some(group)) = (self.is_limited() || !parent.is_empty(), &made) {
+            // Where one is delegated may be another place tomorrow; where one was asked for only the record says.
             let path = self.cgroup_record(id);
             fs::write(&path, group.name()).map_err(|e| Error::io("write", path, e))?;
         }
@@ -447,13 +471,11 @@ impl Launcher {
     /// The cgroup of a container, if it may have one.
     fn cgroup(&self, id: &ContainerId) -> Result<Option<Cgroup>, Error> {
         let Some(layout) = &self.0.layout else { return Ok(None) };
-        let name = match self.is_limited() {
-            false => self.cgroup_name(id),
-            true => match fs::read_to_string(self.cgroup_record(id)) {
-                Ok(name) => name,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Error::io("read", self.cgroup_record(id), error)),
-            },
+        let name = match fs::read_to_string(self.cgroup_record(id)) {
+            Ok(name) => name,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_limited() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.cgroup_name(id),
+            Err(error) => return Err(Error::io("read", self.cgroup_record(id), error)),
         };
         Cgroup::open(layout, &name).map(Some).map_err(|error| limit_error(id, error))
     }
@@ -472,9 +494,21 @@ impl Launcher {
     pub fn kill(&self, id: &ContainerId) -> Result<(), Error> {
         let Some(group) = self.cgroup(id)? else { return Ok(()) };
         group.kill_all().map_err(|error| match error {
-            cgroup::Error::Unkillable { .. } => Error::StopPending { id: id.to_string() },
+            cgroup::Error::Unkillable { .. } => Error::StopPending { id: id.to_string(), hanging: self.hanging(id) },
             error => limit_error(id, error),
         })
+    }
+
+    /// Watches for the out-of-memory killer in a container; None: it has no cgroup.
+    pub fn watch_oom(&self, id: &ContainerId) -> Result<Option<OomWatch>, Error> {
+        let Some(group) = self.cgroup(id)? else { return Ok(None) };
+        group.watch_oom().map(Some).map_err(|error| limit_error(id, error))
+    }
+
+    /// The processes of a container that hang in the kernel: what they are, and where they wait.
+    pub fn hanging(&self, id: &ContainerId) -> Vec<String> {
+        let pids = self.cgroup(id).ok().flatten().and_then(|group| group.pids().ok()).unwrap_or_default();
+        pids.into_iter().filter_map(hanging).collect()
     }
 
     /// Kills what is left of a container's processes and removes cgroup and sockets.
@@ -490,11 +524,17 @@ impl Launcher {
     pub fn sweep(&self, id: &ContainerId) -> Result<(), Error> {
         remove_file(&self.control(id))?;
         remove_file(&self.control(id).with_extension("exit"))?;
-        match self.is_limited() {
-            true => remove_file(&self.cgroup_record(id)),
-            false => Ok(()),
-        }
+        remove_file(&self.cgroup_record(id))
     }
+}
+
+/// "process 42 (dd) waits in nfs_wait_bit_killable": one that no signal reaches, proc(5).
+fn hanging(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    let place = Some(place.trim()).filter(|place| !matches!(*place, "" | "0")).unwrap_or("the kernel");
+    rest.starts_with('D').then(|| format!("process {pid} ({name}) waits in {place}"))
 }
 
 /// The session keyring of a container's processes: not that of the service, whose keys they would have.

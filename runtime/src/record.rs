@@ -72,6 +72,9 @@ pub struct Record {
     /// How it is, or was in its last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// The kernel has killed in it for want of memory, in its last run.
+    #[serde(default)]
+    pub is_out_of_memory: bool,
     /// Somebody stopped it: its restart policy does not apply until it is started by hand.
     #[serde(default)]
     pub is_stopped_by_hand: bool,
@@ -154,6 +157,7 @@ impl Record {
             mount_points: Vec::new(),
             check: None,
             health: None,
+            is_out_of_memory: false,
             is_stopped_by_hand: false,
             restart_count: 0,
             removes_volumes: false,
@@ -382,6 +386,12 @@ pub mod tests {
             is_privileged: false,
             auto_remove: false,
             restart: crate::restart::Policy::No,
+            fixed_limits: crate::spec::FixedLimits::default(),
+            isolation: crate::spec::Isolation::default(),
+            group_add: vec![],
+            oom_score_adj: None,
+            has_init: false,
+            cgroup_parent: String::new(),
             health: crate::health::Wish::default(),
             dependencies: vec![],
             labels: BTreeMap::new(),

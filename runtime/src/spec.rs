@@ -9,10 +9,15 @@ use strata_net::Attachment;
 use strata_types::{Platform, SnapshotKey};
 
 use crate::{cdi::DeviceName, health, restart};
+
+mod fixed;
+mod isolation;
 pub mod limits;
 mod mount;
 mod ports;
 
+pub use fixed::{DeviceLimit, FixedLimits};
+pub use isolation::{Device, DeviceRule, Filter, Ipc, Isolation, Sight};
 pub use limits::Limits;
 pub use mount::{
     Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
@@ -54,6 +59,24 @@ pub struct Spec {
     pub is_root_read_only: bool,
     /// Limits.
     pub limits: Limits,
+    /// Limits that are fixed.
+    #[serde(default)]
+    pub fixed_limits: FixedLimits,
+    /// How far it is apart.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Groups of its user beside those of its image, by name or number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// How readily it is killed when memory runs out, -1000 to 1000. Absent: as this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// Its first process is an init, its program the second.
+    #[serde(default)]
+    pub has_init: bool,
+    /// The cgroup that its own is below. Empty: as this service is configured.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup_parent: String,
     /// Capabilities on top of the default ones.
     pub cap_add: Vec<String>,
     /// Capabilities to take away.

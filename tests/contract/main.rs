@@ -24,6 +24,7 @@ mod names;
 mod networks;
 mod paths;
 mod pauses;
+mod policies;
 mod ports;
 mod processes;
 mod python;

@@ -3,6 +3,7 @@
 //! Each test has a house of its own, which fails the test when something is left behind at its end.
 
 mod access;
+mod apart;
 mod archives;
 mod archives_added;
 mod bases;

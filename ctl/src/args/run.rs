@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::{Attaching, ContainerNetwork, ContainerPorts, HealthFlags, LimitFlags, PullWhen, StreamName};
+use super::{
+    Attaching, ContainerNetwork, ContainerPorts, FixedLimitFlags, HealthFlags, IsolationFlags, LimitFlags, PullWhen,
+    StreamName,
+};
 
 /// `ctl run`
 #[derive(Debug, Args)]
@@ -86,6 +89,10 @@ pub struct Create {
     pub ports: ContainerPorts,
     #[command(flatten)]
     pub limits: LimitFlags,
+    #[command(flatten)]
+    pub fixed_limits: FixedLimitFlags,
+    #[command(flatten)]
+    pub isolation: IsolationFlags,
     /// Add a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
@@ -95,9 +102,6 @@ pub struct Create {
     /// All capabilities and devices
     #[arg(long)]
     pub privileged: bool,
-    /// Add a device by its CDI name
-    #[arg(long, value_name = "VENDOR/CLASS=NAME")]
-    pub device: Vec<String>,
     /// Host name
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,

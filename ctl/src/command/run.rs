@@ -13,7 +13,7 @@ use strata_types::ContainerId;
 use crate::args::{Create, PullWhen, Run, StreamName};
 use crate::command::attach::{self, Start};
 use crate::command::pull::{self, Until, Wish};
-use crate::command::{health, life, network, port, update};
+use crate::command::{fixed, health, isolation, life, network, port, update};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
@@ -253,12 +253,13 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         is_volatile: args.rm,
         has_no_log: false,
         platform: args.platform.as_deref().map(input::platform).transpose()?,
-        cdi_devices: args.device.iter().map(|text| input::device(text)).collect::<Result<_>>()?,
         ..pb::ContainerSpec::default()
     };
     health::of_container(&args.health, &mut spec)?;
     life::of_container(args, &mut spec)?;
     network::of_container(&args.network, &mut spec)?;
     port::of_container(&args.ports, &mut spec)?;
+    fixed::of_container(&args.fixed_limits, &mut spec)?;
+    isolation::of_container(&args.isolation, &mut spec)?;
     Ok(spec)
 }

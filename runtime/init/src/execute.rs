@@ -2,6 +2,7 @@
 
 use crate::channel::Channel;
 use crate::failure::{Attempt, Failure};
+use crate::first;
 use crate::hook::{Occasion, run_all, state_document};
 use crate::listener::Teller;
 use crate::plan::{Capabilities, Plan, Process, Rlimit, Seccomp};
@@ -39,7 +40,7 @@ pub(crate) fn execute_when_started(
     let starter = pass_fifo(prepared).attempt(|| "open the exec fifo".into())?;
     let result = run_start_hooks(plan)
         .and_then(|()| close_what_is_ours(&plan.process, prepared, channel, starter.as_ref()))
-        .and_then(|()| execute(&plan.process, prepared, program, channel, pid));
+        .and_then(|()| execute(plan, prepared, program, channel, pid));
     if let (Some(starter), Err(failure)) = (starter, &result) {
         let _ = rustix::io::write(starter, failure.to_string().as_bytes());
     }
@@ -47,12 +48,13 @@ pub(crate) fn execute_when_started(
 }
 
 fn execute(
-    process: &Process,
+    plan: &Plan,
     prepared: &mut Prepared,
     program: &CString,
     channel: &Channel,
     pid: u32,
 ) -> Result<Infallible, Failure> {
+    let process = &plan.process;
     let name = process.args.first().map(|name| name.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| Failure::new("execute the process", "it has no arguments"))?;
     let to_c = |list: &[std::ffi::OsString]| -> Result<Vec<CString>, Failure> {
@@ -62,6 +64,9 @@ fn execute(
     let (args, env) = (to_c(&process.args)?, to_c(&process.env)?);
     process.rlimits.iter().try_for_each(set_limit)?;
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
+    if process.has_init {
+        first::split(process, plan.streams.terminal.is_some(), channel)?;
+    }
     sys::reset_signals();
     let teller = match (process.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()), prepared.agent.take()) {
         (Some(listener), Some(agent)) => Some(Teller::begin(listener, agent, channel, pid)?),
@@ -98,15 +103,15 @@ fn run_start_hooks(plan: &Plan) -> Result<(), Failure> {
     let dumpable = |behavior| set_dumpable_behavior(behavior).attempt(|| "become non-dumpable".into());
     dumpable(DumpableBehavior::NotDumpable)?;
     let state = state_document(&hooks.state, "created", std::process::id());
-    let confined = || confine_hook(&plan.process);
+    let confined = || confine(&plan.process);
     let field = "hooks.startContainer";
     run_all(&hooks.start_container, &Occasion { field, state: &state, orderer: None, before: &confined })?;
     dumpable(DumpableBehavior::Dumpable)
 }
 
-/// Gives up what a hook inside must not have. Its filter has no listener, which is the process's own: what would be
+/// Gives up what a process inside must not have that is not the program: a hook, an init. Its filter has no listener, which is the process's own: what would be
 /// notified is then ENOSYS.
-fn confine_hook(process: &Process) -> Result<(), Failure> {
+pub(crate) fn confine(process: &Process) -> Result<(), Failure> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let seccomp = process.seccomp.as_ref().map(|seccomp| Seccomp {
         flags: seccomp.flags & !(listener as u32),

@@ -127,15 +127,22 @@ fn is_ours(join: &Join) -> Result<bool, Failure> {
     Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
 }
 
+/// Takes hold of a process; a start time of 0 is not checked.
+pub(crate) fn process(pid: u32, started: u64) -> Result<OwnedFd, Failure> {
+    let step = || format!("join process {pid}");
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let number = number.ok_or_else(|| Failure::new(step(), "it has no valid process id"))?;
+    let pidfd = pidfd_open(number, PidfdFlags::empty()).attempt(step)?;
+    if started != 0 && start_time(pid) != Some(started) {
+        return Err(Failure::new(step(), "it has ended and its id is used by another"));
+    }
+    Ok(pidfd)
+}
+
 /// Prepares to join all namespaces of a running process.
 pub(crate) fn target(target: &Target, prepared: &mut Prepared) -> Result<(), Failure> {
     let step = || format!("join process {}", target.pid);
-    let pid = i32::try_from(target.pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::new(step(), "it has no valid process id"))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).attempt(step)?;
-    if target.start_time != 0 && start_time(target.pid) != Some(target.start_time) {
-        return Err(Failure::new(step(), "it has ended and its id is used by another"));
-    }
+    let pidfd = process(target.pid, target.start_time)?;
     let kinds = target.namespaces as i32;
     let (mut ours, mut early) = (0, 0);
     if is_by_helper_of(target) {

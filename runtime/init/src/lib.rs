@@ -10,6 +10,7 @@ mod execute;
 mod failure;
 mod filesystem;
 mod filter;
+mod first;
 mod forbidden;
 mod hook;
 mod idmap;

@@ -288,6 +288,15 @@ choice! {
             /// The directory.
             path: PathBuf,
         },
+        /// What is mounted at a path in the mount namespace of another process.
+        3 = Inside {
+            /// Its process id as the monitor sees it.
+            pid: u32,
+            /// Its start time, field 22 of `/proc/<pid>/stat`.
+            start_time: u64,
+            /// The path.
+            path: PathBuf,
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use crate::overlay::Overlay;
 use crate::plan::{Namespace, Plan, Propagation, Root, Step, attribute};
 use crate::sys;
 use crate::userns::is_privileged;
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -225,7 +226,20 @@ fn root(root: &Root, is_slave: bool) -> Result<Option<OwnedFd>, Failure> {
             Ok(Some(mount))
         }
         Root::Overlay { lowers, upper, work, options } => Overlay { lowers, upper, work, options }.mount().map(Some),
+        Root::Inside { pid, start_time, path } => inside(*pid, *start_time, path).map(Some),
     }
+}
+
+/// Clones what is mounted at a path of another mount namespace: only who is in it may.
+fn inside(pid: u32, start_time: u64, path: &Path) -> Result<OwnedFd, Failure> {
+    let step = || format!("join the mounts of process {pid}");
+    let own = path_fd(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
+    let theirs = join::process(pid, start_time)?;
+    nix::sched::setns(&theirs, CloneFlags::CLONE_NEWNS).attempt(step)?;
+    let cloned = tree(path, false);
+    // From here on paths are the host's again.
+    nix::sched::setns(&own, CloneFlags::CLONE_NEWNS).attempt(step)?;
+    cloned
 }
 
 /// Clones a host path into a detached mount.

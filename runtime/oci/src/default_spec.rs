@@ -25,7 +25,7 @@ use crate::{
 
 mod host;
 
-pub use host::{host_devices, thermal_paths};
+pub use host::{devices_at, host_devices, thermal_paths};
 
 /// The version of the runtime spec the result conforms to.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -62,6 +62,14 @@ pub enum Error {
     /// The spec's own types refused a value.
     #[error("cannot assemble the runtime spec")]
     Spec(#[from] OciSpecError),
+    /// A path of the host could not be looked at.
+    #[error("cannot look at device {path}", path = path.display())]
+    Look {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A directory of the host could not be listed.
     #[error("cannot list {path}", path = path.display())]
     List {
@@ -164,10 +172,16 @@ pub struct Defaults {
     pub devices: Vec<LinuxDevice>,
     /// Environment as `NAME=value`; `PATH`, `HOME`, `HOSTNAME` and `TERM` are added if absent.
     pub env: Vec<String>,
+    /// Whether there is a /dev/shm.
+    pub has_shm: bool,
+    /// Whether its cgroups can be written to; those of a privileged container can in any case.
+    pub has_writable_cgroups: bool,
     /// Host name inside.
     pub hostname: Option<String>,
     /// Ids and home of the process.
     pub identity: Identity,
+    /// Whether nothing of proc and sysfs is hidden or read-only.
+    pub is_unmasked: bool,
     /// IPC namespace.
     pub ipc: Namespace,
     /// Masked paths beyond [`MASKED_PATHS`]; see [`thermal_paths`].
@@ -223,7 +237,10 @@ impl Default for Defaults {
             device_filter: DeviceFilter::Enforced,
             devices: Vec::new(),
             env: Vec::new(),
+            has_shm: true,
+            has_writable_cgroups: false,
             hostname: None,
+            is_unmasked: false,
             identity: Identity::default(),
             ipc: Namespace::New,
             masked_paths: Vec::new(),
@@ -363,10 +380,13 @@ impl Defaults {
         if self.maps_gid(5) {
             table[2].3.push("gid=5".to_owned());
         }
-        table.push(("/sys/fs/cgroup", "cgroup", "cgroup", with(&["relatime", access])));
+        let of_cgroups = if self.has_writable_cgroups { "rw" } else { access };
+        table.push(("/sys/fs/cgroup", "cgroup", "cgroup", with(&["relatime", of_cgroups])));
         if self.ipc != Namespace::Host {
             table.push(("/dev/mqueue", "mqueue", "mqueue", own(&plain)));
-            table.push(("/dev/shm", "tmpfs", "shm", with(&["mode=1777", &shm_size])));
+            if self.has_shm {
+                table.push(("/dev/shm", "tmpfs", "shm", with(&["mode=1777", &shm_size])));
+            }
         } else {
             table.push(("/dev/mqueue", "bind", "/dev/mqueue", with(&["rbind"])));
             table.push(("/dev/shm", "bind", "/dev/shm", with(&["rbind"])));
@@ -398,7 +418,7 @@ impl Defaults {
             .masked_paths(Vec::new())
             .readonly_paths(Vec::new())
             .build()?;
-        if !self.privileged {
+        if !self.privileged && !self.is_unmasked {
             let own = |paths: &[&str]| paths.iter().map(|path| path.to_string()).collect::<Vec<_>>();
             let masked = own(&MASKED_PATHS).into_iter().chain(self.masked_paths.iter().cloned());
             linux.set_masked_paths(Some(masked.collect())).set_readonly_paths(Some(own(&READONLY_PATHS)));

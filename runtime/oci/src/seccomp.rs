@@ -7,10 +7,12 @@ use oci_spec::runtime::{Arch, LinuxSeccompAction};
 
 mod bpf;
 mod compile;
+mod document;
 mod profile;
 mod tables;
 
 pub use compile::compile;
+pub use document::{DocumentError, read as read_document};
 pub use profile::default_profile;
 
 /// Why a filter was refused.

@@ -82,6 +82,10 @@ impl Engine {
 
     /// Lets a container rest that waits to be started again.
     pub(super) async fn cancel_restart(&self, container: &Container) -> Result<(), Error> {
+        // Who runs is to be killed even while something else is done to it.
+        if container.state() != State::Restarting {
+            return Ok(());
+        }
         let _guard = container.lifecycle.lock().await;
         if container.state() != State::Restarting {
             return Ok(());

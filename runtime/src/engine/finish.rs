@@ -70,7 +70,7 @@ impl Engine {
         });
         self.resolver.forget(&container.id);
         if exit.is_oom_killed {
-            self.happened(container, "oom", []);
+            self.tell_out_of_memory(container);
         }
         let record = container.record();
         let lasted =

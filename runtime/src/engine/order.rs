@@ -1,5 +1,5 @@
-//! Which container is started before which: those that it requires, those that it comes after, and the one whose network it
-//! shares. They are known by their names, so that one that is made anew takes the place of the one before.
+//! Which container is started before which: those that it requires, those that it comes after, and those whose network,
+//! processes or shared memory it shares. They are known by their names, so that one that is made anew takes the place of the one before.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use crate::{
     container::Container,
     error::Error,
     record::Record,
-    spec::{Dependency, Network, Spec, TerminalSize},
+    spec::{Dependency, Ipc, Network, Sight, Spec, TerminalSize},
 };
 
 impl Engine {
@@ -135,8 +135,11 @@ pub(super) fn sorted(containers: Vec<Arc<Container>>) -> Vec<Arc<Container>> {
 
 /// Ids of those among some containers that one comes after.
 fn befores(record: &Record, among: &[(Record, Arc<Container>)]) -> Vec<String> {
+    let isolation = &record.spec.isolation;
     let is_before = |other: &Record| {
-        record.spec.dependencies.iter().any(|one| one.container == other.name.as_str())
+        matches!(&isolation.pid, Sight::Container(id) if id == other.id.as_str())
+            || matches!(&isolation.ipc, Ipc::Container(id) if id == other.id.as_str())
+            || record.spec.dependencies.iter().any(|one| one.container == other.name.as_str())
             || matches!(&record.spec.network, Network::Container(id) if id == other.id.as_str())
     };
     among.iter().filter(|(other, _)| is_before(other)).map(|(other, _)| other.id.to_string()).collect()

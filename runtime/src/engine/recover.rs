@@ -181,6 +181,7 @@ impl Engine {
             }
         }
         self.watch_health(container, &monitor);
+        self.watch_memory(container, &monitor);
         self.finish(container, monitor).await;
         self.start_again(container).await;
     }

@@ -1,4 +1,4 @@
-//! Containers that share the network of another one: whose it is, is settled when they are made; they join it when they
+//! Containers that share namespaces of another one. Of the network: whose it is, is settled when they are made; they join it when they
 //! start, while the other runs. They keep it when the other ends, and then it has a loopback device only.
 
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::{
     container::Container,
     error::Error,
     identity::Process,
-    launch::Shared,
-    record::{Record, State},
-    spec::{Network, Spec},
+    launch::{Joined, Shared},
+    record::{Identity, Record, State},
+    spec::{Ipc, Network, Sight, Spec},
 };
 
 impl Engine {
@@ -29,6 +29,49 @@ impl Engine {
         spec.resolution.domainname = owner.spec.resolution.domainname;
         spec.network = Network::Container(owner.id.to_string());
         Ok(())
+    }
+
+    /// Settles whose processes and whose shared memory a container uses.
+    pub(super) fn settle_isolation(&self, spec: &mut Spec) -> Result<(), Error> {
+        if let Sight::Container(text) = &spec.isolation.pid {
+            spec.isolation.pid = Sight::Container(self.find(text)?.id.to_string());
+        }
+        if let Ipc::Container(text) = &spec.isolation.ipc {
+            let owner = self.find(text)?.record();
+            if owner.spec.isolation.ipc != Ipc::Shareable {
+                return Err(not_shareable(&owner));
+            }
+            spec.isolation.ipc = Ipc::Container(owner.id.to_string());
+        }
+        if spec.isolation.has_host_name {
+            spec.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        Ok(())
+    }
+
+    /// Opens the namespaces of others that a container joins.
+    pub(super) fn joined(&self, record: &Record) -> Result<Joined, Error> {
+        let mut joined = Joined::default();
+        if let Sight::Container(id) = &record.spec.isolation.pid {
+            joined.pid = Some(self.namespace(id, "processes", "pid")?.0);
+        }
+        if let Ipc::Container(id) = &record.spec.isolation.ipc {
+            let (namespace, process) = self.namespace(id, "shared memory", "ipc")?;
+            joined.ipc = Some(namespace);
+            joined.shm = Some(process);
+        }
+        Ok(joined)
+    }
+
+    fn namespace(&self, id: &str, what: &'static str, kind: &str) -> Result<(Namespace, Identity), Error> {
+        let owner = self.find(id)?;
+        let stopped =
+            || Error::Join { what, name: owner.name().to_string(), why: "which is not running: start it first" };
+        let State::Running(running) = owner.state() else { return Err(stopped()) };
+        let namespace = Namespace::at(format!("/proc/{}/ns/{kind}", running.init.pid)).map_err(|_| stopped())?;
+        // Looked for after it was opened: so it is that of this process, and not of a later one with its number.
+        Process::find(&running.init).ok_or_else(stopped)?;
+        Ok((namespace, running.init))
     }
 
     /// Opens what a container shares, if it does. The other cannot be cleared up after until the guard is dropped: by then
@@ -62,4 +105,9 @@ impl Engine {
             tracing::error!(container = %container.id, %error, "cannot remove the interfaces of an ended container");
         }
     }
+}
+
+fn not_shareable(owner: &Record) -> Error {
+    let why = "which keeps it to itself: make that one with --ipc shareable";
+    Error::Join { what: "shared memory", name: owner.name.to_string(), why }
 }

@@ -86,6 +86,7 @@ impl Engine {
                 self.networked(&record, "connect", &record.endpoints);
                 self.mounted(&record, "mount", &record.spec.mounts);
                 self.watch_health(container, &monitor);
+                self.watch_memory(container, &monitor);
                 self.happened(container, "start", []);
                 let (engine, container) = (self.clone(), container.clone());
                 tokio::spawn(async move {
@@ -145,6 +146,7 @@ impl Engine {
             size,
             dir: self.records.dir(&record.id),
             shared: shared.clone(),
+            joined: self.joined(record)?,
         };
         let launcher = self.launcher.clone();
         let launch = blocking("preparing the container", move || launcher.launch(&job)).await?;
@@ -164,6 +166,7 @@ impl Engine {
             record.state = State::Running(Running { init, monitor, is_paused: false });
             record.started_at = Some(Timestamp::now());
             record.exit = None;
+            record.is_out_of_memory = false;
             record.health = record.check.as_ref().map(|_| Health::default());
             record.endpoints = endpoints;
             record.published = published;

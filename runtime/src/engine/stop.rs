@@ -14,11 +14,9 @@ impl Engine {
     pub async fn kill(&self, container: &Container, number: i32) -> Result<(), Error> {
         if self.asks_to_end(container, number) && container.is_live() {
             self.note_stop(container).await?;
-            if container.state() == State::Restarting {
-                self.cancel_restart(container).await?;
-                if !container.is_running() {
-                    return Ok(());
-                }
+            self.cancel_restart(container).await?;
+            if !container.is_running() {
+                return Ok(());
             }
         }
         self.signal(container, number).await
@@ -46,9 +44,7 @@ impl Engine {
             return Ok(());
         }
         self.note_stop(container).await?;
-        if container.state() == State::Restarting {
-            self.cancel_restart(container).await?;
-        }
+        self.cancel_restart(container).await?;
         if !container.is_running() {
             return Ok(());
         }
@@ -116,7 +112,11 @@ impl Engine {
         }
         match tokio::time::timeout(KILL_TIME, container.ended()).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::StopPending { id: container.id.to_string() }),
+            Err(_) => {
+                let (launcher, id) = (self.launcher.clone(), container.id.clone());
+                let hanging = blocking("looking at what hangs", move || Ok(launcher.hanging(&id))).await?;
+                Err(Error::StopPending { id: container.id.to_string(), hanging })
+            }
         }
     }
 }

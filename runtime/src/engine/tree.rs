@@ -11,11 +11,11 @@ use crate::{
     error::Error,
     files::Root,
     identity::Process,
-    launch::Prepared,
+    launch::{Joined, Prepared},
     monitor::Monitor,
     presence::Present,
     record::{Record, State},
-    spec::{Network, Spec, TerminalSize},
+    spec::{Isolation, Network, Spec, TerminalSize},
     store::{Volatile, Writing},
 };
 
@@ -90,6 +90,7 @@ impl Engine {
             size: TerminalSize::default(),
             dir: self.records.dir(&located.id),
             shared: None,
+            joined: Joined::default(),
             record: located,
         };
         let launcher = self.launcher.clone();
@@ -150,6 +151,8 @@ fn only_mounts(mut record: Record) -> Record {
         network: Network::None,
         ports: Default::default(),
         cdi_devices: Vec::new(),
+        isolation: Isolation::default(),
+        has_init: false,
         has_terminal: false,
         has_stdin: false,
         has_no_log: true,

@@ -27,6 +27,8 @@ impl strata_rpc::Fault for Error {
             | Self::Start { .. }
             | Self::Limit { .. }
             | Self::User { .. }
+            | Self::Group { .. }
+            | Self::Join { .. }
             | Self::StoreRefused { .. }
             | Self::RootLocked { .. }
             | Self::Propagation { .. }
@@ -71,14 +73,18 @@ impl strata_rpc::Fault for Error {
             Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
             Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
             Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
-            Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Removing { .. } => "FAULT_NOT_RUNNING",
+            Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Join { .. } | Self::Removing { .. } => {
+                "FAULT_NOT_RUNNING"
+            }
             Self::Running { .. } => "FAULT_RUNNING",
             Self::Paused { .. } => "FAULT_PAUSED",
             Self::NotPaused { .. } => "FAULT_NOT_PAUSED",
             Self::PauseFailed { .. } => "FAULT_PAUSE_FAILED",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
             Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
-            Self::Start { .. } | Self::User { .. } | Self::Propagation { .. } => "FAULT_START_FAILED",
+            Self::Start { .. } | Self::User { .. } | Self::Group { .. } | Self::Propagation { .. } => {
+                "FAULT_START_FAILED"
+            }
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
             Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
@@ -129,7 +135,7 @@ impl strata_rpc::Fault for Error {
             Self::Propagation { .. } => {
                 vec![("step", "mount".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
             }
-            Self::User { .. } => {
+            Self::User { .. } | Self::Group { .. } => {
                 vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
             }
             Self::NameTaken { holder, .. } => vec![("holder", holder.clone())],

@@ -8,7 +8,7 @@ use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
 
-use super::{attachments, health, life, ports};
+use super::{attachments, fixed, health, isolation, life, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
@@ -48,6 +48,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
     for (field, text) in [("spec.working_directory", &spec.working_directory), ("spec.user", &spec.user)] {
         one_text(field, text)?;
     }
+    texts("spec.group_add", &spec.group_add)?;
     capabilities("spec.cap_add", &spec.cap_add)?;
     capabilities("spec.cap_drop", &spec.cap_drop)?;
     if !spec.stop_signal.is_empty() {
@@ -73,6 +74,12 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         mounts: mounts::mounts(spec.mounts)?,
         is_root_read_only: spec.is_root_read_only,
         limits: Limits::default().with(limits(spec.limits.unwrap_or_default()), "spec.limits")?,
+        fixed_limits: fixed::limits(spec.fixed_limits)?,
+        isolation: isolation::isolation(spec.isolation)?,
+        group_add: spec.group_add,
+        oom_score_adj: oom_score(spec.oom_score_adj)?,
+        has_init: spec.has_init,
+        cgroup_parent: life::cgroup_parent(&spec.cgroup_parent)?,
         cap_add: spec.cap_add,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
@@ -171,6 +178,15 @@ fn platform(message: strata_proto::types::v1::Platform) -> Result<Platform, Erro
     let slash = if variant.is_empty() { "" } else { "/" };
     let parsed = Platform::parse(&format!("{os}/{architecture}{slash}{variant}"));
     parsed.map_err(|invalid| Error::invalid("spec.platform", invalid))
+}
+
+fn oom_score(score: Option<i32>) -> Result<Option<i32>, Error> {
+    match score {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(Error::argument("spec.oom_score_adj", "it is -1000 to 1000"))
+        }
+        score => Ok(score),
+    }
 }
 
 /// Linux takes 64 bytes; what is in the name ends up in /etc/hosts.
@@ -293,6 +309,7 @@ pub fn container(view: View) -> wire::Container {
         restart_count: record.restart_count,
         health_check: health::wire_check(record.check.as_ref(), &record.spec.health),
         health: record.health.map(health::wire_health),
+        is_out_of_memory: record.is_out_of_memory,
         spec: Some(wire_spec(record.name.as_str(), record.spec)),
         image_id: record.image_id,
         state: state.into(),
@@ -340,6 +357,12 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         mounts: spec.mounts.into_iter().map(mounts::wire_mount).collect(),
         is_root_read_only: spec.is_root_read_only,
         limits: Some(wire_limits(spec.limits)),
+        fixed_limits: Some(fixed::wire_limits(spec.fixed_limits)),
+        isolation: Some(isolation::wire_isolation(spec.isolation)),
+        group_add: spec.group_add,
+        oom_score_adj: spec.oom_score_adj,
+        has_init: spec.has_init,
+        cgroup_parent: spec.cgroup_parent,
         cap_add: spec.cap_add,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,

@@ -7,7 +7,7 @@ use strata_rpc::{Caller, Grant, access::Denied};
 use crate::{
     container::Container,
     engine::Engine,
-    spec::{Mount, Network, Source, Spec, VolumeMount},
+    spec::{Filter, Ipc, Isolation, Mount, Network, Sight, Source, Spec, VolumeMount},
 };
 
 /// A grant that is needed, and what for.
@@ -60,6 +60,9 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
         is_privileged,
         cdi_devices,
         volumes_from,
+        isolation,
+        cgroup_parent,
+        oom_score_adj,
         // Nothing of the host's is in these.
         root: _,
         command: _,
@@ -74,6 +77,9 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
         ports: _,
         is_root_read_only: _,
         limits: _,
+        fixed_limits: _,
+        group_add: _,
+        has_init: _,
         cap_drop: _,
         auto_remove: _,
         restart: _,
@@ -106,6 +112,50 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
     if is_of_the_host(engine, network) {
         needs.push((Grant::HostNamespaces, "the network of the host".to_owned()));
     }
+    if !cgroup_parent.is_empty() {
+        needs.push((Grant::HostNamespaces, format!("the cgroup /{cgroup_parent} of the host")));
+    }
+    if oom_score_adj.is_some_and(|score| score < 0) {
+        needs.push((Grant::Privileged, "to be spared when the host's memory runs out".to_owned()));
+    }
+    needs.extend(isolation_needs(engine, isolation));
+    needs
+}
+
+fn isolation_needs(engine: &Engine, isolation: &Isolation) -> Vec<Need> {
+    let Isolation {
+        pid,
+        ipc,
+        has_host_name,
+        sees_host_cgroups,
+        filter,
+        no_new_privileges,
+        is_unmasked,
+        has_writable_cgroups,
+        devices,
+        device_rules,
+        // The kernel has them per namespace, and takes none of the host's.
+        sysctls: _,
+    } = isolation;
+    let all = [
+        (*pid == Sight::Host, Grant::HostNamespaces, "the processes of the host"),
+        (*ipc == Ipc::Host, Grant::HostNamespaces, "the shared memory of the host"),
+        (*has_host_name, Grant::HostNamespaces, "the name of the host"),
+        (*sees_host_cgroups, Grant::HostNamespaces, "the cgroups of the host"),
+        (*filter != Filter::Default, Grant::Privileged, "another filter of system calls"),
+        (*no_new_privileges == Some(false), Grant::Privileged, "new privileges"),
+        (*is_unmasked, Grant::Privileged, "paths of /proc and /sys unmasked"),
+        (*has_writable_cgroups, Grant::Privileged, "cgroups that it can write to"),
+        (!device_rules.is_empty(), Grant::Devices, "rules for devices"),
+    ];
+    let mut needs: Vec<Need> =
+        all.into_iter().filter(|(is_wanted, ..)| *is_wanted).map(|(_, grant, what)| (grant, what.to_owned())).collect();
+    needs.extend(devices.iter().map(|one| (Grant::Devices, format!("the device {}", one.host.display()))));
+    // Among another container's processes, or in its memory, one acts within it.
+    let pid = if let Sight::Container(other) = pid { Some(other) } else { None };
+    let ipc = if let Ipc::Container(other) = ipc { Some(other) } else { None };
+    let others = pid.into_iter().chain(ipc).filter_map(|other| engine.find(other).ok());
+    needs.extend(others.flat_map(|other| self::needs(engine, &other.record().spec)));
     needs
 }
 

@@ -50,6 +50,16 @@ pub fn dependencies(list: Vec<wire::Dependency>) -> Result<Vec<Dependency>, Erro
     Ok(list.into_iter().map(dependency).collect())
 }
 
+/// Parses the cgroup that a container's own is below: a path without "..".
+pub fn cgroup_parent(text: &str) -> Result<String, Error> {
+    let is_part = |part: &str| part != ".." && part != "." && part.bytes().all(|byte| byte.is_ascii_graphic());
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    if text.len() > 1024 || !parts.iter().all(|part| is_part(part)) || (parts.is_empty() && !text.is_empty()) {
+        return Err(Error::argument("spec.cgroup_parent", format!("{text:?} is no path of a cgroup")));
+    }
+    Ok(parts.join("/"))
+}
+
 /// A dependency as the wire shows it.
 pub fn wire_dependency(one: Dependency) -> wire::Dependency {
     wire::Dependency { container: one.container, is_required: one.is_required }

@@ -8,6 +8,7 @@ use strata_init::plan::{Root, Step, attribute};
 use super::{mounts::place_of, root_of};
 use crate::{
     error::Error,
+    record::Identity,
     spec::{Mount, Source},
 };
 
@@ -25,6 +26,15 @@ pub fn mounts(steps: &mut Vec<Step>, mounts: &[Mount], trees: &[strata_types::Mo
         steps.insert(at, step);
     }
     Ok(())
+}
+
+/// Adds the /dev/shm of the container that a process is in.
+pub fn shm(steps: &mut Vec<Step>, process: &Identity) {
+    let tree = Root::Inside { pid: process.pid, start_time: process.started, path: "/dev/shm".into() };
+    let attributes = attribute::NOSUID | attribute::NODEV | attribute::NOEXEC;
+    let target = Path::new("/dev/shm");
+    let at = place(steps, target);
+    steps.insert(at, Step::Overlay { tree, path: "/".into(), target: target.into(), attributes });
 }
 
 fn step<'a>(mount: &Mount, trees: &mut impl Iterator<Item = &'a strata_types::Mount>) -> Result<Option<Step>, Error> {

@@ -11,7 +11,7 @@ use strata_oci::{
 };
 use strata_types::ContainerId;
 
-use super::{Joining, Launcher, Prepared, Users, descriptors, files::Own, limits, mounts};
+use super::{Joining, Launcher, Prepared, Users, descriptors, files::Own, fixed, isolation, limits, mounts};
 use crate::{
     config::Profile,
     error::Error,
@@ -20,16 +20,22 @@ use crate::{
     spec::{Network, Spec},
 };
 
-/// Refuses capabilities that cannot be given.
+/// Refuses capabilities that cannot be given, and filters that are none.
 pub fn check(launcher: &Launcher, spec: &Spec) -> Result<(), Error> {
-    let settled = base(launcher, spec).capabilities();
+    let settled = base(launcher, spec)?.capabilities();
     settled.map(drop).map_err(|error| Error::argument("spec.cap_add", strata_rpc::fault::chain(&error)))
 }
 
-/// Resolves a user in the files of an image.
-pub fn identity(launcher: &Launcher, user: &str, users: &Users) -> Result<Identity, Error> {
+/// Resolves a user, and further groups, in the files of an image.
+pub fn identity(launcher: &Launcher, user: &str, groups: &[String], users: &Users) -> Result<Identity, Error> {
     let resolved = user::resolve(user, &users.passwd, &users.group);
-    let identity = resolved.map_err(|source| Error::User { user: user.to_owned(), source })?;
+    let mut identity = resolved.map_err(|source| Error::User { user: user.to_owned(), source })?;
+    for group in groups {
+        let resolved = user::resolve_group(group, &users.group);
+        identity.additional_gids.push(resolved.map_err(|source| Error::Group { group: group.clone(), source })?);
+    }
+    identity.additional_gids.sort_unstable();
+    identity.additional_gids.dedup();
     let Some(namespace) = &launcher.0.namespace else { return Ok(identity) };
     for (what, id, mappings, file) in [
         ("user", identity.uid, &namespace.uid_mappings, "/etc/subuid"),
@@ -64,11 +70,22 @@ pub fn container(launcher: &Launcher, job: &Prepared, identity: Identity, own: V
         defaults.network = default_spec::Network::Join(shared.namespace.path());
     }
     defaults.mounts = mounts::mounts(&record.spec.mounts, own)?;
+    if let Some(namespace) = job.joined.pid.as_ref() {
+        defaults.pid = default_spec::Namespace::Join(namespace.path());
+    }
+    if let Some(namespace) = job.joined.ipc.as_ref() {
+        defaults.ipc = default_spec::Namespace::Join(namespace.path());
+        // It is the other's, mounted behind the others.
+        defaults.has_shm = false;
+    }
     defaults.resources = limits::resources(&record.spec.limits).map_err(|error| plan_error(&record.id, error))?;
+    fixed::add(&mut defaults.resources, &record.spec.fixed_limits)?;
+    isolation::add_rules(&mut defaults.resources, &record.spec.isolation.device_rules);
     if record.spec.is_privileged {
         defaults.devices = default_spec::host_devices().map_err(|error| plan_error(&record.id, error))?;
     }
     let mut spec = defaults.build().map_err(|error| plan_error(&record.id, error))?;
+    isolation::add_devices(&mut spec, &record.spec.isolation.devices)?;
     spec.set_domainname(Some(record.spec.resolution.domainname.clone()).filter(|name| !name.is_empty()));
     Ok(spec)
 }
@@ -99,15 +116,15 @@ pub fn exec(launcher: &Launcher, job: &Joining, identity: Identity) -> Result<Oc
 }
 
 fn of_record(launcher: &Launcher, record: &Record, hostname: &str) -> Result<Defaults, Error> {
-    let mut defaults = base(launcher, &record.spec);
-    defaults.cgroups_path = PathBuf::from(launcher.cgroup_name(&record.id));
-    defaults.hostname = Some(hostname.to_owned());
+    let mut defaults = base(launcher, &record.spec)?;
+    defaults.cgroups_path = PathBuf::from(launcher.cgroup_name_of(&record.id, &record.spec.cgroup_parent));
+    defaults.hostname = (!record.spec.isolation.has_host_name).then(|| hostname.to_owned());
     defaults.masked_paths = launcher.0.thermal.clone();
     Ok(defaults)
 }
 
-fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
-    Defaults {
+fn base(launcher: &Launcher, spec: &Spec) -> Result<Defaults, Error> {
+    let mut defaults = Defaults {
         available: launcher.0.available,
         cap_add: spec.cap_add.clone(),
         cap_drop: spec.cap_drop.clone(),
@@ -129,8 +146,11 @@ fn base(launcher: &Launcher, spec: &Spec) -> Defaults {
         rlimits: descriptors::limits(&spec.ulimits, launcher.0.descriptors),
         shm_size: spec.shm_size_bytes.unwrap_or(Defaults::default().shm_size),
         terminal: spec.has_terminal,
+        oom_score_adj: spec.oom_score_adj,
         ..Defaults::default()
-    }
+    };
+    isolation::settle(&mut defaults, &spec.isolation)?;
+    Ok(defaults)
 }
 
 /// The plan of a spec. What a caller asked for and no plan can give is his to mend, not a defect.

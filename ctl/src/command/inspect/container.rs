@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 use strata_types::ContainerConfig;
 
-use crate::command::{health, life, network, port, ps};
+use crate::command::{fixed, health, isolation, life, network, port, ps};
 use crate::render::time;
 use crate::streams;
 
@@ -62,10 +62,11 @@ fn state(container: &pb::Container) -> Value {
         "Running": is_live || container.state() == pb::ContainerState::Paused,
         "Paused": container.state() == pb::ContainerState::Paused,
         "Restarting": container.state() == pb::ContainerState::Restarting,
-        "OOMKilled": exit.is_some_and(|exit| exit.is_oom_killed),
+        "OOMKilled": container.is_out_of_memory || exit.is_some_and(|exit| exit.is_oom_killed),
         "Dead": false,
         "Pid": container.pid,
-        "ExitCode": exit.and_then(|exit| streams::exit_code(exit).ok()).unwrap_or(0),
+        "ExitCode": exit.map_or(0, |exit| streams::exit_code(exit).map_or(-1, i32::from)),
+        "ExitStatus": exit.map(exit_status),
         "Error": error,
         "StartedAt": at(container.started_at.as_ref()),
         "FinishedAt": at(container.finished_at.as_ref()),
@@ -143,23 +144,15 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
         "ConsoleSize": [0, 0],
         "CapAdd": or_null(&spec.cap_add),
         "CapDrop": or_null(&spec.cap_drop),
-        "CgroupnsMode": "private",
         "Dns": spec.dns_servers,
         "DnsOptions": spec.dns_options,
         "DnsSearch": spec.dns_searches,
         "ExtraHosts": extra_hosts(spec),
-        "GroupAdd": null,
-        "IpcMode": "private",
         "Cgroup": "",
         "Links": null,
-        "OomScoreAdj": 0,
-        "PidMode": "",
         "Privileged": spec.is_privileged,
         "PublishAllPorts": spec.publishes_all_ports,
         "ReadonlyRootfs": spec.is_root_read_only,
-        "SecurityOpt": null,
-        "UTSMode": "",
-        "UsernsMode": "",
         "ShmSize": if spec.shm_size_bytes == 0 { SHM_BYTES } else { spec.shm_size_bytes },
         "Runtime": "strata",
         "Isolation": "",
@@ -167,6 +160,8 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
     });
     if let (Value::Object(all), Value::Object(limits)) = (&mut value, resources(spec)) {
         all.extend(limits);
+        all.extend(fixed::inspected(spec));
+        all.extend(isolation::inspected(spec));
     }
     if spec.writable_size_bytes != 0 {
         value["StorageOpt"] = json!({ "size": spec.writable_size_bytes.to_string() });
@@ -178,38 +173,31 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
 fn resources(spec: &pb::ContainerSpec) -> Value {
     let limits = spec.limits.clone().unwrap_or_default();
     let memory = limits.memory_bytes.unwrap_or(0);
-    // -1 is no limit.
-    let limit = |number: u64| i64::try_from(number).unwrap_or(-1);
-    let ulimits =
-        spec.ulimits.iter().map(|one| json!({ "Name": one.name, "Soft": limit(one.soft), "Hard": limit(one.hard) }));
     json!({
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": memory,
         "NanoCpus": limits.nano_cpus.unwrap_or(0),
-        "CgroupParent": "",
         "BlkioWeight": limits.blkio_weight.unwrap_or(0),
-        "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [],
-        "BlkioDeviceWriteIOps": [],
         "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
         "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
-        "Devices": [],
-        "DeviceCgroupRules": null,
         "DeviceRequests": device_requests(&spec.cdi_devices),
         "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),
         // As much swap again, where nobody says otherwise.
         "MemorySwap": limits.memory_swap_bytes.unwrap_or(memory as i64 * 2),
-        "MemorySwappiness": null,
-        "OomKillDisable": false,
         "PidsLimit": limits.pids,
-        "Ulimits": ulimits.collect::<Vec<_>>(),
     })
+}
+
+/// How a run ended, for people who must not take one for another: "exited(0)", "signaled(9)", "unknown(the monitor was lost)".
+fn exit_status(exit: &pb::ExitStatus) -> String {
+    match &exit.kind {
+        Some(pb::exit_status::Kind::Code(code)) => format!("exited({code})"),
+        Some(pb::exit_status::Kind::Signal(signal)) => format!("signaled({signal})"),
+        Some(pb::exit_status::Kind::Unknown(why)) => format!("unknown({why})"),
+        None => "unknown()".to_owned(),
+    }
 }
 
 fn or_null(words: &[String]) -> Value {

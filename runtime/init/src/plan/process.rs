@@ -50,6 +50,8 @@ records! {
         pub apparmor_profile: Option<String>,
         /// SELinux label to change to at execve.
         pub selinux_label: Option<String>,
+        /// Whether the first process is an init, and the program the second.
+        pub has_init: bool,
         /// Inherited descriptors (3 and above) that stay open across execve.
         pub keep_fds: Vec<i32>,
     }

@@ -18,6 +18,20 @@ pub fn host_devices() -> Result<Vec<LinuxDevice>, Error> {
     Ok(devices)
 }
 
+/// Lists the device node at a path, or those below a directory. A link leads to what it names.
+pub fn devices_at(path: &Path) -> Result<Vec<LinuxDevice>, Error> {
+    let failed = |source| Error::Look { path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    let mut devices = Vec::new();
+    if metadata.is_dir() {
+        list_devices(path, &mut devices)?;
+        devices.sort_by(|one, other| one.path().cmp(other.path()));
+    } else {
+        devices.extend(device(path, &metadata)?);
+    }
+    Ok(devices)
+}
+
 fn list_devices(directory: &Path, devices: &mut Vec<LinuxDevice>) -> Result<(), Error> {
     let skipped = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"];
     let entries = fs::read_dir(directory).map_err(|source| Error::List { path: directory.to_owned(), source })?;
@@ -30,23 +44,31 @@ fn list_devices(directory: &Path, devices: &mut Vec<LinuxDevice>) -> Result<(), 
         let kind = metadata.file_type();
         if kind.is_dir() {
             list_devices(&entry.path(), devices)?;
-        } else if kind.is_char_device() || kind.is_block_device() {
-            let typ = if kind.is_block_device() { LinuxDeviceType::B } else { LinuxDeviceType::C };
-            let number = metadata.rdev();
-            devices.push(
-                LinuxDeviceBuilder::default()
-                    .path(entry.path())
-                    .typ(typ)
-                    .major(i64::from(rustix::fs::major(number)))
-                    .minor(i64::from(rustix::fs::minor(number)))
-                    .file_mode(metadata.mode() & 0o7777)
-                    .uid(metadata.uid())
-                    .gid(metadata.gid())
-                    .build()?,
-            );
+        } else {
+            devices.extend(device(&entry.path(), &metadata)?);
         }
     }
     Ok(())
+}
+
+/// The node that a path is, if it is one.
+fn device(path: &Path, metadata: &fs::Metadata) -> Result<Option<LinuxDevice>, Error> {
+    let kind = metadata.file_type();
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Ok(None);
+    }
+    let typ = if kind.is_block_device() { LinuxDeviceType::B } else { LinuxDeviceType::C };
+    let number = metadata.rdev();
+    let device = LinuxDeviceBuilder::default()
+        .path(path)
+        .typ(typ)
+        .major(i64::from(rustix::fs::major(number)))
+        .minor(i64::from(rustix::fs::minor(number)))
+        .file_mode(metadata.mode() & 0o7777)
+        .uid(metadata.uid())
+        .gid(metadata.gid())
+        .build()?;
+    Ok(Some(device))
 }
 
 /// Lists the thermal counters of the host's processors, which tell containers of each other's load.

@@ -80,6 +80,7 @@ pub(super) fn process(process: &SpecProcess, container: &Container<'_>) -> Resul
         keyring: container.keyring.map(str::to_owned),
         apparmor_profile: text(process.apparmor_profile(), "process.apparmorProfile")?,
         selinux_label: text(process.selinux_label(), "process.selinuxLabel")?,
+        has_init: false,
         keep_fds: Vec::new(),
     })
 }
