@@ -17,10 +17,11 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
+    health::Status,
     monitor::Monitor,
     record::{Record, State},
     restart::Pause,
-    spec::{Exit, Network},
+    spec::{Exit, ExitKind, Network},
 };
 
 /// One container.
@@ -241,6 +242,33 @@ impl Container {
         }
     }
 
+    /// Waits until its health check says that it is well; not longer than it can come to that.
+    pub async fn healthy(&self) -> Result<(), Error> {
+        let mut phases = self.phases();
+        let is_settled = |phase: &Phase| self.is_settled(phase);
+        // The sender lives in `self`.
+        let phase = phases.wait_for(is_settled).await.map(|phase| phase.clone());
+        let record = self.record();
+        let not = |why: &str| Err(Error::NotHealthy { name: record.name.to_string(), why: why.to_owned() });
+        match (phase, record.health.as_ref().map(|health| health.status)) {
+            (Ok(Phase::Ended(exit)), _) => not(&format!("it ended, {}", ended_how(&exit))),
+            _ if record.check.is_none() => not("it has no health check"),
+            (Ok(Phase::Running), Some(Status::Healthy)) => Ok(()),
+            (Ok(Phase::Running), _) => not(&format!("its check failed: {}", last_output(&record))),
+            (Ok(Phase::Waiting), _) => not("it was not started"),
+            (Ok(Phase::Gone(_)) | Err(_), _) => not("it was removed"),
+        }
+    }
+
+    /// Whether waiting for its health is over.
+    fn is_settled(&self, phase: &Phase) -> bool {
+        let record = lock(&self.record);
+        let status = record.health.as_ref().map(|health| health.status);
+        *phase != Phase::Running
+            || record.check.is_none()
+            || matches!(status, Some(Status::Healthy | Status::Unhealthy))
+    }
+
     /// It should have removed itself and could not: it stays until somebody removes it.
     pub fn stay(&self) {
         lock(&self.record).spec.auto_remove = false;
@@ -252,6 +280,21 @@ impl Container {
         let mut phases = self.phases();
         // The sender lives in `self`.
         let _ = phases.wait_for(|phase| matches!(phase, Phase::Gone(_)) || !self.is_auto_remove()).await;
+    }
+}
+
+/// The first line of what the last check wrote.
+fn last_output(record: &Record) -> String {
+    let last = record.health.as_ref().and_then(|health| health.log.back());
+    let line = last.and_then(|probe| probe.output.lines().find(|line| !line.trim().is_empty()));
+    line.map_or_else(|| "it said nothing".to_owned(), |line| line.trim().to_owned())
+}
+
+fn ended_how(exit: &Exit) -> String {
+    match &exit.kind {
+        ExitKind::Code(code) => format!("with exit code {code}"),
+        ExitKind::Signal(signal) => format!("by signal {signal}"),
+        ExitKind::Unknown(why) => format!("and nobody knows how: {why}"),
     }
 }
 

@@ -435,6 +435,14 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// It was waited for to be healthy.
+    #[error("container {name} is not healthy: {why}")]
+    NotHealthy {
+        /// Name of the container.
+        name: String,
+        /// Why it will not be.
+        why: String,
+    },
     /// Something is mounted there already.
     #[error("container {container} has a mount at {target} already: take it away first (ctl container unmount)")]
     Mounted {

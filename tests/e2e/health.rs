@@ -162,6 +162,30 @@ fn a_check_that_hangs_is_killed_with_all_that_it_began_and_nothing_is_left_of_ch
 }
 
 #[test]
+fn who_waits_for_a_container_to_be_well_is_told_when_it_is_and_why_it_will_not_be() {
+    let house = house();
+    make_well(&house, true);
+    let shared = format!("{}:/shared", house.root().display());
+    let run = |name: &str, flags: &[&str], words: &[&str]| {
+        let run = ["run", "-d", "--network", "none", "-v", &shared, "--name", name];
+        house.ctl(&[&run[..], flags, &["app", "/guest"], words].concat())
+    };
+
+    run("web", &["--wait"], &["sleep", "300"]).ok();
+    assert_eq!(health(&house, "web"), "healthy");
+    house.ctl(&["wait", "--condition", "healthy", "web"]).ok();
+    run("plain", &["--no-healthcheck", "--wait"], &["sleep", "300"]).ok();
+    house.ctl(&["wait", "--condition", "healthy", "plain"]).code(1).complains(&["plain", "no health check"]);
+    make_well(&house, false);
+    run("ill", &["--wait"], &["sleep", "300"]).code(1).complains(&["ill is not healthy", "its check failed"]);
+    run("brief", &["--wait"], &["exit", "3"]).code(1).complains(&["brief is not healthy", "exit code 3"]);
+    let slow = ["--health-interval", "1h", "--wait=300ms"];
+    run("slow", &slow, &["sleep", "300"]).code(1).complains(&["slow is not healthy after 300ms"]);
+    house.ctl(&["run", "--wait", "app", "/guest", "noop"]).code(125).complains(&["-d"]);
+    house.ctl(&["rm", "-f", "web", "plain", "ill", "brief", "slow"]).ok();
+}
+
+#[test]
 fn what_is_no_check_is_refused() {
     let house = House::with_guest();
     for (flags, words) in [

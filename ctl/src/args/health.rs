@@ -49,7 +49,7 @@ pub enum HealthOnFailure {
     Kill,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     let time = if text == "0" { Some(Duration::ZERO) } else { input::duration(text) };
     let time = time.ok_or("a time such as 30s, 1m30s or 500ms is expected")?;
     if !time.is_zero() && time < Duration::from_millis(1) {

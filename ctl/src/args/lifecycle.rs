@@ -239,6 +239,8 @@ pub enum WaitFor {
     NextExit,
     /// It is removed
     Removed,
+    /// Its health check says that it is well
+    Healthy,
 }
 
 /// Names of containers.

@@ -1,6 +1,7 @@
 //! Flags of `ctl run` and `ctl create`. The words from the image on are kept whole, so that flags after it reach the container.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
@@ -17,6 +18,9 @@ pub struct Run {
     pub detach: bool,
     #[command(flatten)]
     pub attaching: Attaching,
+    /// With -d: wait until the container is healthy, or runs where nothing checks it; at most so long
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = super::health::time)]
+    pub wait: Option<Option<Duration>>,
     #[command(flatten)]
     pub container: Create,
 }

@@ -28,6 +28,9 @@ pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
     // Chosen here: whose answer is lost knows its container all the same.
     let id = new_id()?;
     let wires = wires(run, &id)?;
+    if run.wait.is_some() && !run.detach {
+        return Err(Error::usage("--wait is for a container in the background: -d"));
+    }
     if let Some(wires) = &wires {
         streams::check_terminal(wires.stdin, wires.terminal)?;
     }
@@ -41,8 +44,33 @@ pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
         // What could not be started is not left behind. A container that runs is left alone, but for one whose output
         // nobody reads: nothing would ever be seen of it again. The first error is the one to tell.
         remove(platform, id, error.code == render::NOBODY_READS).await;
+        return result;
     }
-    result
+    match run.wait {
+        Some(limit) if result.is_ok() => wait_until_healthy(&mut containers, &id, limit).await,
+        _ => result,
+    }
+}
+
+/// Waits until a container that was started is well, or is done with at once where nobody checks it.
+async fn wait_until_healthy(containers: &mut Containers, id: &str, limit: Option<Duration>) -> Result<u8> {
+    let request = pb::GetContainerRequest { container: id.to_owned() };
+    let found = containers.all.get_container(request).await?.into_inner().container;
+    let found = found.ok_or_else(|| super::incomplete("a container"))?;
+    if found.health_check.is_none() && super::ps::is_up(&found) {
+        return Ok(0);
+    }
+    let condition = pb::WaitCondition::Healthy.into();
+    let healthy = containers.all.wait_container(pb::WaitContainerRequest { container: id.to_owned(), condition });
+    let waited = match limit {
+        None => healthy.await,
+        Some(limit) => tokio::time::timeout(limit, healthy).await.map_err(|_| {
+            let error = Error::new(format!("container {} is not healthy after {limit:?}", found.name));
+            error.hint(format!("it goes on running: `ctl inspect {}` shows what its check said", found.name))
+        })?,
+    };
+    waited.map_err(|status| Error::from(status).hint(format!("`ctl logs {}` shows what it said", found.name)))?;
+    Ok(0)
 }
 
 /// What of a container is connected; nothing, if it runs in the background. All of it, unless some is named.

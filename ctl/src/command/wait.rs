@@ -15,6 +15,7 @@ pub async fn run(platform: &Platform, args: &Wait) -> Result<u8> {
         WaitFor::NotRunning => pb::WaitCondition::NotRunning,
         WaitFor::NextExit => pb::WaitCondition::NextExit,
         WaitFor::Removed => pb::WaitCondition::Removed,
+        WaitFor::Healthy => pb::WaitCondition::Healthy,
     };
     let wait = |container: &String| {
         let mut client = containers.all.clone();

@@ -40,6 +40,7 @@ impl strata_rpc::Fault for Error {
             | Self::VolumeInUse { .. }
             | Self::VolumeMount { .. }
             | Self::Required { .. }
+            | Self::NotHealthy { .. }
             | Self::VolumeAway { .. }
             | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
@@ -102,6 +103,7 @@ impl strata_rpc::Fault for Error {
             Self::NetworkMode { .. } => "FAULT_NETWORK_MODE",
             Self::DependencyCycle { .. } => "FAULT_DEPENDENCY_CYCLE",
             Self::Required { .. } => "FAULT_REQUIREMENT",
+            Self::NotHealthy { .. } => "FAULT_NOT_HEALTHY",
             Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",

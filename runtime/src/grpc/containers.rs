@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     logs::{self, Line},
     signal,
+    spec::Exit,
 };
 
 /// Seconds that a container has to end after its stop signal, if nobody says otherwise.
@@ -238,14 +239,21 @@ impl ContainerService for Containers {
     ) -> Result<Response<wire::WaitContainerResponse>, Status> {
         let request = request.into_inner();
         let condition = match wire::WaitCondition::try_from(request.condition) {
-            Ok(wire::WaitCondition::Unspecified | wire::WaitCondition::NotRunning) => Condition::NotRunning,
-            Ok(wire::WaitCondition::NextExit) => Condition::NextExit,
-            Ok(wire::WaitCondition::Removed) => Condition::Removed,
+            Ok(wire::WaitCondition::Unspecified | wire::WaitCondition::NotRunning) => Some(Condition::NotRunning),
+            Ok(wire::WaitCondition::NextExit) => Some(Condition::NextExit),
+            Ok(wire::WaitCondition::Removed) => Some(Condition::Removed),
+            Ok(wire::WaitCondition::Healthy) => None,
             Err(_) => return Err(refuse(Error::argument("condition", "there is no such condition"))),
         };
         let container = self.find(&request.container)?;
+        let waiting = async {
+            match condition {
+                Some(condition) => Ok(container.wait(condition).await),
+                None => container.healthy().await.map(|()| Exit::code(0)),
+            }
+        };
         let exit = tokio::select! {
-            exit = container.wait(condition) => exit,
+            exit = waiting => exit.map_err(refuse)?,
             () = self.drain.cancelled() => return Err(Status::unavailable("the runtime is stopping; ask again")),
         };
         Ok(Response::new(wire::WaitContainerResponse { exit: Some(convert::exit(exit)) }))
