@@ -10,6 +10,7 @@ pub mod container;
 pub mod context;
 pub mod copy;
 pub mod cp;
+pub mod df;
 pub mod dial;
 pub mod diff;
 pub mod doctor;

@@ -166,6 +166,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Start(args) => command::start::run(&open()?, args).await,
         Command::Stats(args) => command::stats::run(&open()?, args).await,
         Command::Stop(args) => command::stop::run(&open()?, args).await,
+        Command::System(args::System::Df(args)) => command::df::run(&open()?, args).await,
         Command::System(args::System::DialStdio { service }) => command::dial::run(*service).await,
         Command::System(args::System::Audit(args::Audit::Verify(args))) => command::audit::verify(&open()?, args).await,
         Command::System(args::System::Verify) => command::verify::run(&open()?).await,

@@ -50,7 +50,7 @@ pub async fn names(choice: &Choice, kind: &str) -> Result<Vec<String>> {
             names.dedup();
             Ok(names)
         }
-        "volume" => Ok(volume::all(&platform).await?.into_iter().map(|volume| volume.name).collect()),
+        "volume" => Ok(volume::all(&platform, false).await?.into_iter().map(|volume| volume.name).collect()),
         _ => Ok(Vec::new()),
     }
 }

@@ -7,8 +7,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use strata_rpc::events::Log;
-use strata_types::{ContainerConfig, ContainerId, ContainerName, SnapshotKey};
+use strata_types::{ContainerConfig, ContainerId, ContainerName, LabelCondition, SnapshotKey};
 use tokio::sync::Notify;
 
 use crate::{
@@ -58,7 +59,7 @@ pub use commit::Pause;
 pub use exec::Exec;
 pub use tree::Tree;
 pub use usage::Sample;
-pub use volumes::{LabelCondition, Prunable, Pruned};
+pub use volumes::{Prunable, Pruned};
 
 /// Host names of containers that were given none are this many digits of their id.
 const SHORT: usize = 12;
@@ -343,11 +344,17 @@ impl Engine {
         container.set_phase(Phase::Gone(exit));
     }
 
-    /// Removes every container that does not run and returns their ids.
-    pub async fn prune(self: &Arc<Self>) -> Vec<String> {
+    /// Removes every container that does not run, was made before a time, and has such labels; returns their ids.
+    pub async fn prune(self: &Arc<Self>, before: Option<Timestamp>, labels: &[LabelCondition]) -> Vec<String> {
         let all = self.page("", usize::MAX, true);
+        let is_meant = |container: &Arc<Container>| {
+            let record = container.record();
+            !container.is_live()
+                && before.is_none_or(|before| record.created_at < before)
+                && labels.iter().all(|condition| condition.holds(&record.spec.labels))
+        };
         let mut deleted = Vec::new();
-        for container in all.into_iter().filter(|container| !container.is_live()) {
+        for container in all.into_iter().filter(is_meant) {
             let id = container.id.to_string();
             match self.delete(container, false, WithVolumes::No).await {
                 Ok(()) => deleted.push(id),

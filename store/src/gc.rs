@@ -1,10 +1,12 @@
 //! Garbage collection: the catalog says what nothing references, one object at a time loses its row, and its files go to
 //! the trash in the same transaction.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use strata_rpc::{Drain, fault::chain};
+use strata_types::{Digest, ImageConfig, LabelCondition};
 use tokio::sync::{Mutex, Notify};
 
 use crate::catalog::{Pruned, Reclaim, blocking};
@@ -26,7 +28,7 @@ impl Collector {
 }
 
 /// What a prune shall take.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Prune {
     /// Every image that no container uses, not only those without a name.
     pub all_images: bool,
@@ -34,6 +36,10 @@ pub struct Prune {
     pub cache: bool,
     /// Images without a name, and nothing else.
     pub images_only: bool,
+    /// Only images made before this, in milliseconds since 1970.
+    pub before: Option<i64>,
+    /// What the labels of images must be.
+    pub labels: Vec<LabelCondition>,
 }
 
 /// Collects in the background until the service stops.
@@ -163,9 +169,33 @@ async fn end_snapshots(store: &Arc<Store>) -> Result<()> {
     Ok(())
 }
 
+/// The images that conditions let go; none where there are no conditions.
+async fn meant(store: &Arc<Store>, what: &Prune) -> Result<Option<HashSet<Digest>>> {
+    if what.before.is_none() && what.labels.is_empty() {
+        return Ok(None);
+    }
+    let mut meant = HashSet::new();
+    for row in store.catalog.unused_images(what.all_images).await? {
+        if what.before.is_some_and(|before| row.made.is_none_or(|made| made >= before)) {
+            continue;
+        }
+        let labels = match what.labels.is_empty() {
+            true => BTreeMap::new(),
+            // An image whose config cannot be read has none.
+            false => serde_json::from_slice::<ImageConfig>(&crate::image::config_json(store, &row).await?)
+                .map(|config| config.config.labels)
+                .unwrap_or_default(),
+        };
+        if what.labels.iter().all(|condition| condition.holds(&labels)) {
+            meant.insert(row.id);
+        }
+    }
+    Ok(Some(meant))
+}
+
 /// Removes what a person asks to be rid of, then collects at once.
 pub async fn prune(store: &Arc<Store>, what: Prune) -> Result<Pruned> {
-    let removed = store.catalog.prune_images(what.all_images).await?;
+    let removed = store.catalog.prune_images(what.all_images, meant(store, &what).await?).await?;
     store.removed(&removed);
     store.build_cache_changed();
     let mut pruned = Pruned { untagged: removed.untagged, deleted: removed.deleted, ..Pruned::default() };

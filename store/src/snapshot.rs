@@ -7,6 +7,7 @@
 mod changes;
 mod copy;
 mod export;
+mod measure;
 mod stub;
 
 use std::fs;
@@ -27,6 +28,7 @@ use crate::{Error, Result, Store};
 pub use changes::{Change, Comparison, Kind as ChangeKind, compare};
 pub use copy::copy;
 pub use export::{Export, export};
+pub use measure::measure;
 pub use stub::Stub;
 
 /// Longest name of a holder.

@@ -116,7 +116,7 @@ async fn a_container_runs_and_tells_how_it_ended(node: &Node) {
     let kill = KillContainerRequest { container: container.id.clone(), signal: "SIGKILL".into() };
     client(node).kill_container(kill).await.unwrap();
     assert_eq!(wait(node, &container.id).await.unwrap().kind, Some(Kind::Signal(9)));
-    let pruned = client(node).prune_containers(PruneContainersRequest {}).await.unwrap().into_inner();
+    let pruned = client(node).prune_containers(PruneContainersRequest::default()).await.unwrap().into_inner();
     assert_eq!(pruned.deleted, [container.id]);
 }
 
@@ -252,7 +252,7 @@ async fn containers_are_listed_in_pages(node: &Node) {
     assert!(running.containers.is_empty(), "none of them runs");
     let foreign = ListContainersRequest { page_token: "x".into(), ..Default::default() };
     malformed(client(node).list_containers(foreign).await, "page_token");
-    let pruned = client(node).prune_containers(PruneContainersRequest {}).await.unwrap().into_inner();
+    let pruned = client(node).prune_containers(PruneContainersRequest::default()).await.unwrap().into_inner();
     assert_eq!(pruned.deleted.len(), 5);
 }
 

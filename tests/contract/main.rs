@@ -14,6 +14,7 @@ mod doors;
 mod entries;
 mod events;
 mod faults;
+mod files;
 mod floods;
 mod images;
 mod leases;

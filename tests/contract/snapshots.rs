@@ -1,8 +1,9 @@
 //! Snapshots: prepared, held by one, committed or removed.
 
 use strata_proto::store::v1::{
-    AcquireSnapshotRequest, CommitSnapshotRequest, ExportSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
-    PrepareSnapshotResponse, ReleaseSnapshotRequest, RemoveSnapshotRequest, Snapshot, SnapshotState,
+    AcquireSnapshotRequest, CommitSnapshotRequest, CopySnapshotRequest, DiffSnapshotRequest, ExportSnapshotRequest,
+    ListSnapshotsRequest, MeasureSnapshotsRequest, MountStub, PrepareSnapshotRequest, PrepareSnapshotResponse,
+    ReleaseSnapshotRequest, RemoveSnapshotRequest, Snapshot, SnapshotChangeKind, SnapshotState,
     snapshot_service_client::SnapshotServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
@@ -15,7 +16,7 @@ use crate::{
 };
 
 over_both!(STORE; a_snapshot_is_held_by_one_at_a_time, preparing_again_is_the_same_or_refused,
-    what_was_written_becomes_a_layer, a_snapshot_of_a_lease_dies_with_it, a_snapshot_is_exported_while_it_is_held,
+    what_was_written_becomes_a_layer, what_was_written_is_told_measured_and_copied_while_it_is_held, a_snapshot_of_a_lease_dies_with_it, a_snapshot_is_exported_while_it_is_held,
     a_directory_of_a_snapshot_is_exported_and_links_stay_inside, snapshots_are_listed_in_pages,
     malformed_requests_name_the_field);
 
@@ -107,6 +108,37 @@ async fn what_was_written_becomes_a_layer(node: &Node) {
     assert_eq!(found, b"written");
     let described = crate::trees::describe(node, &layer.id).await.unwrap();
     assert!(described.diff_id.starts_with("sha256:") && described.size_bytes == 7, "{described:?}");
+}
+
+async fn what_was_written_is_told_measured_and_copied_while_it_is_held(node: &Node) {
+    import(node.channel("store"), "base", tar("one")).await.unwrap();
+    prepare(node, of_image("k", "base")).await.unwrap();
+    let lease = hold(node.channel("store")).await;
+    let mut client = client(node);
+    let mount = client.acquire_snapshot(acquire("k", "me")).await.unwrap().into_inner().mount.unwrap();
+    let upper = std::path::Path::new(&mount.upper_path);
+    std::fs::write(upper.join("new"), vec![1; 10_000]).unwrap();
+    std::fs::write(upper.join("stub"), "").unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(upper.join("stub")).unwrap());
+    let stubs = vec![MountStub { path: "/stub".into(), inode }];
+
+    let request = DiffSnapshotRequest { key: "k".into(), stubs: stubs.clone() };
+    let changes = client.diff_snapshot(request).await.unwrap().into_inner().message().await.unwrap().unwrap().changes;
+    let request = MeasureSnapshotsRequest { keys: vec!["k".into(), "gone".into()] };
+    let sizes = client.measure_snapshots(request).await.unwrap().into_inner().sizes;
+    let copy = |key: &str| CopySnapshotRequest { key: key.into(), lease_id: lease.id.clone(), stubs: stubs.clone() };
+    let layer = client.copy_snapshot(copy("k")).await.unwrap().into_inner().layer.unwrap();
+
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!((changes[0].kind(), &changes[0].path[..]), (SnapshotChangeKind::Added, &b"/new"[..]));
+    assert_eq!(sizes.iter().map(|size| size.key.as_str()).collect::<Vec<_>>(), ["k"]);
+    assert!((10_000..100_000).contains(&sizes[0].size_bytes), "{sizes:?}");
+    assert_eq!(crate::trees::read_file(node, std::slice::from_ref(&layer.id), "/new", 0).await.unwrap().len(), 10_000);
+    assert!(crate::trees::read_file(node, std::slice::from_ref(&layer.id), "/stub", 0).await.is_err());
+    assert_eq!(list(node).await[0].holder, "me", "it is as it was");
+    refused(client.copy_snapshot(copy("none")).await, Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND");
+    let gone = client.diff_snapshot(DiffSnapshotRequest { key: "none".into(), stubs: vec![] }).await;
+    refused(gone.map(drop), Code::NotFound, "FAULT_SNAPSHOT_NOT_FOUND");
 }
 
 async fn a_snapshot_of_a_lease_dies_with_it(node: &Node) {

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use strata_proto::runtime::v1::{
     BytesSource, ContainerSpec, CreateVolumeRequest, DeleteContainerRequest, DeleteVolumeRequest, ExportVolumeRequest,
-    GetVolumeRequest, ImportVolumeHeader, ImportVolumeRequest, LabelCondition, ListVolumesRequest,
-    MountInContainerRequest, MountSpec, PruneVolumesRequest, UnmountInContainerRequest, Volume, VolumeOption,
-    VolumeSource, VolumesFrom, container_service_client::ContainerServiceClient, import_volume_request::Part,
-    mount_spec, volume_service_client::VolumeServiceClient,
+    GetVolumeRequest, ImportVolumeHeader, ImportVolumeRequest, ListVolumesRequest, MountInContainerRequest, MountSpec,
+    PruneVolumesRequest, UnmountInContainerRequest, Volume, VolumeOption, VolumeSource, VolumesFrom,
+    container_service_client::ContainerServiceClient, import_volume_request::Part, mount_spec,
+    volume_service_client::VolumeServiceClient,
 };
+use strata_proto::types::v1::LabelCondition;
 use strata_tests::Tar;
 use tonic::{Code, Status, transport::Channel};
 

@@ -21,6 +21,7 @@ mod crashes;
 mod cycles;
 mod devices;
 mod diff;
+mod disk;
 mod dockerfiles;
 mod doctor;
 mod entitlements;

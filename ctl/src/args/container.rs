@@ -136,6 +136,9 @@ pub struct ContainerMount {
 /// `ctl container prune`
 #[derive(Debug, Args)]
 pub struct ContainerPrune {
+    /// Only what is so: "until=24h", "label=env=test", "label!=keep"
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,

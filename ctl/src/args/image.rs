@@ -80,6 +80,9 @@ pub struct ImagePrune {
     /// All images that no container uses, not only those without a name
     #[arg(short, long)]
     pub all: bool,
+    /// Only what is so: "until=24h", "label=env=test", "label!=keep"
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,

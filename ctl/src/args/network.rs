@@ -133,8 +133,8 @@ pub struct NetworkLs {
 /// `ctl network prune`
 #[derive(Debug, Args)]
 pub struct NetworkPrune {
-    /// Only those made before, "until=24h"
-    #[arg(long, value_name = "FILTER")]
+    /// Only what is so: "until=24h", "label=env=test", "label!=keep"
+    #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]

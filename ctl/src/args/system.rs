@@ -23,6 +23,8 @@ pub struct Info {
 /// `ctl system`
 #[derive(Debug, Subcommand)]
 pub enum System {
+    /// Show what of the disk is used
+    Df(Df),
     /// Connect standard input and output to a service of this host, which is started when nobody answers
     #[command(hide = true)]
     DialStdio {
@@ -38,8 +40,19 @@ pub enum System {
     Audit(Audit),
     /// Read everything again and name what is damaged
     Verify,
-    /// Remove stopped containers, images without a name and what nothing uses
+    /// Remove stopped containers, networks that nothing uses, images without a name
     Prune(Prune),
+}
+
+/// `ctl system df`
+#[derive(Debug, Args)]
+pub struct Df {
+    /// Show each thing
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
 }
 
 /// A service.
@@ -82,6 +95,9 @@ pub struct Prune {
     /// All images that no container uses, and the build cache
     #[arg(short, long)]
     pub all: bool,
+    /// Only what is so: "until=24h", "label=env=test", "label!=keep"
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,

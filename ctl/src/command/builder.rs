@@ -71,6 +71,11 @@ fn room(flag: &str, text: Option<&str>) -> Result<u64> {
     text.map_or(Ok(0), |text| input::bytes(flag, text))
 }
 
+/// All of the build cache.
+pub async fn records(platform: &Platform) -> Result<Vec<pb::CacheUsage>> {
+    list(platform, &Filter::default(), Timestamp::now()).await
+}
+
 async fn list(platform: &Platform, filter: &Filter, now: Timestamp) -> Result<Vec<pb::CacheUsage>> {
     let mut client = platform.cache().await?;
     let (mut records, mut page_token) = (Vec::new(), String::new());
@@ -162,7 +167,8 @@ fn is_mount(record: &pb::CacheUsage) -> bool {
     record.kind() == pb::CacheKind::Mount
 }
 
-fn kind(record: &pb::CacheUsage) -> &'static str {
+/// BuildKit's word for what a record is.
+pub fn kind(record: &pb::CacheUsage) -> &'static str {
     if is_mount(record) { MOUNT } else { REGULAR }
 }
 

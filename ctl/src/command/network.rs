@@ -8,6 +8,7 @@ mod wish;
 
 use strata_proto::runtime::v1 as pb;
 
+pub use change::pruned;
 pub use inspect::{mode, settings};
 pub use wish::{attachment, of_container};
 

@@ -107,7 +107,8 @@ fn networks(container: &pb::Container) -> String {
     names.join(",")
 }
 
-fn volumes(container: &pb::Container) -> impl Iterator<Item = &pb::MountSpec> {
+/// Volumes among its mounts.
+pub fn volumes(container: &pb::Container) -> impl Iterator<Item = &pb::MountSpec> {
     let is_volume = |mount: &&pb::MountSpec| matches!(mount.source, Some(pb::mount_spec::Source::Volume(_)));
     container.spec.iter().flat_map(|spec| &spec.mounts).filter(is_volume)
 }
@@ -137,7 +138,8 @@ fn up(container: &pb::Container, now: Timestamp) -> String {
     }
 }
 
-fn status(container: &pb::Container, now: Timestamp) -> String {
+/// Docker's words for what it does, and since when.
+pub fn status(container: &pb::Container, now: Timestamp) -> String {
     let at = |time: &Option<prost_types::Timestamp>| time.as_ref().and_then(time::timestamp);
     match container.state() {
         pb::ContainerState::Created => "Created".to_owned(),

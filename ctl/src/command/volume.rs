@@ -76,11 +76,12 @@ fn of_volume(volume: &pb::Volume) -> Value {
 }
 
 /// Every volume, by name.
-pub async fn all(platform: &Platform) -> Result<Vec<pb::Volume>> {
+pub async fn all(platform: &Platform, with_sizes: bool) -> Result<Vec<pb::Volume>> {
     let mut client = platform.volumes().await?;
     let (mut volumes, mut page_token) = (Vec::new(), String::new());
     loop {
-        let page = client.list_volumes(pb::ListVolumesRequest { page_size: 1000, page_token }).await?.into_inner();
+        let page =
+            client.list_volumes(pb::ListVolumesRequest { page_size: 1000, page_token, with_sizes }).await?.into_inner();
         volumes.extend(page.volumes);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -91,7 +92,7 @@ pub async fn all(platform: &Platform) -> Result<Vec<pb::Volume>> {
 
 async fn ls(platform: &Platform, args: &VolumeLs) -> Result<u8> {
     let filter = filter::Filter::read(&args.filter)?;
-    let mut volumes = all(platform).await?;
+    let mut volumes = all(platform, false).await?;
     volumes.retain(|volume| filter.takes(volume));
     if args.quiet {
         return volumes.iter().try_for_each(|volume| render::line(&volume.name)).map(|()| 0);

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use strata_types::{ContainerId, VolumeName};
+use strata_types::{ContainerId, LabelCondition, VolumeName};
 
 use super::{Engine, blocking, whole};
 use crate::{
@@ -17,17 +17,6 @@ use crate::{
     record::Durability,
     volume::{ANONYMOUS, New, Volume, Volumes, content::Mounted},
 };
-
-/// What a label of a volume must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelCondition {
-    /// The label.
-    pub key: String,
-    /// Its value. None: any.
-    pub value: Option<String>,
-    /// It must not be so.
-    pub is_negated: bool,
-}
 
 /// Which volumes to prune, of those that no container uses.
 #[derive(Debug, Clone)]
@@ -49,12 +38,8 @@ pub struct Pruned {
 
 impl Prunable {
     fn takes(&self, volume: &Volume) -> bool {
-        let holds = |condition: &LabelCondition| {
-            let found = volume.record.labels.get(&condition.key);
-            let is_so = found.is_some_and(|found| condition.value.as_ref().is_none_or(|value| value == found));
-            is_so != condition.is_negated
-        };
-        (self.all || volume.is_anonymous()) && self.labels.iter().all(holds)
+        (self.all || volume.is_anonymous())
+            && self.labels.iter().all(|condition| condition.holds(&volume.record.labels))
     }
 }
 

@@ -228,9 +228,12 @@ impl ContainerService for Containers {
 
     async fn prune_containers(
         &self,
-        _request: Request<wire::PruneContainersRequest>,
+        request: Request<wire::PruneContainersRequest>,
     ) -> Result<Response<wire::PruneContainersResponse>, Status> {
-        Ok(Response::new(wire::PruneContainersResponse { deleted: self.engine.prune().await }))
+        let request = request.into_inner();
+        let before = convert::moment("before", request.before).map_err(refuse)?;
+        let labels = convert::label_conditions("labels", request.labels).map_err(refuse)?;
+        Ok(Response::new(wire::PruneContainersResponse { deleted: self.engine.prune(before, &labels).await }))
     }
 
     async fn wait_container(

@@ -6,7 +6,7 @@ use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use prost_types::Timestamp as WireTimestamp;
 use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
-use strata_types::{ContainerId, ContainerName, Platform, SnapshotKey};
+use strata_types::{ContainerId, ContainerName, LabelCondition, Platform, SnapshotKey};
 
 use super::{attachments, fixed, health, isolation, life, ports};
 use crate::{
@@ -407,6 +407,28 @@ pub fn exit(exit: Exit) -> wire::ExitStatus {
         ExitKind::Unknown(reason) => wire::exit_status::Kind::Unknown(reason),
     };
     wire::ExitStatus { kind: Some(kind), is_oom_killed: exit.is_oom_killed }
+}
+
+/// What labels must be.
+pub fn label_conditions(
+    field: &str,
+    conditions: Vec<strata_proto::types::v1::LabelCondition>,
+) -> Result<Vec<LabelCondition>, Error> {
+    if conditions.iter().any(|condition| condition.key.is_empty()) {
+        return Err(Error::argument(field, "a label is needed"));
+    }
+    let one = |condition: strata_proto::types::v1::LabelCondition| LabelCondition {
+        key: condition.key,
+        value: condition.value,
+        is_negated: condition.is_negated,
+    };
+    Ok(conditions.into_iter().map(one).collect())
+}
+
+/// A point in time of the wire.
+pub fn moment(field: &str, at: Option<WireTimestamp>) -> Result<Option<jiff::Timestamp>, Error> {
+    let wrong = |_| Error::argument(field, "it is no time");
+    at.map(|at| jiff::Timestamp::new(at.seconds, at.nanos)).transpose().map_err(wrong)
 }
 
 /// A point in time as the wire shows it.

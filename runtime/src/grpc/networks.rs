@@ -96,10 +96,12 @@ impl NetworkService for NetworkDoor {
         &self,
         request: Request<wire::PruneNetworksRequest>,
     ) -> Result<Response<wire::PruneNetworksResponse>, Status> {
-        let before = request.into_inner().before.map(|at| (at.seconds, at.nanos));
+        let request = request.into_inner();
+        let before = convert::moment("before", request.before).map_err(refuse)?;
+        let labels = convert::label_conditions("labels", request.labels).map_err(refuse)?;
         let is_meant = move |network: &Network| {
-            before
-                .is_none_or(|before| (network.created_at.as_second(), network.created_at.subsec_nanosecond()) < before)
+            before.is_none_or(|before| network.created_at < before)
+                && labels.iter().all(|condition| condition.holds(&network.labels))
         };
         let deleted = self.engine.prune_networks(is_meant).await;
         Ok(Response::new(wire::PruneNetworksResponse { deleted }))

@@ -13,7 +13,7 @@ use super::{
     grants, refuse,
 };
 use crate::{
-    engine::{Engine, LabelCondition, Prunable},
+    engine::{Engine, Prunable, blocking},
     error::Error,
     record::Durability,
     volume::{Volume, options::LOCAL},
@@ -84,7 +84,12 @@ impl VolumeService for Volumes {
         let next_page_token = pages::cut(&mut page, size, |volume| volume.record.name.to_string());
         let users = self.engine.users_of_volumes();
         let show = |volume: &Arc<Volume>| describe(volume, users.get(&volume.record.name).into_iter().flatten());
-        let volumes = page.iter().map(show).collect();
+        let mut volumes: Vec<wire::Volume> = page.iter().map(show).collect();
+        if request.with_sizes {
+            let sizes = move || Ok(page.iter().map(|volume| volume.size()).collect::<Vec<_>>());
+            let sizes = blocking("measuring volumes", sizes).await.map_err(refuse)?;
+            volumes.iter_mut().zip(sizes).for_each(|(volume, size)| volume.size_bytes = size);
+        }
         Ok(Response::new(wire::ListVolumesResponse { volumes, next_page_token }))
     }
 
@@ -109,15 +114,7 @@ impl VolumeService for Volumes {
         request: Request<wire::PruneVolumesRequest>,
     ) -> Result<Response<wire::PruneVolumesResponse>, Status> {
         let request = request.into_inner();
-        if request.labels.iter().any(|condition| condition.key.is_empty()) {
-            return Err(refuse(Error::argument("labels", "a label is needed")));
-        }
-        let condition = |condition: wire::LabelCondition| LabelCondition {
-            key: condition.key,
-            value: condition.value,
-            is_negated: condition.is_negated,
-        };
-        let labels = request.labels.into_iter().map(condition).collect();
+        let labels = convert::label_conditions("labels", request.labels).map_err(refuse)?;
         let pruned = self.engine.prune_volumes(Prunable { all: request.all, labels }).await.map_err(refuse)?;
         let deleted = pruned.names.into_iter().map(String::from).collect();
         Ok(Response::new(wire::PruneVolumesResponse { deleted, reclaimed_bytes: pruned.bytes }))
@@ -181,5 +178,6 @@ fn describe<'a>(volume: &Volume, users: impl Iterator<Item = &'a ContainerId>) -
         host_path: volume.data().to_string_lossy().into_owned(),
         created_at: Some(convert::timestamp(record.created_at)),
         container_ids: users.map(ToString::to_string).collect(),
+        size_bytes: None,
     }
 }

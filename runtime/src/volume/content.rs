@@ -49,6 +49,12 @@ impl Volume {
         Ok(entries.next().is_none())
     }
 
+    /// Bytes of the disk that it has; none where its files are elsewhere.
+    pub fn size(&self) -> Option<u64> {
+        let is_here = self.file_system().is_none() && self.place().device.is_none();
+        is_here.then(|| size(&self.data()))
+    }
+
     /// Writes all of it as one tar. Containers may go on writing to it.
     pub fn export(&self, out: impl Write) -> Result<(), Error> {
         self.check_here()?;

@@ -388,7 +388,7 @@ impl House {
     }
 
     pub async fn prune(&self) -> Vec<String> {
-        self.containers().prune_containers(wire::PruneContainersRequest {}).await.unwrap().into_inner().deleted
+        self.containers().prune_containers(wire::PruneContainersRequest::default()).await.unwrap().into_inner().deleted
     }
 
     pub async fn wait(&self, container: &str) -> Option<Kind> {

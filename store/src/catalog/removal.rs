@@ -1,6 +1,6 @@
 //! Taking images away: by Docker's rules for a name or an image, or all that nothing uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::{Transaction, params};
 use strata_types::Digest;
@@ -119,10 +119,17 @@ impl Catalog {
         self.write("remove an image", Durability::Full, move |transaction| remove(transaction, &wanted, force)).await
     }
 
+    /// Images that nothing uses: those without a name, or all.
+    pub(crate) async fn unused_images(&self, all: bool) -> Result<Vec<ImageRow>> {
+        self.read("list images", move |transaction| unused(transaction, all)).await
+    }
+
     /// Removes images that nothing uses: those without a name, or all. A name goes when all that it led to is gone.
-    pub async fn prune_images(&self, all: bool) -> Result<Removed> {
+    /// With `only` no other images.
+    pub async fn prune_images(&self, all: bool, only: Option<HashSet<Digest>>) -> Result<Removed> {
         self.write("prune images", Durability::Full, move |transaction| {
-            let rows = unused(transaction, all)?;
+            let mut rows = unused(transaction, all)?;
+            rows.retain(|row| only.as_ref().is_none_or(|only| only.contains(&row.id)));
             let mut removed = Removed::default();
             for row in &rows {
                 delete(transaction, &row.id)?;

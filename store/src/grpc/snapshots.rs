@@ -23,6 +23,9 @@ use crate::{Error, Result, image};
 /// Most mount stubs in one commit.
 const MOST_STUBS: usize = 4096;
 
+/// Most keys that are measured at once.
+const MOST_KEYS: usize = 1000;
+
 /// Most changes in one message.
 const BATCH: usize = 1000;
 
@@ -166,6 +169,23 @@ impl proto::snapshot_service_server::SnapshotService for Service {
         let request = request.into_inner();
         let opened = async { snapshot::compare(&self.store, &key(&request.key)?, stubs(request.stubs)?).await };
         Ok(Response::new(changes(opened.await.map_err(status)?)))
+    }
+
+    async fn measure_snapshots(
+        &self,
+        request: Request<proto::MeasureSnapshotsRequest>,
+    ) -> Result<Response<proto::MeasureSnapshotsResponse>, Status> {
+        let keys = request.into_inner().keys;
+        let measured = async {
+            if keys.len() > MOST_KEYS {
+                return Err(Error::invalid("keys", format!("more than {MOST_KEYS}")));
+            }
+            let parse = |key: &String| SnapshotKey::parse(key).map_err(Error::field("keys"));
+            snapshot::measure(&self.store, keys.iter().map(parse).collect::<Result<_>>()?).await
+        };
+        let size = |(key, size_bytes): (SnapshotKey, u64)| proto::SnapshotSize { key: key.to_string(), size_bytes };
+        let sizes = measured.await.map_err(status)?.into_iter().map(size).collect();
+        Ok(Response::new(proto::MeasureSnapshotsResponse { sizes }))
     }
 
     async fn list_snapshots(

@@ -7,7 +7,7 @@ use strata_proto::store::v1::{
     VerifyResponse, system_service_server::SystemService, verify_response::Event,
 };
 use strata_proto::types::v1::{Fact, ServiceInfo};
-use strata_types::{ByteSize, Digest};
+use strata_types::{ByteSize, Digest, LabelCondition};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -69,8 +69,19 @@ impl SystemService for Service {
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
-        let PruneRequest { all_images, cache, images_only } = request.into_inner();
-        let pruned = gc::prune(&self.store, Prune { all_images, cache, images_only }).await.map_err(status)?;
+        let PruneRequest { all_images, cache, images_only, before, labels } = request.into_inner();
+        if labels.iter().any(|condition| condition.key.is_empty()) {
+            return Err(status(Error::invalid("labels", "a label is needed")));
+        }
+        let condition = |condition: strata_proto::types::v1::LabelCondition| LabelCondition {
+            key: condition.key,
+            value: condition.value,
+            is_negated: condition.is_negated,
+        };
+        let before = before.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
+        let labels = labels.into_iter().map(condition).collect();
+        let what = Prune { all_images, cache, images_only, before, labels };
+        let pruned = gc::prune(&self.store, what).await.map_err(status)?;
         Ok(Response::new(PruneResponse {
             untagged: pruned.untagged,
             deleted_images: pruned.deleted.iter().map(Digest::to_string).collect(),

@@ -1,13 +1,12 @@
 //! `ctl network connect`, `disconnect`, `rm`, `prune`
 
-use jiff::Timestamp;
 use strata_proto::runtime::v1 as pb;
 
 use super::super::{each, prune};
 use crate::args::{NetworkConnect, NetworkDisconnect, NetworkPrune, NetworkRm};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::platform::Platform;
-use crate::{input, render};
+use crate::render;
 
 /// Connects a container.
 pub async fn connect(platform: &Platform, args: &NetworkConnect) -> Result<u8> {
@@ -44,23 +43,21 @@ pub async fn rm(platform: &Platform, args: &NetworkRm) -> Result<u8> {
 
 /// Removes networks that no container uses.
 pub async fn prune(platform: &Platform, args: &NetworkPrune) -> Result<u8> {
-    let before = args.filter.iter().map(|filter| until(filter)).collect::<Result<Vec<_>>>()?.into_iter().min();
+    let filter = prune::Filter::read(&args.filter)?;
     let question = "WARNING! This will remove all networks that no container uses.\n\
                     Are you sure you want to continue? [y/N] ";
     if !args.force && !prune::agrees(question).await? {
         return Ok(0);
     }
-    let before = before.map(|at| prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() });
-    let request = pb::PruneNetworksRequest { before };
+    pruned(platform, filter).await.map(|()| 0)
+}
+
+/// Removes networks that no container uses, and tells which.
+pub async fn pruned(platform: &Platform, filter: prune::Filter) -> Result<()> {
+    let request = pb::PruneNetworksRequest { before: filter.before, labels: filter.labels };
     let deleted = platform.networks().await?.prune_networks(request).await?.into_inner().deleted;
     if !deleted.is_empty() {
         render::line(format!("Deleted Networks:\n{}\n", deleted.join("\n")))?;
     }
-    Ok(0)
-}
-
-fn until(filter: &str) -> Result<Timestamp> {
-    let wrong = || Error::usage(format!("invalid --filter {filter:?}: \"until=24h\" is known"));
-    let age = filter.strip_prefix("until=").and_then(input::duration).ok_or_else(wrong)?;
-    Timestamp::now().checked_sub(age).map_err(|_| wrong())
+    Ok(())
 }

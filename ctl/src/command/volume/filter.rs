@@ -1,7 +1,9 @@
 //! Which volumes are meant: Docker's filters. Those of one kind widen each other, labels narrow.
 
 use strata_proto::runtime::v1 as pb;
+use strata_proto::types::v1::LabelCondition;
 
+use crate::command::prune::condition;
 use crate::error::Result;
 use crate::filter::{Filters, has_label, wrong};
 
@@ -31,21 +33,13 @@ impl Filter {
 }
 
 /// Reads the filters of `prune`.
-pub fn conditions(flags: &[String]) -> Result<Vec<pb::LabelCondition>> {
-    let one = |flag: &String| {
-        let label = flag.strip_prefix("label=").map(|label| (label, false));
-        let label = label.or_else(|| flag.strip_prefix("label!=").map(|label| (label, true)));
-        match label {
-            Some((label, is_negated)) if !label.is_empty() => Ok(condition(label, is_negated)),
-            _ => Err(wrong(flag, "label=KEY[=VALUE] and label!=KEY[=VALUE] are known")),
-        }
-    };
-    flags.iter().map(one).collect()
-}
-
-fn condition(label: &str, is_negated: bool) -> pb::LabelCondition {
-    let (key, value) = label.split_once('=').map_or((label, None), |(key, value)| (key, Some(value)));
-    pb::LabelCondition { key: key.to_owned(), value: value.map(str::to_owned), is_negated }
+pub fn conditions(flags: &[String]) -> Result<Vec<LabelCondition>> {
+    let read = crate::command::prune::Filter::read(flags)?;
+    match read.before {
+        None => Ok(read.labels),
+        // Who else puts something there is not known from when a volume was made.
+        Some(_) => Err(wrong("until", "volumes are pruned by label=KEY[=VALUE] and label!=KEY[=VALUE] alone")),
+    }
 }
 
 #[cfg(test)]
