@@ -68,7 +68,8 @@ async fn a_stop_ends_a_restart(node: &Node) {
     let request = DeleteContainerRequest { container: "web".into(), ..Default::default() };
     refused(client(node).delete_container(request).await, Code::FailedPrecondition, "FAULT_RUNNING");
 
-    let stopped = client(node).stop_container(StopContainerRequest { container: "web".into(), ..Default::default() });
+    let mut client = client(node);
+    let stopped = client.stop_container(StopContainerRequest { container: "web".into(), ..Default::default() });
 
     assert_eq!(stopped.await.unwrap().into_inner().container.unwrap().state(), ContainerState::Exited);
     remove(node, "web").await;

@@ -111,7 +111,7 @@ async fn volumes_are_listed_in_pages(node: &Node) {
 
     let (mut found, mut page_token) = (vec![], String::new());
     loop {
-        let request = ListVolumesRequest { page_size: 2, page_token };
+        let request = ListVolumesRequest { page_size: 2, page_token, ..Default::default() };
         let page = client(node).list_volumes(request).await.unwrap().into_inner();
         assert!(page.volumes.len() <= 2);
         found.extend(page.volumes.into_iter().map(|volume| volume.name));
@@ -122,7 +122,7 @@ async fn volumes_are_listed_in_pages(node: &Node) {
     }
 
     assert_eq!(found, ["a", "b", "c", "d", "e"]);
-    let foreign = ListVolumesRequest { page_size: 2, page_token: "b".into() };
+    let foreign = ListVolumesRequest { page_size: 2, page_token: "b".into(), ..Default::default() };
     malformed(client(node).list_volumes(foreign).await, "page_token");
 }
 

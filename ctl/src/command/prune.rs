@@ -13,7 +13,7 @@ use crate::filter::wrong;
 use crate::platform::Platform;
 use crate::render::{self, name, size};
 
-pub use filter::{Filter, condition};
+pub use filter::Filter;
 
 /// Removes what nothing uses, after asking.
 pub async fn run(platform: &Platform, args: &Prune) -> Result<u8> {

@@ -5,7 +5,9 @@ use std::{
     path::Path,
 };
 
-use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice, LinuxWeightDevice};
+use oci_spec::runtime::{
+    LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder,
+};
 
 use crate::{
     error::Error,
@@ -43,32 +45,30 @@ fn some<T>(devices: impl Iterator<Item = Result<T, Error>>) -> Result<Option<Vec
 
 fn weight(limit: &DeviceLimit) -> Result<LinuxWeightDevice, Error> {
     let (major, minor) = numbers(&limit.path)?;
-    let mut device = LinuxWeightDevice::default();
-    device.set_major(major).set_minor(minor).set_weight(u16::try_from(limit.value).ok());
-    Ok(device)
+    let weight = u16::try_from(limit.value).map_err(|_| refused(&limit.path, "a weight is 10 to 1000"))?;
+    let device = LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(weight).build();
+    device.map_err(|error| refused(&limit.path, &error.to_string()))
 }
 
 fn throttle(limit: &DeviceLimit) -> Result<LinuxThrottleDevice, Error> {
     let (major, minor) = numbers(&limit.path)?;
-    let mut device = LinuxThrottleDevice::default();
-    device.set_major(major).set_minor(minor).set_rate(limit.value);
-    Ok(device)
+    let device = LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(limit.value).build();
+    device.map_err(|error| refused(&limit.path, &error.to_string()))
 }
 
 /// Major and minor number of a block device.
 fn numbers(path: &Path) -> Result<(i64, i64), Error> {
-    let refused = |why: String| Error::Start {
-        step: "devices".to_owned(),
-        errno: 0,
-        exit_code: 128,
-        text: format!("cannot limit device {}: {why}", path.display()),
-    };
-    let found = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?;
+    let found = std::fs::metadata(path).map_err(|error| refused(path, &error.to_string()))?;
     if !found.file_type().is_block_device() {
-        return Err(refused("it is no block device".to_owned()));
+        return Err(refused(path, "it is no block device"));
     }
     let number = found.rdev();
     Ok((rustix::fs::major(number).into(), rustix::fs::minor(number).into()))
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    let text = format!("cannot limit device {}: {why}", path.display());
+    Error::Start { step: "devices".to_owned(), errno: 0, exit_code: 128, text }
 }
 
 #[cfg(test)]

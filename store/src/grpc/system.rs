@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Service, status};
+use crate::Error;
 use crate::gc::{self, Prune};
 use crate::verify;
 

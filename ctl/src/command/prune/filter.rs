@@ -39,7 +39,7 @@ impl Filter {
 }
 
 /// What a label must be, or must not be: "KEY" with any value, "KEY=VALUE" with this one.
-pub fn condition(label: &str, is_negated: bool) -> LabelCondition {
+fn condition(label: &str, is_negated: bool) -> LabelCondition {
     let (key, value) = label.split_once('=').map_or((label, None), |(key, value)| (key, Some(value)));
     LabelCondition { key: key.to_owned(), value: value.map(str::to_owned), is_negated }
 }

@@ -3,7 +3,6 @@
 use strata_proto::runtime::v1 as pb;
 use strata_proto::types::v1::LabelCondition;
 
-use crate::command::prune::condition;
 use crate::error::Result;
 use crate::filter::{Filters, has_label, wrong};
 
