@@ -13,8 +13,8 @@ use strata_rpc::{
 };
 use tonic::{Request, Response, Status};
 
-use super::refuse;
-use crate::{engine::Engine, error::Error};
+use super::{convert, refuse};
+use crate::engine::Engine;
 
 /// The service.
 pub struct Events {
@@ -37,10 +37,7 @@ impl EventService for Events {
 
     async fn watch_events(&self, request: Request<wire::WatchEventsRequest>) -> Result<Response<Happenings>, Status> {
         let wire::WatchEventsRequest { since, until, after_position: after } = request.into_inner();
-        let time = |field, at: Option<prost_types::Timestamp>| {
-            let wrong = |_| refuse(Error::argument(field, "it is no time"));
-            at.map(std::time::SystemTime::try_from).transpose().map_err(wrong)
-        };
+        let time = |field, at| convert::moment(field, at).map(|at| at.map(Into::into)).map_err(refuse);
         let span = Span { since: time("since", since)?, until: time("until", until)?, after };
         let events =
             self.engine.events().watch(span).map(|event| Ok(wire::WatchEventsResponse { event: Some(shown(&event)) }));

@@ -32,7 +32,8 @@ impl EventService for Service {
         let WatchEventsRequest { since, until, after_position: after } = request.into_inner();
         let time = |field: &'static str, at: Option<prost_types::Timestamp>| {
             let wrong = |_| status(Error::invalid(field, "it is no time"));
-            at.map(std::time::SystemTime::try_from).transpose().map_err(wrong)
+            let at = at.map(|at| jiff::Timestamp::new(at.seconds, at.nanos)).transpose().map_err(wrong)?;
+            Ok::<_, Status>(at.map(Into::into))
         };
         let span = Span { since: time("since", since)?, until: time("until", until)?, after };
         let events = self.store.events.watch(span);

@@ -94,7 +94,9 @@ pub fn destination(text: &str) -> Result<Destination> {
                     return Err(Error::new(format!("invalid output path: directory {parent:?} does not exist")));
                 }
                 let end = if says_directory(text) { "/" } else { "" };
-                return Ok(Destination { path: format!("{}{end}", shown(&path)), is_directory: None });
+                // std::path::absolute keeps a slash at the end.
+                let path = format!("{}{end}", shown(&path).trim_end_matches('/'));
+                return Ok(Destination { path, is_directory: None });
             }
             Err(error) => return Err(failed(&path, error)),
         }
