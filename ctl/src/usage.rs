@@ -147,7 +147,11 @@ mod tests {
             ("ctl plugin ls", "`ctl plugin` is not available yet", "drivers are built in"),
             ("ctl -c x volume update a", "`ctl volume update` is not available yet", "ctl volume --help"),
             ("ctl volume lss", "unknown command: `ctl volume lss`", "did you mean list or ls?"),
-            ("ctl container ls --size", "the flag --size of `ctl container ls` is not available yet", "--help"),
+            (
+                "ctl container start --checkpoint x y",
+                "the flag --checkpoint of `ctl container start` is not available yet",
+                "--help",
+            ),
             ("ctl image rm --no-prune x", "the flag --no-prune of `ctl image rm` is not available yet", "--help"),
             ("ctl image ls --what", "unknown flag: --what", "ctl image ls --help"),
             ("ctl container unmount web", "`ctl container unmount` needs", "usage: ctl container unmount"),

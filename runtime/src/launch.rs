@@ -119,10 +119,10 @@ pub struct Prepared {
     /// What it shares of another container.
     pub shared: Option<Arc<Shared>>,
     /// Namespaces of other containers that it joins.
-    pub joined: Joined,
+    pub joined: Arc<Joined>,
 }
 
-/// Namespaces of other containers that one joins. They are held open until it has.
+/// Namespaces of other containers that one joins. Who makes it holds this until it has: its paths are of descriptors here.
 #[derive(Debug, Default)]
 pub struct Joined {
     /// Whose processes it sees.

@@ -40,6 +40,12 @@ fn df_says_what_there_is_and_what_can_go() {
         "Build cache usage:",
     ]);
     house.ctl(&["system", "df", "-v", "--format", "json"]).code(125);
+    let sizes = house.ctl(&["ps", "-a", "--filter", "name=over", "--format", "{{.Size}}"]).ok().text().to_owned();
+    assert!(sizes.starts_with('3') && sizes.contains("MB (virtual "), "{sizes}");
+    house.ctl(&["ps", "-as"]).ok().says(&["SIZE", &sizes]);
+    assert!(!house.ctl(&["ps", "-a"]).ok().text().contains("SIZE"));
+    let written = house.ctl(&["inspect", "-s", "-f", "{{.SizeRw}}", "over"]).ok().text().to_owned();
+    assert!((3_000_000..4_000_000).contains(&written.parse::<u64>().unwrap()), "{written}");
     house.ctl(&["rm", "-f", "up", "over"]).ok();
     house.ctl(&["volume", "rm", "used", "idle"]).ok();
 }

@@ -86,8 +86,8 @@ impl Container {
             Self::Diff(args) => Command::Diff(args),
             Self::Exec(args) => Command::Exec(args),
             Self::Export(args) => Command::Export(args),
-            Self::Inspect(ContainerInspect { format, containers }) => {
-                Command::Inspect(Inspect { format, kind: Some(InspectKind::Container), names: containers })
+            Self::Inspect(ContainerInspect { format, size, containers }) => {
+                Command::Inspect(Inspect { format, size, kind: Some(InspectKind::Container), names: containers })
             }
             Self::Kill(args) => Command::Kill(args),
             Self::Logs(args) => Command::Logs(args),
@@ -118,6 +118,9 @@ pub struct ContainerInspect {
     /// Format of the output: "json", or a template for each
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Show how much they have written
+    #[arg(short, long)]
+    pub size: bool,
     /// The containers
     #[arg(required = true)]
     pub containers: Vec<String>,

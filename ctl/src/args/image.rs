@@ -49,7 +49,7 @@ impl Image {
             Self::History(args) => Command::History(args),
             Self::Import(args) => Command::Import(args),
             Self::Inspect(ImageInspect { format, images }) => {
-                Command::Inspect(Inspect { format, kind: Some(InspectKind::Image), names: images })
+                Command::Inspect(Inspect { format, size: false, kind: Some(InspectKind::Image), names: images })
             }
             Self::Load(args) => Command::Load(args),
             Self::Ls(args) => Command::Images(args),

@@ -13,6 +13,9 @@ pub struct Inspect {
     /// Format of the output: "json", or a template for each
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Show how much containers have written
+    #[arg(short, long)]
+    pub size: bool,
     /// Look only for such things
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<InspectKind>,

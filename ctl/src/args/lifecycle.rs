@@ -118,6 +118,9 @@ pub struct Ps {
     /// Show everything in full
     #[arg(long)]
     pub no_trunc: bool,
+    /// Show how much each has written, and how much there is with its image
+    #[arg(short, long)]
+    pub size: bool,
     /// Format of the output: "table", "json", "raw", or a template for each, in columns behind "table"
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::of_containers)]
     pub format: Format,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use strata_proto::runtime::v1 as pb;
 use strata_types::{ContainerConfig, ImageConfig};
 
-use super::{images, network, volume};
+use super::{images, network, ps, volume};
 use crate::args::{Format, Inspect, InspectKind};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -17,9 +17,16 @@ use crate::suggest;
 /// What a name is looked for among, in Docker's order.
 const KINDS: [InspectKind; 4] = [InspectKind::Container, InspectKind::Image, InspectKind::Network, InspectKind::Volume];
 
+/// What is shown beside what things are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct With {
+    /// How much containers have written.
+    pub sizes: bool,
+}
+
 /// Inspects what is of one kind, or of any.
 pub async fn run(platform: &Platform, args: &Inspect) -> Result<u8> {
-    all(platform, args.kind, &args.names, args.format.as_ref()).await
+    all(platform, args.kind, &args.names, args.format.as_ref(), With { sizes: args.size }).await
 }
 
 /// Prints one array; what is not found is told, and the rest shown.
@@ -28,13 +35,14 @@ pub async fn all(
     kind: Option<InspectKind>,
     names: &[String],
     format: Option<&Format>,
+    with: With,
 ) -> Result<u8> {
     let mut found = Vec::new();
     let mut code = 0;
     for name in names {
         let inspected = match kind {
-            Some(kind) => of(platform, name, kind).await,
-            None => any(platform, name).await,
+            Some(kind) => of(platform, name, kind, with).await,
+            None => any(platform, name, with).await,
         };
         match inspected {
             Ok(value) => found.push(value),
@@ -48,9 +56,9 @@ pub async fn all(
     Ok(code)
 }
 
-async fn any(platform: &Platform, name: &str) -> Result<Value> {
+async fn any(platform: &Platform, name: &str, with: With) -> Result<Value> {
     for kind in KINDS {
-        match of(platform, name, kind).await {
+        match of(platform, name, kind, with).await {
             Err(error) if is_absent(&error) => {}
             other => return other,
         }
@@ -70,14 +78,21 @@ async fn of_image(platform: &Platform, id: &str) -> Option<ContainerConfig> {
     serde_json::from_slice(&image.config_json).ok().map(|config: ImageConfig| config.config)
 }
 
-async fn of(platform: &Platform, name: &str, kind: InspectKind) -> Result<Value> {
+async fn of(platform: &Platform, name: &str, kind: InspectKind, with: With) -> Result<Value> {
     match kind {
         InspectKind::Container => {
             let request = pb::GetContainerRequest { container: name.to_owned() };
             let reply = platform.containers().await?.all.get_container(request).await?.into_inner();
             let found = reply.container.ok_or_else(|| super::incomplete("a container"))?;
             let image = of_image(platform, &found.image_id).await;
-            Ok(container::value(&found, image.as_ref()))
+            let mut value = container::value(&found, image.as_ref());
+            if with.sizes
+                && let Some((written, all)) = ps::Sizes::load(platform, std::slice::from_ref(&found)).await?.of(&found)
+            {
+                value["SizeRw"] = written.into();
+                value["SizeRootFs"] = all.into();
+            }
+            Ok(value)
         }
         InspectKind::Image => {
             let found = images::get(platform, name).await?;

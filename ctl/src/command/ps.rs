@@ -1,14 +1,16 @@
 //! `ctl ps`
 
 mod filter;
+mod sizes;
 
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::runtime::v1 as pb;
 
 use filter::Filter;
+pub use sizes::Sizes;
 
-use crate::args::Ps;
+use crate::args::{Format, Ps};
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::render::list::{self, Row};
@@ -25,6 +27,10 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
     containers.retain(|container| filter.takes(container));
     containers.sort_by_key(|container| std::cmp::Reverse(container.created_at.as_ref().and_then(time::timestamp)));
     containers.truncate(limit.unwrap_or(usize::MAX));
+    let sizes = match !args.quiet && (args.size || mentions_size(&args.format)) {
+        true => Sizes::load(platform, &containers).await?,
+        false => Sizes::default(),
+    };
     let now = Timestamp::now();
     let mut rows = vec![];
     for container in &containers {
@@ -48,22 +54,32 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
             status(container, now),
             super::port::column(container),
             container.name.clone(),
+            sizes.text(container),
         ];
-        let [id, image, command, running_for, status, ports, names] = &cells;
+        let [id, image, command, running_for, status, ports, names, size] = &cells;
         let fields = json!({
             "ID": id, "Image": image, "Command": command, "RunningFor": running_for, "Status": status,
             "State": state(container), "Ports": ports, "Names": names, "Mounts": mounts(container, args.no_trunc),
             "LocalVolumes": volumes(container).count().to_string(), "Labels": container.spec.clone().unwrap_or_default().labels,
-            "Networks": networks(container),
+            "Networks": networks(container), "Size": size,
             "CreatedAt": created.map(|at| at.to_string()),
         });
-        rows.push(Row { cells: cells.to_vec(), fields });
+        let shown = if args.size { cells.len() } else { cells.len() - 1 };
+        rows.push(Row { cells: cells[..shown].to_vec(), fields });
     }
     if !args.quiet {
-        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
-        list::print(&args.format, &head, rows)?;
+        let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES", "SIZE"];
+        list::print(&args.format, &head[..if args.size { head.len() } else { head.len() - 1 }], rows)?;
     }
     Ok(0)
+}
+
+/// A template that asks for a size gets it, as in Docker.
+fn mentions_size(format: &Format) -> bool {
+    match format {
+        Format::Table | Format::Json => false,
+        Format::Template(template) | Format::Columns(template) => template.fields().iter().any(|field| field == "Size"),
+    }
 }
 
 /// Every container; with `all` those that do not run too.

@@ -47,7 +47,10 @@ pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
         return result;
     }
     match run.wait {
-        Some(limit) if result.is_ok() => wait_until_healthy(&mut containers, &id, limit).await,
+        // It runs, or ran: that is not a failure to run it.
+        Some(limit) if result.is_ok() => {
+            wait_until_healthy(&mut containers, &id, limit).await.map_err(|error| Error { code: 1, ..error })
+        }
         _ => result,
     }
 }
@@ -57,7 +60,7 @@ async fn wait_until_healthy(containers: &mut Containers, id: &str, limit: Option
     let request = pb::GetContainerRequest { container: id.to_owned() };
     let found = containers.all.get_container(request).await?.into_inner().container;
     let found = found.ok_or_else(|| super::incomplete("a container"))?;
-    if found.health_check.is_none() && super::ps::is_up(&found) {
+    if found.health.is_none() && super::ps::is_up(&found) {
         return Ok(0);
     }
     let condition = pb::WaitCondition::Healthy.into();

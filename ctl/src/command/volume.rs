@@ -25,7 +25,8 @@ pub async fn run(platform: &Platform, args: &Volume) -> Result<u8> {
         Volume::Export(args) => export(platform, args).await,
         Volume::Import(args) => import(platform, args).await,
         Volume::Inspect(args) => {
-            inspect::all(platform, Some(InspectKind::Volume), &args.names, args.format.as_ref()).await
+            inspect::all(platform, Some(InspectKind::Volume), &args.names, args.format.as_ref(), Default::default())
+                .await
         }
         Volume::Ls(args) => ls(platform, args).await,
         Volume::Prune(args) => prune(platform, args).await,

@@ -129,6 +129,7 @@ impl Engine {
         }
         let held = self.hold_volumes(record).await?;
         let (shared, owner) = self.share(record).await?.unzip();
+        let joined = Arc::new(self.joined(record)?);
         let reserved = self.networks.reserve(record).await?;
         let endpoints: Vec<Endpoint> = reserved.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         if endpoints.iter().any(|endpoint| endpoint.is_way_out) {
@@ -146,7 +147,7 @@ impl Engine {
             size,
             dir: self.records.dir(&record.id),
             shared: shared.clone(),
-            joined: self.joined(record)?,
+            joined: joined.clone(),
         };
         let launcher = self.launcher.clone();
         let launch = blocking("preparing the container", move || launcher.launch(&job)).await?;
@@ -155,8 +156,8 @@ impl Engine {
             self.launcher.make_ahead();
         }
         let monitor = Arc::new(Monitor::ready(launch).await?);
-        // It has joined what it shares: the path that it was told is good no longer.
-        drop(shared);
+        // It has joined what it shares: the paths that it was told are good no longer.
+        drop((shared, joined));
         let pid = monitor.init.identity.pid;
         self.networks.attach(pid, reserved).await?;
         self.serve_names(&Record { endpoints: endpoints.clone(), ..record.clone() }, pid).await?;

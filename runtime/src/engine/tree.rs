@@ -90,7 +90,7 @@ impl Engine {
             size: TerminalSize::default(),
             dir: self.records.dir(&located.id),
             shared: None,
-            joined: Joined::default(),
+            joined: Arc::new(Joined::default()),
             record: located,
         };
         let launcher = self.launcher.clone();
