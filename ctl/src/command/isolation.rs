@@ -316,7 +316,7 @@ mod tests {
             ("driver=nvidia,count=1,capabilities=compute", &["0"]),
         ] {
             let expected: Vec<String> = expected.iter().map(|name| format!("nvidia.com/gpu={name}")).collect();
-            assert_eq!(gpus(&text).unwrap(), expected, "{text}");
+            assert_eq!(gpus(text).unwrap(), expected, "{text}");
         }
         for text in ["some", "", "capabilities=x", "driver=other,count=1"] {
             assert!(gpus(text).is_err(), "{text}");

@@ -49,7 +49,7 @@ pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
     match run.wait {
         // It runs, or ran: that is not a failure to run it.
         Some(limit) if result.is_ok() => {
-            wait_until_healthy(&mut containers, &id, limit).await.map_err(|error| Error { code: 1, ..error })
+            wait_until_healthy(&mut containers, &id, limit).await.map_err(|error| error.with_code(1))
         }
         _ => result,
     }
