@@ -1,16 +1,25 @@
-//! The container's log: Docker's json-file lines, rotated by size. Nothing here stops the copy loop:
-//! what cannot be written is counted, and the count is written when writing works again.
+//! The container's log: its output cut into lines, each for a file (`log/file.rs`) and for whoever is sent it
+//! (`log/receiver.rs`), where there are such. Nothing here stops the copy loop: what cannot be written or sent is counted,
+//! and the count is written when it can be.
+
+mod file;
+mod message;
+mod receiver;
 
 use crate::plan;
-use crate::record::rfc3339;
+use crate::record::{now_nanos, rfc3339};
+use file::File;
+use message::Line;
+use receiver::Receiver;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions, rename};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 /// A longer line is cut into several entries, all but the last without its newline.
 const MAX_LINE_BYTES: usize = 16 << 10;
+/// How long a receiver that takes something may take for the rest, once the container has ended.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +29,27 @@ pub(crate) enum Stream {
 }
 
 pub(crate) struct Log {
-    settings: plan::Log,
-    file: File,
-    size: u64,
+    file: Option<File>,
+    receiver: Option<Receiver>,
     partial: [Vec<u8>; 2],
-    lost_bytes: usize,
 }
 
 impl Log {
-    pub(crate) fn open(settings: &plan::Log) -> io::Result<Self> {
-        let file = append_to(&settings.path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { settings: settings.clone(), file, size, partial: [Vec::new(), Vec::new()], lost_bytes: 0 })
+    /// `None` where nothing is logged.
+    pub(crate) fn open(file: Option<&plan::Log>, receiver: Option<&plan::LogReceiver>) -> io::Result<Option<Self>> {
+        if file.is_none() && receiver.is_none() {
+            return Ok(None);
+        }
+        let file = file.map(File::open).transpose()?;
+        let receiver = receiver.map(|settings| Receiver::new(settings.clone()));
+        Ok(Some(Self { file, receiver, partial: [Vec::new(), Vec::new()] }))
+    }
+
+    /// Whose lines these are: what receivers are told.
+    pub(crate) fn set_process(&mut self, pid: u32) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.set_process(pid);
+        }
     }
 
     /// Takes output as it comes; whole lines are written at once.
@@ -50,10 +68,10 @@ impl Log {
             if !is_complete {
                 partial.extend_from_slice(line);
             } else if partial.is_empty() {
-                push_entry(&mut entries, line, stream, &time);
+                self.put(&mut entries, line, stream, &time);
             } else {
                 partial.extend_from_slice(line);
-                push_entry(&mut entries, &partial, stream, &time);
+                self.put(&mut entries, &partial, stream, &time);
                 partial.clear();
             }
         }
@@ -63,95 +81,84 @@ impl Log {
 
     /// Writes lines that never got their newline.
     pub(crate) fn finish(&mut self, now_nanos: u64) {
+        let mut entries = String::new();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let partial = std::mem::take(&mut self.partial[stream as usize]);
-            if partial.is_empty() {
-                continue;
+            if !partial.is_empty() {
+                self.put(&mut entries, &partial, stream, &rfc3339(now_nanos));
             }
-            let mut entry = String::new();
-            push_entry(&mut entry, &partial, stream, &rfc3339(now_nanos));
-            self.append(&entry);
+        }
+        self.append(&entries);
+    }
+
+    /// Notes what is still with us and will not be sent.
+    pub(crate) fn close(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.give_up();
+        }
+        self.tend();
+    }
+
+    /// Sends what waits, and notes what was dropped.
+    pub(crate) fn tend(&mut self) {
+        let Some(receiver) = &mut self.receiver else { return };
+        receiver.flush();
+        if let (Some(report), Some(file)) = (receiver.take_report(), &mut self.file) {
+            file.note(&report, now_nanos());
         }
     }
 
-    /// Appends whole entries, rotating between them.
+    /// Empties the file and drops the older ones. What is still to be sent stays so.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), File::clear)
+    }
+
+    /// Whether a file was put aside since this was last asked, of a log that somebody compresses.
+    pub(crate) fn take_rotated(&mut self) -> bool {
+        self.file.as_mut().is_some_and(File::take_rotated)
+    }
+
+    /// Whether the container has to wait: for a receiver that is slow but takes what it is sent, where the plan says so.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.receiver.as_ref().is_some_and(|receiver| receiver.patience().is_some())
+    }
+
+    /// What becomes writable when the receiver takes more.
+    pub(crate) fn interest(&self) -> Option<BorrowedFd<'_>> {
+        self.receiver.as_ref().and_then(Receiver::interest)
+    }
+
+    /// Whether nothing waits to be sent, or nobody is there to take it; `told_at` is when everyone was told of the end.
+    pub(crate) fn is_settled(&self, told_at: Instant) -> bool {
+        self.receiver.as_ref().is_none_or(Receiver::is_settled) || told_at.elapsed() >= LINGER
+    }
+
+    /// How long until something is to be done without anything having happened.
+    pub(crate) fn timer(&self, told_at: Option<Instant>) -> Option<Duration> {
+        let receiver = self.receiver.as_ref()?;
+        let linger = told_at.filter(|_| !receiver.is_settled()).map(|at| LINGER.saturating_sub(at.elapsed()));
+        [receiver.timer(), receiver.patience(), linger].into_iter().flatten().min()
+    }
+
+    fn put(&mut self, entries: &mut String, line: &[u8], stream: Stream, time: &str) {
+        if let Some(file) = &self.file {
+            file.push_entry(entries, line, stream, time);
+        }
+        if let Some(receiver) = &mut self.receiver {
+            let (text, is_whole) = match line.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (line, false),
+            };
+            receiver.add(&Line { text, stream, is_whole, time });
+        }
+    }
+
     fn append(&mut self, entries: &str) {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let room = match self.settings.max_size {
-                0 => usize::MAX,
-                max_size => usize::try_from(max_size.saturating_sub(self.size)).unwrap_or(usize::MAX),
-            };
-            let fitting = match rest.len() <= room {
-                true => rest.len(),
-                false => rest.as_bytes()[..room].iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1),
-            };
-            if fitting == 0 && self.size > 0 && self.rotate().is_ok() {
-                continue;
-            }
-            // A single entry over the limit, or a directory that cannot be renamed in, still gets its line.
-            let count = match fitting {
-                0 => rest.find('\n').map_or(rest.len(), |index| index + 1),
-                fitting => fitting,
-            };
-            self.append_whole(&rest[..count]);
-            rest = &rest[count..];
+        if let Some(file) = &mut self.file {
+            file.append(entries);
         }
+        self.tend();
     }
-
-    fn append_whole(&mut self, entries: &str) {
-        let mut bytes = entries.as_bytes();
-        let with_loss;
-        if self.lost_bytes > 0 {
-            with_loss = format!(
-                "{{\"log\":\"[strata: {} bytes of log were lost]\\n\",\"stream\":\"stderr\",\"time\":\"{}\"}}\n{entries}",
-                self.lost_bytes,
-                rfc3339(crate::record::now_nanos()),
-            );
-            bytes = with_loss.as_bytes();
-        }
-        if self.file.write_all(bytes).is_ok() {
-            self.lost_bytes = 0;
-            self.size += bytes.len() as u64;
-        } else {
-            self.lost_bytes += entries.len();
-            // No half entry stays behind.
-            let _ = self.file.set_len(self.size);
-        }
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let path = &self.settings.path;
-        if self.settings.max_files <= 1 {
-            self.file.set_len(0)?;
-            self.size = 0;
-            return Ok(());
-        }
-        for number in (1..self.settings.max_files - 1).rev() {
-            let _ = rename(numbered(path, number), numbered(path, number + 1));
-        }
-        rename(path, numbered(path, 1))?;
-        self.file = append_to(path)?;
-        self.size = 0;
-        Ok(())
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
-}
-
-fn push_entry(out: &mut String, line: &[u8], stream: Stream, time: &str) {
-    out.push_str("{\"log\":\"");
-    push_json(out, &String::from_utf8_lossy(line));
-    let stream = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-    let _ = writeln!(out, "\",\"stream\":\"{stream}\",\"time\":\"{time}\"}}");
 }
 
 /// Appends text as the inside of a JSON string.
@@ -178,62 +185,4 @@ pub(crate) fn push_json(out: &mut String, text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(directory: &Path, max_size: u64, max_files: u32) -> Log {
-        Log::open(&plan::Log { path: directory.join("log"), max_size, max_files }).unwrap()
-    }
-
-    #[test]
-    fn a_line_that_comes_in_pieces_is_one_entry() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = log(directory.path(), 0, 1);
-
-        log.write(Stream::Stdout, b"one \"li", 0);
-        log.write(Stream::Stderr, b"other\n", 0);
-        log.write(Stream::Stdout, b"ne\"\ntail", 0);
-        log.finish(1_500_000_000);
-
-        let text = std::fs::read_to_string(directory.path().join("log")).unwrap();
-        assert_eq!(
-            text,
-            "{\"log\":\"other\\n\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:00.000000000Z\"}\n\
-             {\"log\":\"one \\\"line\\\"\\n\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00.000000000Z\"}\n\
-             {\"log\":\"tail\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:01.500000000Z\"}\n"
-        );
-    }
-
-    #[test]
-    fn a_line_over_16_kib_is_cut_and_no_byte_is_lost() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = log(directory.path(), 0, 1);
-
-        log.write(Stream::Stdout, &[b'x'; 40_000], 0);
-        log.write(Stream::Stdout, b"\n", 0);
-
-        let text = std::fs::read_to_string(directory.path().join("log")).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        assert_eq!(text.bytes().filter(|&byte| byte == b'x').count(), 40_000);
-    }
-
-    #[test]
-    fn rotation_bounds_size_and_number_of_files_and_keeps_the_newest() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = log(directory.path(), 1000, 3);
-
-        for number in 0..200 {
-            log.write(Stream::Stdout, format!("line {number}\n").as_bytes(), 0);
-        }
-
-        let mut names: Vec<_> = std::fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .inspect(|entry| assert!(entry.metadata().unwrap().len() <= 1000))
-            .map(|entry| entry.file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["log", "log.1", "log.2"]);
-        assert!(std::fs::read_to_string(directory.path().join("log")).unwrap().contains("line 199"));
-    }
-}
+mod tests;

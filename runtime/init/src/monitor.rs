@@ -56,13 +56,15 @@ fn create(runtime: &mut UnixStream) -> Result<Monitor, Failure> {
     mask.thread_block().attempt(|| "block SIGCHLD".into())?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .attempt(|| "watch children".into())?;
-    let log = match &plan.log {
-        Some(log) => Some(Log::open(log).attempt(|| format!("open log {}", log.path.display()))?),
-        None => None,
-    };
+    let log_path = || plan.log.as_ref().map(|log| log.path.display().to_string()).unwrap_or_default();
+    let log = Log::open(plan.log.as_ref(), plan.log_receiver.as_ref());
+    let mut log = log.attempt(|| format!("open log {}", log_path()))?;
     let (mut streams, child_ends) = Streams::new(&plan.streams)?;
     let ooms_before = plan.target.as_ref().map_or(0, |_| oom_kills(&plan));
     let mut spawned = spawn(&plan, child_ends, &mut |_| Ok(()))?;
+    if let Some(log) = &mut log {
+        log.set_process(spawned.pid);
+    }
     let listener = (|| {
         if let Some(master) = spawned.master.take() {
             streams.take_terminal(master)?;
@@ -135,6 +137,8 @@ enum Source {
     Child,
     Output(Stream),
     Input,
+    /// Whoever is sent the log.
+    LogReceiver,
 }
 
 struct Exit {
@@ -158,7 +162,7 @@ struct Monitor {
     failure: Option<Failure>,
     exit: Option<Exit>,
     last_output: Instant,
-    /// When a client was last behind: output that nobody could read is not silence.
+    /// When somebody was last behind: output that nobody could take is not silence.
     last_behind: Instant,
     told_at: Option<Instant>,
 }
@@ -167,15 +171,19 @@ impl Monitor {
     fn run(&mut self) {
         let mut buffer = vec![0; CHUNK_BYTES];
         while !self.is_finished() {
-            let was_behind = self.is_client_behind();
+            let was_behind = self.is_behind();
             for (source, flags) in self.wait() {
                 self.handle(source, flags, &mut buffer);
             }
             if was_behind {
                 self.last_behind = Instant::now();
             }
+            self.tend_log();
             self.drop_gone_peers();
             self.tell_when_drained();
+        }
+        if let Some(log) = &mut self.log {
+            log.close();
         }
         if let Some(path) = &self.plan.control_socket {
             let _ = fs::remove_file(path);
@@ -209,7 +217,10 @@ impl Monitor {
         if self.is_starting {
             interests.push((Source::Child, self.spawned.channel.as_fd(), PollFlags::IN));
         }
-        if !self.is_client_behind() {
+        if let Some(receiver) = self.log.as_ref().and_then(Log::interest) {
+            interests.push((Source::LogReceiver, receiver, PollFlags::OUT));
+        }
+        if !self.is_behind() {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 if let Some(output) = &self.streams.outputs[stream as usize] {
                     interests.push((Source::Output(stream), output.as_fd(), PollFlags::IN));
@@ -233,17 +244,22 @@ impl Monitor {
         interests
     }
 
-    /// Whether the container has to wait for somebody to read its output.
-    fn is_client_behind(&self) -> bool {
-        self.clients.iter().any(Peer::is_behind)
+    /// Whether the container has to wait for somebody to take its output.
+    fn is_behind(&self) -> bool {
+        self.clients.iter().any(Peer::is_behind) || self.log.as_ref().is_some_and(Log::is_behind)
     }
 
     fn timeout(&self) -> Option<Duration> {
+        let log = self.log.as_ref().and_then(|log| log.timer(self.told_at));
+        [self.drain_timeout(), log].into_iter().flatten().min()
+    }
+
+    fn drain_timeout(&self) -> Option<Duration> {
         let exit = self.exit.as_ref()?;
         let now = Instant::now();
         Some(match self.told_at {
             Some(told_at) => (told_at + FLUSH_LIMIT).saturating_duration_since(now),
-            None if self.is_client_behind() => FLUSH_LIMIT,
+            None if self.is_behind() => FLUSH_LIMIT,
             None => {
                 let begun = self.last_behind.max(exit.at);
                 let silent = self.last_output.max(begun) + DRAIN_SILENCE;
@@ -262,6 +278,8 @@ impl Monitor {
             Source::Child => self.hear_child(),
             Source::Output(stream) => self.copy_output(stream, buffer),
             Source::Input => self.streams.write_input(),
+            // The log is tended after every round.
+            Source::LogReceiver => {}
         }
     }
 
@@ -313,6 +331,12 @@ impl Monitor {
                 Frame::StdinClose if client.wants.is_some_and(|wants| wants.stdin) => self.streams.close_input(),
                 Frame::Resize { size } => self.streams.resize(&size),
                 Frame::Signal { signal } => self.signal(signal),
+                Frame::ClearLog if client.wants.is_some() => {
+                    let cleared = self.log.as_mut().map_or(Ok(()), Log::clear);
+                    // A failure that has no number is one all the same.
+                    let errno = cleared.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+                    client.send(&Frame::LogCleared { errno });
+                }
                 _ => client.is_gone = true,
             }
         }
@@ -401,7 +425,7 @@ impl Monitor {
     fn tell_when_drained(&mut self) {
         let Some(exit) = &self.exit else { return };
         let is_drained = self.streams.outputs.iter().all(Option::is_none);
-        if self.told_at.is_some() || !(is_drained || self.timeout() == Some(Duration::ZERO)) {
+        if self.told_at.is_some() || !(is_drained || self.drain_timeout() == Some(Duration::ZERO)) {
             return;
         }
         if let Some(log) = &mut self.log {
@@ -421,12 +445,20 @@ impl Monitor {
     fn wake_runtime(&self) {
         let Some(waker) = &self.plan.waker else { return };
         let is_failure = self.exit.as_ref().is_some_and(|exit| exit.status.code != 0);
-        // A runtime that found this monitor again is a client that wants nothing but the end.
-        let is_watcher = |peer: &Peer| peer.wants.is_some_and(|wants| !wants.stdin && !wants.output);
         let is_there = |peer: &Peer| !peer.is_gone && peer.queued() == 0;
         let is_heard = self.runtime.iter().chain(self.clients.iter().filter(|peer| is_watcher(peer))).any(is_there);
         if !is_heard && (is_failure || !waker.only_after_failure) {
             wake(waker);
+        }
+    }
+
+    /// Sends what waits to be sent, and tells who compresses files of the log that there is one more.
+    fn tend_log(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        log.tend();
+        if log.take_rotated() {
+            let watchers = self.clients.iter_mut().filter(|peer| is_watcher(peer));
+            self.runtime.iter_mut().chain(watchers).for_each(|peer| peer.send(&Frame::LogRotated));
         }
     }
 
@@ -442,6 +474,12 @@ impl Monitor {
     fn is_finished(&self) -> bool {
         let Some(told_at) = self.told_at else { return false };
         let is_flushed = self.runtime.iter().chain(&self.clients).all(|peer| peer.is_gone || peer.queued() == 0);
-        is_flushed || told_at.elapsed() >= FLUSH_LIMIT
+        let is_settled = self.log.as_ref().is_none_or(|log| log.is_settled(told_at));
+        (is_flushed && is_settled) || told_at.elapsed() >= FLUSH_LIMIT
     }
+}
+
+/// A runtime that found this monitor again is a client that wants nothing but the end.
+fn is_watcher(peer: &Peer) -> bool {
+    peer.wants.is_some_and(|wants| !wants.stdin && !wants.output)
 }

@@ -5,8 +5,10 @@ use crate::codec::{DecodeError, Reader, Wire, choice, records};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+mod log;
 mod process;
 
+pub use log::*;
 pub use process::*;
 
 /// The largest encoded plan that is read.
@@ -64,8 +66,10 @@ records! {
         pub cgroups: Cgroups,
         /// Standard streams.
         pub streams: Streams,
-        /// Log file; unset: nothing is logged.
+        /// Log file; unset: there is none.
         pub log: Option<Log>,
+        /// Who is sent each line of output, beside that.
+        pub log_receiver: Option<LogReceiver>,
         /// File that gets the exit record (JSON) before anyone is told of the exit.
         pub exit_record: Option<PathBuf>,
         /// Whether the exit record survives a crash of the host too: it is synced, which costs up to milliseconds.
@@ -235,16 +239,6 @@ records! {
         pub rows: u16,
         /// Columns.
         pub columns: u16,
-    }
-
-    /// A log in Docker's json-file format.
-    pub struct Log {
-        /// The current file; older ones are `<path>.1`, `<path>.2` ...
-        pub path: PathBuf,
-        /// Size at which a file is rotated; 0: never.
-        pub max_size: u64,
-        /// Number of files kept, the current one included; at least 1.
-        pub max_files: u32,
     }
 }
 

@@ -10,6 +10,7 @@
 //!                           ◄──      Ready { pid, created }       the process waits to be started
 //!   Start                   ──►      (may be sent right behind Plan)
 //!                           ◄──      Started                      execve succeeded
+//!                           ◄──      LogRotated                   only if the log is compressed; any number of times
 //!                           ◄──      Exited { status }            record written, output drained
 //!                           ◄──      Failed { .. }                instead of any of the above; final
 //! ```
@@ -26,6 +27,9 @@
 //!                           ◄──      State { pid, status }        status is set once it has exited
 //!   Stdin, StdinClose       ──►                                   only after Hello with stdin
 //!   Resize, Signal          ──►
+//!   ClearLog                ──►
+//!                           ◄──      LogCleared { errno }         the answer to it
+//!                           ◄──      LogRotated                   after Hello with neither input nor output
 //!                           ◄──      Stdout, Stderr               only after Hello with output
 //!                           ◄──      Exited { status }            last; then end of file
 //! ```
@@ -104,6 +108,8 @@ choice! {
         },
         /// From the process to who made it: namespaces and mounts exist, hooks may run.
         7 = Mounted,
+        /// A file of the log was put aside: it can be compressed.
+        8 = LogRotated,
         /// The first frame of a client.
         16 = Hello {
             /// Whether it will send input.
@@ -146,6 +152,13 @@ choice! {
         23 = Signal {
             /// Its number.
             signal: i32,
+        },
+        /// Empties the log, and removes its older files.
+        24 = ClearLog,
+        /// The answer to ClearLog.
+        25 = LogCleared {
+            /// The error number, or 0. EWOULDBLOCK: somebody has the files locked for a moment.
+            errno: i32,
         },
     }
 }

@@ -16,7 +16,26 @@ fn sample() -> Plan {
             Step::WriteFile { path: "/s".into(), bytes: vec![0, 255], mode: 0o400, uid: 1, gid: 2 },
             Step::LoopbackUp,
         ],
-        log: Some(Log { path: "/log".into(), max_size: 10, max_files: 3 }),
+        log: Some(Log {
+            path: "/log".into(),
+            max_size: 10,
+            max_files: 3,
+            attributes: "{}".into(),
+            is_compressed: true,
+        }),
+        log_receiver: Some(LogReceiver {
+            name: "syslog".into(),
+            address: ReceiverAddress::Udp { address: "192.0.2.1:514".into() },
+            form: MessageForm::Syslog {
+                facility: 3,
+                layout: SyslogLayout::Rfc5424,
+                host: "box".into(),
+                tag: "web".into(),
+                offset_seconds: -3600,
+            },
+            max_queued_bytes: 1 << 20,
+            waits: false,
+        }),
         ..Plan::default()
     }
 }

@@ -66,7 +66,7 @@ impl Bench {
                 },
                 ..Process::default()
             },
-            log: Some(Log { path: self.path("log"), max_size: 10 << 20, max_files: 3 }),
+            log: Some(log(self.path("log"), 10 << 20, 3)),
             exit_record: Some(self.path("exit.json")),
             control_socket: Some(self.path("control.sock")),
             ..Plan::default()
@@ -91,7 +91,7 @@ impl Bench {
             target: Some(Target { pid, start_time: 0, namespaces: namespaces as u32 }),
             root: Root::None,
             steps: Vec::new(),
-            log: Some(Log { path: self.path("exec-log"), max_size: 0, max_files: 1 }),
+            log: Some(log(self.path("exec-log"), 0, 1)),
             exit_record: Some(self.path("exec-exit.json")),
             control_socket: Some(self.path("exec.sock")),
             ..self.shell(script)
@@ -115,6 +115,11 @@ impl Bench {
     pub fn run_shell(&self, script: &str) -> (i32, String) {
         self.run(&self.shell(script))
     }
+}
+
+/// A log of this size.
+pub fn log(path: PathBuf, max_size: u64, max_files: u32) -> Log {
+    Log { path, max_size, max_files, attributes: String::new(), is_compressed: false }
 }
 
 fn steps() -> Vec<Step> {

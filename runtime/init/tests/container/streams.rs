@@ -233,7 +233,7 @@ fn a_grandchild_that_holds_the_output_does_not_keep_an_exec_for_ever() {
 fn the_log_is_rotated_by_size() {
     let bench = Bench::new();
     let mut plan = bench.shell("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done");
-    plan.log = Some(Log { path: bench.path("log"), max_size: 5000, max_files: 2 });
+    plan.log = Some(log(bench.path("log"), 5000, 2));
 
     bench.run(&plan);
 
