@@ -20,6 +20,7 @@ mod inspect;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod log;
 mod manifest;
 mod network;
 mod ports;
@@ -56,9 +57,10 @@ pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
 pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
-    Containers, Diff, Exec, Export, Kill, Logs, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
+    Containers, Diff, Exec, Export, Kill, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
 pub use limits::{LimitFlags, Update};
+pub use log::{LogFlags, Logs};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
     ManifestRm, Says,

@@ -214,6 +214,21 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "runtime",
+        "logs",
+        "driver",
+        Some("\"json-file\""),
+        "log driver of containers: \"local\", \"journald\", \"syslog\", \"none\"",
+    ),
+    setting("runtime", "logs", "options", Some("{}"), "options of containers with that driver: { max-size = \"5m\" }"),
+    setting(
+        "runtime",
+        "logs",
+        "journald_socket",
+        Some("\"/run/systemd/journal/socket\""),
+        "where systemd's journal listens",
+    ),
+    setting(
+        "runtime",
         "networks",
         "default",
         Some("\"bridge\""),

@@ -1,8 +1,10 @@
 //! Configuration: `runtime.toml`, all of it optional.
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, net::IpAddr, path::PathBuf};
 
 use serde::Deserialize;
+
+use crate::{logging, spec::Driver};
 
 /// The configuration file.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,12 +22,54 @@ pub struct File {
     pub log_max_bytes: u64,
     /// Log files kept per container.
     pub log_max_files: u32,
+    /// What becomes of the output of containers.
+    pub logs: Logs,
     /// What a container gets when nothing is said.
     pub profile: Profile,
     /// Devices of the Container Device Interface.
     pub cdi: Cdi,
     /// Networks of containers.
     pub networks: Networks,
+}
+
+/// What becomes of the output of containers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawLogs")]
+pub struct Logs {
+    /// The log driver of a container when nothing is said.
+    pub driver: Driver,
+    /// Options of containers with that driver, unless they have others.
+    pub options: BTreeMap<String, String>,
+    /// Where systemd's journal listens.
+    pub journald_socket: PathBuf,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let journald_socket = PathBuf::from("/run/systemd/journal/socket");
+        Self { driver: Driver::JsonFile, options: BTreeMap::new(), journald_socket }
+    }
+}
+
+/// What the file says of it, before it is checked.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLogs {
+    driver: Option<String>,
+    options: BTreeMap<String, String>,
+    journald_socket: Option<PathBuf>,
+}
+
+impl TryFrom<RawLogs> for Logs {
+    type Error = String;
+
+    fn try_from(raw: RawLogs) -> Result<Self, String> {
+        let usual = Self::default();
+        let driver = raw.driver.as_deref().map_or(Ok(usual.driver), Driver::parse)?;
+        logging::check(driver, &raw.options)?;
+        let journald_socket = raw.journald_socket.unwrap_or(usual.journald_socket);
+        Ok(Self { driver, options: raw.options, journald_socket })
+    }
 }
 
 /// Devices of the Container Device Interface.
@@ -149,6 +193,7 @@ impl Default for File {
             cgroup_parent: "strata".to_owned(),
             log_max_bytes: 10 << 20,
             log_max_files: 3,
+            logs: Logs::default(),
             profile: Profile::default(),
             cdi: Cdi::default(),
             networks: Networks::default(),

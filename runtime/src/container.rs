@@ -38,6 +38,8 @@ pub struct Container {
     pause: Mutex<Pause>,
     /// How many want to start it again at its end.
     restarts: AtomicUsize,
+    /// How many are about to start it, whether it has ended yet or not.
+    starts: AtomicUsize,
     phase: watch::Sender<Phase>,
 }
 
@@ -70,7 +72,7 @@ pub enum Condition {
 pub struct View {
     /// Its record.
     pub record: Record,
-    /// Path of its log. Empty: none is kept.
+    /// Path of its log. Empty: there is none that others may read.
     pub log_path: String,
     /// Key of its snapshot.
     pub snapshot_key: String,
@@ -98,6 +100,7 @@ impl Container {
             monitor: Mutex::new(None),
             pause: Mutex::default(),
             restarts: AtomicUsize::new(0),
+            starts: AtomicUsize::new(0),
             phase: watch::Sender::new(phase),
         })
     }
@@ -161,6 +164,17 @@ impl Container {
     pub fn keep(&self) -> Kept<'_> {
         self.restarts.fetch_add(1, Ordering::AcqRel);
         Kept(self)
+    }
+
+    /// Tells those who follow it that it is about to be started, whether it has ended yet or not.
+    pub fn about_to_start(&self) -> Starting<'_> {
+        self.starts.fetch_add(1, Ordering::AcqRel);
+        Starting(self)
+    }
+
+    /// Whether it runs, or is about to run again without anybody asking for it anew. Phases tell when that may have changed.
+    pub fn is_to_run(&self) -> bool {
+        self.is_live() || self.starts.load(Ordering::Acquire) > 0
     }
 
     /// Changes the record and returns a copy of it, for the disk.
@@ -305,6 +319,17 @@ pub struct Kept<'a>(&'a Container);
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
         self.0.restarts.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Held while a container is about to be started.
+#[derive(Debug)]
+pub struct Starting<'a>(&'a Container);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.starts.fetch_sub(1, Ordering::AcqRel);
+        self.0.touch();
     }
 }
 

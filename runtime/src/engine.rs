@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     health::Check,
     launch::Launcher,
-    names,
+    logging, names,
     networks::Networks,
     presence::Presence,
     process,
@@ -38,6 +38,7 @@ mod exec;
 mod finish;
 pub mod happened;
 mod health;
+mod logs;
 mod mounts;
 mod network;
 mod oom;
@@ -160,15 +161,9 @@ impl Engine {
         let mut record = container.record();
         // A volume that is gone is shown without its place.
         let _ = self.locate(&mut record);
-        let has_log = !record.spec.has_no_log;
-        let log_path = if has_log { self.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() };
+        let log_path = self.shown_log_path(&record);
         let snapshot_key = snapshot_key(&record).to_string();
         View { record, log_path, snapshot_key }
-    }
-
-    /// Where a container's log is.
-    pub fn log_path(&self, id: &ContainerId) -> std::path::PathBuf {
-        self.records.dir(id).join("log.json")
     }
 
     /// Creates a container.
@@ -195,6 +190,9 @@ impl Engine {
         self.settle_isolation(&mut spec)?;
         self.settle_dependencies(name.as_ref(), &mut spec)?;
         spec.ports.check(&spec.network)?;
+        if !spec.has_no_log {
+            spec.log = logging::settle(spec.log, &self.config.file)?;
+        }
         self.launcher.check(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
         self.settle(&id, &mut spec)?;

@@ -443,6 +443,22 @@ pub enum Error {
         /// Why it will not be.
         why: String,
     },
+    /// Nobody knows where the output of a container is to be sent.
+    #[error("cannot find {address}, which its log is to be sent to: its name leads nowhere, or --log-opt has another")]
+    Receiver {
+        /// As asked for.
+        address: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Nothing is kept of its output that could be read.
+    #[error("container {name} keeps no log here: {why}")]
+    NoLog {
+        /// Name of the container.
+        name: String,
+        /// Why it does not.
+        why: String,
+    },
     /// Something is mounted there already.
     #[error("container {container} has a mount at {target} already: take it away first (ctl container unmount)")]
     Mounted {

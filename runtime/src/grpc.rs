@@ -16,6 +16,7 @@ mod grants;
 mod health;
 mod isolation;
 mod life;
+mod logs;
 pub mod networks;
 mod ports;
 mod stats;

@@ -36,6 +36,7 @@ use crate::{
     config::{Config, Waker},
     engine::Exec,
     error::Error,
+    logging,
     monitor::{Launch, Monitor},
     record::{Durability, Record},
     restart::Policy,
@@ -259,18 +260,18 @@ impl Launcher {
         let file = &self.0.config.file;
         // The input of a build step has one source.
         let streams = init::Streams { stdin: record.spec.has_stdin, stdin_once: record.is_run, terminal: None };
-        let log = init::Log {
-            path: job.dir.join("log.json"),
-            max_size: file.log_max_bytes,
-            max_files: file.log_max_files.max(1),
-        };
+        let rules = logging::rules(&record.spec.log, file)?;
+        let facts = logging::Facts { record, hostname: &job.hostname };
+        let has_log = !record.spec.has_no_log;
+        let log = logging::file(&rules, &facts, job.dir.join("log.json")).filter(|_| has_log);
+        let receiver = if has_log { logging::receiver(&rules, &facts, &file.logs.journald_socket)? } else { None };
         let inputs = around.add_to(PlanInputs {
             cgroups: group.as_ref().map(Cgroup::to_plan).unwrap_or_default(),
             cgroup_view: group.as_ref().map(Cgroup::view).unwrap_or_default(),
             device_nodes: unprivileged::device_nodes(),
             exit_record: Some(exit_record.clone()),
             keyring: Some(keyring(&record.id)),
-            log: (!record.spec.has_no_log).then_some(log),
+            log,
             root: root_of(&job.mount),
             streams,
             ..PlanInputs::default()
@@ -288,6 +289,7 @@ impl Launcher {
         plan.process.has_init = record.spec.has_init;
         plan.is_exit_record_durable = record.durability() == Durability::Synced;
         plan.waker = self.waker(&record.spec.restart);
+        plan.log_receiver = receiver;
         self.spawn(MONITOR, &record.id, plan, self.control(&record.id), exit_record)
     }
 
@@ -362,7 +364,8 @@ impl Launcher {
             let _status = child.wait();
             return Err(Error::Monitor { id: id.to_string(), problem: format!("did not take its plan: {error}") });
         }
-        Ok(Launch { id: id.to_string(), child, stream, control, exit_record })
+        let packed_log = plan.log.filter(|log| log.is_compressed).map(|log| log.path);
+        Ok(Launch { id: id.to_string(), child, stream, control, exit_record, packed_log })
     }
 
     /// Executes `strata-init`, which waits for its plan.

@@ -35,6 +35,7 @@ mod grpc;
 pub mod health;
 pub mod identity;
 pub mod launch;
+mod logging;
 pub mod logs;
 pub mod monitor;
 mod names;

@@ -30,6 +30,7 @@ use tokio::{
 use crate::{
     error::Error,
     identity::Process,
+    logs,
     record::Running,
     signal,
     spec::{Exit, ExitKind, MountPoint},
@@ -41,6 +42,11 @@ const CHUNKS: usize = 16;
 
 /// How long a monitor may take to prepare a container or to execute its program.
 const PREPARED: Duration = Duration::from_secs(60);
+
+/// How long a monitor may take to answer, how often it is asked while its files are locked, and the pause in between.
+const ANSWERED: Duration = Duration::from_secs(5);
+const CLEAR_ATTEMPTS: u32 = 100;
+const CLEAR_PAUSE: Duration = Duration::from_millis(20);
 
 /// A monitor just spawned; the plan is on its way to it.
 #[derive(Debug)]
@@ -55,6 +61,8 @@ pub struct Launch {
     pub control: PathBuf,
     /// Where it will leave the exit status.
     pub exit_record: PathBuf,
+    /// Its log, where that is to be compressed.
+    pub packed_log: Option<PathBuf>,
 }
 
 /// A monitor.
@@ -108,11 +116,12 @@ impl Monitor {
 
     /// Waits until the process of a launch exists and waits to be started.
     pub async fn ready(launch: Launch) -> Result<Self, Error> {
-        let Launch { id, mut child, stream, control, exit_record } = launch;
+        let Launch { id, mut child, stream, control, exit_record, packed_log } = launch;
         match Self::converse(&id, &child, stream).await {
             Ok((process, init, created, mut frames, writer)) => {
                 let (sender, progress) = watch::channel(Progress::Waiting);
-                tokio::spawn(async move { follow(&mut frames, &sender, &exit_record).await });
+                let packer = Packer::new(packed_log);
+                tokio::spawn(async move { follow(&mut frames, &sender, &exit_record, &packer).await });
                 let points = created.into_iter().map(mount_point).collect();
                 let (child, start) = (Mutex::new(Some(child)), tokio::sync::Mutex::new(Some(writer)));
                 let is_killed = AtomicBool::new(false);
@@ -157,6 +166,7 @@ impl Monitor {
         id: &str,
         control: &Path,
         exit_record: &Path,
+        packed_log: Option<PathBuf>,
     ) -> Result<Option<Self>, Error> {
         let broken = |e: io::Error| Error::Monitor { id: id.to_owned(), problem: format!("cannot be reached: {e}") };
         let hello = Frame::Hello { stdin: false, output: false, wait: false };
@@ -189,10 +199,11 @@ impl Monitor {
         let is_over = matches!(progress, Progress::Exited(_));
         let (sender, progress) = watch::channel(progress);
         let exit_record = exit_record.to_owned();
+        let packer = Packer::new(packed_log);
         tokio::spawn(async move {
             let _connected = writer;
             if !is_over {
-                follow(&mut frames, &sender, &exit_record).await;
+                follow(&mut frames, &sender, &exit_record, &packer).await;
             }
         });
         Ok(Some(Self {
@@ -280,6 +291,40 @@ impl Monitor {
         sent.map_err(|_| not_running())
     }
 
+    /// Empties its log, and removes older files of it.
+    pub async fn clear_log(&self) -> Result<(), Error> {
+        let broken = |problem: String| Error::Monitor { id: self.id.clone(), problem };
+        let unreachable = |e: io::Error| broken(format!("cannot be reached: {e}"));
+        let mut stream = match UnixStream::connect(&self.control).await {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Err(Error::NotRunning { name: self.id.clone() });
+            }
+            Err(error) => return Err(unreachable(error)),
+        };
+        let hello = Frame::Hello { stdin: false, output: false, wait: false };
+        stream.write_all(&hello.encode()).await.map_err(unreachable)?;
+        let (reader, mut writer) = stream.into_split();
+        let mut frames = Frames::new(reader);
+        for _ in 0..CLEAR_ATTEMPTS {
+            writer.write_all(&Frame::ClearLog.encode()).await.map_err(unreachable)?;
+            let answered = tokio::time::timeout(ANSWERED, cleared(&mut frames)).await;
+            match answered.map_err(|_| broken("does not answer".into()))?.map_err(unreachable)? {
+                // An older one knows no such frame, and hangs up.
+                None => return Err(broken("cannot empty its log: restart the container once".into())),
+                Some(0) => return Ok(()),
+                Some(errno) if errno == rustix::io::Errno::WOULDBLOCK.raw_os_error() => {
+                    tokio::time::sleep(CLEAR_PAUSE).await;
+                }
+                Some(errno) => {
+                    let why = io::Error::from_raw_os_error(errno);
+                    return Err(broken(format!("cannot empty its log: {why}")));
+                }
+            }
+        }
+        Err(broken("cannot empty its log: somebody has its files locked".into()))
+    }
+
     /// Connects to the standard streams.
     pub async fn attach(&self, wish: Wish) -> Result<Attachment, Error> {
         let broken = |e: io::Error| Error::Monitor { id: self.id.clone(), problem: format!("cannot be reached: {e}") };
@@ -315,10 +360,54 @@ impl Monitor {
     }
 }
 
+/// Waits for the answer to `ClearLog`: an error number; `None`: there is none.
+async fn cleared(frames: &mut Frames) -> io::Result<Option<i32>> {
+    loop {
+        match frames.next().await? {
+            Some(Frame::LogCleared { errno }) => return Ok(Some(errno)),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Compresses what rotation of a log puts aside, on a thread for it.
+#[derive(Debug)]
+struct Packer(Option<mpsc::Sender<()>>);
+
+impl Packer {
+    /// A packer of a log, which begins with what is there already.
+    fn new(log: Option<PathBuf>) -> Self {
+        let Some(log) = log else { return Self(None) };
+        let (sender, mut turns) = mpsc::channel::<()>(1);
+        let packer = Self(Some(sender));
+        packer.pack();
+        tokio::spawn(async move {
+            while turns.recv().await.is_some() {
+                let log = log.clone();
+                let packed = tokio::task::spawn_blocking(move || logs::pack(&log)).await;
+                if let Ok(Err(error)) = packed {
+                    let error = strata_rpc::fault::chain(&error);
+                    tracing::warn!(error, "an older file of a log stays uncompressed");
+                }
+            }
+        });
+        packer
+    }
+
+    fn pack(&self) {
+        if let Some(turns) = &self.0 {
+            // One that is waited for does it.
+            let _is_due_anyway = turns.try_send(());
+        }
+    }
+}
+
 /// Reads frames into the progress until the end of the conversation.
-async fn follow(frames: &mut Frames, progress: &watch::Sender<Progress>, exit_record: &Path) {
+async fn follow(frames: &mut Frames, progress: &watch::Sender<Progress>, exit_record: &Path, packer: &Packer) {
     loop {
         match frames.next().await {
+            Ok(Some(Frame::LogRotated)) => packer.pack(),
             Ok(Some(Frame::Started)) => drop(progress.send_replace(Progress::Started)),
             Ok(Some(Frame::Exited { status })) => {
                 progress.send_replace(Progress::Exited(exit(&status)));

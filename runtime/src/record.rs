@@ -399,6 +399,7 @@ pub mod tests {
             stop_timeout_seconds: None,
             is_volatile: false,
             has_no_log: false,
+            log: crate::spec::Log::default(),
             platform: None,
             extra_hosts: vec![],
             shm_size_bytes: None,

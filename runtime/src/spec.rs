@@ -13,12 +13,14 @@ use crate::{cdi::DeviceName, health, restart};
 mod fixed;
 mod isolation;
 pub mod limits;
+mod log;
 mod mount;
 mod ports;
 
 pub use fixed::{DeviceLimit, FixedLimits};
 pub use isolation::{Device, DeviceRule, Filter, Ipc, Isolation, Sight};
 pub use limits::Limits;
+pub use log::{Driver, Log};
 pub use mount::{
     Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
 };
@@ -106,6 +108,9 @@ pub struct Spec {
     pub is_volatile: bool,
     /// No log is kept.
     pub has_no_log: bool,
+    /// What becomes of its output, if one is.
+    #[serde(default)]
+    pub log: Log,
     /// Platform that the image must be for. Absent: what suits this machine best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,

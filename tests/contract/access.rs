@@ -145,6 +145,11 @@ fn volume(options: &[(&str, &str)]) -> runtime::MountSpec {
     }
 }
 
+fn syslog(address: &str) -> Option<runtime::LogSpec> {
+    let option = runtime::LogOption { name: "syslog-address".to_owned(), value: address.to_owned() };
+    Some(runtime::LogSpec { driver: "syslog".to_owned(), options: vec![option] })
+}
+
 /// What takes a grant, and which.
 fn dangerous() -> Vec<(&'static str, &'static str, runtime::ContainerSpec)> {
     let device = |value| ("device", value);
@@ -159,6 +164,8 @@ fn dangerous() -> Vec<(&'static str, &'static str, runtime::ContainerSpec)> {
         ),
         ("devices", "a device", spec(|spec| spec.cdi_devices = vec!["vendor.com/class=one".to_owned()])),
         ("host-namespaces", "the host's network", spec(|spec| spec.network = runtime::NetworkMode::Host.into())),
+        ("host-mounts", "a log that goes to a socket", spec(|spec| spec.log = syslog("unixgram:///dev/log"))),
+        ("host-namespaces", "a log that goes to a port", spec(|spec| spec.log = syslog("udp://127.0.0.1:514"))),
     ]
 }
 

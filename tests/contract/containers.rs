@@ -75,7 +75,7 @@ pub async fn wait(node: &Node, name: &str) -> Result<ExitStatus, Status> {
 
 /// What a container wrote: standard output, standard error.
 pub async fn logs(node: &Node, name: &str, follow: bool, tail: Option<u64>) -> Result<(String, String), Status> {
-    let request = ReadLogsRequest { container: name.to_owned(), follow, tail };
+    let request = ReadLogsRequest { container: name.to_owned(), follow, tail, ..Default::default() };
     let mut stream = client(node).read_logs(request).await?.into_inner();
     let (mut out, mut err) = (String::new(), String::new());
     while let Some(message) = stream.message().await? {
@@ -141,7 +141,7 @@ async fn a_follower_that_leaves_changes_nothing(node: &Node) {
     import_guest(node).await;
     let container = create(node, guest(&["tick", "10", "50"])).await.unwrap();
     start(node, &container.id).await.unwrap();
-    let request = ReadLogsRequest { container: container.id.clone(), follow: true, tail: None };
+    let request = ReadLogsRequest { container: container.id.clone(), follow: true, ..Default::default() };
     let mut stream = client(node).read_logs(request).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
 

@@ -19,6 +19,7 @@ mod floods;
 mod images;
 mod leases;
 mod lives;
+mod logs;
 mod manifests;
 mod mounts;
 mod names;

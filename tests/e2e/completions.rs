@@ -109,6 +109,7 @@ fn every_key_that_a_service_knows_is_shown_with_its_default() {
         ("builder", "steps"),
         ("runtime", ""),
         ("runtime", "cdi"),
+        ("runtime", "logs"),
         ("runtime", "networks"),
     ] {
         let start = if table.is_empty() { String::new() } else { format!("{table}.") };

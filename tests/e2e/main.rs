@@ -42,6 +42,8 @@ mod language;
 mod limits;
 mod listing;
 mod live_mounts;
+mod log_drivers;
+mod logs;
 mod manifests;
 mod misbehaviour;
 mod mounts;

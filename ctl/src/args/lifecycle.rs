@@ -81,22 +81,6 @@ pub struct Kill {
     pub containers: Vec<String>,
 }
 
-/// `ctl logs`
-#[derive(Debug, Args)]
-pub struct Logs {
-    /// Wait for more
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Only so many of the last lines, or "all"
-    #[arg(short = 'n', long, default_value = "all")]
-    pub tail: String,
-    /// Show when each line was written
-    #[arg(short, long)]
-    pub timestamps: bool,
-    /// The container
-    pub container: String,
-}
-
 /// `ctl ps`
 #[derive(Debug, Args)]
 pub struct Ps {

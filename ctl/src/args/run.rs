@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::{
-    Attaching, ContainerNetwork, ContainerPorts, FixedLimitFlags, HealthFlags, IsolationFlags, LimitFlags, PullWhen,
-    StreamName,
+    Attaching, ContainerNetwork, ContainerPorts, FixedLimitFlags, HealthFlags, IsolationFlags, LimitFlags, LogFlags,
+    PullWhen, StreamName,
 };
 
 /// `ctl run`
@@ -97,6 +97,8 @@ pub struct Create {
     pub fixed_limits: FixedLimitFlags,
     #[command(flatten)]
     pub isolation: IsolationFlags,
+    #[command(flatten)]
+    pub log: LogFlags,
     /// Add a capability
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,

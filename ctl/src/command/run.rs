@@ -13,7 +13,7 @@ use strata_types::ContainerId;
 use crate::args::{Create, PullWhen, Run, StreamName};
 use crate::command::attach::{self, Start};
 use crate::command::pull::{self, Until, Wish};
-use crate::command::{fixed, health, isolation, life, network, port, update};
+use crate::command::{fixed, health, isolation, life, logs, network, port, update};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
@@ -292,5 +292,6 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
     port::of_container(&args.ports, &mut spec)?;
     fixed::of_container(&args.fixed_limits, &mut spec)?;
     isolation::of_container(&args.isolation, &mut spec)?;
+    logs::of_container(&args.log, &mut spec)?;
     Ok(spec)
 }

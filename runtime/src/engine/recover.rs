@@ -156,7 +156,8 @@ impl Engine {
             None => Ok(None),
             Some(process) => {
                 let (control, exit) = (self.launcher.control(&container.id), self.exit_record(container));
-                Monitor::reconnect(process, running, container.id.as_str(), &control, &exit).await
+                let packed_log = self.packed_log(&container.record());
+                Monitor::reconnect(process, running, container.id.as_str(), &control, &exit, packed_log).await
             }
         }
     }

@@ -73,6 +73,8 @@ impl Engine {
     ) -> Result<(), Error> {
         let (engine, container) = (self.clone(), container.clone());
         whole("restarting the container", async move {
+            // Who follows its log goes on.
+            let _starting = container.about_to_start();
             let kept = container.keep();
             engine.stop(&container, timeout, number).await?;
             drop(kept);

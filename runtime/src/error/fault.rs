@@ -41,6 +41,8 @@ impl strata_rpc::Fault for Error {
             | Self::VolumeMount { .. }
             | Self::Required { .. }
             | Self::NotHealthy { .. }
+            | Self::NoLog { .. }
+            | Self::Receiver { .. }
             | Self::VolumeAway { .. }
             | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
@@ -83,9 +85,11 @@ impl strata_rpc::Fault for Error {
             Self::PauseFailed { .. } => "FAULT_PAUSE_FAILED",
             Self::ImageNotFound { .. } => "FAULT_IMAGE_NOT_FOUND",
             Self::PlatformNotFound { .. } => "FAULT_PLATFORM_NOT_FOUND",
-            Self::Start { .. } | Self::User { .. } | Self::Group { .. } | Self::Propagation { .. } => {
-                "FAULT_START_FAILED"
-            }
+            Self::Start { .. }
+            | Self::User { .. }
+            | Self::Group { .. }
+            | Self::Propagation { .. }
+            | Self::Receiver { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
             Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
@@ -104,6 +108,7 @@ impl strata_rpc::Fault for Error {
             Self::DependencyCycle { .. } => "FAULT_DEPENDENCY_CYCLE",
             Self::Required { .. } => "FAULT_REQUIREMENT",
             Self::NotHealthy { .. } => "FAULT_NOT_HEALTHY",
+            Self::NoLog { .. } => "FAULT_NO_LOG",
             Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
             Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
             Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
@@ -136,6 +141,9 @@ impl strata_rpc::Fault for Error {
             }
             Self::Propagation { .. } => {
                 vec![("step", "mount".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
+            }
+            Self::Receiver { .. } => {
+                vec![("step", "log".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]
             }
             Self::User { .. } | Self::Group { .. } => {
                 vec![("step", "user".into()), ("errno", "0".into()), ("exit_code", self.exit_code().to_string())]

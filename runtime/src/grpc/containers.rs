@@ -280,11 +280,13 @@ impl ContainerService for Containers {
     async fn read_logs(&self, request: Request<wire::ReadLogsRequest>) -> Result<Response<Lines>, Status> {
         let request = request.into_inner();
         let container = self.find(&request.container)?;
+        let wish = super::logs::wish(&request).map_err(refuse)?;
+        let (follow, with_attributes) = (request.follow, request.with_attributes);
+        let path = self.engine.log_file(&container).map_err(refuse)?;
         let (sender, receiver) = mpsc::channel(LINES);
-        let (path, follow) = (self.engine.log_path(&container.id), request.follow);
         let drain = self.drain.clone();
         tokio::spawn(async move {
-            let reading = logs::read(path, request.tail, follow.then_some(container), &sender);
+            let reading = logs::read(path, wish, follow.then_some(container), &sender);
             tokio::select! {
                 result = reading => if let Err(error) = result {
                     let _reader_is_gone = sender.send(Err(error)).await;
@@ -293,8 +295,18 @@ impl ContainerService for Containers {
                 () = drain.cancelled() => {}
             }
         });
-        let lines = ReceiverStream::new(receiver).map(|line| line.map(wire_line).map_err(refuse));
+        let wire_line = move |line: Line| super::logs::wire_line(line, with_attributes);
+        let lines = ReceiverStream::new(receiver).map(move |line| line.map(wire_line).map_err(refuse));
         Ok(Response::new(Box::pin(lines)))
+    }
+
+    async fn clear_logs(
+        &self,
+        request: Request<wire::ClearLogsRequest>,
+    ) -> Result<Response<wire::ClearLogsResponse>, Status> {
+        let container = self.find(&request.into_inner().container)?;
+        self.engine.clear_log(&container).await.map_err(refuse)?;
+        Ok(Response::new(wire::ClearLogsResponse {}))
     }
 
     type WatchStatsStream = ReceiverStream<Result<wire::WatchStatsResponse, Status>>;
@@ -326,12 +338,4 @@ fn ending(
     };
     let number = if signal.is_empty() { None } else { Some(signal::parse("signal", signal)?) };
     Ok((timeout, number))
-}
-
-fn wire_line(line: Line) -> wire::ReadLogsResponse {
-    wire::ReadLogsResponse {
-        is_stderr: line.is_stderr,
-        written_at: line.written_at.map(convert::timestamp),
-        chunk: line.bytes.into(),
-    }
 }

@@ -8,7 +8,7 @@ use strata_proto::runtime::v1 as wire;
 use strata_proto::types::v1::{HostEntry, Ulimit};
 use strata_types::{ContainerId, ContainerName, LabelCondition, Platform, SnapshotKey};
 
-use super::{attachments, fixed, health, isolation, life, ports};
+use super::{attachments, fixed, health, isolation, life, logs, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
@@ -92,6 +92,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
+        log: logs::log(spec.log)?,
         platform: spec.platform.map(platform).transpose()?,
         extra_hosts: spec.extra_hosts.into_iter().map(host).collect::<Result<_, _>>()?,
         shm_size_bytes: Some(spec.shm_size_bytes).filter(|bytes| *bytes != 0),
@@ -372,6 +373,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
         has_no_log: spec.has_no_log,
+        log: Some(logs::wire_log(spec.log)),
         platform: spec.platform.map(|Platform { os, architecture, variant }| strata_proto::types::v1::Platform {
             os,
             architecture,

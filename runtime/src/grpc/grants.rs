@@ -7,6 +7,7 @@ use strata_rpc::{Caller, Grant, access::Denied};
 use crate::{
     container::Container,
     engine::Engine,
+    logging::{self, Reach},
     spec::{Filter, Ipc, Isolation, Mount, Network, Sight, Source, Spec, VolumeMount},
 };
 
@@ -63,6 +64,7 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
         isolation,
         cgroup_parent,
         oom_score_adj,
+        log,
         // Nothing of the host's is in these.
         root: _,
         command: _,
@@ -118,6 +120,11 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
     if oom_score_adj.is_some_and(|score| score < 0) {
         needs.push((Grant::Privileged, "to be spared when the host's memory runs out".to_owned()));
     }
+    // Text of the container's choice goes there, from the host and not from its own network.
+    needs.extend(logging::reach(log, &engine.config().file).map(|reach| match reach {
+        Reach::Socket(path) => (Grant::HostMounts, format!("the socket {} of the host", path.display())),
+        Reach::Network(address) => (Grant::HostNamespaces, format!("{address} from the network of the host")),
+    }));
     needs.extend(isolation_needs(engine, isolation));
     needs
 }

@@ -40,6 +40,7 @@ impl SystemService for System {
             ("Running", running.to_string()),
             ("Paused", paused.to_string()),
             ("Stopped", stopped.to_string()),
+            ("Logging Driver", self.engine.config().file.logs.driver.to_string()),
             ("Default Network", self.engine.default_network().to_owned()),
             ("Cgroup Version", self.engine.cgroup_version().to_owned()),
             ("Kernel Version", host.release().to_string_lossy().into_owned()),

@@ -397,7 +397,7 @@ impl House {
     }
 
     pub async fn logs(&self, container: &str, tail: Option<u64>) -> String {
-        let request = wire::ReadLogsRequest { container: container.into(), follow: false, tail };
+        let request = wire::ReadLogsRequest { container: container.into(), tail, ..Default::default() };
         let mut stream = self.containers().read_logs(request).await.unwrap().into_inner();
         let mut text = String::new();
         while let Some(line) = stream.message().await.unwrap() {

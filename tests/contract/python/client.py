@@ -17,7 +17,7 @@ import blake3
 import grpc
 
 from strata.builder.v1 import builds_pb2, builds_pb2_grpc
-from strata.runtime.v1 import containers_pb2, containers_pb2_grpc, specs_pb2
+from strata.runtime.v1 import containers_pb2, containers_pb2_grpc, logs_pb2, specs_pb2
 from strata.store.v1 import images_pb2, images_pb2_grpc
 
 CHUNK = 256 * 1024
@@ -101,7 +101,7 @@ def run(channel, image):
     container = stub.CreateContainer(containers_pb2.CreateContainerRequest(spec=spec)).container
     try:
         stub.StartContainer(containers_pb2.StartContainerRequest(container=container.id))
-        for line in stub.ReadLogs(containers_pb2.ReadLogsRequest(container=container.id, follow=True)):
+        for line in stub.ReadLogs(logs_pb2.ReadLogsRequest(container=container.id, follow=True)):
             print("log", "stderr" if line.is_stderr else "stdout", line.chunk.decode().rstrip("\n"))
         ended = stub.WaitContainer(containers_pb2.WaitContainerRequest(container=container.id)).exit
         return ended.code if ended.WhichOneof("kind") == "code" else 128 + ended.signal

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 use strata_types::ContainerConfig;
 
-use crate::command::{fixed, health, isolation, life, network, port, ps};
+use crate::command::{fixed, health, isolation, life, logs, network, port, ps};
 use crate::render::time;
 use crate::streams;
 
@@ -134,7 +134,7 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
     let mut value = json!({
         "Binds": binds(spec),
         "ContainerIDFile": "",
-        "LogConfig": { "Type": if spec.has_no_log { "none" } else { "json-file" }, "Config": {} },
+        "LogConfig": logs::inspected(spec),
         "NetworkMode": network::mode(spec),
         "PortBindings": port::asked(spec),
         "RestartPolicy": life::inspected(spec.restart_policy),
