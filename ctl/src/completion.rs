@@ -19,6 +19,9 @@ const VARIABLE: &str = "COMPLETE";
 /// How long a shell waits for names: who presses a key wants an answer, or none.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a runtime has: it says so itself where one is not known.
+const LOG_DRIVERS: [&str; 5] = ["json-file", "local", "journald", "syslog", "none"];
+
 /// Answers a shell that asks, and ends the program then; without a question it returns.
 pub fn answer() {
     CompleteEnv::with_factory(command).var(VARIABLE).bin("ctl").completer("ctl").complete();
@@ -66,6 +69,7 @@ enum Kind {
     Container,
     Context,
     Image,
+    LogDriver,
     Network,
     Volume,
     /// The first word is one of these, the others are words of a program.
@@ -84,6 +88,7 @@ fn kind(path: &[String], arg: &Arg) -> Option<Kind> {
         ("image" | "images" | "reference", _) => Some(Kind::Image),
         ("source", _) if path.last() == Some(&"tag") => Some(Kind::Image),
         ("network" | "networks", _) if arg.get_possible_values().is_empty() => Some(Kind::Network),
+        ("log_driver", _) => Some(Kind::LogDriver),
         ("context", _) => Some(Kind::Context),
         ("from", "CONTEXT") => Some(Kind::Context),
         ("name" | "names", "CONTEXT") if !makes_one => Some(Kind::Context),
@@ -107,6 +112,7 @@ impl ValueCompleter for Names {
             Kind::Any => &["container", "image", "network", "volume"],
             Kind::Container => &["container"],
             Kind::Context => return matching(context_names(), current),
+            Kind::LogDriver => return matching(LOG_DRIVERS.map(str::to_owned).into(), current),
             // clap counts the second word as the first.
             Kind::First(_) if index > 0 => &[],
             Kind::First("container") => &["container"],
@@ -182,6 +188,7 @@ mod tests {
             ("exec", "words", Kind::First("container")),
             ("run", "words", Kind::First("image")),
             ("run", "network", Kind::Network),
+            ("run", "log_driver", Kind::LogDriver),
             ("rmi", "images", Kind::Image),
             ("history", "image", Kind::Image),
             ("tag", "source", Kind::Image),

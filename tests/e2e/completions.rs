@@ -29,6 +29,7 @@ fn names_of_what_is_there_are_offered() {
         (&["rmi", "gue"], &["guest:latest"]),
         (&["network", "rm", "b"], &["backend", "bridge"]),
         (&["run", "--network", "back"], &["backend"]),
+        (&["run", "--log-driver", "j"], &["journald", "json-file"]),
         (&["volume", "rm", ""], &["uploads"]),
         (&["context", "use", "p"], &["prod"]),
         (&["-c", "pr"], &["prod"]),

@@ -147,7 +147,8 @@ impl Log {
         if let Some(receiver) = &mut self.receiver {
             let (text, is_whole) = match line.strip_suffix(b"\n") {
                 Some(text) => (text, true),
-                None => (line, false),
+                // A shorter one is what was there at the end.
+                None => (line, line.len() < MAX_LINE_BYTES),
             };
             receiver.add(&Line { text, stream, is_whole, time });
         }

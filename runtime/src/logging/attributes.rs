@@ -112,6 +112,8 @@ impl Rules {
     /// The name by which receivers know the container: a word.
     pub fn tag(&self, facts: &Facts<'_>) -> String {
         let tag = self.tag.clone().unwrap_or_else(Tag::usual).fill(facts);
+        // RFC 5424: what is not known is a dash.
+        let tag = if tag.is_empty() { "-" } else { tag.as_str() };
         tag.chars().map(|letter| if letter.is_whitespace() || letter.is_control() { '_' } else { letter }).collect()
     }
 }

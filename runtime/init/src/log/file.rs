@@ -27,8 +27,9 @@ impl File {
         let mut file = append_to(&settings.path)?;
         let mut size = file.metadata()?.len();
         let mut last = [b'\n'];
-        if size > 0 && file.read_exact_at(&mut last, size - 1).is_ok() && last != *b"\n" {
-            file.write_all(b"\n")?;
+        let is_torn = size > 0 && file.read_exact_at(&mut last, size - 1).is_ok() && last != *b"\n";
+        // On a full disk the torn line takes the next one along; that is no reason not to start.
+        if is_torn && file.write_all(b"\n").is_ok() {
             size += 1;
         }
         let log = Self { settings: settings.clone(), file, size, lost_bytes: 0, was_rotated: false };

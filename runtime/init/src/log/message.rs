@@ -13,7 +13,7 @@ pub(super) struct Line<'a> {
     /// Without its newline.
     pub(super) text: &'a [u8],
     pub(super) stream: Stream,
-    /// Whether it ended with one.
+    /// Whether nothing follows that belongs to it.
     pub(super) is_whole: bool,
     /// RFC 3339 with nanoseconds, UTC.
     pub(super) time: &'a str,

@@ -1,8 +1,9 @@
 //! Standard streams, terminals, attached clients, the log.
 
 use crate::harness::*;
+use std::os::unix::net::UnixDatagram;
 use strata_init::plan::*;
-use strata_init::wire::Frame;
+use strata_init::wire::{self, Frame};
 
 #[test]
 fn both_streams_are_logged_with_their_name() {
@@ -239,4 +240,52 @@ fn the_log_is_rotated_by_size() {
 
     assert!(bench.path("log.1").exists() && !bench.path("log.2").exists());
     assert!(log_text(&bench.path("log")).ends_with("line 299\n"));
+}
+
+#[test]
+fn the_log_is_cleared_while_the_process_runs() {
+    let bench = Bench::new();
+    let mut plan = bench.shell("echo before; read line; echo after");
+    plan.streams.stdin = true;
+    let mut monitor = bench.start(&plan);
+    monitor.ready();
+    monitor.go();
+    eventually("it is logged", || log_text(&bench.path("log")) == "before\n");
+    let (mut client, _) = Client::attach(&bench.path("control.sock"), true, false);
+
+    client.send(&Frame::ClearLog);
+
+    assert_eq!(wire::receive(&mut client.0).unwrap(), Some(Frame::LogCleared { errno: 0 }));
+    assert_eq!(log_text(&bench.path("log")), "");
+    client.send(&Frame::Stdin { bytes: b"\n".to_vec() });
+    assert_eq!(monitor.finish(), 0);
+    assert_eq!(log_text(&bench.path("log")), "after\n");
+}
+
+#[test]
+fn each_line_goes_to_the_receiver_too() {
+    let bench = Bench::new();
+    let path = bench.path("receiver");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut plan = bench.shell("echo one; printf two");
+    plan.log_receiver = Some(LogReceiver {
+        name: "journald".into(),
+        address: ReceiverAddress::Datagrams { path },
+        form: MessageForm::Journal { fields: b"CONTAINER_NAME=box\n".to_vec() },
+        max_queued_bytes: 1 << 20,
+        waits: false,
+    });
+
+    let (code, log) = bench.run(&plan);
+
+    assert_eq!((code, log.as_str()), (0, "one\ntwo"));
+    let next = || {
+        let mut buffer = [0; 4096];
+        let count = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    };
+    let (one, two) = (next(), next());
+    assert!(one.starts_with("CONTAINER_NAME=box\nPRIORITY=6\n") && one.ends_with("\nMESSAGE=one\n"), "{one}");
+    assert!(!two.contains("CONTAINER_PARTIAL_MESSAGE") && two.ends_with("\nMESSAGE=two\n"), "{two}");
 }
