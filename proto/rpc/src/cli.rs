@@ -6,7 +6,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version, about = "A service of Strata. ctl starts it on demand; or start it yourself.")]
 pub struct ServiceArgs {
-    /// Where to listen: unix:PATH, tcp:ADDR:PORT (needs the --tls flags), or fd:0 for a listening socket as stdin
+    /// Where to listen: unix:PATH, tcp:ADDR:PORT (needs the --tls flags), fd:0 for a listening socket as stdin, or systemd
+    /// for one that its unit keeps
     #[arg(long, value_name = "WHERE")]
     pub listen: Option<String>,
 
@@ -30,7 +31,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_cert"])]
     pub tls_key: Option<PathBuf>,
 
-    /// Stop after so many seconds with nothing to do; 0 is never. Only with --listen fd:0
+    /// Stop after so many seconds with nothing to do; 0 is never. Only with --listen fd:0 or systemd
     #[arg(long, value_name = "SECONDS", env = "STRATA_IDLE_TIMEOUT", default_value_t = 300)]
     pub idle_timeout: u64,
 

@@ -11,6 +11,7 @@ pub mod fault;
 pub mod handed;
 pub mod identity;
 pub mod idle;
+mod notify;
 pub mod pages;
 pub mod paths;
 mod rootless;

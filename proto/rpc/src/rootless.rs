@@ -3,7 +3,7 @@
 //!
 //! Nothing is set up for it: without subordinate ids, or without newuidmap(1), the namespace has the user's own id alone.
 
-use std::{env, fs, io, path::Path};
+use std::{env, fs, io, os::unix::process::CommandExt, path::Path};
 
 use tokio::process::Command;
 
@@ -30,6 +30,16 @@ pub(crate) fn command(binary: &Path) -> io::Result<Command> {
     command.arg(paths::run_dir().join("userns")).arg(binary);
     command.env(VARIABLE, uid.to_string()).env("STRATA_RUN", paths::run_dir());
     Ok(command)
+}
+
+/// Executes this program again in the user namespace of the services, with the same arguments and the same standard input.
+/// Returns only when that fails, with why.
+pub(crate) fn enter() -> io::Error {
+    let made = env::current_exe().and_then(|binary| command(&binary));
+    match made {
+        Ok(command) => command.into_std().args(env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    }
 }
 
 /// Says whether this process is a service in such a namespace.

@@ -22,7 +22,7 @@ use crate::{
     config, endpoint,
     identity::{self, ServerTls},
     idle::{Drain, Idle},
-    paths, socket,
+    notify, paths, rootless, socket,
     spawn::{self, OnDemand},
     trace,
 };
@@ -40,7 +40,7 @@ pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The listen address is none.
-    #[error("invalid listen address {text:?}: it must be unix:PATH, tcp:ADDR:PORT or fd:0")]
+    #[error("invalid listen address {text:?}: it must be unix:PATH, tcp:ADDR:PORT, fd:0 or systemd")]
     Listen {
         /// What was given.
         text: String,
@@ -48,8 +48,8 @@ pub enum Error {
     /// TCP is never served without client certificates.
     #[error("listening on tcp needs --tls-ca, --tls-cert and --tls-key")]
     NeedsTls,
-    /// `fd:0` is no listening Unix socket.
-    #[error("standard input is not a listening unix socket")]
+    /// Standard input is no listening Unix socket.
+    #[error("standard input is not a listening unix socket; in a unit of systemd, StandardInput=socket makes it one")]
     NotAListener {
         /// Why.
         source: io::Error,
@@ -150,8 +150,8 @@ impl Config {
             (Some(ca), Some(cert), Some(key)) => Some(ServerTls::load(ca, cert, key)?),
             _ => None,
         };
-        let on_demand = matches!(listen, Listen::Stdin { .. }) && args.idle_timeout > 0;
-        let idle_timeout = on_demand.then(|| Duration::from_secs(args.idle_timeout));
+        let is_on_demand = matches!(listen, Listen::Stdin { .. } | Listen::Systemd) && args.idle_timeout > 0;
+        let idle_timeout = is_on_demand.then(|| Duration::from_secs(args.idle_timeout));
         Ok(Self { listen, tls, idle_timeout, drain_deadline: DRAIN_DEADLINE })
     }
 }
@@ -229,9 +229,11 @@ impl Server {
         let announce = drain.clone();
         let bye = async move {
             announce.cancelled().await;
+            notify::tell("STOPPING=1");
             health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
             tracing::info!(service = name, "draining");
         };
+        notify::tell("READY=1");
         // Serves the door's connections; ends when the door closes, or after drain, when the last connection ends.
         let served = door::serve(bound, router, config.idle_timeout, idle, drain.clone(), bye);
         let deadline = async {
@@ -330,6 +332,12 @@ where
     if args.wake {
         return wake(args).await;
     }
+    // Where ctl starts a user's service it does this itself; systemd does not.
+    if args.listen.as_deref() == Some(listen::SYSTEMD) && spawn::is_privileged(name) && rootless::is_needed() {
+        let error = rootless::enter();
+        tracing::error!(service = name, "cannot enter the user namespace of the services: {error}");
+        return ExitCode::FAILURE;
+    }
     match try_run(name, args, surface, build).await {
         Ok(_) => ExitCode::SUCCESS,
         Err(err) => {
@@ -372,7 +380,9 @@ where
     let root = args.root.clone().unwrap_or_else(|| paths::root(name));
     let root = std::path::absolute(&root).map_err(|source| Error::Root { root, source })?;
     // A predecessor may still be draining; whoever starts by hand wants to be told at once.
-    let patience = if on_demand { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
+    let is_for_systemd = args.listen.as_deref() == Some(listen::SYSTEMD);
+    let is_patient = on_demand || is_for_systemd;
+    let patience = if is_patient { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
     // Services that ctl starts have no flag for it: they read the file of this host, if there is one.
     let config = args.config.clone().or_else(|| Some(paths::config(name)).filter(|path| path.exists()));
     let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };

@@ -111,14 +111,19 @@ impl OnDemand {
     pub fn service(name: &str) -> Result<Self, Error> {
         let file = format!("strata-{name}");
         let binary = paths::sibling(&file).map_err(|source| Error::Binary { path: file.into(), source })?;
-        let is_privileged = name != "builder";
-        Ok(Self { binary, args: vec![], socket: paths::socket(name), root: paths::root(name), is_privileged })
+        let (socket, root) = (paths::socket(name), paths::root(name));
+        Ok(Self { binary, args: vec![], socket, root, is_privileged: is_privileged(name) })
     }
 
     /// Its log.
     pub fn log_path(&self) -> PathBuf {
         self.root.join("service.log")
     }
+}
+
+/// Whether a service mounts, or owns files of many ids.
+pub(crate) fn is_privileged(name: &str) -> bool {
+    matches!(name, "store" | "runtime")
 }
 
 /// A channel to the service, started where it does not run; see [`ensure`].

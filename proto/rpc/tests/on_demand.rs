@@ -2,11 +2,19 @@
 
 use std::{
     fs,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixListener},
+    },
     path::{Path, PathBuf},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use strata_rpc::spawn::{self, Error, OnDemand};
+use strata_rpc::{
+    Endpoint, connect_eager,
+    spawn::{self, Error, OnDemand},
+};
 
 #[allow(dead_code)]
 #[path = "sample/lamp.rs"]
@@ -33,6 +41,15 @@ impl House {
             root: self.root(),
             is_privileged: false,
         }
+    }
+
+    /// Starts a lamp as a unit of systemd does: the manager has the socket open too, and listens for what it is told.
+    fn unit(&self, idle_seconds: u32, socket: &UnixListener, notify: &Path) -> tokio::process::Child {
+        let lamp = self.lamp(idle_seconds);
+        let mut command = tokio::process::Command::new(&lamp.binary);
+        command.args(["--listen", "systemd", "--root"]).arg(&lamp.root).args(&lamp.args).env("NOTIFY_SOCKET", notify);
+        command.stdin(OwnedFd::from(socket.try_clone().unwrap())).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
     }
 
     fn root(&self) -> PathBuf {
@@ -142,4 +159,61 @@ async fn no_client_is_lost_to_a_service_that_stops() {
         tokio::time::sleep(Duration::from_millis(extra_ms)).await;
     }
     house.wait_for_the_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_of_systemd_stays_and_who_comes_between_two_lives_is_served_by_the_next() {
+    let house = House::new();
+    let (path, told) = (house.dir.path().join("lamp.sock"), house.dir.path().join("notify"));
+    let (socket, manager) = (UnixListener::bind(&path).unwrap(), UnixDatagram::bind(&told).unwrap());
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hears = |wanted: &str| {
+        let mut text = [0; 64];
+        let length = manager.recv(&mut text).unwrap();
+        assert_eq!(String::from_utf8_lossy(&text[..length]), wanted);
+    };
+    let at = Endpoint::Unix(path.clone());
+
+    let mut first = house.unit(1, &socket, &told);
+    lamp::call(connect_eager(&at, None).await.unwrap(), "Ping").await.unwrap();
+    hears("READY=1");
+    assert!(first.wait().await.unwrap().success(), "an idle stop is a success: systemd restarts only what fails");
+    hears("STOPPING=1");
+    assert!(path.exists(), "the socket is systemd's");
+
+    // Nobody accepts now; the connection waits in the queue.
+    let waiting = tokio::spawn(async move { lamp::call(connect_eager(&at, None).await.unwrap(), "Ping").await });
+    let mut second = house.unit(1, &socket, &told);
+    waiting.await.unwrap().unwrap();
+    hears("READY=1");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(second.id().unwrap()).unwrap()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    assert!(second.wait().await.unwrap().success());
+    hears("STOPPING=1");
+    assert!(path.exists());
+    assert_eq!(house.lives().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_socket_was_replaced_makes_room_for_the_one_of_the_new_socket() {
+    let house = House::new();
+    let lamp = house.lamp(600);
+    let (path, told) = (lamp.socket.clone(), house.dir.path().join("notify"));
+    let channel = spawn::ensure(lamp).await.unwrap();
+    lamp::call(channel.clone(), "Ping").await.unwrap();
+    // As systemd does when its socket unit is started: what is there is taken for stale.
+    fs::remove_file(&path).unwrap();
+    let socket = UnixListener::bind(&path).unwrap();
+    drop(channel);
+
+    let mut next = house.unit(1, &socket, &told);
+    lamp::call(connect_eager(&Endpoint::Unix(path.clone()), None).await.unwrap(), "Ping").await.unwrap();
+
+    assert_eq!(house.lives().len(), 2);
+    assert!(next.wait().await.unwrap().success());
+    house.wait_for_the_end().await;
+    assert!(path.exists());
 }

@@ -19,7 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, Router};
 use tower::layer::util::Stack;
 
-use super::{Error, Stopped, listen::Bound};
+use super::{
+    Error, Stopped,
+    listen::{Bound, Keeper},
+};
 use crate::{
     access::AccessLayer,
     idle::{Busy, Drain, Idle},
@@ -34,6 +37,9 @@ type Arrivals<IO> = ReceiverStream<io::Result<Held<IO>>>;
 
 /// Between taking a socket's path away and looking whether somebody still came through it.
 const LAST_CALL: Duration = Duration::from_millis(5);
+
+/// How often a service looks whether clients still find it.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Serves until the door closes by itself, or until the drain has begun and the last connection has ended.
 pub(super) async fn serve(
@@ -64,16 +70,16 @@ async fn admit_all(
     drain: Drain,
 ) -> Result<Stopped, Error> {
     let failed = |source| Error::Serve { source };
-    // Accepting ends when the keeper drops its sender, not before: until then it admits who waits.
+    // Accepting ends when who keeps the door drops its sender, not before: until then it admits who waits.
     let never = std::future::pending();
     match bound {
-        Bound::Unix { listener, path, inode } => {
+        Bound::Unix { listener, path, inode, keeper } => {
             let (sender, receiver) = mpsc::channel(16);
-            let door = Door { listener, path, inode, sender, idle, drain };
-            let keeper = tokio::spawn(door.keep(idle_timeout));
+            let door = Door { listener, path, inode, keeper, sender, idle, drain };
+            let porter = tokio::spawn(door.keep(idle_timeout));
             router.serve_with_incoming_shutdown(Arrivals::new(receiver), never).await.map_err(failed)?;
-            // The keeper only ends by returning.
-            Ok(keeper.await.unwrap_or(Stopped::Drained))
+            // The porter only ends by returning.
+            Ok(porter.await.unwrap_or(Stopped::Drained))
         }
         Bound::Tcp { listener, .. } => {
             let (sender, receiver) = mpsc::channel(16);
@@ -116,13 +122,14 @@ struct Door {
     listener: UnixListener,
     path: PathBuf,
     inode: Option<Inode>,
+    keeper: Keeper,
     sender: mpsc::Sender<io::Result<Held<UnixStream>>>,
     idle: Idle,
     drain: Drain,
 }
 
 impl Door {
-    /// Accepts until the drain begins or nothing was to do for the timeout.
+    /// Accepts until the drain begins, nothing was to do for the timeout, or nobody can come any more.
     async fn keep(self, idle_timeout: Option<Duration>) -> Stopped {
         loop {
             let quiet = async {
@@ -142,6 +149,22 @@ impl Door {
                     self.close().await;
                     return Stopped::Drained;
                 }
+                () = self.lost() => {
+                    tracing::warn!("{} is another's now: making room", self.path.display());
+                    self.drain.start();
+                }
+            }
+        }
+    }
+
+    /// Returns when the path leads to another socket: systemd has put its own there, say, and starts a service for it
+    /// that waits until this one has let go of the root.
+    async fn lost(&self) {
+        let Some(own) = self.inode else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if socket::inode(&self.path).is_some_and(|found| found != own) {
+                return;
             }
         }
     }
@@ -164,6 +187,9 @@ impl Door {
     /// Closes the door unless somebody is at it. Under the lock that starting takes: whoever finds no socket waits,
     /// and then starts a new service; whoever came before is served by this one.
     async fn close_if_idle(&self) -> bool {
+        if self.keeper == Keeper::Systemd {
+            return self.idle.count() == 0;
+        }
         let Some(_lock) = self.lock().await else { return false };
         let Some(aside) = self.take_path() else { return self.idle.count() == 0 };
         tokio::time::sleep(LAST_CALL).await;
@@ -182,8 +208,12 @@ impl Door {
         false
     }
 
-    /// Closes the door of a service that was told to stop; who waits at it is still let in, to be told so.
+    /// Closes the door of a service that was told to stop; who waits at it is still let in, to be told so. At a door of
+    /// systemd's they wait for the next service.
     async fn close(&self) {
+        if self.keeper == Keeper::Systemd {
+            return;
+        }
         let _lock = self.lock().await;
         if let Some(aside) = self.take_path() {
             let _ = fs::remove_file(&aside);

@@ -1,4 +1,5 @@
-//! Listening: a Unix socket by path, a TCP port, or a socket that was handed over as standard input.
+//! Listening: a Unix socket by path, a TCP port, or a socket that was handed over as standard input: by whoever starts
+//! services on demand, or by systemd.
 
 use std::{
     io,
@@ -17,6 +18,9 @@ use crate::{
     socket::{self, Inode},
 };
 
+/// How `--listen` names the socket that systemd keeps.
+pub(crate) const SYSTEMD: &str = "systemd";
+
 /// Where a service listens.
 #[derive(Debug, Clone)]
 pub enum Listen {
@@ -29,6 +33,9 @@ pub enum Listen {
         /// Path of the socket.
         path: PathBuf,
     },
+    /// A listening Unix socket as standard input, which systemd keeps: `StandardInput=socket` of its units. It is found
+    /// where the socket says that it is, and stays there when the service ends.
+    Systemd,
     /// A socket that is bound already, and where clients find it.
     Bound {
         /// Path of the socket.
@@ -39,12 +46,15 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Parses "unix:PATH", "tcp:ADDR:PORT" or "fd:0"; the last needs the path of its socket.
+    /// Parses "unix:PATH", "tcp:ADDR:PORT", "systemd" or "fd:0"; the last needs the path of its socket.
     pub fn parse(text: &str, socket_path: Option<&Path>) -> Result<Self, Error> {
         let invalid = || Error::Listen { text: text.to_owned() };
         if text == "fd:0" {
             let path = socket_path.filter(|path| path.is_absolute()).ok_or_else(invalid)?;
             return Ok(Self::Stdin { path: path.to_owned() });
+        }
+        if text == SYSTEMD {
+            return Ok(Self::Systemd);
         }
         match Endpoint::parse(text).map_err(|_| invalid())? {
             Endpoint::Unix(path) => Ok(Self::Unix(path)),
@@ -58,9 +68,19 @@ impl Listen {
     }
 }
 
+/// Whose a Unix socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// The service's: its path goes with it.
+    Service,
+    /// systemd's, which has it open too: who comes when the service has ended waits in its queue, and has the next one
+    /// started.
+    Systemd,
+}
+
 /// A listener, and what is needed to take it away again.
 pub(super) enum Bound {
-    Unix { listener: UnixListener, path: PathBuf, inode: Option<Inode> },
+    Unix { listener: UnixListener, path: PathBuf, inode: Option<Inode>, keeper: Keeper },
     Tcp { listener: TcpListener, address: SocketAddr },
 }
 
@@ -70,13 +90,20 @@ impl Bound {
             Listen::Unix(path) => {
                 let path = std::path::absolute(path).map_err(socket::Error::file("find", path))?;
                 let lock = socket::lock(&path)?;
-                Self::unix(socket::bind(&lock, &path)?, path)
+                Self::unix(socket::bind(&lock, &path)?, path, Keeper::Service)
             }
             Listen::Bound { path, listener } => {
-                Self::unix(listener.try_clone().map_err(|source| Error::NotAListener { source })?, path.clone())
+                let listener = listener.try_clone().map_err(|source| Error::NotAListener { source })?;
+                Self::unix(listener, path.clone(), Keeper::Service)
             }
             Listen::Stdin { path } => {
-                Self::unix(take_stdin().map_err(|source| Error::NotAListener { source })?, path.clone())
+                let listener = take_stdin().map_err(|source| Error::NotAListener { source })?;
+                Self::unix(listener, path.clone(), Keeper::Service)
+            }
+            Listen::Systemd => {
+                let listener = take_stdin().map_err(|source| Error::NotAListener { source })?;
+                let path = path_of(&listener).map_err(|source| Error::NotAListener { source })?;
+                Self::unix(listener, path, Keeper::Systemd)
             }
             Listen::Tcp(_) if config.tls.is_none() => Err(Error::NeedsTls),
             Listen::Tcp(address) => {
@@ -89,12 +116,12 @@ impl Bound {
         }
     }
 
-    fn unix(listener: StdUnixListener, path: PathBuf) -> Result<Self, Error> {
+    fn unix(listener: StdUnixListener, path: PathBuf, keeper: Keeper) -> Result<Self, Error> {
         let failed = |source| Error::Bind { address: format!("unix:{}", path.display()), source };
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(listener).map_err(failed)?;
         let inode = socket::inode(&path);
-        Ok(Self::Unix { listener, path, inode })
+        Ok(Self::Unix { listener, path, inode, keeper })
     }
 
     /// Lets other users of this host in, as far as the door.
@@ -111,7 +138,7 @@ impl Bound {
 
     /// Removes the socket of a service that never served, unless the path is somebody else's by now.
     pub fn take_away(&self) {
-        if let Self::Unix { path, inode, .. } = self
+        if let Self::Unix { path, inode, keeper: Keeper::Service, .. } = self
             && inode.is_some()
             && let Ok(_lock) = socket::lock(path)
             && socket::inode(path) == *inode
@@ -142,6 +169,13 @@ fn take_stdin() -> io::Result<StdUnixListener> {
     Ok(listener)
 }
 
+/// Where clients find a socket.
+fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().filter(|path| path.is_absolute());
+    path.map(Path::to_owned).ok_or_else(|| io::Error::other("it has no path: ListenStream= of the unit must be one"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +186,6 @@ mod tests {
         assert!(Listen::parse("fd:0", Some(Path::new("relative"))).is_err());
         assert!(matches!(Listen::parse("fd:0", Some(Path::new("/x"))), Ok(Listen::Stdin { .. })));
         assert!(Listen::parse("fd:3", Some(Path::new("/x"))).is_err());
+        assert!(matches!(Listen::parse("systemd", None), Ok(Listen::Systemd)), "its socket says where it is");
     }
 }
