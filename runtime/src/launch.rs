@@ -97,6 +97,8 @@ struct Inner {
     device_filter: DeviceFilter,
     /// The user namespace of this service, if it is an ordinary user's.
     namespace: Option<UserNamespace>,
+    /// What containers get of the OOM killer's mercy that ask for nothing.
+    oom_score_adj: Option<i32>,
     thermal: Vec<String>,
 }
 
@@ -192,6 +194,7 @@ impl Launcher {
             layout,
             lifeline,
             namespace,
+            oom_score_adj: outline::own_score(),
             thermal: strata_oci::default_spec::thermal_paths(),
             config,
             descriptors: descriptors::raise(),

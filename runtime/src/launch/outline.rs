@@ -146,11 +146,18 @@ fn base(launcher: &Launcher, spec: &Spec) -> Result<Defaults, Error> {
         rlimits: descriptors::limits(&spec.ulimits, launcher.0.descriptors),
         shm_size: spec.shm_size_bytes.unwrap_or(Defaults::default().shm_size),
         terminal: spec.has_terminal,
-        oom_score_adj: spec.oom_score_adj,
+        oom_score_adj: spec.oom_score_adj.or(launcher.0.oom_score_adj),
         ..Defaults::default()
     };
     isolation::settle(&mut defaults, &spec.isolation)?;
     Ok(defaults)
+}
+
+/// The score of containers where this service has a better one than others, from its unit: that is for the service and its
+/// monitors, and would be inherited. Raising a score is everybody's right; what is not better than others' is left alone.
+pub fn own_score() -> Option<i32> {
+    let own = fs::read_to_string("/proc/self/oom_score_adj").ok()?;
+    own.trim().parse::<i32>().is_ok_and(|score| score < 0).then_some(0)
 }
 
 /// The plan of a spec. What a caller asked for and no plan can give is his to mend, not a defect.
