@@ -2,12 +2,14 @@
 #   make demo · test · bench     what a person runs first
 #   make test-v2                 the part of test that boots a guest with cgroup v2
 #   make build · static          target/bin: everything that is installed, static binaries included
-#   make install PREFIX=/usr     copies target/bin there, with manual pages and completions; make uninstall takes them away
+#   make install PREFIX=/usr     copies target/bin there, with units of systemd, manual pages, completions and settings; DESTDIR
+#                                stands before all paths; make uninstall takes it away
+#   make deb                     target/deb: a Debian package
 # Debian packages that are missing are named, then installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall base systemd python python-base nginx-base services-base kernel test-list \
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -22,8 +24,9 @@ SERVICES := $(TARGET)/images/debian-services.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
-SHARE := $(DESTDIR)$(PREFIX)/share
-COMPLETIONS := $(SHARE)/bash-completion/completions/ctl $(SHARE)/zsh/site-functions/_ctl $(SHARE)/fish/vendor_completions.d/ctl.fish
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# A host's own directories are root's; those below DESTDIR are of whoever packs.
+INSTALL := $(if $(DESTDIR),,$(SUDO)) env PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh ctl/dist/install.sh
 # What the guests of the tests load into Debian's kernel: overlays, disks with quotas, bridges and their rules, interfaces on
 # interfaces.
 MODULES := overlay crc32c_generic loop ext4 xfs quota_v2 \
@@ -124,12 +127,12 @@ test-v2: build base packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm
 
 # What needs systemd, in such a guest; part of test-all.
-test-systemd: build systemd packages-test kernel test-list
+test-systemd: build deb systemd packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
 # As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
 # million mutated build definitions, and a guest with systemd.
-test-all: build base systemd python python-base nginx-base services-base packages-test kernel test-list
+test-all: build deb base systemd python python-base nginx-base services-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \
@@ -145,15 +148,13 @@ peers:
 	$(call packages,$(PEERS))
 
 install: build
-	@$(SUDO) sh -c '$(call place,$(DESTDIR)$(PREFIX)/bin,$(addprefix $(TARGET)/bin/,$(DYNAMIC) $(STATIC)))'
-	@$(SUDO) $(TARGET)/bin/ctl man $(SHARE)/man
-	@$(SUDO) mkdir -p $(dir $(COMPLETIONS))
-	@for shell in bash zsh fish; do $(TARGET)/bin/ctl completion $$shell >$(TARGET)/completion.$$shell || exit 1; done
-	@$(SUDO) install -m 644 $(TARGET)/completion.bash $(word 1,$(COMPLETIONS))
-	@$(SUDO) install -m 644 $(TARGET)/completion.zsh $(word 2,$(COMPLETIONS))
-	@$(SUDO) install -m 644 $(TARGET)/completion.fish $(word 3,$(COMPLETIONS))
+	@$(INSTALL) $(TARGET)/bin
 
 # State and settings stay.
 uninstall:
-	@$(SUDO) rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(DYNAMIC) $(STATIC)) $(COMPLETIONS)
-	@$(SUDO) rm -f $(SHARE)/man/man1/ctl.1 $(SHARE)/man/man1/ctl-*.1 $(SHARE)/man/man5/strata.toml.5
+	@$(INSTALL) --uninstall
+
+# With dpkg-deb alone, for the Debian that it is made on and later ones.
+deb: build
+	@mkdir -p $(TARGET)/deb
+	@sh ctl/dist/debian/package.sh $(TARGET)/bin $(VERSION) $(TARGET)/deb

@@ -11,6 +11,8 @@ pub struct Job {
     pub command: String,
     /// The test binary of ours that it calls.
     pub binary: Option<PathBuf>,
+    /// Files of this host that it takes along, and where it finds them.
+    pub files: Vec<(PathBuf, &'static str)>,
 }
 
 /// How a job went.
@@ -27,14 +29,20 @@ pub struct Done {
 impl Job {
     /// A command.
     pub fn new(name: &'static str, command: &str) -> Self {
-        Self { name, command: command.to_owned(), binary: None }
+        Self { name, command: command.to_owned(), binary: None, files: Vec::new() }
+    }
+
+    /// The same, with a file of this host, which it finds under an absolute path.
+    pub fn with(mut self, source: PathBuf, target: &'static str) -> Self {
+        self.files.push((source, target));
+        self
     }
 
     /// Those tests of ours whose names contain one of `filters`, from the binary that cargo made of `source`.
     pub fn tests(name: &'static str, source: &str, filters: &[&str]) -> Self {
         let binary = strata_tests::test_binary(source);
         let command = format!("exec '{}' --color=never {}", binary.display(), filters.join(" "));
-        Self { name, command, binary: Some(binary) }
+        Self { name, command, binary: Some(binary), files: Vec::new() }
     }
 }
 

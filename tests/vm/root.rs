@@ -33,6 +33,9 @@ pub fn pack(debian: &Path, jobs: &[Job], archive: &Path) -> io::Result<()> {
     let guest = strata_tests::guest();
     archive.copy(&guest, &guest)?;
     archive.copy_all(&strata_tests::binaries(), &strata_tests::binaries())?;
+    for (source, target) in jobs.iter().flat_map(|job| &job.files) {
+        archive.copy(source, Path::new(target))?;
+    }
     let tests: Vec<&Path> = jobs.iter().filter_map(|job| job.binary.as_deref()).collect();
     for test in &tests {
         with_libraries(&mut archive, test)?;
@@ -51,6 +54,7 @@ fn work(archive: &mut Archive, jobs: &[Job]) -> io::Result<()> {
     archive.file(Path::new("/vm/jobs"), 0o644, lines.as_bytes())?;
     archive.copy(&made("vm/wanted"), Path::new("/vm/wanted"))?;
     archive.file(Path::new("/vm/work.sh"), 0o755, include_bytes!("work.sh"))?;
+    archive.file(Path::new("/vm/units.sh"), 0o755, include_bytes!("units.sh"))?;
     archive.file(Path::new("/init"), 0o755, include_bytes!("init.sh"))?;
     // Where systemd is installed, it starts them.
     let service = Path::new("/etc/systemd/system/work.service");
