@@ -72,7 +72,7 @@ pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, MountFlags, Run};
 pub use shell::{Completion, CompletionShell, Man};
-pub use system::{Audit, AuditVerify, Df, Doctor, Info, Prune, Service, System, Version};
+pub use system::{Audit, AuditVerify, Df, Doctor, Info, Prune, Reset, Service, System, Version};
 pub use tls::{Tls, TlsInit, TlsIssue};
 pub use volume::{Volume, VolumeCreate, VolumeExport, VolumeImport, VolumeLs, VolumePrune, VolumeRm};
 

@@ -42,6 +42,7 @@ pub mod ps;
 pub mod pull;
 pub mod push;
 pub mod rename;
+pub mod reset;
 pub mod restart;
 pub mod rm;
 pub mod rmi;

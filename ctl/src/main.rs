@@ -171,6 +171,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::System(args::System::Audit(args::Audit::Verify(args))) => command::audit::verify(&open()?, args).await,
         Command::System(args::System::Verify) => command::verify::run(&open()?).await,
         Command::System(args::System::Prune(args)) => command::prune::run(&open()?, args).await,
+        Command::System(args::System::Reset(args)) => command::reset::run(&open()?, args).await,
         Command::Tag(args) => command::tag::run(&open()?, args).await,
         Command::Top(args) => command::top::run(&open()?, args).await,
         Command::Unpause(args) => command::pause::unpause(&open()?, args).await,

@@ -60,6 +60,11 @@ impl Platform {
         Ok(Self { name, named, channels: Default::default() })
     }
 
+    /// Whether they are the services of this host that are started on demand.
+    pub fn is_on_demand(&self) -> bool {
+        self.named.is_none()
+    }
+
     async fn channel(&self, service: &'static str) -> Result<Channel> {
         let at = match service {
             "store" => 0,

@@ -48,6 +48,7 @@ mod ports;
 mod processes;
 mod recover;
 mod rename;
+mod reset;
 mod sharing;
 mod start;
 mod stop;
@@ -58,6 +59,7 @@ mod volumes;
 
 pub use commit::Pause;
 pub use exec::Exec;
+pub use reset::Removed;
 pub use tree::Tree;
 pub use usage::Sample;
 pub use volumes::{Prunable, Pruned};

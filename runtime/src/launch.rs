@@ -55,6 +55,7 @@ mod lifeline;
 mod limits;
 mod mounts;
 mod outline;
+mod parent;
 mod propagation;
 mod resolution;
 mod spare;

@@ -146,6 +146,11 @@ impl Networks {
         Ok(())
     }
 
+    /// Removes every network, the default one too, which the next container makes anew. Returns how many.
+    pub async fn clear(&self) -> Result<usize, Error> {
+        self.with("removing the networks", strata_net::Networks::clear).await
+    }
+
     /// Takes addresses for a container that is about to start.
     pub async fn reserve(&self, record: &Record) -> Result<Vec<Reserved>, Error> {
         match record.spec.network.attachments() {

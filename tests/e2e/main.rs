@@ -63,6 +63,7 @@ mod quotas;
 mod races;
 mod registries;
 mod repositories;
+mod reset;
 mod restarts;
 mod rootless;
 mod rootless_networks;

@@ -40,6 +40,9 @@ pub enum System {
     Audit(Audit),
     /// Read everything again and name what is damaged
     Verify,
+    /// Remove everything: containers, images, volumes, networks, build cache, secrets, and all other state of this user's
+    /// services on this host
+    Reset(Reset),
     /// Remove stopped containers, networks that nothing uses, images without a name
     Prune(Prune),
 }
@@ -104,6 +107,14 @@ pub struct Prune {
     /// Anonymous volumes that no container uses, too
     #[arg(long)]
     pub volumes: bool,
+}
+
+/// `ctl system reset`
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// `ctl version`

@@ -43,6 +43,10 @@ pub struct ServiceArgs {
     #[arg(long, hide = true, requires_all = ["socket_path", "root"])]
     pub wake: bool,
 
+    /// Only end the service that works on --root, remove what is there, and end: what `ctl system reset` does
+    #[arg(long, hide = true, requires_all = ["socket_path", "root"], conflicts_with = "wake")]
+    pub reset: bool,
+
     /// What to log: a level, or directives of tracing's EnvFilter
     #[arg(long, value_name = "FILTER", env = "STRATA_LOG", default_value = "info")]
     pub log: String,

@@ -2,6 +2,7 @@
 
 mod door;
 mod listen;
+mod reset;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Streams at a time of one connection. Without a number there is no limit, and each costs memory.
 pub const STREAMS: u32 = 1024;
+
+/// Name of the file in a root that its service holds; the number of its process is in it.
+const FENCE: &str = "service.lock";
 
 /// How long a stopping service waits for requests and tasks.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -95,6 +99,12 @@ pub enum Error {
         root: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Something is mounted in the root, and would be emptied.
+    #[error("something is mounted at {place}: unmount it first", place = place.display())]
+    Mounted {
+        /// Where.
+        place: PathBuf,
     },
     /// The descriptor set that reflection serves.
     #[error("cannot serve reflection")]
@@ -332,6 +342,9 @@ where
     if args.wake {
         return wake(args).await;
     }
+    if args.reset {
+        return reset::run(name, args).await;
+    }
     // Where ctl starts a user's service it does this itself; systemd does not.
     if args.listen.as_deref() == Some(listen::SYSTEMD) && spawn::is_privileged(name) && rootless::is_needed() {
         let error = rootless::enter();
@@ -429,7 +442,7 @@ async fn fence(root: &Path, patience: Duration) -> Result<File, Error> {
     let failed = |source| Error::Root { root: root.to_owned(), source };
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
-    let mut file = options.open(root.join("service.lock")).map_err(failed)?;
+    let mut file = options.open(root.join(FENCE)).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {

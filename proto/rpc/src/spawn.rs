@@ -79,6 +79,14 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
+    /// Its state could not be removed.
+    #[error("cannot remove the state in {root}: {said}", root = root.display())]
+    Reset {
+        /// Its state directory.
+        root: PathBuf,
+        /// Why, as it said.
+        said: String,
+    },
     /// It runs and cannot be reached.
     #[error("cannot connect to {path}", path = path.display())]
     Connect {
@@ -113,6 +121,35 @@ impl OnDemand {
         let binary = paths::sibling(&file).map_err(|source| Error::Binary { path: file.into(), source })?;
         let (socket, root) = (paths::socket(name), paths::root(name));
         Ok(Self { binary, args: vec![], socket, root, is_privileged: is_privileged(name) })
+    }
+
+    /// Ends the service, if it runs, and removes its state. What is started meanwhile begins with none.
+    pub async fn reset(&self) -> Result<(), Error> {
+        let failed = |source| Error::Spawn { path: self.binary.clone(), source };
+        if !self.root.exists() {
+            return Ok(());
+        }
+        let mut command = self.command()?;
+        command.arg("--reset").arg("--socket-path").arg(&self.socket).arg("--root").arg(&self.root);
+        command.current_dir("/").stdin(Stdio::null());
+        let done = command.output().await.map_err(failed)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+        Err(Error::Reset {
+            root: self.root.clone(),
+            said: if said.is_empty() { done.status.to_string() } else { said },
+        })
+    }
+
+    /// A command of its program, where it has the privileges that it needs.
+    fn command(&self) -> Result<tokio::process::Command, Error> {
+        let failed = |source| Error::Spawn { path: self.binary.clone(), source };
+        match self.is_privileged && rootless::is_needed() {
+            true => rootless::command(&self.binary).map_err(failed),
+            false => Ok(tokio::process::Command::new(&self.binary)),
+        }
     }
 
     /// Its log.
@@ -219,11 +256,7 @@ fn start(service: &OnDemand, listener: UnixListener) -> Result<Child, Error> {
     fs::metadata(&service.binary).map_err(|source| Error::Binary { path: service.binary.clone(), source })?;
     socket::private_dir(&service.root)?;
     let log = open_log(&service.log_path())?;
-    let mut command = match service.is_privileged && rootless::is_needed() {
-        true => rootless::command(&service.binary)
-            .map_err(|source| Error::Spawn { path: service.binary.clone(), source })?,
-        false => tokio::process::Command::new(&service.binary),
-    };
+    let mut command = service.command()?;
     command.arg("--listen").arg("fd:0").arg("--socket-path").arg(&service.socket).arg("--root").arg(&service.root);
     command.args(&service.args).current_dir("/");
     for (name, _) in std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_for_services)) {

@@ -217,3 +217,21 @@ async fn a_service_whose_socket_was_replaced_makes_room_for_the_one_of_the_new_s
     house.wait_for_the_end().await;
     assert!(path.exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_ends_the_service_and_the_next_one_begins_with_nothing() {
+    let house = House::new();
+    let channel = spawn::ensure(house.lamp(600)).await.unwrap();
+    lamp::call(channel, "Ping").await.unwrap();
+    let first = house.lives();
+    fs::write(house.root().join("state"), "x").unwrap();
+
+    house.lamp(600).reset().await.unwrap();
+
+    assert!(first.iter().all(|pid| !alive(*pid)));
+    let left: Vec<_> = fs::read_dir(house.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["service.lock"]);
+    lamp::call(spawn::ensure(house.lamp(1)).await.unwrap(), "Ping").await.unwrap();
+    assert_eq!(house.lives().len(), 1);
+    house.lamp(1).reset().await.unwrap();
+}

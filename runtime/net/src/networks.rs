@@ -304,6 +304,19 @@ impl Networks {
         if network.is_default() {
             return Err(Error::Predefined { name: network.name.to_string(), what: "removed" });
         }
+        self.remove(id)
+    }
+
+    /// Removes every network, the default one too, and with the last of them the table of nftables. Returns how many.
+    pub fn clear(&mut self) -> Result<usize, Error> {
+        let all: Vec<NetworkId> = self.entries.keys().cloned().collect();
+        all.iter().try_for_each(|id| self.remove(id))?;
+        Ok(all.len())
+    }
+
+    fn remove(&mut self, id: &NetworkId) -> Result<(), Error> {
+        let Some(entry) = self.entries.get(id) else { return Err(Error::NotFound { name: id.to_string() }) };
+        let network = entry.network.clone();
         let holders: Vec<String> = entry.leases.holders().iter().map(|id| id.short().to_owned()).collect();
         if !holders.is_empty() {
             return Err(Error::InUse { name: network.name.to_string(), holders });

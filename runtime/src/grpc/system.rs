@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use strata_proto::{
     runtime::v1::{
-        DiagnoseRequest, DiagnoseResponse, Finding, FindingKind, GetInfoRequest, GetInfoResponse,
-        system_service_server::SystemService,
+        DiagnoseRequest, DiagnoseResponse, Finding, FindingKind, GetInfoRequest, GetInfoResponse, ResetRequest,
+        ResetResponse, system_service_server::SystemService,
     },
     types::v1::{Fact, ServiceInfo},
 };
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::refuse;
 use crate::{
     doctor::{self, Kind},
-    engine::{Counts, Engine},
+    engine::{Counts, Engine, Removed},
 };
 
 /// The service.
@@ -76,5 +76,11 @@ impl SystemService for System {
             fix: finding.fix,
         };
         Ok(Response::new(DiagnoseResponse { findings: findings.into_iter().map(wire).collect() }))
+    }
+
+    async fn reset(&self, _request: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
+        let Removed { containers, volumes, networks } = self.engine.reset().await.map_err(refuse)?;
+        let (containers, volumes, networks) = (containers as u64, volumes as u64, networks as u64);
+        Ok(Response::new(ResetResponse { containers, volumes, networks }))
     }
 }
