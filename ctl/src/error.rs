@@ -8,6 +8,9 @@ use crate::render;
 /// Exit code of usage errors and of Strata's own failures in `run`.
 pub const STRATA_FAILED: u8 = 125;
 
+/// The reason where a service does not have the method that was called: it is of another version.
+pub const NO_METHOD: &str = "FAULT_NO_METHOD";
+
 /// A failed command.
 #[derive(Debug)]
 pub struct Error {
@@ -98,7 +101,10 @@ impl Error {
 
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
-        let reason = fault::reason_of(&status).unwrap_or_default();
+        let mut reason = fault::reason_of(&status).unwrap_or_default();
+        if status.code() == Code::Unimplemented && reason.is_empty() {
+            NO_METHOD.clone_into(&mut reason);
+        }
         let facts = fault::metadata_of(&status);
         let message = match (status.code(), status.message()) {
             (_, text) if fault::is_lost(&status) => format!("the service went away or cannot be reached: {text}"),

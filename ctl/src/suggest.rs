@@ -1,7 +1,7 @@
 //! "did you mean …": the closest name of what is there, for a container, an image, a network or a volume that is not.
 
-use crate::command::{images, network, ps, volume};
-use crate::error::{Error, Result};
+use crate::command::{images, info, network, ps, version, volume};
+use crate::error::{Error, NO_METHOD, Result};
 use crate::platform::Choice;
 use crate::render::name;
 
@@ -18,6 +18,9 @@ pub async fn within<T>(choice: Choice, command: impl Future<Output = T>) -> T {
 /// Adds the closest name, when the error is about something that is not there. Whatever hinders that hinders no more: the
 /// error stays as it is.
 pub async fn complete(error: Error) -> Error {
+    if error.reason == NO_METHOD {
+        return explain_versions(error).await;
+    }
     let Some((kind, wanted)) = error.missing() else { return error };
     let names = match CHOICE.try_with(Clone::clone) {
         Ok(choice) => names(&choice, kind).await.unwrap_or_default(),
@@ -30,6 +33,23 @@ pub async fn complete(error: Error) -> Error {
             error.hint_first(hint)
         }
         None => error,
+    }
+}
+
+/// Adds which of `ctl` and the services is the older one.
+async fn explain_versions(error: Error) -> Error {
+    let Ok(choice) = CHOICE.try_with(Clone::clone) else { return error };
+    let told = async { info::services(&choice.open()?).await };
+    let services = told.await.unwrap_or_default();
+    let hints = services.iter().filter_map(|info| version::difference(&info.name, &info.version));
+    let before = error.hints.len();
+    let error = hints.fold(error, Error::hint);
+    match error.hints.len() > before {
+        true => error,
+        false => error.hint(
+            "the service is of another make of this version, which may run since before an update; \
+             `ctl info` shows its process, and the next `ctl` starts it anew once that has ended",
+        ),
     }
 }
 

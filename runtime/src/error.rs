@@ -295,6 +295,18 @@ pub enum Error {
         /// Why.
         source: strata_archive::Error,
     },
+    /// A later version has written this, and it stays as it is.
+    #[error("{} has version {found}, and this runtime knows up to {known}: {advice}", path.display())]
+    Later {
+        /// The record.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// Ours.
+        known: u64,
+        /// Who wrote it, and what to do.
+        advice: String,
+    },
     /// Another service works on this root.
     #[error("another runtime works on {}", root.display())]
     RootLocked {

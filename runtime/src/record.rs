@@ -24,8 +24,9 @@ use crate::{
     spec::{Exit, MountPoint, Process, Source, Spec},
 };
 
-/// The version that this program writes.
-const VERSION: u32 = 1;
+mod version;
+
+use version::VERSION;
 
 /// The note of a service that went to sleep.
 const NAP: &str = "nap";
@@ -114,6 +115,16 @@ pub struct Running {
     /// They stand still.
     #[serde(default)]
     pub is_paused: bool,
+    /// Version of what the monitor speaks: [`strata_init::wire::VERSION`] of the runtime that made it.
+    #[serde(default = "version::first_conversation")]
+    pub conversation: u32,
+}
+
+impl Running {
+    /// What has just been made by this version.
+    pub fn new(init: Identity, monitor: Identity) -> Self {
+        Self { init, monitor, is_paused: false, conversation: strata_init::wire::VERSION }
+    }
 }
 
 /// A process that cannot be mistaken for a later one with the same number.
@@ -302,15 +313,23 @@ impl Records {
         fs::remove_dir_all(&dir).map_err(|e| Error::io("remove", dir, e))
     }
 
-    /// Reads every record. Damaged ones are set aside, never a reason not to start.
+    /// Reads every record. Damaged ones are set aside, never a reason not to start; those of an older version are brought up
+    /// to date. A later version has written what this one would ruin: then nothing is changed, and the error says so.
     pub fn load(&self) -> Result<Loaded, Error> {
+        version::check(&self.root)?;
         let mut loaded = Loaded::default();
         let containers = self.root.join("containers");
         for entry in fs::read_dir(&containers).map_err(|e| Error::io("read", &containers, e))? {
             let entry = entry.map_err(|e| Error::io("read", &containers, e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             match read(&entry.path().join("record.json"), &name) {
-                Ok(Some(record)) => loaded.records.push(record),
+                Ok(Some((record, older))) => {
+                    if let Some(older) = older {
+                        older.keep(&entry.path())?;
+                        self.write(&record, Durability::Synced)?;
+                    }
+                    loaded.records.push(record);
+                }
                 // A directory without a record: the crash came before the first rename, or amid removal.
                 Ok(None) => fs::remove_dir_all(entry.path()).map_err(|e| Error::io("remove", entry.path(), e))?,
                 Err(error) => {
@@ -327,20 +346,21 @@ impl Records {
     }
 }
 
-fn read(path: &Path, name: &str) -> Result<Option<Record>, Error> {
+/// Reads a record; with it comes what it was, if it is of an older version.
+fn read(path: &Path, name: &str) -> Result<Option<(Record, Option<version::Older>)>, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path, e)),
     };
-    let record: Record =
-        serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.into(), source })?;
+    let wrong = |source| Error::Record { path: path.into(), source };
+    let (value, older) = version::up_to_date(bytes).map_err(wrong)?;
+    let record: Record = serde_json::from_value(value).map_err(wrong)?;
     if record.version != VERSION || record.id.as_str() != name {
         let problem = format!("version {} of container {}", record.version, record.id);
-        let source = serde::de::Error::custom(problem);
-        return Err(Error::Record { path: path.into(), source });
+        return Err(wrong(serde::de::Error::custom(problem)));
     }
-    Ok(Some(record))
+    Ok(Some((record, older)))
 }
 
 /// Bytes mounts are secrets: those of a container that cannot be started again stay in memory.
@@ -429,7 +449,7 @@ pub mod tests {
         first.spec.mounts.push(secret());
         records.write(&first, Durability::Synced).unwrap();
         let identity = Identity { pid: 2, started: 3, boot_id: "b".into() };
-        first.state = State::Running(Running { init: identity.clone(), monitor: identity, is_paused: true });
+        first.state = State::Running(Running { is_paused: true, ..Running::new(identity.clone(), identity) });
         records.write(&first, Durability::Unsynced).unwrap();
 
         let loaded = records.load().unwrap();

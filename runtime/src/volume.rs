@@ -37,7 +37,7 @@ use options::Backing;
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// The version that this program writes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// Name of what is mounted, in the directory of a volume.
 const DATA: &str = "_data";

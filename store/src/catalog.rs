@@ -21,6 +21,7 @@ mod removal;
 mod repositories;
 mod reserve;
 mod snapshots;
+mod upgrade;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -50,18 +51,6 @@ pub use usage::{CacheKind, CacheUse, Finds};
 /// The project of everything, until there are several.
 pub(crate) const PROJECT: &str = "default";
 
-/// Version of the schema, kept in `user_version`.
-const VERSION: i64 = 7;
-/// What makes each version of the one before, the first from nothing.
-const STEPS: [&str; VERSION as usize] = [
-    include_str!("catalog/schema.sql"),
-    include_str!("catalog/schema2.sql"),
-    include_str!("catalog/schema3.sql"),
-    include_str!("catalog/schema4.sql"),
-    include_str!("catalog/schema5.sql"),
-    include_str!("catalog/schema6.sql"),
-    include_str!("catalog/schema7.sql"),
-];
 const READERS: usize = 4;
 
 /// When a write is answered.
@@ -119,8 +108,9 @@ struct Writers {
 impl Catalog {
     /// Opens the catalog, and makes it where there is none. `boot_id` tells this boot of the host from others.
     pub fn open(path: &Path, boot_id: &str) -> Result<Self> {
+        upgrade::check(path)?;
         let full = connect(path, "FULL")?;
-        migrate(&full, path)?;
+        upgrade::migrate(&full, path)?;
         let relaxed = connect(path, "NORMAL")?;
         reserve::take(path);
         let inner = Inner {
@@ -245,20 +235,6 @@ fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
     // KiB, of each of six connections; the kernel caches the rest.
     connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)
-}
-
-fn migrate(connection: &Connection, path: &Path) -> Result<()> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let known = usize::try_from(version).ok().filter(|version| *version <= STEPS.len());
-    let Some(done) = known else {
-        return Err(Error::CatalogVersion { path: path.to_path_buf(), found: version, known: VERSION });
-    };
-    // All steps or none: a crash between them leaves what was.
-    if done < STEPS.len() {
-        let steps = STEPS[done..].join("\n");
-        connection.execute_batch(&format!("BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {VERSION};\nCOMMIT;"))?;
-    }
-    Ok(())
 }
 
 /// Milliseconds since 1970.

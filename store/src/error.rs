@@ -38,7 +38,7 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// The catalog was made by another version.
-    #[error("catalog {} has schema version {found}; this service knows {known}", path.display())]
+    #[error("catalog {} has schema version {found}, and this service knows up to {known}: {advice}", path.display())]
     CatalogVersion {
         /// The catalog.
         path: PathBuf,
@@ -46,6 +46,8 @@ pub enum Error {
         found: i64,
         /// Ours.
         known: i64,
+        /// Who wrote it, and what to do.
+        advice: String,
     },
     /// A row of the catalog holds what never was written.
     #[error("the catalog holds a malformed {noun}: {text}")]

@@ -77,4 +77,5 @@ mod tenant;
 mod terminals;
 mod together;
 mod transfers;
+mod upgrades;
 mod volumes;

@@ -19,6 +19,7 @@ pub mod serve;
 pub mod socket;
 pub mod spawn;
 pub mod trace;
+pub mod version;
 
 pub use access::{Caller, Grant};
 pub use cli::ServiceArgs;

@@ -25,7 +25,7 @@ use crate::{
     idle::{Drain, Idle},
     notify, paths, rootless, socket,
     spawn::{self, OnDemand},
-    trace,
+    trace, version,
 };
 
 /// Streams at a time of one connection. Without a number there is no limit, and each costs memory.
@@ -404,7 +404,12 @@ where
         let policy = Policy::new(access::Config::load(&context.shared_config())?)?;
         let access = Access::new(name, policy, &context.root);
         let audited = Auditor::server(context.root.clone());
+        let root = context.root.clone();
         let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
+        // Whoever refuses the state that it found has said so by now, and has changed nothing.
+        if let Err(error) = version::note(&root) {
+            tracing::warn!(%error, "cannot note in {} which version works there", root.display());
+        }
         Ok::<_, Error>((fence, routes.add_service(audited), access))
     };
     let (_fence, routes, access) = match begun.await {

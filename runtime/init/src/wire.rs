@@ -43,6 +43,11 @@ use crate::plan::{MAX_PLAN_BYTES, TerminalSize};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+/// Version of the conversation over the control socket. A monitor lives as long as its container, whatever becomes of the
+/// runtime: a runtime speaks this version and those before it. It is raised with each frame that another one would not
+/// understand; a test holds the bytes of the frames.
+pub const VERSION: u32 = 1;
+
 /// The largest frame that is read, other than a plan.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
@@ -274,6 +279,26 @@ mod tests {
         }
 
         assert_eq!(frames, samples());
+    }
+
+    /// What monitors that run understand: see [`VERSION`].
+    #[test]
+    fn frames_of_the_control_socket_are_the_bytes_that_they_were() {
+        let status = ExitStatus { code: 137, signal: 9, oom_killed: true, exited_at_nanos: 1 };
+        for (frame, bytes) in [
+            (Frame::Hello { stdin: true, output: false, wait: true }, "04000000 10 010001"),
+            (Frame::State { pid: 7, status: None }, "06000000 11 07000000 00"),
+            (Frame::Exited { status }, "12000000 05 89000000 09000000 01 0100000000000000"),
+            (Frame::Stdin { bytes: vec![1, 2] }, "07000000 12 02000000 0102"),
+            (Frame::StdinClose, "01000000 13"),
+            (Frame::Stdout { bytes: vec![255] }, "06000000 14 01000000 ff"),
+            (Frame::Stderr { bytes: vec![255] }, "06000000 15 01000000 ff"),
+            (Frame::Resize { size: TerminalSize { rows: 24, columns: 80 } }, "05000000 16 1800 5000"),
+            (Frame::Signal { signal: 15 }, "05000000 17 0f000000"),
+        ] {
+            let encoded: String = frame.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(encoded, bytes.replace(' ', ""), "{frame:?}");
+        }
     }
 
     #[test]

@@ -40,3 +40,4 @@ pub use networks::Networks;
 pub use place::{Arrivals, Carrier, Departures, Place};
 pub use ports::{Door, Owner, Published, Survivor};
 pub use prefix::{Family, Prefix};
+pub use records::VERSION as RECORD_VERSION;

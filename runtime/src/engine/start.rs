@@ -164,7 +164,7 @@ impl Engine {
         let points = monitor.mount_points();
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
-            record.state = State::Running(Running { init, monitor, is_paused: false });
+            record.state = State::Running(Running::new(init, monitor));
             record.started_at = Some(Timestamp::now());
             record.exit = None;
             record.is_out_of_memory = false;

@@ -30,6 +30,7 @@ impl strata_rpc::Fault for Error {
             | Self::Group { .. }
             | Self::Join { .. }
             | Self::StoreRefused { .. }
+            | Self::Later { .. }
             | Self::RootLocked { .. }
             | Self::Propagation { .. }
             | Self::NoDirectory { .. }
@@ -124,6 +125,7 @@ impl strata_rpc::Fault for Error {
             Self::Overwrite { .. } => "FAULT_OVERWRITE",
             Self::ReadOnly { .. } => "FAULT_READ_ONLY",
             Self::Record { .. }
+            | Self::Later { .. }
             | Self::Io { .. }
             | Self::Monitor { .. }
             | Self::Host { .. }

@@ -216,7 +216,7 @@ async fn a_damaged_record_keeps_its_snapshot() {
 #[tokio::test]
 async fn a_run_whose_monitor_is_gone_ends_as_its_exit_record_says_or_unknown() {
     let root = tempfile::tempdir().unwrap();
-    let running = || State::Running(Running { init: gone(4_000_001), monitor: gone(4_000_002), is_paused: false });
+    let running = || State::Running(Running::new(gone(4_000_001), gone(4_000_002)));
     let (told, untold) = (with_state(1, "told", running()), with_state(2, "untold", running()));
     write(root.path(), &[told.clone(), untold.clone()]);
     let exit = r#"{"code":137,"signal":9,"oom_killed":true,"exited_at_nanos":1}"#;

@@ -1,0 +1,207 @@
+//! Versions of what this service keeps on disk. Records of an older one are brought up to date when they are read, and a copy
+//! of each stays beside it; where a later one has written anything, the service does not start and nothing is changed.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::sync_dir;
+use crate::{error::Error, volume};
+
+/// The version of container records that this program writes.
+pub const VERSION: u32 = 2;
+
+/// What makes each version of the one before.
+const STEPS: [fn(&mut Value); VERSION as usize - 1] = [second];
+
+/// Restart policies, health checks, isolation and the order of starts came with it. Who has none of them behaves as before;
+/// a runtime that knows none of them would drop them, which is why the number is another one.
+fn second(_record: &mut Value) {}
+
+/// Of running containers whose record does not say: monitors spoke it before it had a number.
+pub fn first_conversation() -> u32 {
+    1
+}
+
+/// What a record was before it was brought up to date.
+pub struct Older {
+    version: u64,
+    bytes: Vec<u8>,
+}
+
+impl Older {
+    /// Keeps it beside the record, on disk before this returns. It goes with the container.
+    pub fn keep(&self, directory: &Path) -> Result<(), Error> {
+        let path = directory.join(format!("record.json.v{}", self.version));
+        let temp = path.with_extension("new");
+        let written = write_private(&temp, &self.bytes);
+        written.map_err(|e| Error::io("write", &temp, e))?;
+        fs::rename(&temp, &path).map_err(|e| Error::io("rename", &temp, e))?;
+        sync_dir(directory)
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+/// The record as this version has it; with it comes what it was, if it was another.
+pub fn up_to_date(bytes: Vec<u8>) -> serde_json::Result<(Value, Option<Older>)> {
+    let mut value: Value = serde_json::from_slice(&bytes)?;
+    let found = value["version"].as_u64().unwrap_or(0);
+    let done = usize::try_from(found).ok().and_then(|version| version.checked_sub(1));
+    let Some(steps) = done.and_then(|done| STEPS.get(done..)).filter(|steps| !steps.is_empty()) else {
+        return Ok((value, None));
+    };
+    steps.iter().for_each(|step| step(&mut value));
+    value["version"] = VERSION.into();
+    Ok((value, Some(Older { version: found, bytes })))
+}
+
+/// Refuses a root in which a later version has written: a record, or one of a container whose monitor speaks what this version
+/// does not know. What cannot be read is not looked at here.
+pub fn check(root: &Path) -> Result<(), Error> {
+    let later = |path: PathBuf, found: u64, known: u32| Error::Later {
+        path,
+        found,
+        known: known.into(),
+        advice: strata_rpc::version::advice(root),
+    };
+    let kinds = [("containers", VERSION), ("networks", strata_net::RECORD_VERSION), ("volumes", volume::VERSION)];
+    for (directory, known) in kinds {
+        for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let path = if path.is_dir() { path.join("record.json") } else { path };
+            let value = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            let Some(value) = value else { continue };
+            if let Some(found) = value["version"].as_u64().filter(|found| *found > known.into()) {
+                return Err(later(path, found, known));
+            }
+            let conversation = value["state"]["running"]["conversation"].as_u64();
+            let known = strata_init::wire::VERSION;
+            if let Some(found) = conversation.filter(|found| *found > known.into()) {
+                return Err(later(path, found, known));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::{
+        record::{Durability, Identity, Records, Running, State, tests::record},
+        restart::Policy,
+    };
+
+    /// As the runtime of the version before wrote it.
+    const FIRST: &[u8] = include_bytes!("version1.json");
+
+    const ID: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+
+    fn root_with(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("containers").join(ID);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("record.json"), bytes).unwrap();
+        (root, directory)
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_brought_up_to_date_and_kept_as_it_was() {
+        let (root, directory) = root_with(FIRST);
+
+        let loaded = Records::open(root.path()).unwrap().load().unwrap();
+
+        assert_eq!(loaded.damaged, Vec::<String>::new());
+        let [record] = &loaded.records[..] else { panic!("{:?}", loaded.records) };
+        assert_eq!((record.version, record.name.as_str()), (VERSION, "web"));
+        let State::Running(running) = &record.state else { panic!("{:?}", record.state) };
+        assert_eq!((running.init.pid, running.conversation), (42, 1));
+        assert_eq!(record.spec.network.attachments()[0].network, "inner");
+        assert_eq!(record.spec.limits.memory_bytes, Some(64 << 20));
+        assert_eq!(record.spec.restart, Policy::No);
+        let copy = directory.join("record.json.v1");
+        assert_eq!(fs::read(&copy).unwrap(), FIRST);
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        let written: Value = serde_json::from_slice(&fs::read(directory.join("record.json")).unwrap()).unwrap();
+        assert_eq!(written["version"], VERSION);
+        // The next start finds nothing to do.
+        fs::remove_file(&copy).unwrap();
+        drop(loaded);
+        assert_eq!(Records::open(root.path()).unwrap().load().unwrap().records.len(), 1);
+        assert!(!copy.exists());
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_refused_and_stays_as_it_is() {
+        let mut later: Value = serde_json::from_slice(FIRST).unwrap();
+        later["version"] = 99.into();
+        later["new"] = "what nobody here knows".into();
+        let bytes = serde_json::to_vec(&later).unwrap();
+        let (root, directory) = root_with(&bytes);
+        fs::write(root.path().join("version"), "99.0.0\n").unwrap();
+        // One that would be brought up to date, were it alone.
+        let other = root.path().join("containers").join(ID.replace('1', "0"));
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("record.json"), FIRST).unwrap();
+
+        let refused = Records::open(root.path()).unwrap().load().unwrap_err();
+
+        assert!(matches!(refused, Error::Later { found: 99, known: 2, .. }), "{refused:?}");
+        let text = refused.to_string();
+        assert!(text.contains("record.json") && text.contains("strata 99.0.0 wrote it"), "{text}");
+        assert_eq!(fs::read(directory.join("record.json")).unwrap(), bytes);
+        assert_eq!(fs::read(other.join("record.json")).unwrap(), FIRST);
+        assert_eq!(fs::read_dir(root.path().join("quarantine")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn so_are_later_networks_volumes_and_monitors() {
+        let place = |file: &str, bytes: &[u8]| {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+            root
+        };
+        let mut monitored = record(1, "one");
+        let identity = Identity { pid: 2, started: 3, boot_id: "b".into() };
+        monitored.state =
+            State::Running(Running { conversation: 99, ..Running::new(identity.clone(), identity.clone()) });
+        let monitored = serde_json::to_vec(&monitored).unwrap();
+        for (file, bytes) in [
+            ("networks/x.json", &b"{\"version\":99}"[..]),
+            ("volumes/x/record.json", b"{\"version\":99}"),
+            ("containers/x/record.json", &monitored),
+        ] {
+            let root = place(file, bytes);
+            assert!(matches!(check(root.path()), Err(Error::Later { found: 99, .. })), "{file}");
+        }
+        check(place("volumes/x/record.json", b"{\"version\":1}").path()).unwrap();
+        check(place("networks/x.json", b"{").path()).unwrap();
+        check(Path::new("/nonexistent")).unwrap();
+    }
+
+    #[test]
+    fn a_record_of_this_version_has_no_copy() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::open(root.path()).unwrap();
+        let record = record(1, "one");
+        records.write(&record, Durability::Unsynced).unwrap();
+
+        assert_eq!(records.load().unwrap().records.len(), 1);
+
+        assert_eq!(fs::read_dir(records.dir(&record.id)).unwrap().count(), 1);
+    }
+}
