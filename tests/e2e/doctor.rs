@@ -78,3 +78,38 @@ fn the_doctor_finds_what_is_in_the_way_and_its_words_help() {
     eventually("it is let through", Duration::from_secs(10), || ask().code == 0);
     findings(&house, 0);
 }
+
+#[test]
+fn the_doctor_looks_at_the_host_though_the_runtime_does_not_start() {
+    let house = House::start();
+    house.configure_runtime("nonsense = 1\n");
+
+    let found = findings(&house, 1);
+
+    let [(kind, what, fix)] = found.as_slice() else { panic!("{found:?}") };
+    assert!(kind == "problem" && what.contains("the runtime does not answer") && what.contains("nonsense"), "{what}");
+    assert!(fix.contains("service.log"), "{fix}");
+}
+
+#[test]
+fn the_doctor_reads_the_certificates_of_contexts_and_looks_who_reads_their_keys() {
+    let house = House::start();
+    house.configure_runtime("[networks]\ndefault = \"none\"\n");
+    let (directory, file) = (house.path("tls"), |name: &str| house.path("tls").join(name).display().to_string());
+    house.ctl(&["tls", "init", directory.to_str().unwrap(), "--host", "localhost", "--days", "10"]).ok();
+    let (authority, certificate, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
+    let words = ["--tls-ca", &authority, "--tls-cert", &certificate, "--tls-key", &key, "--host", "tcp://localhost"];
+    house.ctl(&[&["context", "create", "far"], &words[..]].concat()).ok();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+
+    let found = findings(&house, 0);
+
+    let told = |kind: &str, words: &[&str]| {
+        found.iter().any(|(found, what, _)| found == kind && words.iter().all(|word| what.contains(word)))
+    };
+    assert!(told("open", &["others than its owner", &key]), "{found:?}");
+    for name in [&authority, &certificate] {
+        assert!(told("notice", &[name, "days more"]), "{found:?}");
+    }
+    assert_eq!(found.len(), 3, "{found:?}");
+}

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Far more than a guest takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// A guest that has done its jobs.
 pub struct Machine {

@@ -42,6 +42,6 @@ chmod 644 "$stage/DEBIAN/control" "$stage/DEBIAN/conffiles" "$stage/DEBIAN/md5su
 find "$stage" -newermt "@$SOURCE_DATE_EPOCH" -print0 | xargs -0 -r touch -h -d "@$SOURCE_DATE_EPOCH"
 
 package=$out/strata_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Zxz --build "$stage" "$package" >/dev/null
+dpkg-deb --root-owner-group -Zxz -z2 --build "$stage" "$package" >/dev/null
 rm -rf "$stage"
 echo "$package"
