@@ -381,7 +381,11 @@ pub const VARIABLES: &[Variable] = &[
     variable("STRATA_RUN", "/run/strata, or run in $STRATA_ROOT", "directory of sockets"),
     variable("STRATA_BIN_DIR", "beside the one that looks", "where the service binaries are"),
     variable("STRATA_CONTEXT", "the one in use", "context of ctl"),
-    variable("STRATA_IDLE_TIMEOUT", "300", "seconds until a service that ctl or systemd started stops by itself; 0 is never"),
+    variable(
+        "STRATA_IDLE_TIMEOUT",
+        "300",
+        "seconds until a service that ctl or systemd started stops by itself; 0 is never",
+    ),
     variable("STRATA_LOG", "info", "what services log: a level, or directives of tracing"),
     variable("DOCKER_CONFIG", "~/.docker", "directory of config.json, which has the credentials for registries"),
     variable("DOCKER_DEFAULT_PLATFORM", "this host's", "platform of images that are pulled, built and run"),

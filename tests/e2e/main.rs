@@ -51,6 +51,7 @@ mod names;
 mod networks;
 mod networks_shared;
 mod outputs;
+mod packages;
 mod parents;
 mod pauses;
 mod places;

@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use strata_tests::{Context, House, Running};
 
-use crate::tenant::{Ids, Tenant};
+use crate::{
+    rootless::context,
+    tenant::{Ids, Tenant},
+};
 
 /// Names in a directory, sorted.
 fn names(directory: &Path) -> Vec<String> {
@@ -73,8 +76,9 @@ fn everything_goes_and_nothing_is_left_on_the_host() {
 #[test]
 fn an_ordinary_user_resets_what_is_of_many_ids() {
     let tenant = Tenant::new(Ids::Subordinate);
-    tenant.ctl(&["run", "-d", "--name", "long", "-u", "7:8", "guest", "/guest", "sleep", "300"]).ok();
-    tenant.ctl(&["exec", "-u", "7:8", "long", "/guest", "append", "/tmp/of-another-id", "x"]);
+    let files = context("FROM guest\nWORKDIR /app\nCOPY --chown=7:8 a.txt .\n");
+    tenant.build(&files, "app").ok();
+    tenant.ctl(&["run", "-d", "--name", "long", "-u", "7:8", "app", "/guest", "sleep", "300"]).ok();
 
     tenant.ctl(&["system", "reset", "-f"]).ok().says(&["1 containers"]);
 

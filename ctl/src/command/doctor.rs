@@ -5,6 +5,7 @@ mod certificates;
 mod cgroups;
 mod disk;
 mod kernel;
+mod ports;
 mod rootless;
 mod units;
 
@@ -81,6 +82,7 @@ async fn of_runtime(platform: &Platform) -> Result<Vec<pb::Finding>> {
     let mut found = platform.runtime().await?.diagnose(pb::DiagnoseRequest {}).await?.into_inner().findings;
     if platform.is_on_demand() {
         let containers = super::ps::list(platform, true).await?;
+        found.extend(ports::findings(Path::new("/"), &containers));
         found.extend(units::findings(Path::new("/"), rustix::process::geteuid().as_raw(), &containers));
     }
     Ok(found)

@@ -156,7 +156,7 @@ fn base(launcher: &Launcher, spec: &Spec) -> Result<Defaults, Error> {
 /// The score of containers where this service has a better one than others, from its unit: that is for the service and its
 /// monitors, and would be inherited. Raising a score is everybody's right; what is not better than others' is left alone.
 pub fn own_score() -> Option<i32> {
-    let own = fs::read_to_string("/proc/self/oom_score_adj").ok()?;
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?;
     own.trim().parse::<i32>().is_ok_and(|score| score < 0).then_some(0)
 }
 
