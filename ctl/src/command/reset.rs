@@ -1,6 +1,6 @@
 //! `ctl system reset`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use strata_proto::{runtime::v1 as runtime, store::v1 as store, types::v1::ServiceInfo};
 use strata_rpc::paths;
@@ -31,9 +31,17 @@ pub async fn run(platform: &Platform, args: &Reset) -> Result<u8> {
         return Ok(0);
     }
     if found.containers.is_ok() {
-        let reply = platform.runtime().await?.reset(runtime::ResetRequest {}).await?.into_inner();
-        let runtime::ResetResponse { containers, volumes, networks } = reply;
-        render::line(format!("Deleted: {containers} containers, {volumes} volumes, {networks} networks"))?;
+        match platform.runtime().await?.reset(runtime::ResetRequest {}).await {
+            Ok(reply) => {
+                let runtime::ResetResponse { containers, volumes, networks } = reply.into_inner();
+                render::line(format!("Deleted: {containers} containers, {volumes} volumes, {networks} networks"))?;
+            }
+            // Without the store the runtime ends containers, and cannot give up what they were made of. That goes below.
+            Err(status) if found.images.is_err() && !is_any_monitor_there(&monitors()) => {
+                render::note(format!("the runtime has not removed all by itself: {}", status.message()));
+            }
+            Err(status) => return Err(status.into()),
+        }
     }
     for service in ORDER {
         OnDemand::service(service)?.reset().await?;
@@ -59,7 +67,7 @@ impl Found {
             Err(_) => Vec::new(),
         };
         if let Err(error) = &containers
-            && is_any_monitor_there(&paths::run_dir().join("runtime/c"))
+            && is_any_monitor_there(&monitors())
         {
             let refusal =
                 format!("containers run, and the runtime that could stop them does not start: {}", error.message);
@@ -121,6 +129,11 @@ fn names(all: &[String]) -> String {
         count if count > NAMES => format!("{shown} and {} more", count - NAMES),
         _ => shown,
     }
+}
+
+/// Where monitors listen.
+fn monitors() -> PathBuf {
+    paths::run_dir().join("runtime/c")
 }
 
 /// Whether a monitor answers at one of the sockets of a directory: its container runs.

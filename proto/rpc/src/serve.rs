@@ -254,7 +254,10 @@ impl Server {
             done = async {
                 let stopped = served.await?;
                 match stopped {
-                    Stopped::Idle => drain.rest(),
+                    Stopped::Idle => {
+                        notify::tell("STOPPING=1");
+                        drain.rest();
+                    }
                     Stopped::Drained | Stopped::Deadline => drain.start(),
                 }
                 drain.finished().await;

@@ -310,8 +310,9 @@ impl Networks {
     /// Removes every network, the default one too, and with the last of them the table of nftables. Returns how many.
     pub fn clear(&mut self) -> Result<usize, Error> {
         let all: Vec<NetworkId> = self.entries.keys().cloned().collect();
-        all.iter().try_for_each(|id| self.remove(id))?;
-        Ok(all.len())
+        // One that stays is no reason for the others to.
+        let done: Vec<Result<(), Error>> = all.iter().map(|id| self.remove(id)).collect();
+        done.into_iter().collect::<Result<Vec<()>, Error>>().map(|done| done.len())
     }
 
     fn remove(&mut self, id: &NetworkId) -> Result<(), Error> {

@@ -23,21 +23,23 @@ pub struct Removed {
 
 impl Engine {
     /// Removes every container, running ones too, then every volume and network. What can be removed is, and the first
-    /// failure is told. What is made meanwhile may stay.
+    /// failure is told: a store that does not answer keeps records of containers, but not their processes and networks. What
+    /// is made meanwhile may stay.
     pub async fn reset(self: &Arc<Self>) -> Result<Removed, Error> {
-        let mut removed = Removed { containers: self.reset_containers().await?, ..Removed::default() };
+        let containers = self.reset_containers().await;
         let engine = self.clone();
-        removed.volumes = blocking("removing volumes", move || {
+        let volumes = blocking("removing volumes", move || {
             let volumes = engine.volumes.page("", usize::MAX);
             let count = volumes.len();
             volumes.into_iter().try_for_each(|one| engine.remove_volume(&one.record.name, None).map(drop))?;
             Ok(count)
         })
-        .await?;
-        removed.networks = self.networks.clear().await?;
+        .await;
+        let networks = self.networks.clear().await;
         let engine = self.clone();
-        blocking("removing the cgroup of containers", move || engine.launcher.remove_parent()).await?;
-        Ok(removed)
+        let parent = blocking("removing the cgroup of containers", move || engine.launcher.remove_parent()).await;
+        let removed = Removed { containers: containers?, volumes: volumes?, networks: networks? };
+        parent.map(|()| removed)
     }
 
     /// Removes all containers. Some may be in the way of others: another round removes those, as long as one removes any.
