@@ -1,7 +1,7 @@
 //! Looking into images: what each layer added, changed and removed, what the whole wastes, and a terminal view of it.
 //!
 //! `entry` reads what the store streams, `stack` puts layers on each other, `view` chooses what is shown of them; all
-//! three are plain computing. `report` prints, `screen` draws and takes keys, `terminal` owns the real terminal.
+//! three are plain computing. `report` prints, `screen` draws and takes keys, `terminal` shows it.
 
 pub mod entry;
 pub mod history;

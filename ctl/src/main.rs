@@ -10,6 +10,7 @@ mod docker;
 mod error;
 mod explore;
 mod filter;
+mod full_screen;
 mod input;
 mod moment;
 mod mounts;

@@ -1,6 +1,5 @@
 //! The view on the screen as a machine: keys and clicks in, a picture out. It owns no terminal; `terminal.rs` does.
 
-mod cursor;
 mod details;
 mod input;
 mod layers;
@@ -9,16 +8,13 @@ mod style;
 mod tree;
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
-use ratatui::text::Line;
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::Paragraph;
 
 use super::Image;
 use super::stack::{Node, Waste};
 use super::view::{Scope, Search, Shown, Sort, View, Wanted};
-use cursor::Cursor;
+use crate::full_screen::{Cursor, Palette, draw};
 use layout::Areas;
-pub use style::Palette;
 
 /// Panes that keys go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +42,6 @@ impl Tab {
             Self::Waste => "3 Waste",
         }
     }
-}
-
-/// What the terminal is to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Draw, and wait for events.
-    Stay,
-    /// Give the terminal back and stop, until somebody says to go on.
-    Suspend,
-    /// End.
-    Leave,
 }
 
 /// The state of the view.
@@ -117,7 +102,7 @@ impl Screen {
         details::draw(self, frame);
         self.draw_footer(frame);
         if self.is_helping {
-            self.draw_help(frame);
+            draw::over(frame, " Keys ", &HELP, 66, self.palette);
         }
     }
 
@@ -232,13 +217,6 @@ impl Screen {
         };
         frame.buffer_mut().set_stringn(area.x, area.y, text, area.width.into(), self.palette.footer());
     }
-
-    fn draw_help(&self, frame: &mut Frame<'_>) {
-        let area = centred(frame.area(), 66, HELP.len() as u16 + 2);
-        frame.render_widget(Clear, area);
-        let block = Block::bordered().title(" Keys ").border_style(self.palette.border(true));
-        frame.render_widget(Paragraph::new(HELP.map(Line::from).to_vec()).block(block), area);
-    }
 }
 
 const HELP: [&str; 19] = [
@@ -262,11 +240,6 @@ const HELP: [&str; 19] = [
     " + added   ~ changed   - removed   · something in it changed",
     " Wasted: bytes of a layer that later layers hide.",
 ];
-
-fn centred(area: Rect, width: u16, height: u16) -> Rect {
-    let (width, height) = (width.min(area.width), height.min(area.height));
-    Rect::new(area.x + (area.width - width) / 2, area.y + (area.height - height) / 2, width, height)
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,11 @@
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
-use super::layout::row_at;
-use super::{Next, Pane, Screen, TABS, Tab, details, tree};
+use super::{Pane, Screen, TABS, Tab, details, tree};
 use crate::explore::entry::Kind;
 use crate::explore::view::{Shown, Sort};
+use crate::full_screen::Next;
+use crate::full_screen::draw::row_at;
 
 /// Rows that one turn of the wheel scrolls.
 const WHEEL: isize = 3;

@@ -5,6 +5,7 @@ use ratatui::style::Style;
 use ratatui::widgets::Block;
 
 use super::{Pane, Screen};
+use crate::full_screen::draw::line;
 use crate::render::size;
 
 /// Draws the layers that are in the window, the bottom layer first.
@@ -21,6 +22,6 @@ pub(super) fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         let text = format!("{bytes:>7} {}", layer.instruction());
         let is_selected = index == screen.layers.at;
         let style = if is_selected { screen.palette.selected(Style::new(), is_focused) } else { Style::new() };
-        super::tree::line(frame, inside, y, &text, style);
+        line(frame, inside, y, &text, style);
     }
 }

@@ -1,6 +1,8 @@
 //! Where the panes are.
 
-use ratatui::layout::{Position, Rect};
+use ratatui::layout::Rect;
+
+use crate::full_screen::draw::inside;
 
 /// Columns from which there are two columns of panes.
 const WIDE: u16 = 80;
@@ -51,20 +53,6 @@ impl Areas {
     pub(super) fn tree_inside(&self) -> Rect {
         inside(self.tree)
     }
-}
-
-fn inside(area: Rect) -> Rect {
-    Rect {
-        x: area.x + area.width.min(1),
-        y: area.y + area.height.min(1),
-        width: area.width.saturating_sub(2),
-        height: area.height.saturating_sub(2),
-    }
-}
-
-/// The row of a pane that a place on the screen is in.
-pub(super) fn row_at(inside: Rect, at: Position) -> Option<usize> {
-    inside.contains(at).then(|| usize::from(at.y - inside.y))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use ratatui::style::Color;
 use super::*;
 use crate::explore::report::tests::example;
 use crate::explore::stack::tests::{directory, file, removed, stack};
+use crate::full_screen::Next;
 
 /// A view on a screen of this size, drawn once.
 fn view(image: Image, width: u16, height: u16) -> (Screen, Terminal<TestBackend>) {

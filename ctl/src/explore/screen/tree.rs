@@ -1,16 +1,16 @@
 //! The large pane: the tree, or the list of wasted paths. Only rows in the window are made.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Block;
 use unicode_width::UnicodeWidthStr;
 
-use super::{Pane, Screen, TABS, Tab};
+use super::{Pane, Screen, TABS, Tab, style};
 use crate::explore::entry::{Facts, Kind};
 use crate::explore::text::escaped;
 use crate::explore::view::{Row, Sort};
+use crate::full_screen::draw::line;
 use crate::render::size;
 
 /// Columns from which mode and owner are shown.
@@ -31,7 +31,7 @@ pub(super) fn draw(screen: &Screen, frame: &mut Frame<'_>) {
             Tab::Waste => (wasted(screen, index), Style::new()),
             Tab::Files | Tab::Changes => {
                 let row = screen.view.rows()[index];
-                (name(screen, row, inside.width), screen.palette.mark(screen.view.mark(row.node)))
+                (name(screen, row, inside.width), style::of_mark(screen.palette, screen.view.mark(row.node)))
             }
         };
         let style = if index == cursor.at { screen.palette.selected(style, is_focused) } else { style };
@@ -41,17 +41,6 @@ pub(super) fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         let text = if screen.text.is_empty() { " Nothing." } else { " Nothing with this text." };
         line(frame, inside, inside.y, text, screen.palette.faint());
     }
-}
-
-/// Draws one line; the style fills the pane.
-pub(super) fn line(frame: &mut Frame<'_>, inside: Rect, y: u16, text: &str, style: Style) {
-    let row = Rect { y, height: 1, ..inside };
-    if row.is_empty() {
-        return;
-    }
-    let buffer = frame.buffer_mut();
-    buffer.set_stringn(row.x, y, text, row.width.into(), Style::new());
-    buffer.set_style(row, style);
 }
 
 fn titles(screen: &Screen) -> Line<'static> {

@@ -3,21 +3,21 @@
 
 /// A place and a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub struct Cursor {
     /// The selected row.
-    pub(super) at: usize,
+    pub at: usize,
     /// The first row in the window.
-    pub(super) top: usize,
+    pub top: usize,
 }
 
 impl Cursor {
     /// At a row; the window is found when it is drawn.
-    pub(super) fn at(at: usize) -> Self {
+    pub fn at(at: usize) -> Self {
         Self { at, top: 0 }
     }
 
     /// Goes to a row and brings it into the window.
-    pub(super) fn go(&mut self, at: usize, rows: usize, height: usize) {
+    pub fn go(&mut self, at: usize, rows: usize, height: usize) {
         self.at = at.min(rows.saturating_sub(1));
         if self.at < self.top {
             self.top = self.at;
@@ -28,18 +28,18 @@ impl Cursor {
     }
 
     /// Moves by rows; negative is up.
-    pub(super) fn step(&mut self, by: isize, rows: usize, height: usize) {
+    pub fn step(&mut self, by: isize, rows: usize, height: usize) {
         self.go(self.at.saturating_add_signed(by), rows, height);
     }
 
     /// Moves the window only.
-    pub(super) fn scroll(&mut self, by: isize, rows: usize, height: usize) {
+    pub fn scroll(&mut self, by: isize, rows: usize, height: usize) {
         self.top = self.top.saturating_add_signed(by);
         self.fit(rows, height);
     }
 
     /// Keeps both inside of what there is.
-    pub(super) fn fit(&mut self, rows: usize, height: usize) {
+    pub fn fit(&mut self, rows: usize, height: usize) {
         self.at = self.at.min(rows.saturating_sub(1));
         self.top = self.top.min(rows.saturating_sub(height));
     }
