@@ -212,6 +212,8 @@ pub enum Command {
     Tls(Tls),
     /// Show the processes of a container
     Top(Top),
+    /// Show containers, logs, stats, images and layers on the whole screen
+    Ui,
     /// Let paused containers go on
     Unpause(Containers),
     /// Give containers other limits

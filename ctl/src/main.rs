@@ -26,6 +26,7 @@ mod template;
 mod terminal;
 mod tls;
 mod tunnel;
+mod ui;
 mod usage;
 
 use std::io::IsTerminal;
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
 /// Runs the command; Ctrl-C ends what does not take signals itself, and the services clean up behind it.
 async fn run(cli: Cli) -> Result<u8> {
     let is_taking_signals = match &cli.command {
-        Command::Attach(_) | Command::Build(_) => true,
+        Command::Attach(_) | Command::Build(_) | Command::Ui => true,
         Command::Run(run) => !run.detach,
         Command::Exec(exec) => !exec.detach,
         Command::Start(start) => start.attach || start.interactive,
@@ -175,6 +176,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::System(args::System::Reset(args)) => command::reset::run(&open()?, args).await,
         Command::Tag(args) => command::tag::run(&open()?, args).await,
         Command::Top(args) => command::top::run(&open()?, args).await,
+        Command::Ui => ui::run(choice).await,
         Command::Unpause(args) => command::pause::unpause(&open()?, args).await,
         Command::Update(args) => command::update::run(&open()?, args).await,
         Command::Version(args) => command::version::run(&open()?, args).await,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,6 +15,14 @@ use crate::error::{Error, Result};
 
 /// Seconds until a host that does not answer is given up.
 const CONNECT_SECONDS: u32 = 30;
+
+/// What `ssh` says would be written over a view of the whole screen.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on nobody hears what `ssh` says beside the answers of services.
+pub fn silence() {
+    IS_SILENT.store(true, Ordering::Relaxed);
+}
 
 /// A host that `ssh` reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +76,9 @@ impl Ssh {
         command.args(["--", &self.host, "ctl", "system", "dial-stdio", service]);
         // In a group of its own: Ctrl-C is for the command here, which may want to say something over there yet.
         command.process_group(0).kill_on_drop(true);
+        if IS_SILENT.load(Ordering::Relaxed) {
+            command.stderr(Stdio::null());
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {
             io::Error::new(error.kind(), format!("cannot start ssh, which must be on PATH: {error}"))
         })?;

@@ -78,5 +78,6 @@ mod tenant;
 mod terminals;
 mod together;
 mod transfers;
+mod ui;
 mod upgrades;
 mod volumes;

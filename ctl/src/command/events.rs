@@ -25,15 +25,18 @@ const AGAIN: Duration = Duration::from_millis(300);
 
 /// What is still wanted of a service.
 #[derive(Debug, Clone, Default)]
-struct Span {
+pub struct Span {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     after: Option<u64>,
 }
 
+/// Who tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Service {
+pub enum Service {
+    /// Of containers, networks and volumes.
     Runtime,
+    /// Of images.
     Store,
 }
 
@@ -106,13 +109,16 @@ async fn follow(
 }
 
 /// Events of a service on their way here.
-enum Stream {
+pub enum Stream {
+    /// Of the runtime.
     Runtime(Streaming<runtime::WatchEventsResponse>),
+    /// Of the store.
     Store(Streaming<store::WatchEventsResponse>),
 }
 
 impl Stream {
-    async fn next(&mut self) -> Result<Option<Event>, Status> {
+    /// The next event; none: the service stops.
+    pub async fn next(&mut self) -> Result<Option<Event>, Status> {
         loop {
             let (is_end, event) = match self {
                 Self::Runtime(events) => events.message().await?.map_or((true, None), |reply| (false, reply.event)),
@@ -125,7 +131,8 @@ impl Stream {
     }
 }
 
-async fn open(platform: &Platform, service: Service, span: &Span) -> Result<Stream> {
+/// Asks a service for the events of a span; the default span is from now on.
+pub async fn open(platform: &Platform, service: Service, span: &Span) -> Result<Stream> {
     let (since, until) = (span.since.map(moment::to_wire), span.until.map(moment::to_wire));
     let after_position = span.after;
     match service {

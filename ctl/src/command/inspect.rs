@@ -78,7 +78,8 @@ async fn of_image(platform: &Platform, id: &str) -> Option<ContainerConfig> {
     serde_json::from_slice(&image.config_json).ok().map(|config: ImageConfig| config.config)
 }
 
-async fn of(platform: &Platform, name: &str, kind: InspectKind, with: With) -> Result<Value> {
+/// What there is to say of a thing of a kind, by Docker's names.
+pub async fn of(platform: &Platform, name: &str, kind: InspectKind, with: With) -> Result<Value> {
     match kind {
         InspectKind::Container => {
             let request = pb::GetContainerRequest { container: name.to_owned() };

@@ -48,7 +48,7 @@ pub async fn list(platform: &Platform) -> Result<Vec<pb::Network>> {
 }
 
 /// Docker's word for the driver.
-fn driver(spec: &pb::NetworkSpec) -> &'static str {
+pub fn driver(spec: &pb::NetworkSpec) -> &'static str {
     match spec.driver() {
         pb::NetworkDriver::Bridge => "bridge",
         pb::NetworkDriver::Macvlan => "macvlan",

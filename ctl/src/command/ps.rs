@@ -173,7 +173,7 @@ pub fn status(container: &pb::Container, now: Timestamp) -> String {
 }
 
 /// The exit code, or that nobody knows it.
-fn code(container: &pb::Container) -> String {
+pub fn code(container: &pb::Container) -> String {
     let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
     code.map_or_else(|| "unknown".to_owned(), |code| code.to_string())
 }

@@ -85,7 +85,7 @@ fn row(args: &Stats, asked: &str, container: &pb::ContainerStats, before: Option
 }
 
 /// How many processors were busy between two looks.
-fn processors(before: &pb::ContainerUsage, now: &pb::ContainerUsage) -> Option<f64> {
+pub fn processors(before: &pb::ContainerUsage, now: &pb::ContainerUsage) -> Option<f64> {
     let passed = |from: Option<prost_types::Duration>, to: Option<prost_types::Duration>| {
         let (from, to) = (Duration::try_from(from?).ok()?, Duration::try_from(to?).ok()?);
         to.checked_sub(from)
