@@ -76,6 +76,7 @@ impl FullScreen {
             stopped: caught(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
             terminated: caught(SignalKind::terminate())?,
         };
+        read_note();
         Ok(Self { whole: Some(Whole::take()?), terminal: blank()?, events: Some(EventStream::new()), signals })
     }
 
@@ -137,6 +138,7 @@ impl FullScreen {
                 _ = signals.stopped.recv() => stop()?,
             }
         };
+        read_note();
         self.take_back()?;
         self.events = Some(EventStream::new());
         Ok(result)
@@ -147,6 +149,13 @@ impl FullScreen {
         self.terminal = blank()?;
         Ok(())
     }
+}
+
+/// A stream of events that was dropped left a note for its thread. Read together with a key, it would hide the key until the
+/// next one comes; so it is read before there is a stream again.
+fn read_note() {
+    // Where there is no terminal, taking it says so.
+    let _ = crossterm::event::poll(Duration::ZERO);
 }
 
 /// Stops this process, until SIGCONT. SIGTSTP is caught; this one is not.
