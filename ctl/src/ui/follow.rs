@@ -103,10 +103,18 @@ impl Pane {
     async fn lines(&self, platform: &Platform, subject: &Subject) -> Result<()> {
         let lines = match subject {
             Subject::Processes(id) => processes(platform, id).await?,
-            Subject::Container(id) => readable(&inspect::of(platform, id, InspectKind::Container).await?),
-            Subject::Image(id) => readable(&inspect::of(platform, id, InspectKind::Image).await?),
-            Subject::Volume(name) => readable(&inspect::of(platform, name, InspectKind::Volume).await?),
-            Subject::Network(id) => readable(&inspect::of(platform, id, InspectKind::Network).await?),
+            Subject::Container(id) => {
+                readable(&inspect::of(platform, id, InspectKind::Container, inspect::With::default()).await?)
+            }
+            Subject::Image(id) => {
+                readable(&inspect::of(platform, id, InspectKind::Image, inspect::With::default()).await?)
+            }
+            Subject::Volume(name) => {
+                readable(&inspect::of(platform, name, InspectKind::Volume, inspect::With::default()).await?)
+            }
+            Subject::Network(id) => {
+                readable(&inspect::of(platform, id, InspectKind::Network, inspect::With::default()).await?)
+            }
             Subject::Layers(id) => layers(&images::get(platform, id).await?)?,
             Subject::Log { .. } => Vec::new(),
         };

@@ -47,7 +47,7 @@ async fn wished(path: &Path, wish: Wish) -> Vec<String> {
 fn running() -> Arc<Container> {
     let mut running = record(1, "one");
     let identity = Identity { pid: 1, started: 1, boot_id: String::new() };
-    running.state = State::Running(Running { init: identity.clone(), monitor: identity, is_paused: false });
+    running.state = State::Running(Running::new(identity.clone(), identity));
     Container::new(running)
 }
 
