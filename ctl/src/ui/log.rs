@@ -103,7 +103,12 @@ mod tests {
     use super::*;
 
     fn entry(chunk: &str, is_stderr: bool) -> pb::ReadLogsResponse {
-        pb::ReadLogsResponse { is_stderr, written_at: None, chunk: chunk.as_bytes().to_vec().into() }
+        pb::ReadLogsResponse {
+            is_stderr,
+            written_at: None,
+            chunk: chunk.as_bytes().to_vec().into(),
+            ..Default::default()
+        }
     }
 
     fn texts(log: &Log) -> Vec<&str> {

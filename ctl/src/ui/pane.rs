@@ -123,9 +123,8 @@ mod tests {
 
     fn log(lines: Range<usize>) -> Content {
         let entry = |number: usize| pb::ReadLogsResponse {
-            is_stderr: false,
-            written_at: None,
             chunk: format!("line {number}\n").into_bytes().into(),
+            ..Default::default()
         };
         Content::Log(lines.map(entry).collect())
     }

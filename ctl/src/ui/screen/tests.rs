@@ -57,9 +57,8 @@ fn look(names: &[&str], second: i64, cpu_seconds: i64) -> Update {
 
 fn log(lines: &[&str]) -> Content {
     let entry = |text: &&str| runtime::ReadLogsResponse {
-        is_stderr: false,
-        written_at: None,
         chunk: format!("{text}\n").into_bytes().into(),
+        ..Default::default()
     };
     Content::Log(lines.iter().map(entry).collect())
 }
