@@ -40,9 +40,11 @@ mod declared {
 }
 
 /// Messages whose fields no log may show: `src/secret.rs` says how they look instead.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 8] = [
     "strata.builder.v1.BuildSecret",
     "strata.runtime.v1.BytesSource",
+    "strata.runtime.v1.CreateSecretRequest",
+    "strata.runtime.v1.ReadSecretResponse",
     "strata.runtime.v1.SecretVariable",
     "strata.types.v1.RegistryCredentials",
     "strata.types.v1.RegistryCredentials.proof",

@@ -26,6 +26,7 @@ mod network;
 mod ports;
 mod registry;
 mod run;
+mod secret;
 mod shell;
 mod system;
 mod tls;
@@ -71,6 +72,7 @@ pub use network::{
 pub use ports::{ContainerPorts, Port};
 pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
 pub use run::{Create, MountFlags, Run};
+pub use secret::{Secret, SecretCreate, SecretInspect, SecretLs, SecretRm};
 pub use shell::{Completion, CompletionShell, Man};
 pub use system::{Audit, AuditVerify, Df, Doctor, Info, Prune, Reset, Service, System, Version};
 pub use tls::{Tls, TlsInit, TlsIssue};
@@ -135,7 +137,7 @@ pub enum Command {
     Diff(Diff),
     /// Say what is open to whom, and what keeps containers from being reached
     Doctor(Doctor),
-    /// Show what happens to containers, images, networks and volumes
+    /// Show what happens to containers, images, networks, secrets and volumes
     Events(Events),
     /// Run a command in a running container
     #[command(override_usage = "ctl exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
@@ -196,6 +198,9 @@ pub enum Command {
     Run(Box<Run>),
     /// Save images as an archive
     Save(Save),
+    /// Manage secrets: what containers are told and nobody else
+    #[command(subcommand)]
+    Secret(Secret),
     /// Start stopped containers
     Start(Start),
     /// Show what containers use, again and again

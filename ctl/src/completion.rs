@@ -1,5 +1,5 @@
 //! Completions in a shell: commands and flags as clap knows them, and the names of what is there: containers, images, networks,
-//! volumes and contexts.
+//! secrets, volumes and contexts.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -71,6 +71,7 @@ enum Kind {
     Image,
     LogDriver,
     Network,
+    Secret,
     Volume,
     /// The first word is one of these, the others are words of a program.
     First(&'static str),
@@ -93,6 +94,8 @@ fn kind(path: &[String], arg: &Arg) -> Option<Kind> {
         ("from", "CONTEXT") => Some(Kind::Context),
         ("name" | "names", "CONTEXT") if !makes_one => Some(Kind::Context),
         ("name" | "names", "VOLUME") if !makes_one => Some(Kind::Volume),
+        ("name" | "names", "SECRET") if !makes_one => Some(Kind::Secret),
+        ("secret", _) if matches!(path.last(), Some(&"create" | &"run")) => Some(Kind::Secret),
         ("names", _) if path == ["inspect"] => Some(Kind::Any),
         _ => None,
     }
@@ -118,6 +121,7 @@ impl ValueCompleter for Names {
             Kind::First("container") => &["container"],
             Kind::Image | Kind::First(_) => &["image"],
             Kind::Network => &["network"],
+            Kind::Secret => &["secret"],
             Kind::Volume => &["volume"],
         };
         matching(kinds.iter().flat_map(|kind| names(kind)).collect(), current)
@@ -196,15 +200,24 @@ mod tests {
             ("network connect", "container", Kind::Container),
             ("volume rm", "names", Kind::Volume),
             ("volume export", "name", Kind::Volume),
+            ("secret rm", "names", Kind::Secret),
+            ("secret inspect", "names", Kind::Secret),
+            ("run", "secret", Kind::Secret),
+            ("container create", "secret", Kind::Secret),
             ("context use", "name", Kind::Context),
             ("inspect", "names", Kind::Any),
         ] {
             let found = kinds(line);
             assert!(found.contains(&(id.to_owned(), expected)), "{line} {id}: {found:?}");
         }
-        for (line, id) in
-            [("context create", "name"), ("volume create", "name"), ("build", "network"), ("tag", "target")]
-        {
+        for (line, id) in [
+            ("context create", "name"),
+            ("volume create", "name"),
+            ("secret create", "name"),
+            ("build", "network"),
+            ("build", "secret"),
+            ("tag", "target"),
+        ] {
             assert!(!kinds(line).iter().any(|(found, _)| found == id), "{line} {id}");
         }
     }

@@ -145,7 +145,7 @@ fn said_once(message: &str) -> String {
         parts.remove(at);
     }
     // Which of the mounts it is shows from what is said about it.
-    if parts.len() > 1 && parts[0].starts_with("spec.mounts[") {
+    if parts.len() > 1 && (parts[0].starts_with("spec.mounts[") || parts[0].starts_with("spec.secrets[")) {
         parts.remove(0);
     }
     if let Some(first) = parts.first_mut() {
@@ -192,6 +192,9 @@ fn hint(reason: &str, kind: &str) -> Option<&'static str> {
         "FAULT_NAME_TAKEN" if kind == "network" => {
             Some("`ctl network rm NAME` frees the name, another name goes as well")
         }
+        "FAULT_NAME_TAKEN" if kind == "secret" => {
+            Some("`ctl secret create --replace` puts another value in its place, another name goes as well")
+        }
         "FAULT_NAME_TAKEN" if kind == "volume" => {
             Some("`ctl volume rm NAME` frees the name, another name goes as well")
         }
@@ -202,6 +205,9 @@ fn hint(reason: &str, kind: &str) -> Option<&'static str> {
         "FAULT_NOT_RUNNING" => Some("`ctl start` starts it"),
         "FAULT_PAUSED" => Some("`ctl unpause` lets it go on"),
         "FAULT_IMAGE_IN_USE" => Some("`ctl rmi -f` removes it all the same"),
+        "FAULT_SECRET_NOT_FOUND" => Some("`ctl secret ls` lists secrets, `ctl secret create` makes one"),
+        "FAULT_SECRET_IN_USE" => Some("`ctl rm` removes containers; those that do not run have their secrets too"),
+        "FAULT_SECRET_UNFIT" => Some("as a file it can be anything: `--secret NAME`"),
         "FAULT_VOLUME_NOT_FOUND" => Some("`ctl volume ls` lists volumes"),
         "FAULT_VOLUME_IN_USE" => Some("`ctl rm` removes containers; those that do not run use their volumes too"),
         "FAULT_VOLUME_NOT_EMPTY" => Some("`ctl volume import --replace` puts the archive in place of what is there"),

@@ -165,6 +165,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
         Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),
         Command::Save(args) => command::save::run(&open()?, args).await,
+        Command::Secret(args) => command::secret::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,
         Command::Stats(args) => command::stats::run(&open()?, args).await,
         Command::Stop(args) => command::stop::run(&open()?, args).await,

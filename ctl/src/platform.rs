@@ -194,7 +194,7 @@ impl Platform {
         Ok(runtime::file_service_client::FileServiceClient::new(self.channel("runtime").await?))
     }
 
-    /// What happens to containers, networks and volumes.
+    /// What happens to containers, networks, secrets and volumes.
     pub async fn container_events(&self) -> Result<runtime::event_service_client::EventServiceClient<Channel>> {
         Ok(runtime::event_service_client::EventServiceClient::new(self.channel("runtime").await?))
     }
@@ -207,6 +207,12 @@ impl Platform {
     /// Networks.
     pub async fn networks(&self) -> Result<runtime::network_service_client::NetworkServiceClient<Channel>> {
         Ok(runtime::network_service_client::NetworkServiceClient::new(self.channel("runtime").await?))
+    }
+
+    /// Secrets.
+    pub async fn secrets(&self) -> Result<runtime::secret_service_client::SecretServiceClient<Channel>> {
+        let client = runtime::secret_service_client::SecretServiceClient::new(self.channel("runtime").await?);
+        Ok(client.max_decoding_message_size(16 << 20))
     }
 
     /// Volumes.

@@ -1,6 +1,6 @@
-//! "did you mean …": the closest name of what is there, for a container, an image, a network or a volume that is not.
+//! "did you mean …": the closest name of what is there, for a container, an image, a network, a secret or a volume that is not.
 
-use crate::command::{images, info, network, ps, version, volume};
+use crate::command::{images, info, network, ps, secret, version, volume};
 use crate::error::{Error, NO_METHOD, Result};
 use crate::platform::Choice;
 use crate::render::name;
@@ -70,6 +70,7 @@ pub async fn names(choice: &Choice, kind: &str) -> Result<Vec<String>> {
             names.dedup();
             Ok(names)
         }
+        "secret" => Ok(secret::all(&platform).await?.into_iter().map(|secret| secret.name).collect()),
         "volume" => Ok(volume::all(&platform, false).await?.into_iter().map(|volume| volume.name).collect()),
         _ => Ok(Vec::new()),
     }

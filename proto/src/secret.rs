@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::builder::v1::BuildSecret;
-use crate::runtime::v1::{BytesSource, SecretVariable};
+use crate::runtime::v1::{BytesSource, CreateSecretRequest, ReadSecretResponse, SecretVariable};
 use crate::types::v1::{RegistryCredentials, RegistryPassword, registry_credentials::Proof};
 
 /// What stands for a secret.
@@ -22,6 +22,20 @@ impl fmt::Debug for BytesSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("BytesSource");
         shown.field("data", &HIDDEN).field("mode", &self.mode).field("uid", &self.uid).field("gid", &self.gid).finish()
+    }
+}
+
+impl fmt::Debug for CreateSecretRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("CreateSecretRequest");
+        shown.field("name", &self.name).field("value", &HIDDEN).field("labels", &self.labels);
+        shown.field("replace", &self.replace).finish()
+    }
+}
+
+impl fmt::Debug for ReadSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadSecretResponse").field("value", &HIDDEN).finish()
     }
 }
 

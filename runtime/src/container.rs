@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use strata_types::{ContainerId, ContainerName, VolumeName};
+use strata_types::{ContainerId, ContainerName, SecretName, VolumeName};
 use tokio::sync::watch;
 
 use crate::{
@@ -148,6 +148,16 @@ impl Container {
     /// The volumes among its mounts, each once.
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
         lock(&self.record).spec.mounts.iter().filter_map(|mount| mount.source.volume_name().cloned()).collect()
+    }
+
+    /// Whether it has a secret.
+    pub fn has_secret(&self, name: &SecretName) -> bool {
+        lock(&self.record).spec.secrets.iter().any(|wanted| wanted.secret == name.as_str())
+    }
+
+    /// The names of its secrets, each once.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        lock(&self.record).spec.secrets.iter().map(|wanted| wanted.secret.clone()).collect()
     }
 
     /// Whether it shares the network of another one.

@@ -25,6 +25,7 @@ use crate::{
     process,
     record::{Durability, Record, Records, State},
     resolver::Resolver,
+    secret::Secrets,
     spec::{Exit, Root, Spec},
     store::{Store, Writing},
     table::Table,
@@ -49,6 +50,7 @@ mod processes;
 mod recover;
 mod rename;
 mod reset;
+mod secrets;
 mod sharing;
 mod start;
 mod stop;
@@ -105,6 +107,7 @@ pub struct Engine {
     presence: Presence,
     records: Arc<Records>,
     resolver: Resolver,
+    secrets: Arc<Secrets>,
     store: Arc<dyn Store>,
     table: Mutex<Table<Arc<Container>>>,
     /// Told when a removal was not finished.
@@ -198,6 +201,7 @@ impl Engine {
         self.launcher.check(&spec)?;
         let id = id.map_or_else(names::new_id, Ok)?;
         self.settle(&id, &mut spec)?;
+        self.settle_secrets(&mut spec)?;
         mounts::check_sources(&spec)?;
         let (container, guard) = {
             let mut table = self.table();
@@ -218,10 +222,11 @@ impl Engine {
         Ok(container)
     }
 
-    /// Record, snapshot, merged process, volumes, record.
+    /// Record, secrets, snapshot, merged process, volumes, record.
     async fn prepare(&self, container: &Container) -> Result<(), Error> {
         let record = container.record();
         self.write(record.clone()).await?;
+        self.check_secrets(&record).await?;
         let (image_id, config) = match &record.spec.root {
             Root::Image(image) => {
                 let key = own_key(&record.id);

@@ -6,6 +6,9 @@ use strata_types::Invalid;
 
 mod fault;
 mod network;
+mod secret;
+
+pub use secret::SecretError;
 
 /// Why the runtime refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -495,6 +498,9 @@ pub enum Error {
         /// As asked for.
         port: String,
     },
+    /// A secret is not there, in the way, in use or unfit.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
     Lost {

@@ -19,6 +19,7 @@ mod life;
 mod logs;
 pub mod networks;
 mod ports;
+pub mod secrets;
 mod stats;
 pub mod streams;
 pub mod system;

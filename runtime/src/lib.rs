@@ -6,8 +6,9 @@ use std::{ffi::OsStr, sync::Arc};
 use strata_proto::runtime::v1::{
     container_service_server::ContainerServiceServer, device_service_server::DeviceServiceServer,
     event_service_server::EventServiceServer, file_service_server::FileServiceServer,
-    network_service_server::NetworkServiceServer, stream_service_server::StreamServiceServer,
-    system_service_server::SystemServiceServer, volume_service_server::VolumeServiceServer,
+    network_service_server::NetworkServiceServer, secret_service_server::SecretServiceServer,
+    stream_service_server::StreamServiceServer, system_service_server::SystemServiceServer,
+    volume_service_server::VolumeServiceServer,
 };
 use strata_rpc::{Context, Drain, paths};
 use tonic::service::Routes;
@@ -17,7 +18,7 @@ use crate::{
     engine::Engine,
     grpc::{
         containers::Containers, devices::Devices, events::Events, files::Files, networks::NetworkDoor,
-        streams::Streams, system::System, volumes::Volumes,
+        secrets::SecretDoor, streams::Streams, system::System, volumes::Volumes,
     },
     launch::Launcher,
     peers::StorePeer,
@@ -47,6 +48,7 @@ mod processes;
 pub mod record;
 pub mod resolver;
 pub mod restart;
+pub mod secret;
 mod session;
 mod signal;
 pub mod spec;
@@ -91,6 +93,7 @@ pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
     let system = System::new(engine.clone());
     let files = Files::new(engine.clone());
     let networks = NetworkDoor::new(engine.clone());
+    let secrets = SecretDoor::new(engine.clone());
     let volumes = Volumes::new(engine.clone());
     Routes::new(ContainerServiceServer::new(containers).max_decoding_message_size(LARGEST))
         .add_service(DeviceServiceServer::new(devices))
@@ -98,6 +101,7 @@ pub fn routes_of(engine: &Arc<Engine>, drain: &Drain) -> Routes {
         .add_service(FileServiceServer::new(files))
         .add_service(StreamServiceServer::new(streams).max_decoding_message_size(LARGEST))
         .add_service(NetworkServiceServer::new(networks))
+        .add_service(SecretServiceServer::new(secrets))
         .add_service(SystemServiceServer::new(system))
         .add_service(VolumeServiceServer::new(volumes))
 }

@@ -2,7 +2,7 @@
 //! Two short lists; what is taken gets a number.
 
 use rustix::rand::GetRandomFlags;
-use strata_types::{ContainerId, ContainerName, VolumeName};
+use strata_types::{ContainerId, ContainerName, SecretId, VolumeName};
 
 use crate::error::Error;
 
@@ -71,6 +71,11 @@ pub fn new_id() -> Result<ContainerId, Error> {
 /// Returns 32 random bytes as the name of a volume.
 pub fn new_volume_name() -> Result<VolumeName, Error> {
     Ok(VolumeName::from_bytes(random()?))
+}
+
+/// Returns random digits as the id of a secret.
+pub fn new_secret_id() -> Result<SecretId, Error> {
+    Ok(SecretId::from_bytes(random()?))
 }
 
 /// Returns a name for which `is_taken` is false.

@@ -426,6 +426,7 @@ pub mod tests {
             writable_size_bytes: None,
             ulimits: vec![],
             cdi_devices: Vec::new(),
+            secrets: vec![],
             volumes_from: vec![],
             secret_env: SecretEnv::default(),
         }

@@ -16,6 +16,7 @@ pub mod limits;
 mod log;
 mod mount;
 mod ports;
+mod secret;
 
 pub use fixed::{DeviceLimit, FixedLimits};
 pub use isolation::{Device, DeviceRule, Filter, Ipc, Isolation, Sight};
@@ -25,6 +26,7 @@ pub use mount::{
     Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumePlace, VolumesFrom,
 };
 pub use ports::Ports;
+pub use secret::{DIRECTORY, MAX_SECRETS, SecretFile, SecretForm, SecretUse};
 
 /// Everything that is decided when a container is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,6 +131,9 @@ pub struct Spec {
     /// Devices by their CDI names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cdi_devices: Vec<DeviceName>,
+    /// Secrets that it has. Their values are read when it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
     /// Containers whose mounts it gets too, until it is made: then they are among its own.
     #[serde(skip)]
     pub volumes_from: Vec<VolumesFrom>,

@@ -20,6 +20,7 @@ fn names_of_what_is_there_are_offered() {
     house.ctl(&["create", "--network", "none", "--name", "other", "guest", "/guest"]).ok();
     house.ctl(&["network", "create", "backend"]).ok();
     house.ctl(&["volume", "create", "uploads"]).ok();
+    house.ctl_with(&["secret", "create", "password", "-"], b"x").ok();
     house.ctl(&["context", "create", "prod", "--host", "ssh://node"]).ok();
     for (words, expected) in [
         (&["stop", "we"][..], &["web-1"][..]),
@@ -31,6 +32,8 @@ fn names_of_what_is_there_are_offered() {
         (&["run", "--network", "back"], &["backend"]),
         (&["run", "--log-driver", "j"], &["journald", "json-file"]),
         (&["volume", "rm", ""], &["uploads"]),
+        (&["secret", "rm", "p"], &["password"]),
+        (&["run", "--secret", "pass"], &["password"]),
         (&["context", "use", "p"], &["prod"]),
         (&["-c", "pr"], &["prod"]),
         (&["netw"], &["network"]),

@@ -69,6 +69,7 @@ mod restarts;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod secrets;
 mod services;
 mod software;
 mod sources;

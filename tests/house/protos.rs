@@ -274,7 +274,10 @@ fn a_request_that_is_printed_shows_no_secret() {
 #[test]
 fn a_step_that_is_printed_shows_no_secret() {
     use strata_proto::builder::v1::{BuildRequest, BuildSecret, build_request::Event};
-    use strata_proto::runtime::v1::{BytesSource, ContainerSpec, MountSpec, SecretVariable, mount_spec::Source};
+    use strata_proto::runtime::v1::{
+        BytesSource, ContainerSpec, CreateSecretRequest, MountSpec, ReadSecretResponse, SecretVariable,
+        mount_spec::Source,
+    };
     let canary = "canary-4711";
     let secret = BuildSecret { number: 7, value: Some(canary.into()), problem: String::new() };
     let request = BuildRequest { event: Some(Event::Secret(secret)) };
@@ -285,7 +288,10 @@ fn a_step_that_is_printed_shows_no_secret() {
         ..Default::default()
     };
 
-    let shown = format!("{request:?} {request:#?} {spec:?}");
+    let kept = CreateSecretRequest { name: "TOKEN".into(), value: canary.into(), ..Default::default() };
+    let read = ReadSecretResponse { value: canary.into() };
+
+    let shown = format!("{request:?} {request:#?} {spec:?} {kept:?} {kept:#?} {read:?}");
 
     assert!(shown.contains("number: 7") && shown.contains("TOKEN") && shown.contains("/s"), "{shown}");
     assert!(!shown.contains(canary) && !shown.contains("99, 97, 110"), "{shown}");

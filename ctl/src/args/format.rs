@@ -40,6 +40,11 @@ pub fn of_containers(text: &str) -> Result<Format, String> {
     )
 }
 
+/// `raw` of `ctl secret ls`.
+pub fn of_secrets(text: &str) -> Result<Format, String> {
+    with_raw(text, "id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\n")
+}
+
 /// `raw` of `ctl volume ls`.
 pub fn of_volumes(text: &str) -> Result<Format, String> {
     with_raw(text, "name: {{.Name}}\ndriver: {{.Driver}}\n")
@@ -78,7 +83,7 @@ mod tests {
         assert_eq!("json".parse(), Ok(Format::Json));
         assert!(matches!("{{.ID}}".parse(), Ok(Format::Template(_))));
         assert!(matches!("table {{.ID}}\t{{.Tag}}".parse(), Ok(Format::Columns(_))));
-        for of in [of_containers, of_images, of_networks, of_volumes] {
+        for of in [of_containers, of_images, of_networks, of_secrets, of_volumes] {
             assert!(matches!(of("raw"), Ok(Format::Template(_))));
             assert_eq!(of("table"), Ok(Format::Table));
         }

@@ -78,6 +78,10 @@ pub struct Create {
     /// Mount what another container has mounted: binds, volumes and images
     #[arg(long, value_name = "CONTAINER[:ro]")]
     pub volumes_from: Vec<String>,
+    /// Give it a secret, as a file in memory or as a variable:
+    /// "NAME[,type=mount|env][,target=PATH|VARIABLE][,uid=…,gid=…,mode=…]"
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
     /// Size of /dev/shm [default: 64m]
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<String>,

@@ -13,7 +13,7 @@ use strata_types::ContainerId;
 use crate::args::{Create, PullWhen, Run, StreamName};
 use crate::command::attach::{self, Start};
 use crate::command::pull::{self, Until, Wish};
-use crate::command::{fixed, health, isolation, life, logs, network, port, update};
+use crate::command::{fixed, health, isolation, life, logs, network, port, secret, update};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::mounts;
@@ -270,6 +270,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         hostname: args.hostname.clone().unwrap_or_default(),
         mounts: mounts::mounts(&args.mounts)?,
         volumes_from: mounts::volumes_from(&args.volumes_from)?,
+        secrets: secret::of_container(&args.secret)?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         writable_size_bytes: input::storage(&args.storage_opt)?,
         is_root_read_only: args.read_only,

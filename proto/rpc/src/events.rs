@@ -22,6 +22,8 @@ pub enum Kind {
     Image,
     /// A network.
     Network,
+    /// A secret.
+    Secret,
     /// A volume.
     Volume,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Network => "network",
+            Self::Secret => "secret",
             Self::Volume => "volume",
         }
     }

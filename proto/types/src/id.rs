@@ -90,6 +90,15 @@ text_id! {
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 255 in all)"
 }
 text_id! {
+    /// Id of a secret: 25 lower-case hexadecimal digits.
+    SecretId, "secret id", is_hex25, "it must be 25 lower-case hexadecimal digits"
+}
+text_id! {
+    /// Name of a secret: [a-zA-Z0-9][a-zA-Z0-9_.-]*. It is the name of a file.
+    SecretName, "secret name", is_secret_name,
+    "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 253 in all)"
+}
+text_id! {
     /// Key of a snapshot, chosen by whoever prepares it.
     SnapshotKey, "snapshot key", is_key,
     "it must be a letter or digit followed by letters, digits, \"_\", \".\" or \"-\" (at most 128 in all)"
@@ -107,6 +116,13 @@ impl VolumeName {
     /// The name of a volume that was given none, from 32 random bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(hex::encode(bytes))
+    }
+}
+
+impl SecretId {
+    /// An id from 32 random bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(hex::encode(bytes)[..25].to_owned())
     }
 }
 
@@ -134,8 +150,16 @@ impl NetworkId {
     }
 }
 
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn is_hex64(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    is_hex(text, 64)
+}
+
+fn is_hex25(text: &str) -> bool {
+    is_hex(text, 25)
 }
 
 fn starts_and_goes_on(text: &str, also: &[u8]) -> bool {
@@ -149,6 +173,10 @@ fn is_container_name(text: &str) -> bool {
 
 fn is_volume_name(text: &str) -> bool {
     text.len() <= 255 && starts_and_goes_on(text, b"_.-")
+}
+
+fn is_secret_name(text: &str) -> bool {
+    text.len() <= 253 && starts_and_goes_on(text, b"_.-")
 }
 
 fn is_key(text: &str) -> bool {
@@ -190,10 +218,10 @@ mod tests {
     fn ids_that_name_files_cannot_leave_their_directory() {
         for bad in ["", ".", "..", "../x", "a/b", "a\0b"] {
             assert!(SnapshotKey::parse(bad).is_err() && LeaseId::parse(bad).is_err() && LayerId::parse(bad).is_err());
-            assert!(VolumeName::parse(bad).is_err());
+            assert!(VolumeName::parse(bad).is_err() && SecretName::parse(bad).is_err());
         }
         for bad in [".hidden", "-x", "a b", "a:b", "a\n", "ä", &"v".repeat(256)] {
-            assert!(VolumeName::parse(bad).is_err(), "{bad:?}");
+            assert!(VolumeName::parse(bad).is_err() && SecretName::parse(bad).is_err(), "{bad:?}");
         }
         assert!(LayerId::parse("abcdefgh1").is_err());
     }

@@ -16,7 +16,9 @@ mod size;
 
 pub use descriptor::{Descriptor, media_type};
 pub use digest::Digest;
-pub use id::{ContainerId, ContainerName, LayerId, LeaseId, NetworkId, NetworkName, SnapshotKey, VolumeName};
+pub use id::{
+    ContainerId, ContainerName, LayerId, LeaseId, NetworkId, NetworkName, SecretId, SecretName, SnapshotKey, VolumeName,
+};
 pub use image::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use invalid::Invalid;
 pub use label::LabelCondition;

@@ -11,7 +11,7 @@ use crate::{
     launch::Change,
     names,
     record::{Record, State},
-    spec::{Mount, Source, Spec},
+    spec::{Mount, SecretUse, Source, Spec},
     store::Volatile,
 };
 
@@ -28,7 +28,15 @@ impl Engine {
 
     async fn mount_whole(self: &Arc<Self>, container: &Container, mut mount: Mount) -> Result<(), Error> {
         let record = changeable(container)?;
-        if record.spec.mounts.iter().any(|other| other.target == mount.target) {
+        let secrets = record.spec.secrets.iter().filter_map(SecretUse::target);
+        if record
+            .spec
+            .mounts
+            .iter()
+            .map(|other| other.target.as_str())
+            .chain(secrets)
+            .any(|other| other == mount.target)
+        {
             return Err(Error::Mounted { container: record.name.to_string(), target: mount.target });
         }
         super::mounts::check_sources(&only(&record, mount.clone()).spec)?;

@@ -74,7 +74,8 @@ impl Engine {
         wish: Option<Wish>,
     ) -> Result<(Arc<Monitor>, Option<Attachment>), Error> {
         let host = container.moving_monitor()?;
-        let record = container.record();
+        let mut record = container.record();
+        self.reveal_variables(&mut record).await?;
         let job = Joining { hostname: hostname(&record), record, target: host.init.identity.clone(), exec };
         let launcher = self.launcher.clone();
         let launch = blocking("preparing the process", move || launcher.join(&job)).await?;

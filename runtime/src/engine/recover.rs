@@ -22,6 +22,7 @@ use crate::{
     presence::Presence,
     record::{Record, Records, Running, State},
     resolver::Resolver,
+    secret::Secrets,
     signal,
     spec::Exit,
     store::{Listed, Store},
@@ -52,6 +53,7 @@ impl Engine {
         let events = Log::default();
         let networks = Networks::open(&config, &launcher, &running, events.clone())?;
         let (volumes, left) = Volumes::open(&config.root, events.clone())?;
+        let secrets = Secrets::open(&config.root, events.clone())?;
         let engine = Arc::new(Self {
             config,
             events,
@@ -60,6 +62,7 @@ impl Engine {
             presence,
             records,
             resolver: Resolver::default(),
+            secrets: Arc::new(secrets),
             store,
             table: Default::default(),
             unfinished: Notify::new(),

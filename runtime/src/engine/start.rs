@@ -138,6 +138,7 @@ impl Engine {
         let published = self.networks.publish(record, &endpoints).await?;
         let mut located = Record { endpoints: endpoints.clone(), ..record.clone() };
         self.locate(&mut located)?;
+        self.reveal(&mut located).await?;
         let job = Prepared {
             record: located,
             hostname: hostname(record),

@@ -52,6 +52,7 @@ impl strata_rpc::Fault for Error {
             }
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Network(error) => network::code(error),
+            Self::Secret(error) => error.code(),
             Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
             Self::NotMounted { .. } => Code::NotFound,
             Self::NotConnected { .. } | Self::NetworkMode { .. } | Self::NotPublished { .. } => {
@@ -101,6 +102,7 @@ impl strata_rpc::Fault for Error {
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
             Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
             Self::Network(error) => network::reason(error),
+            Self::Secret(error) => error.reason(),
             Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
             Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
             Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
@@ -157,6 +159,7 @@ impl strata_rpc::Fault for Error {
             Self::StoreRefused { reason, .. } => vec![("reason", reason.clone())],
             Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
             Self::Network(error) => network::metadata(error),
+            Self::Secret(error) => error.metadata(),
             Self::ImageNotFound { image } => vec![("image", image.clone())],
             Self::VolumeInUse { holders, .. } => {
                 let ids: Vec<&str> = holders.iter().map(|(id, _)| id.as_str()).collect();
@@ -188,6 +191,7 @@ impl strata_rpc::Fault for Error {
             Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
             Self::VolumeNotFound { name } | Self::VolumeExists { name } => Some(("volume".into(), name.clone())),
             Self::NameTaken { name, .. } => Some(("container".into(), name.clone())),
+            Self::Secret(error) => error.resource().map(|name| ("secret".into(), name.to_owned())),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub mod mounts;
+mod secrets;
 
 /// The most text in all strings of one spec: what `execve` would refuse anyway.
 const MAX_TEXT: usize = 2 << 20;
@@ -99,6 +100,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         writable_size_bytes,
         ulimits: spec.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
         cdi_devices: spec.cdi_devices.iter().map(|name| device(name)).collect::<Result<_, _>>()?,
+        secrets: secrets::secrets(spec.secrets)?,
         volumes_from: mounts::volumes_from(spec.volumes_from)?,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
@@ -385,6 +387,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         ulimits: spec.ulimits.iter().map(wire_ulimit).collect(),
         cdi_devices: spec.cdi_devices.into_iter().map(String::from).collect(),
         secret_env: Vec::new(),
+        secrets: spec.secrets.into_iter().map(secrets::wire_secret).collect(),
         domainname: spec.resolution.domainname,
         dns_servers: spec.resolution.servers.iter().map(ToString::to_string).collect(),
         dns_searches: spec.resolution.searches,

@@ -98,6 +98,8 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
         writable_size_bytes: _,
         ulimits: _,
         secret_env: _,
+        // Who may make containers may give them secrets.
+        secrets: _,
     } = spec;
     let mut needs = Vec::new();
     if *is_privileged {

@@ -96,6 +96,7 @@ pub fn exec(launcher: &Launcher, job: &Joining, identity: Identity) -> Result<Oc
     let mut defaults = of_record(launcher, record, &job.hostname)?;
     let mut env = record.process.env.clone();
     env.retain(|pair| exec.has_terminal || !pair.starts_with("TERM="));
+    process::overlay(&mut env, &record.spec.secret_env.0);
     process::overlay(&mut env, &exec.env);
     process::add_home(&mut env, &identity.home);
     let directory = match exec.working_directory.as_str() {

@@ -6,13 +6,13 @@ use strata_types::Reference;
 use crate::error::Result;
 use crate::filter::{Filters, has_label, wrong};
 
-const KEYS: &[&str] = &["container", "event", "image", "label", "network", "scope", "type", "volume"];
+const KEYS: &[&str] = &["container", "event", "image", "label", "network", "scope", "secret", "type", "volume"];
 
 /// What services tell of.
-const KINDS: &[&str] = &["container", "image", "network", "volume"];
+const KINDS: &[&str] = &["container", "image", "network", "secret", "volume"];
 
 /// Of what Docker tells and nobody here: asking for it is no mistake, and finds nothing.
-const ABSENT: &[&str] = &["builder", "config", "daemon", "node", "plugin", "secret", "service"];
+const ABSENT: &[&str] = &["builder", "config", "daemon", "node", "plugin", "service"];
 
 /// What an event must be.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Filter {
 
     /// Whether the store tells any of it.
     pub fn wants_store(&self) -> bool {
-        let is_of_runtime = ["container", "network", "volume", "label"].iter().any(|key| self.0.has(key));
+        let is_of_runtime = ["container", "network", "secret", "volume", "label"].iter().any(|key| self.0.has(key));
         !is_of_runtime && (!self.0.has("type") || self.0.of("type").any(|kind| kind == "image"))
     }
 
@@ -56,6 +56,7 @@ impl Filter {
             && any("event", &|wanted| event.action == wanted || event.action.split(':').next() == Some(wanted))
             && is_of("container")
             && is_of("network")
+            && is_of("secret")
             && any("volume", &|wanted| event.kind == "volume" && event.id == wanted)
             && any("image", &|wanted| is_of_image(event, wanted))
             && self.0.of("label").all(|wanted| has_label(&labels, wanted))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use strata_proto::runtime::v1 as pb;
 use strata_types::ContainerConfig;
 
-use crate::command::{fixed, health, isolation, life, logs, network, port, ps};
+use crate::command::{fixed, health, isolation, life, logs, network, port, ps, secret};
 use crate::render::time;
 use crate::streams;
 
@@ -80,7 +80,7 @@ fn config(container: &pb::Container, spec: &pb::ContainerSpec, image: Option<&Co
     let (entry_point, command) = words(spec, image);
     let volumes: Map<String, Value> =
         image.iter().flat_map(|image| &image.volumes).map(|target| (target.clone(), json!({}))).collect();
-    json!({
+    let mut value = json!({
         "Hostname": if spec.hostname.is_empty() { own_name } else { spec.hostname.as_str() },
         "Domainname": spec.domainname,
         "User": process.user,
@@ -103,7 +103,11 @@ fn config(container: &pb::Container, spec: &pb::ContainerSpec, image: Option<&Co
         "StopTimeout": spec.stop_timeout_seconds,
         "Healthcheck": health::inspected_check(container.health_check.as_ref()),
         "HealthcheckOnFailureAction": health::action(container.health_check.as_ref()),
-    })
+    });
+    if !spec.secrets.is_empty() {
+        value["Secrets"] = spec.secrets.iter().map(secret::inspected).collect();
+    }
+    value
 }
 
 /// Entry point and command, as they were asked for or as the image has them.
