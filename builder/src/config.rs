@@ -25,6 +25,8 @@ pub struct Config {
     pub insecure_entitlements: Vec<String>,
     /// Devices, "vendor.com/class=name", or kinds of them, "vendor.com/class", that steps may have without that.
     pub auto_allowed_devices: Vec<String>,
+    /// Where metrics are served: "ADDRESS:PORT", or a port on loopback. Absent: nowhere.
+    pub metrics: Option<String>,
 }
 
 impl Default for Config {
@@ -38,6 +40,7 @@ impl Default for Config {
             steps: Steps::default(),
             insecure_entitlements: vec![Entitlement::HostNetwork.name().to_owned()],
             auto_allowed_devices: Vec::new(),
+            metrics: None,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::session::{Ask, Content, DirectoryCache, FromClient, Offers, Session};
 use crate::setup::{self, Given};
 use crate::solve::{self, Built, NamedSource, Pull, RemoteContext};
 use crate::source::Sources;
+use crate::tally::Tally;
 
 /// Messages on their way to a client.
 const BACKLOG: usize = 256;
@@ -45,12 +46,19 @@ pub struct Service {
     entitlements: Vec<Entitlement>,
     open_devices: Vec<String>,
     root: String,
+    tally: Arc<Tally>,
     idle: Idle,
     drain: Drain,
 }
 
 /// The gRPC services of a builder with this configuration.
-pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result<tonic::service::Routes, Error> {
+pub fn service(
+    config: Config,
+    root: String,
+    tally: Arc<Tally>,
+    idle: Idle,
+    drain: Drain,
+) -> Result<tonic::service::Routes, Error> {
     let slots = config.parallelism.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let directories = Arc::new(DirectoryCache::default());
     let flights = Arc::new(Flights::default());
@@ -62,7 +70,7 @@ pub fn service(config: Config, root: String, idle: Idle, drain: Drain) -> Result
     let sources = Arc::new(Sources::open(Path::new(&root)));
     let peers = Arc::new(Peers::new(config)?);
     let service =
-        Service { peers, directories, flights, sources, slots, entitlements, open_devices, root, idle, drain };
+        Service { peers, directories, flights, sources, slots, entitlements, open_devices, root, tally, idle, drain };
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(BuildServiceServer::new(service.clone()).max_decoding_message_size(16 << 20));
     routes.add_service(SystemServiceServer::new(service));
@@ -104,7 +112,9 @@ impl BuildService for Service {
         let (answers, receiver) = mpsc::channel(BACKLOG);
         let (service, busy) = (self.clone(), self.idle.busy());
         self.drain.spawn(async move {
-            if let Err(error) = service.conduct(request, incoming, &answers).await {
+            let conducted = service.conduct(request, incoming, &answers).await;
+            service.tally.built(&conducted);
+            if let Err(error) = conducted {
                 // A client that is gone has cancelled; nobody is left to be told.
                 let _ = answers.send(Err(to_status(&error))).await;
             }
@@ -142,6 +152,7 @@ impl Service {
             progress,
             flights: self.flights.clone(),
             slots: self.slots,
+            tally: self.tally.clone(),
         };
         let result = self.drive((request, given), (client, incoming, contents), (asked, told), answers).await;
         let built = match result {

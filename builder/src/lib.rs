@@ -32,7 +32,9 @@ mod source;
 mod stages;
 mod step;
 mod steps;
+mod tally;
 
 pub use config::Config;
 pub use error::Error;
 pub use grpc::service;
+pub use tally::Tally;

@@ -1,8 +1,9 @@
 //! The builder as a process: flags, configuration, serve, drain.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use strata_builder::{Config, service};
+use strata_builder::{Config, Tally, service};
 use strata_rpc::{Context, ServiceArgs, access::Surface};
 
 #[tokio::main]
@@ -12,6 +13,9 @@ async fn main() -> ExitCode {
 
 async fn build(context: Context) -> Result<tonic::service::Routes, strata_rpc::serve::BuildError> {
     let config: Config = context.load_config()?;
-    let root = context.root.display().to_string();
-    Ok(service(config, root, context.idle.clone(), context.drain.clone())?)
+    let (root, metrics) = (context.root.display().to_string(), config.metrics.clone());
+    let tally = Arc::new(Tally::default());
+    tally.add_to(&context.metrics);
+    context.serve_metrics(metrics.as_deref()).await?;
+    Ok(service(config, root, tally, context.idle.clone(), context.drain.clone())?)
 }

@@ -27,6 +27,7 @@ use crate::solve::{Build, RemoteContext, Request};
 use crate::source::Sources;
 use crate::stages::{Stages, Wanted};
 use crate::steps::Steps;
+use crate::tally::Tally;
 
 /// What a build is given.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct Given {
     pub slots: usize,
     /// What steps may do beyond the usual as far as the service is concerned.
     pub entitlements: Vec<Entitlement>,
+    /// Where steps are counted.
+    pub tally: Arc<Tally>,
     /// Devices, or kinds of them, that every step may have.
     pub open_devices: Vec<String>,
     /// The runtime is on the machine of the builder.
@@ -57,7 +60,8 @@ pub struct Given {
 
 /// Makes a build of a request. Nothing of it has run yet, but what is elsewhere is here.
 pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mpsc::Receiver<Wanted>), Error> {
-    let Given { sources, store, runtime, lease, session, progress, flights, slots, has_local_runtime, .. } = given;
+    let Given { sources, store, runtime, lease, session, progress, flights, slots, has_local_runtime, tally, .. } =
+        given;
     let remotes = Remotes::new(sources, store.clone(), session.clone(), lease.clone());
     let steps = Steps::default();
     let loading = Loading { remotes: &remotes, progress: &progress, steps: &steps };
@@ -108,6 +112,7 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
         flights,
         steps,
         cached: AtomicU32::new(0),
+        tally,
         serial: AtomicU32::new(0),
     };
     Ok((Arc::new(build), wanted))

@@ -26,6 +26,7 @@ use crate::session::{Offers, Session};
 use crate::source::Failure;
 use crate::stages::{self, Stages, Wanted};
 use crate::steps::{self, Place, Steps};
+use crate::tally::Tally;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -215,6 +216,8 @@ pub struct Build {
     pub steps: Steps,
     /// Steps found in the cache.
     pub cached: AtomicU32,
+    /// Steps of all builds, by what became of them.
+    pub tally: Arc<Tally>,
     /// Number for the keys of snapshots.
     pub serial: AtomicU32,
 }
@@ -281,8 +284,9 @@ impl Build {
         })
     }
 
-    /// Counts a step that was found in the cache.
-    pub fn count_cached(&self, state: StepState) {
+    /// Counts a step that has ended.
+    pub fn count(&self, state: StepState) {
+        self.tally.step(state);
         if state == StepState::Cached {
             self.cached.fetch_add(1, Ordering::Relaxed);
         }

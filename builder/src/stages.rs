@@ -160,7 +160,7 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
             let platform = plan.platform.as_ref().or(build.request.platform.as_ref());
             match build.image(name, platform, span, &running).await {
                 Ok((mut draft, state)) => {
-                    build.count_cached(state);
+                    build.count(state);
                     draft.step = Some(step);
                     running.end(state);
                     let scope = Scope::new(&build.globals);

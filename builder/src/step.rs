@@ -11,7 +11,6 @@ mod workdir;
 pub use copy::{ContextLayer, is_archive};
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use strata_dockerfile::{Instruction, Kind};
 
@@ -139,7 +138,7 @@ async fn through_cache(
         }
     };
     if let (Some(record), None) = (found.record, uncached) {
-        build.cached.fetch_add(1, Ordering::Relaxed);
+        build.count(StepState::Cached);
         // Its key and not the one asked for: what comes next is found by its key then.
         let tip = tip(&work.draft, record.key);
         work.draft.push_layer(record.layer, tip, record.created, created_by);
@@ -156,11 +155,16 @@ async fn through_cache(
     }
     let slot = build.slots.acquire().await.map_err(|_| Error::Cancelled)?;
     running.begin(reason);
-    let Outcome { layer, created } = make(work, &step, found.previous).await?;
+    let made = make(work, &step, found.previous).await.inspect_err(|error| {
+        let is_given_up = matches!(error, Error::Cancelled);
+        build.count(if is_given_up { StepState::Cancelled } else { StepState::Failed });
+    });
+    let Outcome { layer, created } = made?;
     drop((slot, flight));
     work.draft.is_new |= !found.is_operation_known;
     let tip = tip(&work.draft, key);
     work.draft.push_layer(layer, tip, created, created_by);
+    build.count(StepState::Done);
     running.end(StepState::Done);
     Ok(())
 }

@@ -26,6 +26,10 @@ const fn setting(
     Setting { file, table, key, default, what }
 }
 
+/// What the key of each service for metrics means.
+const METRICS: &str =
+    "where metrics for Prometheus are served: \"ADDRESS:PORT\", or \"PORT\" on loopback; unset: nowhere";
+
 /// All keys, by file and table.
 pub const SETTINGS: &[Setting] = &[
     setting("store", "", "garbage_grace_seconds", Some("60"), "how long an object without a reference is left alone"),
@@ -86,6 +90,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("\"always\""),
         "\"without-source\": no compressed layer that a registry has; it is fetched again by digest when asked for",
     ),
+    setting("store", "", "metrics", None, METRICS),
     setting("store", "", "registries", None, "as [registries] of strata.toml, for the store alone"),
     setting(
         "store",
@@ -185,6 +190,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("[]"),
         "CDI devices, or kinds of them, that steps have without `--allow`",
     ),
+    setting("builder", "", "metrics", None, METRICS),
     setting(
         "builder",
         "steps",
@@ -204,6 +210,7 @@ pub const SETTINGS: &[Setting] = &[
         "size at which the log of a container is rotated; 0: never",
     ),
     setting("runtime", "", "log_max_files", Some("3"), "log files that are kept of a container"),
+    setting("runtime", "", "metrics", None, METRICS),
     setting("runtime", "", "profile", Some("\"docker\""), "\"strict\": fewer capabilities, no_new_privs"),
     setting(
         "runtime",

@@ -30,6 +30,8 @@ pub struct File {
     pub cdi: Cdi,
     /// Networks of containers.
     pub networks: Networks,
+    /// Where metrics are served: "ADDRESS:PORT", or a port on loopback. Absent: nowhere.
+    pub metrics: Option<String>,
 }
 
 /// What becomes of the output of containers.
@@ -197,6 +199,7 @@ impl Default for File {
             profile: Profile::default(),
             cdi: Cdi::default(),
             networks: Networks::default(),
+            metrics: None,
         }
     }
 }

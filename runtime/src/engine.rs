@@ -29,6 +29,7 @@ use crate::{
     spec::{Exit, Root, Spec},
     store::{Store, Writing},
     table::Table,
+    tally::Tally,
     volume::Volumes,
 };
 
@@ -110,6 +111,7 @@ pub struct Engine {
     secrets: Arc<Secrets>,
     store: Arc<dyn Store>,
     table: Mutex<Table<Arc<Container>>>,
+    tally: Tally,
     /// Told when a removal was not finished.
     unfinished: Notify,
     volumes: Arc<Volumes>,
@@ -143,6 +145,16 @@ impl Engine {
             }
         }
         counts
+    }
+
+    /// What has happened since this service started, in numbers.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The states of all containers.
+    pub fn states(&self) -> Vec<State> {
+        self.table().after("").map(|container| container.state()).collect()
     }
 
     /// The network of containers that do not say: its name, or "none".

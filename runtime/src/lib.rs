@@ -31,6 +31,7 @@ pub mod container;
 pub mod doctor;
 pub mod engine;
 pub mod error;
+mod figures;
 mod files;
 mod grpc;
 pub mod health;
@@ -55,6 +56,7 @@ pub mod spec;
 pub mod store;
 pub mod stream;
 mod table;
+pub mod tally;
 mod tree;
 mod usage;
 pub mod volume;
@@ -65,6 +67,7 @@ const LARGEST: usize = 8 << 20;
 /// Makes the routes of the service.
 pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::BuildError> {
     let file: config::File = context.load_config()?;
+    let metrics = file.metrics.clone();
     let store = StorePeer::new(file.store.as_deref(), file.tls.as_ref())?;
     let run = paths::run_dir().join("runtime");
     let env = std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new("="))).collect();
@@ -74,6 +77,8 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
     let (idle, peer) = (context.idle.clone(), store.clone());
     let presence = Presence::new(move || Box::new(idle.busy()), move |until| peer.hold_session(until));
     let engine = Engine::open(config, store, launcher, presence).await?;
+    figures::add(&context.metrics, &engine);
+    context.serve_metrics(metrics.as_deref()).await?;
     let (resting, drain) = (engine.clone(), context.drain.clone());
     context.drain.spawn(async move {
         drain.cancelled().await;

@@ -45,6 +45,8 @@ pub struct Config {
     pub layer_backend: Backend,
     /// The registry that this store serves, if any.
     pub registry: crate::serve::config::Settings,
+    /// Where metrics are served: "ADDRESS:PORT", or a port on loopback. Unset: nowhere.
+    pub metrics: Option<String>,
     /// Registries. Unset: those of strata.toml, which builder and ctl read too.
     pub registries: Option<Registries>,
 }
@@ -59,6 +61,7 @@ impl Default for Config {
             blobs: Blobs::default(),
             layer_backend: Backend::default(),
             registry: crate::serve::config::Settings::default(),
+            metrics: None,
             registries: None,
         }
     }

@@ -11,6 +11,7 @@ pub mod content;
 pub mod disk;
 pub mod document;
 pub mod error;
+pub mod figures;
 #[cfg(test)]
 mod fixture;
 pub mod flush;
@@ -66,6 +67,8 @@ pub struct Store {
     pub flusher: Arc<flush::Flusher>,
     /// What has happened and happens to images.
     pub(crate) events: strata_rpc::events::Log,
+    /// Pulls and pushes since the service started.
+    pub(crate) moves: figures::Moves,
     /// What was deleted, and is unlinked behind.
     pub trash: trash::Trash,
     /// Who has which cache mount.
@@ -110,6 +113,7 @@ impl Store {
         let store = Self {
             flusher: flush::Flusher::open(root)?,
             events: strata_rpc::events::Log::default(),
+            moves: figures::Moves::default(),
             trash,
             paths,
             catalog,

@@ -7,7 +7,7 @@ use clap::Parser;
 use strata_registry::Shared;
 use strata_rpc::{Context, ServiceArgs, access::Surface};
 use strata_store::serve::listen::Certificates;
-use strata_store::{Config, Store, gc, grpc, serve, trash};
+use strata_store::{Config, Store, figures, gc, grpc, serve, trash};
 
 #[derive(Parser)]
 #[command(version, about = "The store of Strata. ctl starts it on demand; or start it yourself.")]
@@ -35,6 +35,8 @@ async fn build(
         config.registries = Some(context.load_shared::<Shared>()?.registries);
     }
     let store = Store::open(&context.root, config, context.idle.clone(), context.drain.clone()).await?;
+    figures::add(&context.metrics, &store);
+    context.serve_metrics(store.config.metrics.as_deref()).await?;
     context.drain.spawn(gc::run(store.clone(), context.drain.clone()));
     context.drain.spawn(trash::run(store.clone(), context.drain.clone()));
     let args = &context.args;

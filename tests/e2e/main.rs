@@ -45,6 +45,7 @@ mod live_mounts;
 mod log_drivers;
 mod logs;
 mod manifests;
+mod metrics;
 mod misbehaviour;
 mod mounts;
 mod names;

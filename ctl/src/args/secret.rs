@@ -24,7 +24,7 @@ pub enum Secret {
 pub struct SecretCreate {
     /// Where it is kept: "file", in the state directory of the runtime, the only one
     #[arg(short, long, value_name = "DRIVER", default_value = "file", value_parser = ["file"])]
-    pub driver: String,
+    driver: String,
     /// The second word names an environment variable that has the value
     #[arg(short, long)]
     pub env: bool,

@@ -36,7 +36,7 @@ pub async fn run(platform: &Platform, args: &Secret) -> Result<u8> {
 async fn create(platform: &Platform, args: &SecretCreate) -> Result<u8> {
     let request = pb::CreateSecretRequest {
         name: args.name.clone(),
-        value: value(args)?,
+        value: value(&args.source, args.env)?,
         labels: input::labels(&[], &args.label)?,
         replace: args.replace,
     };
@@ -47,9 +47,9 @@ async fn create(platform: &Platform, args: &SecretCreate) -> Result<u8> {
 }
 
 /// The value, from where the second word says.
-fn value(args: &SecretCreate) -> Result<Bytes> {
-    let bytes = match args.source.as_str() {
-        name if args.env => {
+fn value(source: &str, is_variable: bool) -> Result<Bytes> {
+    let bytes = match source {
+        name if is_variable => {
             let value = std::env::var_os(name).ok_or_else(|| {
                 Error::usage(format!("there is no environment variable {name:?}"))
                     .hint("with --env the second word names a variable: `ctl secret create --env SECRET VARIABLE`")
@@ -256,17 +256,7 @@ mod tests {
 
     #[test]
     fn a_value_comes_from_a_file_or_a_variable_and_has_a_limit() {
-        let of = |env: bool, source: &str| {
-            let args = SecretCreate {
-                driver: "file".into(),
-                env,
-                label: vec![],
-                replace: false,
-                name: "x".into(),
-                source: source.into(),
-            };
-            value(&args).map_err(|error| error.message)
-        };
+        let of = |env: bool, source: &str| value(source, env).map_err(|error| error.message);
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
         assert!(of(false, path).unwrap_err().contains("must have a value"));

@@ -15,7 +15,7 @@ use strata_proto::types::v1::Permission;
 
 pub use caller::{Caller, Denied};
 pub use config::{Audited, Config, Error};
-pub(crate) use layer::AccessLayer;
+pub(crate) use layer::{AccessLayer, is_standard};
 pub use policy::Policy;
 pub use role::{Grant, Role};
 

@@ -47,6 +47,10 @@ pub struct ServiceArgs {
     #[arg(long, hide = true, requires_all = ["socket_path", "root"], conflicts_with = "wake")]
     pub reset: bool,
 
+    /// Serve metrics for Prometheus there, ADDRESS:PORT, or a PORT on loopback [default: the key "metrics", else nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<String>,
+
     /// What to log: a level, or directives of tracing's EnvFilter
     #[arg(long, value_name = "FILTER", env = "STRATA_LOG", default_value = "info")]
     pub log: String,

@@ -1,5 +1,5 @@
 //! Plumbing of the services that knows no service: endpoints, serving and draining, starting on demand, faults,
-//! request logs, chunks, pages, configuration, identities and what they may do.
+//! request logs, metrics, chunks, pages, configuration, identities and what they may do.
 
 pub mod access;
 pub mod chunks;
@@ -11,6 +11,7 @@ pub mod fault;
 pub mod handed;
 pub mod identity;
 pub mod idle;
+pub mod metrics;
 mod notify;
 pub mod pages;
 pub mod paths;
@@ -26,4 +27,5 @@ pub use cli::ServiceArgs;
 pub use endpoint::{Endpoint, connect, connect_eager};
 pub use fault::{Fault, reason_of, to_status};
 pub use idle::{Busy, Drain, Idle};
+pub use metrics::Metrics;
 pub use serve::{Context, run};

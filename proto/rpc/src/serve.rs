@@ -23,6 +23,7 @@ use crate::{
     config, endpoint,
     identity::{self, ServerTls},
     idle::{Drain, Idle},
+    metrics::{self, Metrics},
     notify, paths, rootless, socket,
     spawn::{self, OnDemand},
     trace, version,
@@ -184,13 +185,15 @@ pub struct Server {
     bound: listen::Bound,
     idle: Idle,
     drain: Drain,
+    metrics: Metrics,
 }
 
 impl Server {
     /// Binds. Needs the tokio runtime.
     pub fn new(name: &'static str, config: Config) -> Result<Self, Error> {
         let bound = listen::Bound::new(&config)?;
-        Ok(Self { name, config, bound, idle: Idle::default(), drain: Drain::default() })
+        let (idle, drain) = (Idle::default(), Drain::default());
+        Ok(Self { name, config, bound, idle, drain, metrics: Metrics::new(name) })
     }
 
     /// What keeps this service from stopping when idle.
@@ -201,6 +204,11 @@ impl Server {
     /// Starts the stop, and tells tasks of it.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// Its figures, which count calls from the first one on.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// Where clients find it.
@@ -223,7 +231,7 @@ impl Server {
             .max_frame_size(endpoint::FRAME)
             .max_concurrent_streams(Some(STREAMS))
             .tcp_nodelay(true)
-            .layer(trace::TraceLayer)
+            .layer(trace::TraceLayer::new(self.metrics.clone(), surface))
             .layer(AccessLayer::new(access, surface));
         if self.bound.is_tcp() {
             let tls = self.config.tls.as_ref().ok_or(Error::NeedsTls)?;
@@ -235,7 +243,7 @@ impl Server {
         }
         let router = builder.add_routes(routes);
 
-        let Self { name, config, bound, idle, drain } = self;
+        let Self { name, config, bound, idle, drain, metrics: _ } = self;
         let announce = drain.clone();
         let bye = async move {
             announce.cancelled().await;
@@ -296,6 +304,8 @@ pub struct Context {
     pub idle: Idle,
     /// Tells of the stop.
     pub drain: Drain,
+    /// Figures, which count calls already.
+    pub metrics: Metrics,
 }
 
 impl Context {
@@ -318,6 +328,14 @@ impl Context {
         let words: [&OsStr; 5] =
             ["--wake".as_ref(), "--socket-path".as_ref(), socket.as_ref(), "--root".as_ref(), self.root.as_ref()];
         Some((program, words.map(OsStr::to_owned).into()))
+    }
+
+    /// Serves the figures where the flag says, else where the configuration does; nowhere, if neither says so.
+    pub async fn serve_metrics(&self, configured: Option<&str>) -> Result<(), metrics::Error> {
+        match self.args.metrics.as_deref().or(configured) {
+            Some(text) => self.metrics.serve(text.parse()?, &self.drain).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// The configuration, or its defaults.
@@ -401,7 +419,8 @@ where
     let patience = if is_patient { DRAIN_DEADLINE + Duration::from_secs(5) } else { Duration::ZERO };
     // Services that ctl starts have no flag for it: they read the file of this host, if there is one.
     let config = args.config.clone().or_else(|| Some(paths::config(name)).filter(|path| path.exists()));
-    let context = Context { name, root, config, args, idle: server.idle(), drain: server.drain() };
+    let context =
+        Context { name, root, config, args, idle: server.idle(), drain: server.drain(), metrics: server.metrics() };
     let begun = async {
         let fence = fence(&context.root, patience).await?;
         let policy = Policy::new(access::Config::load(&context.shared_config())?)?;

@@ -1,13 +1,14 @@
-//! Logs: set up once, and one line for every request that fails.
+//! Logs: set up once, and one line for every request that fails. What is logged is counted too.
 
 use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use http_body::{Body as HttpBody, Frame};
+use strata_proto::types::v1::Permission;
 use tonic::{
     Code,
     body::Body,
@@ -16,7 +17,11 @@ use tonic::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{access::audit::Entry, fault::CAUSE_KEY};
+use crate::{
+    access::{Surface, audit::Entry, is_standard},
+    fault::CAUSE_KEY,
+    metrics::{self, Metrics},
+};
 
 /// Header that names a request; made here where the caller sent none.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -32,14 +37,28 @@ pub fn init(filter: &str) {
         .try_init();
 }
 
-/// Logs requests that fail: method, code, request id, cause chain, time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TraceLayer;
+/// Logs requests that fail: method, code, request id, cause chain, time. Counts all of them.
+#[derive(Debug, Clone)]
+pub struct TraceLayer {
+    metrics: Metrics,
+    permission: fn(&str) -> Option<Permission>,
+}
+
+impl TraceLayer {
+    /// Counts there, by the methods of this surface.
+    pub fn new(metrics: Metrics, surface: &Surface) -> Self {
+        Self { metrics, permission: surface.permission }
+    }
+
+    fn begin(&self, path: &str) -> metrics::Call {
+        self.metrics.begin(path, (self.permission)(path).is_some() || is_standard(path))
+    }
+}
 
 impl<S> tower::Layer<S> for TraceLayer {
     type Service = Traced<S>;
     fn layer(&self, inner: S) -> Traced<S> {
-        Traced { inner }
+        Traced { inner, layer: self.clone() }
     }
 }
 
@@ -47,6 +66,7 @@ impl<S> tower::Layer<S> for TraceLayer {
 #[derive(Debug, Clone)]
 pub struct Traced<S> {
     inner: S,
+    layer: TraceLayer,
 }
 
 impl<S> Service<http::Request<Body>> for Traced<S>
@@ -63,7 +83,8 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let mut call = Call::begin(&mut request);
+        let counted = self.layer.begin(request.uri().path());
+        let mut call = Call::begin(&mut request, counted);
         let future = self.inner.call(request.map(|inner| Body::new(WholeBody { inner })));
         Box::pin(async move {
             let mut response = future.await?;
@@ -82,26 +103,28 @@ where
 struct Call {
     method: String,
     id: http::HeaderValue,
-    start: Instant,
+    /// What the figures know of it.
+    counted: metrics::Call,
     /// What the audit log knows of it, if it is recorded there.
     entry: Option<Entry>,
 }
 
 impl Call {
-    fn begin(request: &mut http::Request<Body>) -> Self {
+    fn begin(request: &mut http::Request<Body>, counted: metrics::Call) -> Self {
         let id = match request.headers().get(REQUEST_ID) {
             Some(id) if id.len() <= 64 => id.clone(),
             _ => new_id(),
         };
         request.headers_mut().insert(REQUEST_ID, id.clone());
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        Self { method, id, start: Instant::now(), entry: None }
+        Self { method, id, counted, entry: None }
     }
 
     /// Logs and records the outcome, and takes the cause out of what the caller gets.
-    fn finish(&self, headers: &mut http::HeaderMap) {
+    fn finish(&mut self, headers: &mut http::HeaderMap) {
         let cause = headers.remove(CAUSE_KEY);
         let code = headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+        self.counted.end(code);
         if let Some(entry) = &self.entry {
             entry.ended(code);
         }
@@ -112,7 +135,7 @@ impl Call {
             tonic::Status::from_header_map(headers).map(|status| status.message().to_owned()).unwrap_or_default()
         });
         let (method, id) = (self.method.as_str(), self.id.to_str().unwrap_or("?"));
-        let ms = self.start.elapsed().as_secs_f64() * 1e3;
+        let ms = self.counted.elapsed().as_secs_f64() * 1e3;
         match code {
             Code::Internal | Code::Unknown | Code::DataLoss => {
                 tracing::error!(method, code = ?code, request = id, ms = format_args!("{ms:.1}"), "{cause}");
@@ -190,7 +213,7 @@ impl HttpBody for TracedBody {
         let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
-            && let Some(call) = self.call.take()
+            && let Some(mut call) = self.call.take()
         {
             call.finish(trailers);
         }

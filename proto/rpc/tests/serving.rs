@@ -196,6 +196,53 @@ async fn an_internal_fault_tells_its_reason_but_not_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_by_methods_that_there_are_and_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    init_crypto();
+    let server = Server::new("lamp", on(&dir.path().join("lamp.sock"))).unwrap();
+    let (drain, endpoint, metrics) = (server.drain(), server.endpoint(), server.metrics());
+    let routes = Routes::new(lamp::Lamp { drain: drain.clone(), ..Default::default() });
+    let done = tokio::spawn(async { server.serve(routes, &lamp::SURFACE, access()).await });
+    let channel = connect_eager(&endpoint, None).await.unwrap();
+    for _ in 0..2 {
+        lamp::call(channel.clone(), "Ping").await.unwrap();
+    }
+    lamp::call(channel.clone(), "Fail").await.unwrap_err();
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/made.up.Service/Method");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    client.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
+    // Its client goes before it has ended.
+    tokio::time::timeout(Duration::from_millis(200), lamp::call(channel, "Hang")).await.unwrap_err();
+    drop(client);
+
+    let rows = [
+        "strata_grpc_requests_total{code=\"OK\",method=\"strata.test.Lamp/Ping\",service=\"lamp\"} 2",
+        "strata_grpc_requests_total{code=\"INTERNAL\",method=\"strata.test.Lamp/Fail\",service=\"lamp\"} 1",
+        "strata_grpc_requests_total{code=\"OK\",method=\"grpc.health.v1.Health/Check\",service=\"lamp\"} 1",
+        "strata_grpc_requests_total{code=\"UNIMPLEMENTED\",method=\"unknown\",service=\"lamp\"} 1",
+        "strata_grpc_requests_total{code=\"CANCELLED\",method=\"strata.test.Lamp/Hang\",service=\"lamp\"} 1",
+        "strata_grpc_request_duration_seconds_count{method=\"strata.test.Lamp/Ping\",service=\"lamp\"} 2",
+        "strata_grpc_requests_in_flight{service=\"lamp\"} 0",
+    ];
+    let begun = std::time::Instant::now();
+    loop {
+        let text = metrics.text().await;
+        // The end of a call reaches who counts a moment after its client.
+        if rows.iter().all(|row| text.lines().any(|line| line == *row)) {
+            assert!(!text.contains("made.up"), "{text}");
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drain.start();
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_service_on_a_live_socket_is_refused_and_a_stale_one_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lamp.sock");

@@ -69,6 +69,7 @@ impl Engine {
             record.published.clear();
         });
         self.resolver.forget(&container.id);
+        self.tally.ended(exit);
         if exit.is_oom_killed {
             self.tell_out_of_memory(container);
         }

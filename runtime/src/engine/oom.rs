@@ -53,6 +53,7 @@ impl Engine {
         let mut is_known = false;
         container.change(|record| is_known = std::mem::replace(&mut record.is_out_of_memory, true));
         if !is_known {
+            self.tally.out_of_memory();
             self.happened(container, "oom", []);
         }
     }

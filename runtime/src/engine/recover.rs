@@ -65,6 +65,7 @@ impl Engine {
             secrets: Arc::new(secrets),
             store,
             table: Default::default(),
+            tally: Default::default(),
             unfinished: Notify::new(),
             volumes: Arc::new(volumes),
         });

@@ -87,6 +87,7 @@ impl Engine {
                 self.mounted(&record, "mount", &record.spec.mounts);
                 self.watch_health(container, &monitor);
                 self.watch_memory(container, &monitor);
+                self.tally.started(cause == Cause::Policy);
                 self.happened(container, "start", []);
                 let (engine, container) = (self.clone(), container.clone());
                 tokio::spawn(async move {

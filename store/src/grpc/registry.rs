@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Service, optional_lease, status};
+use crate::figures::{Moves, Outcomes};
 use crate::remote::{self, Event, Events, Form, Identity, Pull, Pulled, Push, Stage};
 use crate::{Error, Result, image};
 
@@ -167,13 +168,14 @@ impl Service {
         &self,
         work: impl FnOnce(Events) -> F + Send + 'static,
         read: fn(Event) -> Option<T>,
+        counted: fn(&Moves) -> &Outcomes,
     ) -> Response<Answers<T>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let (answers, receiver) = mpsc::channel(BACKLOG);
-        let (drain, busy) = (self.store.drain.clone(), self.store.idle.busy());
+        let (store, drain, busy) = (self.store.clone(), self.store.drain.clone(), self.store.idle.busy());
         self.store.drain.spawn(async move {
             let (events, told) = Events::channel();
             let work = work(events);
@@ -183,6 +185,7 @@ impl Service {
                 () = answers.closed() => Err(Error::Interrupted),
                 () = drain.cancelled() => Err(Error::Interrupted),
             };
+            counted(&store.moves).count(&result);
             // A client that is gone needs no answer.
             let _ = answers.send(result.map_err(status)).await;
             drop(busy);
@@ -215,7 +218,7 @@ impl RegistryService for Service {
         let pull = pull(request.into_inner()).map_err(status)?;
         let store = self.store.clone();
         let work = |events| async move { remote::pull(&store, pull, &events).await.map(pulled) };
-        Ok(self.tell(work, pull_event))
+        Ok(self.tell(work, pull_event, |moves| &moves.pulls))
     }
 
     async fn push_image(&self, request: Request<PushImageRequest>) -> Result<Response<Self::PushImageStream>, Status> {
@@ -228,7 +231,7 @@ impl RegistryService for Service {
                 PushCompleted { target: Some(message(&pushed.target)), name, is_partial: pushed.is_partial };
             Ok(PushImageResponse { event: Some(push_image_response::Event::Completed(completed)) })
         };
-        Ok(self.tell(work, push_event))
+        Ok(self.tell(work, push_event, |moves| &moves.pushes))
     }
 
     async fn resolve_manifest(

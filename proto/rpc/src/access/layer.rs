@@ -83,6 +83,13 @@ impl AccessLayer {
     }
 }
 
+/// Whether the path is one of a method that every service of gRPC may have: there are few of them.
+pub(crate) fn is_standard(path: &str) -> bool {
+    const METHODS: [&str; 4] = ["Check", "Watch", "List", "ServerReflectionInfo"];
+    let method = REFLECTION.into_iter().chain([HEALTH]).find_map(|service| path.strip_prefix(service));
+    method.is_some_and(|method| METHODS.contains(&method))
+}
+
 /// Whether the path is one of a method of that service.
 fn is_of(service: &str, path: &str) -> bool {
     path.strip_prefix(service).is_some_and(|method| !method.contains('/'))
