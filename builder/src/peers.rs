@@ -6,6 +6,7 @@ mod store;
 
 use strata_rpc::Endpoint;
 use strata_rpc::identity::ClientTls;
+use strata_rpc::spans::{Channel, traced};
 use strata_rpc::spawn::OnDemand;
 
 use crate::config::{Config, StepNetwork};
@@ -70,13 +71,9 @@ impl Peers {
         Ok(Runtime::new(self.connect("runtime", &self.runtime).await?, self.step_network))
     }
 
-    async fn connect(
-        &self,
-        peer: &'static str,
-        endpoint: &Option<Endpoint>,
-    ) -> Result<tonic::transport::Channel, Error> {
+    async fn connect(&self, peer: &'static str, endpoint: &Option<Endpoint>) -> Result<Channel, Error> {
         let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable { peer, source };
-        match endpoint {
+        let connected = match endpoint {
             Some(endpoint) => strata_rpc::connect_eager(endpoint, self.tls.as_ref())
                 .await
                 .map_err(|source| unreachable(Box::new(source))),
@@ -84,6 +81,7 @@ impl Peers {
                 let service = OnDemand::service(peer).map_err(|source| unreachable(Box::new(source)))?;
                 strata_rpc::spawn::ensure(service).await.map_err(|source| unreachable(Box::new(source)))
             }
-        }
+        };
+        connected.map(traced)
     }
 }

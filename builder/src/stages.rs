@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use strata_dockerfile::{Instruction, Span, parse_trigger};
+use strata_rpc::spans::carry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -78,11 +79,11 @@ pub async fn run(build: &Arc<Build>, mut wanted: mpsc::Receiver<Wanted>) -> Resu
     loop {
         // What a task asks for is in the channel before it ends.
         while let Ok(one) = wanted.try_recv() {
-            tasks.spawn(one_stage(build.clone(), one));
+            tasks.spawn(carry(one_stage(build.clone(), one)));
         }
         let ended = tokio::select! {
             Some(one) = wanted.recv() => {
-                tasks.spawn(one_stage(build.clone(), one));
+                tasks.spawn(carry(one_stage(build.clone(), one)));
                 continue;
             }
             ended = tasks.join_next() => ended,

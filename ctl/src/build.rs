@@ -167,7 +167,7 @@ fn metadata(platform: &Platform, built: &Built) -> serde_json::Value {
     all.into()
 }
 
-type Client = pb::build_service_client::BuildServiceClient<tonic::transport::Channel>;
+type Client = pb::build_service_client::BuildServiceClient<strata_rpc::spans::Channel>;
 
 /// Reads what is to be built, and looks at the context.
 async fn prepare(

@@ -33,6 +33,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use strata_rpc::spans;
 
 use crate::args::{Cli, Command};
 use crate::error::{Error, Result, STRATA_FAILED};
@@ -61,7 +62,8 @@ fn main() -> ExitCode {
             return STRATA_FAILED.into();
         }
     };
-    let result = runtime.block_on(run(cli));
+    let words = std::env::args().skip(1).collect::<Vec<_>>();
+    let result = runtime.block_on(spanned(&words, run(cli)));
     // A read of standard input that still waits must not hold up the end.
     runtime.shutdown_background();
     match result {
@@ -71,6 +73,29 @@ fn main() -> ExitCode {
             error.code.into()
         }
     }
+}
+
+/// Does a command as the first part of a trace, where somebody collects traces.
+async fn spanned(words: &[String], command: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let path = strata_rpc::paths::shared_config();
+    let configured = spans::Config::load(&path).map_err(|error| Error::of(&error))?;
+    spans::start("ctl", configured.endpoint.as_deref()).map_err(|error| Error::of(&error))?;
+    // Who started this may have one of his own.
+    let above = std::env::var("TRACEPARENT").ok().and_then(|text| spans::Place::parse(&text));
+    // What the command is called takes a moment to find out.
+    let name = spans::are_sent().then(|| usage::command_of(words));
+    let Some(mut span) = name.and_then(|name| spans::Span::begin(name, spans::otlp::Kind::Client, above)) else {
+        return spans::within(above, command).await;
+    };
+    let done = spans::within(Some(span.place()), command).await;
+    let code = done.as_ref().map_or_else(|error| error.code, |code| *code);
+    span.note("process.exit.code", code.to_string());
+    if code != 0 {
+        span.fail(format!("exit code {code}"));
+    }
+    drop(span);
+    spans::flush(std::time::Duration::from_secs(1)).await;
+    done
 }
 
 /// Runs the command; Ctrl-C ends what does not take signals itself, and the services clean up behind it.

@@ -6,9 +6,9 @@ use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1 as store;
 use strata_rpc::endpoint;
 use strata_rpc::identity::ClientTls;
+use strata_rpc::spans::{Channel, traced};
 use strata_rpc::spawn::{self, OnDemand};
 use tokio::sync::OnceCell;
-use tonic::transport::Channel;
 
 use crate::contexts::{self, Contexts, Named, Way};
 use crate::error::{Error, Result};
@@ -75,6 +75,10 @@ impl Platform {
     }
 
     async fn connect(&self, service: &'static str) -> Result<Channel> {
+        self.reach(service).await.map(traced)
+    }
+
+    async fn reach(&self, service: &'static str) -> Result<tonic::transport::Channel> {
         let Some(named) = &self.named else { return Ok(spawn::ensure(OnDemand::service(service)?).await?) };
         let text = match service {
             "store" => &named.store,

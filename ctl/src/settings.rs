@@ -278,6 +278,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("strata", "access", "users", Some("{}"), "roles of users of this host, by name or id"),
     setting("strata", "access", "grants", Some("{}"), "what subjects or roles may beside their permissions"),
+    setting(
+        "strata",
+        "traces",
+        "endpoint",
+        None,
+        "collector of traces that takes OTLP over gRPC, \"http://HOST:4317\"; unset, and no variable for it: none",
+    ),
     setting("strata", "registries", "transfers", Some("6"), "blobs of one host at a time"),
     setting("strata", "registries", "attempts", Some("6"), "how often a request is tried before it fails"),
     setting(
@@ -394,6 +401,11 @@ pub const VARIABLES: &[Variable] = &[
         "seconds until a service that ctl or systemd started stops by itself; 0 is never",
     ),
     variable("STRATA_LOG", "info", "what services log: a level, or directives of tracing"),
+    variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "none",
+        "collector of traces, before the one of strata.toml: \"http://HOST:4317\", OTLP over gRPC",
+    ),
     variable("DOCKER_CONFIG", "~/.docker", "directory of config.json, which has the credentials for registries"),
     variable("DOCKER_DEFAULT_PLATFORM", "this host's", "platform of images that are pulled, built and run"),
     variable("BUILDKIT_PROGRESS", "auto", "how `ctl build` shows itself: as --progress"),

@@ -37,7 +37,7 @@ pub fn explain(mistake: Mistake, words: impl Iterator<Item = OsString>) -> Error
 }
 
 /// "ctl system prune": the words that name a command.
-fn command_of(words: &[String]) -> String {
+pub fn command_of(words: &[String]) -> String {
     let mut found = vec!["ctl".to_owned()];
     let mut at = Cli::command();
     let mut words = words.iter();

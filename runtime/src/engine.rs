@@ -424,7 +424,7 @@ async fn whole<T: Send + 'static>(
     what: &'static str,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::spawn(work).await.map_err(|_| Error::Lost { what })?
+    tokio::spawn(strata_rpc::spans::carry(work)).await.map_err(|_| Error::Lost { what })?
 }
 
 /// Runs blocking work on a thread for it.

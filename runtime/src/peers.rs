@@ -18,12 +18,13 @@ use strata_rpc::{
     fault::{is_lost, reason_of},
     identity::ClientTls,
     serve::BuildError,
+    spans::{Channel, traced},
     spawn::{self, OnDemand},
 };
 use strata_types::{ImageConfig, LayerId, Mount, Platform, SnapshotKey};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use crate::{
     config::Tls,
@@ -133,7 +134,7 @@ impl StorePeer {
                 strata_rpc::connect_eager(endpoint, tls.as_ref()).await.map_err(|e| self.unavailable(&e))?
             }
         };
-        Ok(channel.insert(opened).clone())
+        Ok(channel.insert(traced(opened)).clone())
     }
 
     fn endpoint(&self) -> String {

@@ -79,6 +79,7 @@ mod templates;
 mod tenant;
 mod terminals;
 mod together;
+mod traces;
 mod transfers;
 mod ui;
 mod upgrades;

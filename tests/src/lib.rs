@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod collector;
 mod faulty;
 pub mod flood;
 pub mod host;
@@ -21,6 +22,7 @@ mod terminal;
 pub mod update;
 mod web;
 
+pub use collector::{Collector, Sent};
 pub use faulty::{Answer, Asked, FaultyRegistry, Part, digest};
 pub use host::OwnHost;
 pub use house::{House, NOBODY, layers};

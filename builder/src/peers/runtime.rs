@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use strata_proto::runtime::v1 as pb;
 use strata_proto::types::v1::HostEntry;
+use strata_rpc::spans::Channel;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 use crate::config::StepNetwork;
 use crate::error::Error;

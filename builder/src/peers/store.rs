@@ -8,8 +8,8 @@ mod pull;
 mod trees;
 
 use strata_proto::store::v1 as pb;
+use strata_rpc::spans::Channel;
 use strata_types::{ImageConfig, Platform};
-use tonic::transport::Channel;
 
 pub use cache::{ByContent, Identity, Outcome};
 pub use entries::{Entries, Feed, feed};

@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 use strata_proto::runtime::v1 as runtime;
 use strata_proto::store::v1::{self as store, lease_service_client::LeaseServiceClient};
+use strata_rpc::spans::Channel;
 use strata_types::{History, ImageConfig, Platform as Target, Reference};
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use crate::args::Commit;
 use crate::error::{Error, Result};

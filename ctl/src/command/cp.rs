@@ -9,8 +9,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use strata_proto::runtime::v1::{self as pb, file_service_client::FileServiceClient, write_files_request::Part};
+use strata_rpc::spans::Channel;
 use strata_rpc::{chunks, fault};
-use tonic::transport::Channel;
 
 use place::{Destination, Source, Target, parent};
 

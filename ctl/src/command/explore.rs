@@ -76,7 +76,7 @@ async fn load(platform: &Platform, name: &str) -> Result<Image> {
     })
 }
 
-type Client = pb::layer_service_client::LayerServiceClient<tonic::transport::Channel>;
+type Client = pb::layer_service_client::LayerServiceClient<strata_rpc::spans::Channel>;
 
 /// The entries of a layer.
 async fn entries(mut client: Client, layer_id: String) -> Result<impl Stream<Item = Result<Vec<pb::LayerEntry>>>> {

@@ -13,8 +13,8 @@ use strata_archive::DiffOptions;
 use strata_proto::store::v1 as pb;
 use strata_proto::store::v1::archive_service_client::ArchiveServiceClient;
 use strata_rpc::chunks;
+use strata_rpc::spans::Channel;
 use strata_types::Reference;
-use tonic::transport::Channel;
 
 use crate::args::Load;
 use crate::error::{Error, Result};

@@ -11,6 +11,8 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::spans;
+
 /// Counts what keeps a service from stopping by itself: open connections and work in the background.
 #[derive(Clone, Debug)]
 pub struct Idle {
@@ -101,13 +103,14 @@ impl Drain {
         &self.token
     }
 
-    /// Runs a task that the stop waits for, up to its deadline; the task itself watches [`Drain::cancelled`].
+    /// Runs a task that the stop waits for, up to its deadline; the task itself watches [`Drain::cancelled`]. It belongs to the
+    /// trace of who begins it.
     pub fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tasks.spawn(task)
+        self.tasks.spawn(spans::carry(task))
     }
 
     pub(crate) async fn finished(&self) {

@@ -1,5 +1,5 @@
 //! Plumbing of the services that knows no service: endpoints, serving and draining, starting on demand, faults,
-//! request logs, metrics, chunks, pages, configuration, identities and what they may do.
+//! request logs, metrics, traces, chunks, pages, configuration, identities and what they may do.
 
 pub mod access;
 pub mod chunks;
@@ -18,6 +18,7 @@ pub mod paths;
 mod rootless;
 pub mod serve;
 pub mod socket;
+pub mod spans;
 pub mod spawn;
 pub mod trace;
 pub mod version;

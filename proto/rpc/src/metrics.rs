@@ -185,7 +185,7 @@ fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
 }
 
 /// A code by the name that gRPC has for it.
-fn word(code: Code) -> &'static str {
+pub(crate) fn word(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -24,7 +24,7 @@ use crate::{
     identity::{self, ServerTls},
     idle::{Drain, Idle},
     metrics::{self, Metrics},
-    notify, paths, rootless, socket,
+    notify, paths, rootless, socket, spans,
     spawn::{self, OnDemand},
     trace, version,
 };
@@ -37,6 +37,9 @@ const FENCE: &str = "service.lock";
 
 /// How long a stopping service waits for requests and tasks.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the last parts of traces may take to be sent.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Error of the function that makes a service's routes.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
@@ -79,6 +82,9 @@ pub enum Error {
     /// Who may do what.
     #[error(transparent)]
     Access(#[from] access::Error),
+    /// Where traces go.
+    #[error(transparent)]
+    Traces(#[from] spans::Error),
     /// The certificates do not work.
     #[error("cannot use the certificates of this service")]
     Tls {
@@ -425,6 +431,7 @@ where
         let fence = fence(&context.root, patience).await?;
         let policy = Policy::new(access::Config::load(&context.shared_config())?)?;
         let access = Access::new(name, policy, &context.root);
+        spans::start(name, spans::Config::load(&context.shared_config())?.endpoint.as_deref())?;
         let audited = Auditor::server(context.root.clone());
         let root = context.root.clone();
         let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;
@@ -442,7 +449,9 @@ where
         }
     };
     tracing::info!(service = name, endpoint = %server.endpoint(), "serving");
-    server.serve(routes, &surface, access).await
+    let stopped = server.serve(routes, &surface, access).await;
+    spans::flush(FLUSH).await;
+    stopped
 }
 
 fn watch_signals(drain: Drain) -> Result<(), Error> {

@@ -278,6 +278,7 @@ fn is_for_services(name: &str) -> bool {
     let beginnings = ["BUILDKIT_", "LC_", "RUST_", "STRATA_", "XDG_"];
     names.contains(&name)
         || others.contains(&name)
+        || name == crate::spans::VARIABLE
         || beginnings.iter().any(|beginning| name.starts_with(beginning))
         || name.to_ascii_uppercase().ends_with("_PROXY")
 }
@@ -358,12 +359,27 @@ mod tests {
 
     #[test]
     fn services_get_what_says_where_things_are_and_nothing_else() {
-        for name in
-            ["PATH", "STRATA_ROOT", "XDG_RUNTIME_DIR", "https_proxy", "NO_PROXY", "BUILDKIT_PROGRESS", "RUST_LOG"]
-        {
+        for name in [
+            "PATH",
+            "STRATA_ROOT",
+            "XDG_RUNTIME_DIR",
+            "https_proxy",
+            "NO_PROXY",
+            "BUILDKIT_PROGRESS",
+            "RUST_LOG",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ] {
             assert!(is_for_services(name), "{name}");
         }
-        for name in ["MY_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "LD_PRELOAD", ""] {
+        for name in [
+            "MY_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "SSH_AUTH_SOCK",
+            "GITHUB_TOKEN",
+            "LD_PRELOAD",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "",
+        ] {
             assert!(!is_for_services(name), "{name}");
         }
     }

@@ -1,4 +1,5 @@
-//! Logs: set up once, and one line for every request that fails. What is logged is counted too.
+//! Logs: set up once, and one line for every request that fails. What is logged is counted too, and is a part
+//! of a trace.
 
 use std::{
     pin::Pin,
@@ -21,6 +22,7 @@ use crate::{
     access::{Surface, audit::Entry, is_standard},
     fault::CAUSE_KEY,
     metrics::{self, Metrics},
+    spans::{self, HEADER, Place, Span, otlp::Kind},
 };
 
 /// Header that names a request; made here where the caller sent none.
@@ -84,17 +86,19 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let counted = self.layer.begin(request.uri().path());
-        let mut call = Call::begin(&mut request, counted);
+        let is_known = (self.layer.permission)(request.uri().path()).is_some();
+        let mut call = Call::begin(&mut request, counted, is_known);
+        let place = call.place;
         let future = self.inner.call(request.map(|inner| Body::new(WholeBody { inner })));
         Box::pin(async move {
-            let mut response = future.await?;
+            let mut response = spans::within(place, future).await?;
             call.entry = response.extensions_mut().remove();
             response.headers_mut().insert(REQUEST_ID, call.id.clone());
             if response.headers().contains_key("grpc-status") {
                 call.finish(response.headers_mut());
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(TracedBody { inner: body, call: Some(call) })))
+            Ok(response.map(|body| Body::new(TracedBody { inner: body, place, call: Some(call) })))
         })
     }
 }
@@ -103,6 +107,10 @@ where
 struct Call {
     method: String,
     id: http::HeaderValue,
+    /// Where it is in a trace, if it belongs to one.
+    place: Option<Place>,
+    /// What the trace knows of it.
+    span: Option<Span>,
     /// What the figures know of it.
     counted: metrics::Call,
     /// What the audit log knows of it, if it is recorded there.
@@ -110,14 +118,22 @@ struct Call {
 }
 
 impl Call {
-    fn begin(request: &mut http::Request<Body>, counted: metrics::Call) -> Self {
+    fn begin(request: &mut http::Request<Body>, counted: metrics::Call, is_known: bool) -> Self {
         let id = match request.headers().get(REQUEST_ID) {
             Some(id) if id.len() <= 64 => id.clone(),
             _ => new_id(),
         };
         request.headers_mut().insert(REQUEST_ID, id.clone());
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        Self { method, id, counted, entry: None }
+        let above = request.headers().get(HEADER).and_then(|text| Place::parse(text.to_str().ok()?));
+        // What is not known, and health, is of no interest.
+        let mut span = if is_known { Span::begin(method.as_str(), Kind::Server, above) } else { None };
+        if let Some(span) = &mut span {
+            span.note("rpc.system", "grpc");
+            span.note("strata.request_id", id.to_str().unwrap_or("?"));
+        }
+        let place = span.as_ref().map(Span::place).or(above);
+        Self { method, id, place, span, counted, entry: None }
     }
 
     /// Logs and records the outcome, and takes the cause out of what the caller gets.
@@ -125,6 +141,13 @@ impl Call {
         let cause = headers.remove(CAUSE_KEY);
         let code = headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
         self.counted.end(code);
+        if let Some(span) = &mut self.span {
+            span.note("rpc.grpc.status_code", (code as i32).to_string());
+            if code != Code::Ok {
+                // What the text says is for the caller and the log.
+                span.fail(metrics::word(code));
+            }
+        }
         if let Some(entry) = &self.entry {
             entry.ended(code);
         }
@@ -202,6 +225,8 @@ impl HttpBody for WholeBody {
 /// A body whose trailers tell how the request ended.
 struct TracedBody {
     inner: Body,
+    /// Where the call is in a trace.
+    place: Option<Place>,
     call: Option<Call>,
 }
 
@@ -210,7 +235,8 @@ impl HttpBody for TracedBody {
     type Error = tonic::Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let place = self.place;
+        let mut frame = ready!(spans::at(place, || Pin::new(&mut self.inner).poll_frame(cx)));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
             && let Some(mut call) = self.call.take()

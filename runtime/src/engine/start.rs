@@ -90,11 +90,11 @@ impl Engine {
                 self.tally.started(cause == Cause::Policy);
                 self.happened(container, "start", []);
                 let (engine, container) = (self.clone(), container.clone());
-                tokio::spawn(async move {
+                tokio::spawn(strata_rpc::spans::carry(async move {
                     engine.finish(&container, monitor).await;
                     engine.start_again(&container).await;
                     drop(presence);
-                });
+                }));
                 Ok(attachment)
             }
             Err(error) => {

@@ -32,6 +32,8 @@ pub struct Shared {
     pub registries: Registries,
     /// Who may do what: read by what opens the doors of services.
     pub access: serde::de::IgnoredAny,
+    /// Where traces go: read by what sends them.
+    pub traces: serde::de::IgnoredAny,
 }
 
 /// Settings for all registries; every one has a default.

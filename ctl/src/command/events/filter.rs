@@ -100,6 +100,7 @@ mod tests {
         let exec = event("container", "exec_create: ls -l", "abc123", &[("name", "web"), ("image", "app:1")]);
         let tag = event("image", "tag", "sha256:fe12", &[("name", "app:1")]);
         let made = event("volume", "create", "state", &[("driver", "local")]);
+        let kept = event("secret", "update", "01ab", &[("name", "db")]);
         for (flags, event, expected) in [
             (&["container=web"][..], &die, true),
             (&["container=abc"], &die, true),
@@ -123,6 +124,9 @@ mod tests {
             (&["type=daemon"], &made, false),
             (&["volume=state"], &made, true),
             (&["volume=sta"], &made, false),
+            (&["type=secret", "secret=db"], &kept, true),
+            (&["secret=01a"], &kept, true),
+            (&["secret=web"], &kept, false),
             (&["scope=swarm"], &made, false),
             (&[], &made, true),
         ] {
@@ -144,6 +148,7 @@ mod tests {
             (&["type=container"], true, false),
             (&["type=image", "type=volume"], true, true),
             (&["container=web"], true, false),
+            (&["secret=db"], true, false),
             (&["image=app"], true, true),
         ] {
             let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();

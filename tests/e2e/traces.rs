@@ -1,0 +1,88 @@
+//! Traces: a command of `ctl` and all that services do for it is one, and nobody waits for a collector that is away.
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use strata_tests::{Collector, Context, House, Sent, eventually};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The parts of the trace of the last command of this name.
+fn trace_of(collector: &Collector, command: &str) -> Vec<Sent> {
+    let sent = collector.sent();
+    let Some((_, root)) = sent.iter().rfind(|(service, span)| service == "strata-ctl" && span.name == command) else {
+        return Vec::new();
+    };
+    let id = root.trace_id.clone();
+    sent.into_iter().filter(|(_, span)| span.trace_id == id).collect()
+}
+
+fn has(trace: &[Sent], service: &str, end: &str) -> bool {
+    trace.iter().any(|(of, span)| of == service && span.name.ends_with(end))
+}
+
+#[test]
+fn a_command_and_all_that_is_done_for_it_is_one_trace() {
+    let collector = Collector::start();
+    let mut house = House::start();
+    house.set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    house.import_guest();
+    house.guest(&["noop"]).ok();
+    let context = Context::new("FROM guest\nRUN [\"/guest\", \"write\", \"/one\", \"x\"]\n");
+    house.build(&context, "one").ok();
+
+    eventually("the trace of a run is whole", SOON, || {
+        let trace = trace_of(&collector, "ctl run");
+        has(&trace, "strata-runtime", "ContainerService/CreateContainer")
+            && has(&trace, "strata-store", "SnapshotService/PrepareSnapshot")
+    });
+    eventually("the trace of a build is whole", SOON, || {
+        let trace = trace_of(&collector, "ctl build");
+        has(&trace, "strata-builder", "BuildService/Build") && has(&trace, "strata-runtime", "StreamService/Run")
+    });
+    for command in ["ctl run", "ctl build"] {
+        let trace = trace_of(&collector, command);
+        let ids: BTreeSet<&[u8]> = trace.iter().map(|(_, span)| span.span_id.as_slice()).collect();
+        assert_eq!(ids.len(), trace.len(), "each part has an id of its own");
+        let roots = trace.iter().filter(|(_, span)| span.parent_span_id.is_empty());
+        assert_eq!(roots.map(|(service, _)| service.as_str()).collect::<Vec<_>>(), ["strata-ctl"], "{trace:?}");
+        for (service, span) in &trace {
+            assert!(span.start_time_unix_nano <= span.end_time_unix_nano && span.trace_id.len() == 16, "{service}");
+        }
+        // What is in a call is in no span.
+        assert!(!format!("{trace:?}").contains("noop"), "{trace:?}");
+    }
+    house.ctl(&["inspect", "nobody"]).fails();
+    eventually("a command that fails says so", SOON, || {
+        trace_of(&collector, "ctl inspect")
+            .iter()
+            .any(|(service, span)| service == "strata-ctl" && span.status.is_some())
+    });
+    // A trace that somebody else began goes on.
+    let mut command = house.ctl_command(&["ps"]);
+    command.env("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    strata_tests::Running::spawn(command).finish().ok();
+    eventually("it is a part of the trace that it was given", SOON, || {
+        let trace = trace_of(&collector, "ctl ps");
+        trace.iter().any(|(_, span)| {
+            span.trace_id[0] == 0x4b && span.parent_span_id == [0, 0xf0, 0x67, 0xaa, 0xb, 0xa9, 2, 0xb7]
+        })
+    });
+}
+
+#[test]
+fn a_collector_that_is_away_keeps_nobody_and_what_is_none_is_told() {
+    let mut house = House::start();
+    house.configure(&format!("{}[traces]\nendpoint = \"http://127.0.0.1:9\"\n", strata_tests::NOBODY));
+    house.import_guest();
+    assert_eq!(house.guest(&["echo", "done"]).ok().text(), "done");
+    eventually("the log says that traces are lost", SOON, || {
+        let log = fs::read_to_string(house.root().join("runtime/service.log")).unwrap_or_default();
+        log.contains("cannot send traces")
+    });
+    house.configure(&format!("{}[traces]\nendpoint = \"https://collector:4317\"\n", strata_tests::NOBODY));
+    house.ctl(&["ps"]).code(1).complains(&["invalid endpoint", "https://collector:4317", "OTLP over gRPC"]);
+    // The variable may be meant for others.
+    house.configure(strata_tests::NOBODY);
+    house.set("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
+    house.ctl(&["ps"]).ok();
+}
