@@ -28,7 +28,7 @@ use crate::{
 pub const MOST: usize = 500 << 10;
 
 /// The version that this program writes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// The name of a file that is being written. No secret has it.
 const NEW: &str = ".new";

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::sync_dir;
-use crate::{error::Error, volume};
+use crate::{error::Error, secret, volume};
 
 /// The version of container records that this program writes.
 pub const VERSION: u32 = 2;
@@ -74,13 +74,20 @@ pub fn check(root: &Path) -> Result<(), Error> {
         known: known.into(),
         advice: strata_rpc::version::advice(root),
     };
-    let kinds = [("containers", VERSION), ("networks", strata_net::RECORD_VERSION), ("volumes", volume::VERSION)];
+    let kinds = [
+        ("containers", VERSION),
+        ("networks", strata_net::RECORD_VERSION),
+        ("secrets", secret::VERSION),
+        ("volumes", volume::VERSION),
+    ];
     for (directory, known) in kinds {
         for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
             let path = entry.path();
             let path = if path.is_dir() { path.join("record.json") } else { path };
-            let value = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-            let Some(value) = value else { continue };
+            let Ok(bytes) = fs::read(&path) else { continue };
+            // Behind the record of a secret is its value.
+            let first = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().next();
+            let Some(Ok(value)) = first else { continue };
             if let Some(found) = value["version"].as_u64().filter(|found| *found > known.into()) {
                 return Err(later(path, found, known));
             }
@@ -184,6 +191,7 @@ mod tests {
             ("networks/x.json", &b"{\"version\":99}"[..]),
             ("volumes/x/record.json", b"{\"version\":99}"),
             ("containers/x/record.json", &monitored),
+            ("secrets/x", b"{\"version\":99}\nvalue"),
         ] {
             let root = place(file, bytes);
             assert!(matches!(check(root.path()), Err(Error::Later { found: 99, .. })), "{file}");
