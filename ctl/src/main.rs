@@ -188,7 +188,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Restart(args) => command::restart::run(&open()?, args).await,
         Command::Rm(args) => command::rm::run(&open()?, args).await,
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
-        Command::Run(args) => command::run::run(&open()?, args).await.map_err(Error::in_run),
+        Command::Run(args) => command::run::run(&open().map_err(Error::in_run)?, args).await,
         Command::Save(args) => command::save::run(&open()?, args).await,
         Command::Secret(args) => command::secret::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,

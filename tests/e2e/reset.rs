@@ -92,6 +92,8 @@ fn a_service_whose_state_is_broken_is_no_hindrance() {
     house.ctl(&["run", "--name", "done", "guest", "/guest", "noop"]).ok();
     assert!(house.stop().is_empty());
     fs::write(house.root().join("store/catalog.db"), "no database at all").unwrap();
+    // It would mend what it is the log of.
+    fs::remove_file(house.root().join("store/catalog.db-wal")).unwrap();
     house.ctl(&["images"]).fails();
 
     house.ctl(&["system", "reset", "-f"]).ok();

@@ -21,13 +21,23 @@ use crate::platform::{Containers, Platform};
 use crate::render;
 use crate::streams::{self, Keys, Signals, Wires};
 
-/// Runs a container.
+/// Runs a container, and waits until it is well if that is wanted.
 pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
-    let args = &run.container;
-    let spec = spec(args)?;
     // Chosen here: whose answer is lost knows its container all the same.
     let id = new_id()?;
-    let wires = wires(run, &id)?;
+    let code = started(platform, run, &id).await.map_err(Error::in_run)?;
+    match run.wait {
+        // It runs, or ran: that it is not well is no failure of ours.
+        Some(limit) => wait_until_healthy(platform, &id, limit).await,
+        None => Ok(code),
+    }
+}
+
+/// Makes a container and starts it. Its exit code, if it is connected.
+async fn started(platform: &Platform, run: &Run, id: &str) -> Result<u8> {
+    let args = &run.container;
+    let spec = spec(args)?;
+    let wires = wires(run, id)?;
     if run.wait.is_some() && !run.detach {
         return Err(Error::usage("--wait is for a container in the background: -d"));
     }
@@ -39,24 +49,18 @@ pub async fn run(platform: &Platform, run: &Run) -> Result<u8> {
     }
     let mut containers = platform.containers().await?;
     let attached = wires.map(|wires| Ok::<_, Error>((wires, Signals::register()?))).transpose()?;
-    let result = create_and_start(platform, &mut containers, &id, spec, args, attached).await;
+    let result = create_and_start(platform, &mut containers, id, spec, args, attached).await;
     if let (Err(error), true) = (&result, args.rm) {
         // What could not be started is not left behind. A container that runs is left alone, but for one whose output
         // nobody reads: nothing would ever be seen of it again. The first error is the one to tell.
-        remove(platform, id, error.code == render::NOBODY_READS).await;
-        return result;
+        remove(platform, id.to_owned(), error.code == render::NOBODY_READS).await;
     }
-    match run.wait {
-        // It runs, or ran: that is not a failure to run it.
-        Some(limit) if result.is_ok() => {
-            wait_until_healthy(&mut containers, &id, limit).await.map_err(|error| error.with_code(1))
-        }
-        _ => result,
-    }
+    result
 }
 
 /// Waits until a container that was started is well, or is done with at once where nobody checks it.
-async fn wait_until_healthy(containers: &mut Containers, id: &str, limit: Option<Duration>) -> Result<u8> {
+async fn wait_until_healthy(platform: &Platform, id: &str, limit: Option<Duration>) -> Result<u8> {
+    let mut containers = platform.containers().await?;
     let request = pb::GetContainerRequest { container: id.to_owned() };
     let found = containers.all.get_container(request).await?.into_inner().container;
     let found = found.ok_or_else(|| super::incomplete("a container"))?;
