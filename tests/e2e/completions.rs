@@ -15,7 +15,7 @@ fn offered(house: &House, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn names_of_what_is_there_are_offered() {
-    let house = House::with_guest();
+    let house = House::with_network();
     house.ctl(&["create", "--network", "none", "--name", "web-1", "guest", "/guest"]).ok();
     house.ctl(&["create", "--network", "none", "--name", "other", "guest", "/guest"]).ok();
     house.ctl(&["network", "create", "backend"]).ok();

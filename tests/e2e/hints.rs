@@ -4,7 +4,7 @@ use strata_tests::House;
 
 #[test]
 fn a_name_that_is_not_there_is_answered_with_the_closest_one() {
-    let house = House::with_guest();
+    let house = House::with_network();
     house.ctl(&["create", "--network", "none", "--name", "database", "guest", "/guest"]).ok();
     house.ctl(&["network", "create", "backend"]).ok();
     house.ctl(&["volume", "create", "uploads"]).ok();
@@ -31,7 +31,7 @@ fn a_name_that_is_not_there_is_answered_with_the_closest_one() {
 
 #[test]
 fn a_name_that_is_taken_is_answered_with_what_frees_it() {
-    let house = House::with_guest();
+    let house = House::with_network();
     house.ctl(&["network", "create", "back"]).ok();
     house.ctl(&["create", "--network", "none", "--name", "web", "guest", "/guest"]).ok();
 

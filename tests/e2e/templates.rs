@@ -4,7 +4,7 @@ use strata_tests::House;
 
 #[test]
 fn lists_are_printed_by_templates_in_columns_raw_and_as_json() {
-    let house = House::with_guest();
+    let house = House::with_network();
     let made = [
         "create",
         "--network",
@@ -98,7 +98,7 @@ fn inspect_has_the_fields_that_scripts_ask_for() {
 
 #[test]
 fn inspect_finds_containers_images_networks_and_volumes_by_their_names() {
-    let house = House::with_guest();
+    let house = House::with_network();
     house.ctl(&["network", "create", "back"]).ok();
     house.ctl(&["volume", "create", "data"]).ok();
     house.ctl(&["create", "--network", "none", "--name", "web", "guest", "/guest"]).ok();

@@ -318,6 +318,8 @@ impl House {
         }
         found.extend(leaks::mounts(&self.root().join("")).iter().map(|line| format!("mount {line}")));
         found.extend(self.unowned_cgroups().iter().map(|path| format!("cgroup {}", path.display())));
+        // A house with networks has a host of its own, which takes them along.
+        found.extend(leaks::bridges(&self.root().join("runtime/networks")).iter().map(|name| format!("link {name}")));
         found
     }
 

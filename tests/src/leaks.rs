@@ -83,6 +83,14 @@ pub(crate) fn cgroups() -> BTreeSet<(String, PathBuf)> {
     found
 }
 
+/// Bridges of this host that belong to networks whose records are in a directory.
+pub(crate) fn bridges(records: &Path) -> Vec<String> {
+    let entries = fs::read_dir(records).into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| Some(entry.file_name().to_str()?.get(..12)?.to_owned()));
+    let links = ids.map(|id| format!("st-{id}"));
+    links.filter(|link| Path::new("/sys/class/net").join(link).exists()).collect()
+}
+
 /// Names of 64 hex digits below a directory, as containers' state has them.
 pub(crate) fn ids(dir: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
