@@ -150,6 +150,28 @@ fn syslog(address: &str) -> Option<runtime::LogSpec> {
     Some(runtime::LogSpec { driver: "syslog".to_owned(), options: vec![option] })
 }
 
+fn apart(change: impl FnOnce(&mut runtime::Isolation)) -> runtime::ContainerSpec {
+    let mut isolation = runtime::Isolation::default();
+    change(&mut isolation);
+    spec(|spec| spec.isolation = Some(isolation))
+}
+
+fn of_the_host() -> Option<runtime::Sharing> {
+    Some(runtime::Sharing { mode: runtime::SharingMode::Host.into(), container: String::new() })
+}
+
+fn unconfined() -> Option<runtime::SystemCalls> {
+    Some(runtime::SystemCalls { kind: Some(runtime::system_calls::Kind::IsUnconfined(true)) })
+}
+
+fn device_at(path: &str) -> runtime::HostDevice {
+    runtime::HostDevice { host_path: path.to_owned(), ..Default::default() }
+}
+
+fn any_device() -> runtime::DeviceRule {
+    runtime::DeviceRule { kind: "c".to_owned(), access: "r".to_owned(), ..Default::default() }
+}
+
 /// What takes a grant, and which.
 fn dangerous() -> Vec<(&'static str, &'static str, runtime::ContainerSpec)> {
     let device = |value| ("device", value);
@@ -166,6 +188,18 @@ fn dangerous() -> Vec<(&'static str, &'static str, runtime::ContainerSpec)> {
         ("host-namespaces", "the host's network", spec(|spec| spec.network = runtime::NetworkMode::Host.into())),
         ("host-mounts", "a log that goes to a socket", spec(|spec| spec.log = syslog("unixgram:///dev/log"))),
         ("host-namespaces", "a log that goes to a port", spec(|spec| spec.log = syslog("udp://127.0.0.1:514"))),
+        ("host-namespaces", "a cgroup of the host", spec(|spec| spec.cgroup_parent = "/system".to_owned())),
+        ("host-namespaces", "the host's processes", apart(|apart| apart.pid = of_the_host())),
+        ("host-namespaces", "the host's shared memory", apart(|apart| apart.ipc = of_the_host())),
+        ("host-namespaces", "the host's name", apart(|apart| apart.has_host_name = true)),
+        ("host-namespaces", "the host's cgroups", apart(|apart| apart.sees_host_cgroups = true)),
+        ("privileged", "no filter of system calls", apart(|apart| apart.system_calls = unconfined())),
+        ("privileged", "unmasked paths", apart(|apart| apart.is_unmasked = true)),
+        ("privileged", "writable cgroups", apart(|apart| apart.has_writable_cgroups = true)),
+        ("privileged", "new privileges", apart(|apart| apart.no_new_privileges = Some(false))),
+        ("privileged", "to be spared from the OOM killer", spec(|spec| spec.oom_score_adj = Some(-1))),
+        ("devices", "a device by its path", apart(|apart| apart.devices = vec![device_at("/dev/fuse")])),
+        ("devices", "a rule for devices", apart(|apart| apart.device_rules = vec![any_device()])),
     ]
 }
 
