@@ -85,14 +85,18 @@ fn host() -> String {
     text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
 }
 
-fn graph() -> Graph {
+fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &host()])
         .current_dir(strata_tests::repository())
         .output()
         .expect("cargo runs: it runs this test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn graph() -> Graph {
+    let metadata = metadata();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let names = metadata["packages"].as_array().unwrap().iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
     let is_used = |dep: &Value| dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"] != "dev");
@@ -120,6 +124,27 @@ impl Graph {
         }
         seen.into_iter().map(|id| self.names[id].as_str()).collect()
     }
+}
+
+/// One more feature for tests, and cargo builds all that depends on it twice: tokio's is minutes.
+#[test]
+fn tests_ask_for_no_feature_that_programs_do_not_have() {
+    let metadata = metadata();
+    let ours = metadata["packages"].as_array().unwrap().iter();
+    let ours = ours.filter(|package| package["name"].as_str().unwrap().starts_with("strata-"));
+    let (mut usual, mut of_tests) = (BTreeMap::<&str, BTreeSet<&str>>::new(), vec![]);
+    for dependency in ours.flat_map(|package| package["dependencies"].as_array().unwrap()) {
+        let name = dependency["name"].as_str().unwrap();
+        let features = dependency["features"].as_array().unwrap().iter().map(|feature| feature.as_str().unwrap());
+        match dependency["kind"] == "dev" {
+            true => of_tests.extend(features.map(|feature| (name, feature))),
+            false => usual.entry(name).or_default().extend(features),
+        }
+    }
+
+    of_tests.retain(|(name, feature)| usual.get(name).is_some_and(|usual| !usual.contains(feature)));
+
+    assert_eq!(of_tests, []);
 }
 
 #[test]

@@ -121,21 +121,34 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    const QUIET: Duration = Duration::from_millis(500);
+
+    #[tokio::test]
     async fn quiet_starts_anew_with_every_piece_of_work() {
         let idle = Idle::default();
-        let start = tokio::time::Instant::now();
-        let worker = idle.clone();
-        let work = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(8)).await;
-            let busy = worker.busy();
-            tokio::time::sleep(Duration::from_secs(30)).await;
-            drop(busy);
+        let watched = idle.clone();
+        let quiet = tokio::spawn(async move {
+            watched.quiet_for(QUIET).await;
+            Instant::now()
         });
-        idle.quiet_for(Duration::from_secs(10)).await;
-        assert_eq!(start.elapsed(), Duration::from_secs(48));
-        work.await.unwrap();
+        // By now it waits for a quiet time to end.
+        tokio::task::yield_now().await;
+        let mut ends = Instant::now();
+        for _ in 0..2 {
+            let busy = idle.busy();
+            tokio::time::sleep(QUIET * 2).await;
+            assert!(!quiet.is_finished(), "it is quiet while something is done");
+            ends = Instant::now();
+            drop(busy);
+            tokio::task::yield_now().await;
+        }
+
+        let quiet_at = quiet.await.unwrap();
+
+        assert!(quiet_at.duration_since(ends) >= QUIET, "what was quiet before the last work counts");
     }
 }

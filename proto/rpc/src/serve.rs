@@ -11,6 +11,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
@@ -251,9 +252,12 @@ impl Server {
 
         let Self { name, config, bound, idle, drain, metrics: _ } = self;
         let announce = drain.clone();
+        // Where no connection is there, all may be over before the farewell has a turn.
+        let stopping = Arc::new(Once::new());
+        let farewell = stopping.clone();
         let bye = async move {
             announce.cancelled().await;
-            notify::tell("STOPPING=1");
+            farewell.call_once(|| notify::tell("STOPPING=1"));
             health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
             tracing::info!(service = name, "draining");
         };
@@ -267,11 +271,9 @@ impl Server {
         let stopped = tokio::select! {
             done = async {
                 let stopped = served.await?;
+                stopping.call_once(|| notify::tell("STOPPING=1"));
                 match stopped {
-                    Stopped::Idle => {
-                        notify::tell("STOPPING=1");
-                        drain.rest();
-                    }
+                    Stopped::Idle => drain.rest(),
                     Stopped::Drained | Stopped::Deadline => drain.start(),
                 }
                 drain.finished().await;

@@ -28,6 +28,8 @@ use crate::{endpoint, paths, rootless, socket};
 
 /// Longest wait for a service that starts.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// So often a service is looked for that breaks the connection.
+const ATTEMPTS: u32 = 3;
 /// A log longer than this is put aside at the next start.
 const LOG_LIMIT: u64 = 4 << 20;
 
@@ -172,25 +174,39 @@ pub async fn ensure_running(binary: &Path, args: &[OsString], socket: &Path, roo
 /// A channel to the service, started where it does not run. The channel starts it again should it go away.
 /// A service that was started here has answered; if it ended instead, the error has its last words.
 pub async fn ensure(service: OnDemand) -> Result<Channel, Error> {
-    let started = Started::default();
-    let channel = {
-        let (service, started) = (Arc::new(service.clone()), started.clone());
-        let connector = service_fn(move |_: Uri| {
-            let (service, started) = (service.clone(), started.clone());
-            async move { dial(&service, &started).await.map(TokioIo::new) }
-        });
-        endpoint::local_target().connect_with_connector(connector).await
-    };
-    match (channel, started.take()) {
-        (Ok(channel), None) => Ok(channel),
-        (Ok(channel), Some(child)) => answered(&service, child, channel).await,
-        // What was started ended before the connection was there: its own words say why, the broken connection does not.
-        (Err(err), Some(child)) => match ending(child).await {
-            Some(status) => Err(not_there(&service, Some(status))),
-            None => Err(connect_error(&service, err)),
-        },
-        (Err(err), None) => Err(connect_error(&service, err)),
+    let mut left = ATTEMPTS;
+    loop {
+        let started = Started::default();
+        let channel = {
+            let (service, started) = (Arc::new(service.clone()), started.clone());
+            let connector = service_fn(move |_: Uri| {
+                let (service, started) = (service.clone(), started.clone());
+                async move { dial(&service, &started).await.map(TokioIo::new) }
+            });
+            endpoint::local_target().connect_with_connector(connector).await
+        };
+        left -= 1;
+        return match (channel, started.take()) {
+            (Ok(channel), None) => Ok(channel),
+            (Ok(channel), Some(child)) => answered(&service, child, channel).await,
+            // What was started ended before the connection was there: its own words say why, the broken connection does not.
+            (Err(err), Some(child)) => match ending(child).await {
+                Some(status) => Err(not_there(&service, Some(status))),
+                None => Err(connect_error(&service, err)),
+            },
+            (Err(err), None) if left > 0 && is_broken(&err) => continue,
+            (Err(err), None) => Err(connect_error(&service, err)),
+        };
     }
+}
+
+/// Whether a connection was taken and broke: a service that ends does that, and the next look finds it gone.
+fn is_broken(err: &(dyn std::error::Error + 'static)) -> bool {
+    let is_it = |err: &(dyn std::error::Error + 'static)| {
+        err.downcast_ref::<io::Error>()
+            .is_some_and(|err| matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset))
+    };
+    std::iter::successors(Some(err), |err| err.source()).any(is_it)
 }
 
 /// A stream to the service, started where it does not run.
@@ -248,8 +264,10 @@ async fn dial(service: &Arc<OnDemand>, started: &Started) -> Result<UnixStream, 
     stream.map_err(|err| Error::Connect { path: service.socket.clone(), source: err.into() })
 }
 
+/// Whether nobody is there; a reset is one who was, and ended with the connection in its queue.
 fn absent(err: &io::Error) -> bool {
-    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(err.kind(), NotFound | ConnectionRefused | ConnectionReset)
 }
 
 fn start(service: &OnDemand, listener: UnixListener) -> Result<Child, Error> {
