@@ -47,11 +47,15 @@ fn what_happens_is_seen_and_what_is_seen_can_be_acted_on() {
     terminal.wait_for_after(before, "exited");
     terminal.press("Dn");
     house.ctl(&["ps", "-a"]).ok().says(&["clock", "Exited (137)"]);
-    terminal.press("Dy");
+    let before = terminal.press("Dy");
     eventually("it is removed", PATIENCE, || !is_listed("clock"));
     assert!(is_listed("later"));
+    // It takes the place of the other, and is what is selected then.
+    terminal.wait_for_after(before, "later");
 
+    let before = terminal.shown().len();
     terminal.resize(15, 60);
+    terminal.wait_for_after(before, "later");
     let before = terminal.press("\r");
     terminal.wait_for_after(before, "tick");
     terminal.press("q");
