@@ -5,6 +5,7 @@
 
 #![allow(clippy::doc_lazy_continuation, clippy::large_enum_variant)]
 
+mod label;
 mod secret;
 
 /// Nouns that all services share.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::stream::{self, Stream};
+use strata_proto::types::v1 as types;
 use tokio::sync::watch;
 
 /// Events that are kept.
@@ -56,6 +57,19 @@ pub struct Event {
     pub attributes: BTreeMap<String, String>,
     /// Place in the order of the service: of two the later one has the larger, also after another start of the service.
     pub position: u64,
+}
+
+impl From<&Event> for types::Event {
+    fn from(event: &Event) -> Self {
+        Self {
+            at: Some(event.at.into()),
+            kind: event.kind.as_str().to_owned(),
+            action: event.action.clone(),
+            id: event.id.clone(),
+            attributes: event.attributes.clone().into_iter().collect(),
+            position: event.position,
+        }
+    }
 }
 
 /// What of a log is wanted.

@@ -18,6 +18,8 @@ use prometheus::{HistogramOpts, HistogramVec, Opts, Registry, TextEncoder, core:
 pub use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use tonic::Code;
 
+use crate::fault::code_name;
+
 pub use address::{Address, Invalid};
 pub use server::Error;
 
@@ -155,7 +157,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         let inner = &self.metrics.0;
         inner.in_flight.dec();
-        let code = word(self.code.unwrap_or(Code::Cancelled));
+        let code = code_name(self.code.unwrap_or(Code::Cancelled));
         inner.calls.with_label_values(&[self.method.as_str(), code]).inc();
         inner.durations.with_label_values(&[self.method.as_str()]).observe(self.begun.elapsed().as_secs_f64());
     }
@@ -182,29 +184,6 @@ fn gauge(name: &str, help: &str) -> IntGauge {
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect("the names are names")
-}
-
-/// A code by the name that gRPC has for it.
-pub(crate) fn word(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

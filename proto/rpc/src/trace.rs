@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     access::{Surface, audit::Entry, is_standard},
-    fault::CAUSE_KEY,
+    fault::{CAUSE_KEY, code_name},
     metrics::{self, Metrics},
     spans::{self, HEADER, Place, Span, otlp::Kind},
 };
@@ -145,7 +145,7 @@ impl Call {
             span.note("rpc.grpc.status_code", (code as i32).to_string());
             if code != Code::Ok {
                 // What the text says is for the caller and the log.
-                span.fail(metrics::word(code));
+                span.fail(code_name(code));
             }
         }
         if let Some(entry) = &self.entry {

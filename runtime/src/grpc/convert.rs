@@ -422,12 +422,7 @@ pub fn label_conditions(
     if conditions.iter().any(|condition| condition.key.is_empty()) {
         return Err(Error::argument(field, "a label is needed"));
     }
-    let one = |condition: strata_proto::types::v1::LabelCondition| LabelCondition {
-        key: condition.key,
-        value: condition.value,
-        is_negated: condition.is_negated,
-    };
-    Ok(conditions.into_iter().map(one).collect())
+    Ok(conditions.into_iter().map(LabelCondition::from).collect())
 }
 
 /// A point in time of the wire.

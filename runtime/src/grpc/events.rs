@@ -3,14 +3,8 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt};
-use strata_proto::{
-    runtime::v1::{self as wire, event_service_server::EventService},
-    types::v1 as types,
-};
-use strata_rpc::{
-    Drain,
-    events::{Event, Span},
-};
+use strata_proto::runtime::v1::{self as wire, event_service_server::EventService};
+use strata_rpc::{Drain, events::Span};
 use tonic::{Request, Response, Status};
 
 use super::{convert, refuse};
@@ -39,20 +33,12 @@ impl EventService for Events {
         let wire::WatchEventsRequest { since, until, after_position: after } = request.into_inner();
         let time = |field, at| convert::moment(field, at).map(|at| at.map(Into::into)).map_err(refuse);
         let span = Span { since: time("since", since)?, until: time("until", until)?, after };
-        let events =
-            self.engine.events().watch(span).map(|event| Ok(wire::WatchEventsResponse { event: Some(shown(&event)) }));
+        let events = self
+            .engine
+            .events()
+            .watch(span)
+            .map(|event| Ok(wire::WatchEventsResponse { event: Some((&*event).into()) }));
         let drained = self.drain.token().clone().cancelled_owned();
         Ok(Response::new(Box::pin(events.take_until(drained))))
-    }
-}
-
-fn shown(event: &Event) -> types::Event {
-    types::Event {
-        at: Some(event.at.into()),
-        kind: event.kind.as_str().to_owned(),
-        action: event.action.clone(),
-        id: event.id.clone(),
-        attributes: event.attributes.clone().into_iter().collect(),
-        position: event.position,
     }
 }

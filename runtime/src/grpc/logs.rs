@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use jiff::Timestamp;
-use prost_types::Timestamp as WireTimestamp;
 use strata_proto::runtime::v1 as wire;
 
 use super::convert;
@@ -48,15 +46,11 @@ pub fn wire_log(log: Log) -> wire::LogSpec {
 pub fn wish(request: &wire::ReadLogsRequest) -> Result<Wish, Error> {
     Ok(Wish {
         tail: request.tail,
-        since: request.since.map(|at| moment("since", at)).transpose()?,
-        until: request.until.map(|at| moment("until", at)).transpose()?,
+        since: convert::moment("since", request.since)?,
+        until: convert::moment("until", request.until)?,
         // Each line has its own.
         joins_lines: request.joins_lines && !request.with_attributes,
     })
-}
-
-fn moment(field: &'static str, at: WireTimestamp) -> Result<Timestamp, Error> {
-    Timestamp::new(at.seconds, at.nanos).map_err(|_| Error::argument(field, "it is no time"))
 }
 
 /// A line as the wire has it.

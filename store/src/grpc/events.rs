@@ -3,23 +3,11 @@
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use strata_proto::store::v1::{WatchEventsRequest, WatchEventsResponse, event_service_server::EventService};
-use strata_proto::types::v1 as types;
-use strata_rpc::events::{Event, Span};
+use strata_rpc::events::Span;
 use tonic::{Request, Response, Status};
 
 use super::{Service, status};
 use crate::Error;
-
-fn shown(event: &Event) -> types::Event {
-    types::Event {
-        at: Some(event.at.into()),
-        kind: event.kind.as_str().to_owned(),
-        action: event.action.clone(),
-        id: event.id.clone(),
-        attributes: event.attributes.clone().into_iter().collect(),
-        position: event.position,
-    }
-}
 
 #[tonic::async_trait]
 impl EventService for Service {
@@ -37,7 +25,7 @@ impl EventService for Service {
         };
         let span = Span { since: time("since", since)?, until: time("until", until)?, after };
         let events = self.store.events.watch(span);
-        let events = events.map(|event| Ok(WatchEventsResponse { event: Some(shown(&event)) }));
+        let events = events.map(|event| Ok(WatchEventsResponse { event: Some((&*event).into()) }));
         let drained = self.store.drain.token().clone().cancelled_owned();
         Ok(Response::new(events.take_until(drained).boxed()))
     }

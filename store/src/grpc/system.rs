@@ -74,13 +74,8 @@ impl SystemService for Service {
         if labels.iter().any(|condition| condition.key.is_empty()) {
             return Err(status(Error::invalid("labels", "a label is needed")));
         }
-        let condition = |condition: strata_proto::types::v1::LabelCondition| LabelCondition {
-            key: condition.key,
-            value: condition.value,
-            is_negated: condition.is_negated,
-        };
         let before = before.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
-        let labels = labels.into_iter().map(condition).collect();
+        let labels = labels.into_iter().map(LabelCondition::from).collect();
         let what = Prune { all_images, cache, images_only, before, labels };
         let pruned = gc::prune(&self.store, what).await.map_err(status)?;
         Ok(Response::new(PruneResponse {

@@ -24,6 +24,7 @@ pub(crate) use service::Auditor;
 pub use verify::{Break, Findings, verify};
 
 use super::role::{Grant, Role};
+use crate::fault::code_name;
 
 /// Name of the directory of the log below a service's root.
 pub const DIRECTORY: &str = "audit";
@@ -112,7 +113,7 @@ impl<'a> Draft<'a> {
             decision: self.decision,
             grant: self.dangerous.map(|(grant, _)| grant.name()),
             what: self.dangerous.map(|(_, what)| what),
-            code: self.code.map(name),
+            code: self.code.map(code_name),
             milliseconds: self.milliseconds,
             previous,
         }
@@ -193,29 +194,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
-    }
-}
-
-/// The name of a code, as the protocol has it.
-const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
