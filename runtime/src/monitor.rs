@@ -13,40 +13,31 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use strata_init::{
-    plan,
-    wire::{Created, Decoder, ExitStatus, Frame},
-};
+use strata_init::wire::{Created, Decoder, ExitStatus, Frame};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::watch,
 };
 
 use crate::{
     error::Error,
     identity::Process,
-    logs,
     record::Running,
     signal,
     spec::{Exit, ExitKind, MountPoint},
-    stream::{Attachment, Input, Output, Pace, Wish},
 };
 
-/// Chunks of output on their way to a client, 32 KiB each at most.
-const CHUNKS: usize = 16;
+mod attach;
+mod log;
+
+use log::Packer;
 
 /// How long a monitor may take to prepare a container or to execute its program.
 const PREPARED: Duration = Duration::from_secs(60);
-
-/// How long a monitor may take to answer, how often it is asked while its files are locked, and the pause in between.
-const ANSWERED: Duration = Duration::from_secs(5);
-const CLEAR_ATTEMPTS: u32 = 100;
-const CLEAR_PAUSE: Duration = Duration::from_millis(20);
 
 /// A monitor just spawned; the plan is on its way to it.
 #[derive(Debug)]
@@ -290,117 +281,6 @@ impl Monitor {
             .and_then(|()| strata_init::wire::send(&mut stream, &Frame::Signal { signal: number }));
         sent.map_err(|_| not_running())
     }
-
-    /// Empties its log, and removes older files of it.
-    pub async fn clear_log(&self) -> Result<(), Error> {
-        let broken = |problem: String| Error::Monitor { id: self.id.clone(), problem };
-        let unreachable = |e: io::Error| broken(format!("cannot be reached: {e}"));
-        let mut stream = match UnixStream::connect(&self.control).await {
-            Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Err(Error::NotRunning { name: self.id.clone() });
-            }
-            Err(error) => return Err(unreachable(error)),
-        };
-        let hello = Frame::Hello { stdin: false, output: false, wait: false };
-        stream.write_all(&hello.encode()).await.map_err(unreachable)?;
-        let (reader, mut writer) = stream.into_split();
-        let mut frames = Frames::new(reader);
-        for _ in 0..CLEAR_ATTEMPTS {
-            writer.write_all(&Frame::ClearLog.encode()).await.map_err(unreachable)?;
-            let answered = tokio::time::timeout(ANSWERED, cleared(&mut frames)).await;
-            match answered.map_err(|_| broken("does not answer".into()))?.map_err(unreachable)? {
-                // An older one knows no such frame, and hangs up.
-                None => return Err(broken("cannot empty its log: restart the container once".into())),
-                Some(0) => return Ok(()),
-                Some(errno) if errno == rustix::io::Errno::WOULDBLOCK.raw_os_error() => {
-                    tokio::time::sleep(CLEAR_PAUSE).await;
-                }
-                Some(errno) => {
-                    let why = io::Error::from_raw_os_error(errno);
-                    return Err(broken(format!("cannot empty its log: {why}")));
-                }
-            }
-        }
-        Err(broken("cannot empty its log: somebody has its files locked".into()))
-    }
-
-    /// Connects to the standard streams.
-    pub async fn attach(&self, wish: Wish) -> Result<Attachment, Error> {
-        let broken = |e: io::Error| Error::Monitor { id: self.id.clone(), problem: format!("cannot be reached: {e}") };
-        let (reader, mut writer) = match UnixStream::connect(&self.control).await {
-            Ok(stream) => stream.into_split(),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Err(Error::NotRunning { name: self.id.clone() });
-            }
-            Err(error) => return Err(broken(error)),
-        };
-        let hello = Frame::Hello { stdin: wish.has_stdin, output: true, wait: wish.pace == Pace::OfClient };
-        writer.write_all(&hello.encode()).await.map_err(broken)?;
-        let mut frames = Frames::new(reader);
-        match frames.next().await.map_err(broken)? {
-            Some(Frame::State { .. }) => {}
-            _ => return Err(Error::NotRunning { name: self.id.clone() }),
-        }
-        if let Some(size) = wish.size {
-            writer.write_all(&frame_of(Input::Resize(size)).encode()).await.map_err(broken)?;
-        }
-        let (output_sender, output) = mpsc::channel(CHUNKS);
-        let (input, inputs) = mpsc::channel(CHUNKS);
-        tokio::spawn(async move {
-            // What the client said before it left still arrives. Then both halves end together: the monitor sees that
-            // this client is gone.
-            let client_is_gone = async { tokio::join!(pass_input(inputs, writer), output_sender.closed()) };
-            tokio::select! {
-                () = pass_output(frames, &output_sender) => {}
-                _writer = client_is_gone => {}
-            }
-        });
-        Ok(Attachment { input, output })
-    }
-}
-
-/// Waits for the answer to `ClearLog`: an error number; `None`: there is none.
-async fn cleared(frames: &mut Frames) -> io::Result<Option<i32>> {
-    loop {
-        match frames.next().await? {
-            Some(Frame::LogCleared { errno }) => return Ok(Some(errno)),
-            Some(_) => {}
-            None => return Ok(None),
-        }
-    }
-}
-
-/// Compresses what rotation of a log puts aside, on a thread for it.
-#[derive(Debug)]
-struct Packer(Option<mpsc::Sender<()>>);
-
-impl Packer {
-    /// A packer of a log, which begins with what is there already.
-    fn new(log: Option<PathBuf>) -> Self {
-        let Some(log) = log else { return Self(None) };
-        let (sender, mut turns) = mpsc::channel::<()>(1);
-        let packer = Self(Some(sender));
-        packer.pack();
-        tokio::spawn(async move {
-            while turns.recv().await.is_some() {
-                let log = log.clone();
-                let packed = tokio::task::spawn_blocking(move || logs::pack(&log)).await;
-                if let Ok(Err(error)) = packed {
-                    let error = strata_rpc::fault::chain(&error);
-                    tracing::warn!(error, "an older file of a log stays uncompressed");
-                }
-            }
-        });
-        packer
-    }
-
-    fn pack(&self) {
-        if let Some(turns) = &self.0 {
-            // One that is waited for does it.
-            let _is_due_anyway = turns.try_send(());
-        }
-    }
 }
 
 /// Reads frames into the progress until the end of the conversation.
@@ -424,43 +304,6 @@ async fn follow(frames: &mut Frames, progress: &watch::Sender<Progress>, exit_re
                 return;
             }
         }
-    }
-}
-
-async fn pass_output(mut frames: Frames, output: &mpsc::Sender<Output>) {
-    loop {
-        let chunk = match frames.next().await {
-            Ok(Some(Frame::Stdout { bytes })) => Output::Stdout(Bytes::from(bytes)),
-            Ok(Some(Frame::Stderr { bytes })) => Output::Stderr(Bytes::from(bytes)),
-            Ok(Some(Frame::Exited { .. } | Frame::Failed { .. })) => Output::Ended,
-            Ok(Some(_)) => continue,
-            Ok(None) | Err(_) => Output::Lost,
-        };
-        let is_last = matches!(chunk, Output::Ended | Output::Lost);
-        // Without a client it is read all the same, while the rest of the input is on its way.
-        let _client_is_gone = output.send(chunk).await;
-        if is_last {
-            return;
-        }
-    }
-}
-
-/// Passes input on as long as there is some. Gives the writer back: the conversation goes on with output.
-async fn pass_input(mut inputs: mpsc::Receiver<Input>, mut writer: OwnedWriteHalf) -> OwnedWriteHalf {
-    while let Some(input) = inputs.recv().await {
-        if writer.write_all(&frame_of(input).encode()).await.is_err() {
-            break;
-        }
-    }
-    writer
-}
-
-fn frame_of(input: Input) -> Frame {
-    match input {
-        Input::Stdin(bytes) => Frame::Stdin { bytes: bytes.into() },
-        Input::EndOfInput => Frame::StdinClose,
-        Input::Resize(size) => Frame::Resize { size: plan::TerminalSize { rows: size.rows, columns: size.columns } },
-        Input::Signal(signal) => Frame::Signal { signal },
     }
 }
 
