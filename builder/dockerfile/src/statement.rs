@@ -1,16 +1,15 @@
 //! One logical line to one typed statement: `FROM` or an instruction.
 //! Every refusal points at the word it is about.
 
-use crate::ast::{
-    Add, ArgDeclaration, CommandForm, Copy, Flag, Healthcheck, Heredoc, KeyValue, Kind, ProbeCommand, Run, Spanned,
-    Word,
-};
+use crate::ast::{ArgDeclaration, CommandForm, Flag, Heredoc, KeyValue, Kind, Run, Spanned, Word};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::flag::Flags;
-use crate::heredoc;
 use crate::line::LogicalLine;
+use crate::suggest;
 use crate::word::{self, JsonForm, Piece};
-use crate::{expand, meta, suggest};
+
+mod files;
+mod healthcheck;
 
 /// All instructions, in the order in which suggestions prefer them.
 pub(crate) const INSTRUCTIONS: [&str; 18] = [
@@ -162,14 +161,14 @@ fn stage_name(scope: &Scope<'_>, piece: Piece) -> Result<Word> {
 /// Every instruction but `FROM` and `ONBUILD`.
 pub(crate) fn kind(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
     Ok(match scope.name {
-        "ADD" => add(scope, flags, heredocs)?,
+        "ADD" => files::add(scope, flags, heredocs)?,
         "ARG" => Kind::Arg(arguments(scope)?),
         "CMD" => Kind::Cmd(required_command(scope, scope.args)?),
-        "COPY" => copy(scope, flags, heredocs)?,
+        "COPY" => files::copy(scope, flags, heredocs)?,
         "ENTRYPOINT" => Kind::Entrypoint(required_command(scope, scope.args)?),
         "ENV" => Kind::Env(pairs(scope)?),
         "EXPOSE" => Kind::Expose(words(scope)?),
-        "HEALTHCHECK" => Kind::Healthcheck(healthcheck(scope, flags)?),
+        "HEALTHCHECK" => Kind::Healthcheck(healthcheck::healthcheck(scope, flags)?),
         "LABEL" => Kind::Label(pairs(scope)?),
         "MAINTAINER" => Kind::Maintainer(text(scope)?),
         "RUN" => run(scope, flags, heredocs)?,
@@ -270,101 +269,6 @@ fn one_of(
     Err(Diagnostic::at(scope.source, flag.value_span, message).did_you_mean(near))
 }
 
-struct Files {
-    sources: Vec<Word>,
-    heredocs: Vec<Heredoc>,
-    destination: Word,
-}
-
-fn files(scope: &Scope<'_>, mut heredocs: Vec<Heredoc>) -> Result<Files> {
-    let name = scope.name;
-    let mut pieces = json_or_words(scope)?;
-    let destination = match pieces.pop() {
-        Some(piece) if !pieces.is_empty() => piece,
-        Some(only) => {
-            let message = format!("{name} requires at least one source and a destination, but has one argument");
-            return Err(scope.error(only.start, only.end, message).with_suggestion(usage(name)));
-        }
-        None => {
-            let message = format!("{name} requires at least one source and a destination");
-            return Err(scope.error_at_name(message).with_suggestion(usage(name)));
-        }
-    };
-    if heredoc::is_marker(&destination.text) {
-        let message = format!("{name} cannot write to a heredoc: it can only be a source");
-        return Err(scope.error(destination.start, destination.end, message).with_suggestion(usage(name)));
-    }
-    let mut sources = Vec::new();
-    let mut inline = Vec::new();
-    for piece in pieces {
-        let word = scope.word(piece);
-        match heredocs.iter().position(|heredoc| heredoc.marker_span == word.span) {
-            Some(index) => inline.push(heredocs.remove(index)),
-            None => sources.push(word),
-        }
-    }
-    if let Some(left) = heredocs.first() {
-        let message = format!("{name} cannot use this heredoc");
-        let advice = "write it as one word without blanks, such as <<EOF";
-        return Err(Diagnostic::at(scope.source, left.marker_span, message).with_suggestion(advice));
-    }
-    Ok(Files { sources, heredocs: inline, destination: scope.word(destination) })
-}
-
-fn copy(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
-    let Files { sources, heredocs, destination } = files(scope, heredocs)?;
-    // Without a value it means the build context, as without the flag.
-    let from = flags.text("from").filter(|flag| !flag.value.is_empty());
-    if let Some(flag) = &from {
-        if !expand::references(&flag.value, scope.escape).is_empty() {
-            let advice = "name a stage with FROM … AS, where global ARGs expand, and copy from that";
-            let message = "variables do not expand in --from";
-            return Err(Diagnostic::at(scope.source, flag.value_span, message).with_suggestion(advice));
-        }
-        if let Some(heredoc) = heredocs.first() {
-            let message = "a heredoc cannot be a source together with --from";
-            return Err(Diagnostic::at(scope.source, heredoc.marker_span, message));
-        }
-    }
-    Ok(Kind::Copy(Copy {
-        sources,
-        heredocs,
-        destination,
-        from,
-        chown: flags.text("chown"),
-        chmod: checked_chmod(scope, flags)?,
-        link: flags.boolean("link"),
-        parents: flags.boolean("parents"),
-        exclude: flags.list("exclude"),
-    }))
-}
-
-fn add(scope: &Scope<'_>, flags: &Flags, heredocs: Vec<Heredoc>) -> Result<Kind> {
-    let Files { sources, heredocs, destination } = files(scope, heredocs)?;
-    Ok(Kind::Add(Add {
-        sources,
-        heredocs,
-        destination,
-        chown: flags.text("chown"),
-        chmod: checked_chmod(scope, flags)?,
-        link: flags.boolean("link"),
-        keep_git_dir: flags.boolean("keep-git-dir"),
-        checksum: flags.text("checksum"),
-        unpack: flags.boolean("unpack"),
-        exclude: flags.list("exclude"),
-    }))
-}
-
-/// A mode without variables can be refused at once; others after expansion.
-fn checked_chmod(scope: &Scope<'_>, flags: &Flags) -> Result<Option<Flag<String>>> {
-    let flag = flags.text("chmod");
-    if let Some(flag) = flag.as_ref().filter(|flag| expand::references(&flag.value, scope.escape).is_empty()) {
-        meta::parse_chmod(&flag.value)
-            .map_err(|error| Diagnostic::at(scope.source, flag.value_span, error.to_string()))?;
-    }
-    Ok(flag)
-}
-
 fn arguments(scope: &Scope<'_>) -> Result<Vec<ArgDeclaration>> {
     let pieces = word::split_quoted(&scope.line.text, scope.args, scope.escape);
     if pieces.is_empty() {
@@ -455,55 +359,4 @@ fn shell(scope: &Scope<'_>) -> Result<Vec<String>> {
         }
         _ => Err(scope.missing_argument()),
     }
-}
-
-fn healthcheck(scope: &Scope<'_>, flags: &Flags) -> Result<Healthcheck> {
-    let rest = scope.rest();
-    if rest.is_empty() {
-        return Err(scope.error_at_name("HEALTHCHECK requires CMD or NONE").with_suggestion(usage("HEALTHCHECK")));
-    }
-    let length = rest.find(char::is_whitespace).unwrap_or(rest.len());
-    let (form, after) = rest.split_at(length);
-    let command_start = scope.line.text.len() - after.trim_start().len();
-    if form.eq_ignore_ascii_case("none") {
-        return match after.trim().is_empty() {
-            true => Ok(Healthcheck::None),
-            false => Err(scope.error(command_start, scope.line.text.len(), "HEALTHCHECK NONE takes no arguments")),
-        };
-    }
-    if !form.eq_ignore_ascii_case("cmd") {
-        let message = format!("HEALTHCHECK requires CMD or NONE, not {form:?}");
-        let error = scope.error(scope.args, scope.args + length, message);
-        return Err(match suggest::nearest(form, ["CMD", "NONE"]) {
-            None => error.with_suggestion(usage("HEALTHCHECK")),
-            near => error.did_you_mean(near),
-        });
-    }
-    let missing = || {
-        let error = scope.error(scope.args, scope.args + length, "HEALTHCHECK CMD requires a command");
-        error.with_suggestion(usage("HEALTHCHECK"))
-    };
-    let command = command(scope, command_start)?.ok_or_else(missing)?;
-    if matches!(&command, CommandForm::Exec(words) if words.is_empty()) {
-        return Err(missing());
-    }
-    let interval = |name| parsed(scope, flags.text(name), meta::parse_interval);
-    Ok(Healthcheck::Probe(Box::new(ProbeCommand {
-        command,
-        interval: interval("interval")?,
-        timeout: interval("timeout")?,
-        start_period: interval("start-period")?,
-        start_interval: interval("start-interval")?,
-        retries: parsed(scope, flags.text("retries"), meta::parse_retries)?,
-    })))
-}
-
-fn parsed<T>(
-    scope: &Scope<'_>,
-    flag: Option<Flag<String>>,
-    parse: fn(&str) -> std::result::Result<T, meta::MetaError>,
-) -> Result<Option<Flag<T>>> {
-    let Some(Flag { value, span, value_span }) = flag.filter(|flag| !flag.value.is_empty()) else { return Ok(None) };
-    let value = parse(&value).map_err(|error| Diagnostic::at(scope.source, value_span, error.to_string()))?;
-    Ok(Some(Flag { value, span, value_span }))
 }
