@@ -2,18 +2,14 @@
 //! `Defaults` holds everything a caller may vary; `Defaults::build` is pure. What must be read from the
 //! host (device nodes, thermal paths) comes from the two functions of `host`, at the caller's wish.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::PathBuf};
 
 use oci_spec::{
     OciSpecError,
     runtime::{
-        BoxBuilder, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
-        LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources,
-        LinuxSeccomp, Mount, MountBuilder, PosixRlimit, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-        UserBuilder,
+        BoxBuilder, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxIdMapping, LinuxNamespace,
+        LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, PosixRlimit, Process,
+        ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
     },
 };
 
@@ -23,7 +19,9 @@ use crate::{
     user::Identity,
 };
 
+mod devices;
 mod host;
+mod mounts;
 
 pub use host::{devices_at, host_devices, thermal_paths};
 
@@ -364,52 +362,6 @@ impl Defaults {
         env
     }
 
-    fn all_mounts(&self) -> Result<Vec<Mount>, Error> {
-        let access = if self.privileged { "rw" } else { "ro" };
-        let shm_size = format!("size={}", self.shm_size);
-        let plain = ["nosuid", "noexec", "nodev"];
-        let with = |more: &[&str]| plain.iter().chain(more).map(|option| option.to_string()).collect::<Vec<_>>();
-        let own = |options: &[&str]| options.iter().map(|option| option.to_string()).collect::<Vec<_>>();
-        let mut table = vec![
-            ("/proc", "proc", "proc", own(&plain)),
-            ("/dev", "tmpfs", "tmpfs", own(&["nosuid", "strictatime", "mode=755", "size=65536k"])),
-            ("/dev/pts", "devpts", "devpts", own(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])),
-            ("/sys", "sysfs", "sysfs", with(&[access])),
-        ];
-        // The group of terminals, "tty"; devpts refuses one that is not mapped.
-        if self.maps_gid(5) {
-            table[2].3.push("gid=5".to_owned());
-        }
-        let of_cgroups = if self.has_writable_cgroups { "rw" } else { access };
-        table.push(("/sys/fs/cgroup", "cgroup", "cgroup", with(&["relatime", of_cgroups])));
-        if self.ipc != Namespace::Host {
-            table.push(("/dev/mqueue", "mqueue", "mqueue", own(&plain)));
-            if self.has_shm {
-                table.push(("/dev/shm", "tmpfs", "shm", with(&["mode=1777", &shm_size])));
-            }
-        } else {
-            table.push(("/dev/mqueue", "bind", "/dev/mqueue", with(&["rbind"])));
-            table.push(("/dev/shm", "bind", "/dev/shm", with(&["rbind"])));
-        }
-        let replaced =
-            |destination: &str| self.mounts.iter().any(|mount| mount.destination() == Path::new(destination));
-        let mut mounts = Vec::new();
-        for (destination, kind, source, options) in table {
-            if !replaced(destination) {
-                mounts.push(
-                    MountBuilder::default()
-                        .destination(destination)
-                        .typ(kind)
-                        .source(source)
-                        .options(options)
-                        .build()?,
-                );
-            }
-        }
-        mounts.extend(self.mounts.iter().cloned());
-        Ok(mounts)
-    }
-
     fn linux(&self, capabilities: CapabilitySet) -> Result<oci_spec::runtime::Linux, Error> {
         let mut linux = LinuxBuilder::default()
             .namespaces(self.namespaces()?)
@@ -477,46 +429,6 @@ impl Defaults {
         }
         Ok(namespaces)
     }
-
-    fn all_resources(&self) -> Result<LinuxResources, Error> {
-        let mut rules = device_rules(self.privileged)?;
-        if !self.privileged {
-            rules.extend(self.devices.iter().map(LinuxDeviceCgroup::from));
-        }
-        rules.extend(self.resources.devices().iter().flatten().cloned());
-        let mut resources = self.resources.clone();
-        resources.set_devices(Some(rules));
-        Ok(resources)
-    }
-}
-
-/// Deny all, then Docker's and runc's list without net/tun; nodes may be made, not opened.
-fn device_rules(privileged: bool) -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
-    let all = |allow| LinuxDeviceCgroupBuilder::default().allow(allow).access("rwm").build();
-    if privileged {
-        return Ok(vec![all(true)?]);
-    }
-    use LinuxDeviceType::{B, C};
-    let table: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
-        (C, None, None, "m"),
-        (B, None, None, "m"),
-        (C, Some(1), Some(3), "rwm"),
-        (C, Some(1), Some(5), "rwm"),
-        (C, Some(1), Some(7), "rwm"),
-        (C, Some(1), Some(8), "rwm"),
-        (C, Some(1), Some(9), "rwm"),
-        (C, Some(5), Some(0), "rwm"),
-        (C, Some(5), Some(1), "rwm"),
-        (C, Some(5), Some(2), "rwm"),
-        (C, Some(136), None, "rwm"),
-    ];
-    let mut rules = vec![all(false)?];
-    for (kind, major, minor, access) in table {
-        let mut rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(kind).access(access).build()?;
-        rule.set_major(major).set_minor(minor);
-        rules.push(rule);
-    }
-    Ok(rules)
 }
 
 #[cfg(test)]

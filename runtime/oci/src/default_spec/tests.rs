@@ -1,6 +1,8 @@
 //! What a container gets by default, stated claim by claim against Docker's and the security research.
 
-use oci_spec::runtime::{Capability, LinuxDeviceBuilder, LinuxIdMapping};
+use std::path::Path;
+
+use oci_spec::runtime::{Capability, LinuxDeviceBuilder, LinuxDeviceType, LinuxIdMapping, MountBuilder};
 use serde_json::{Value, json};
 
 use super::*;
