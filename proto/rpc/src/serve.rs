@@ -1,20 +1,21 @@
 //! The life of a service: listen, serve, drain, stop. A service's `main` is one call of [`run`].
 
+mod context;
 mod door;
+mod fence;
 mod listen;
 mod reset;
 
 use std::{
-    ffi::{OsStr, OsString},
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, Once},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+pub use context::Context;
+use fence::fence;
 pub use listen::Listen;
 use tonic::service::Routes;
 
@@ -24,7 +25,7 @@ use crate::{
     config, endpoint,
     identity::{self, ServerTls},
     idle::{Drain, Idle},
-    metrics::{self, Metrics},
+    metrics::Metrics,
     notify, paths, rootless, socket, spans,
     spawn::{self, OnDemand},
     trace, version,
@@ -32,9 +33,6 @@ use crate::{
 
 /// Streams at a time of one connection. Without a number there is no limit, and each costs memory.
 pub const STREAMS: u32 = 1024;
-
-/// Name of the file in a root that its service holds; the number of its process is in it.
-const FENCE: &str = "service.lock";
 
 /// How long a stopping service waits for requests and tasks.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -297,61 +295,6 @@ fn with_reflection(routes: Routes, descriptor_set: &'static [u8]) -> Result<Rout
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
-/// What a service gets to make its routes from.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// "store", "builder" or "runtime".
-    pub name: &'static str,
-    /// Its state directory; exists, and no other service has it.
-    pub root: PathBuf,
-    /// Its configuration file.
-    pub config: Option<PathBuf>,
-    /// The flags, for what else they say.
-    pub args: ServiceArgs,
-    /// Guards against stopping when idle.
-    pub idle: Idle,
-    /// Tells of the stop.
-    pub drain: Drain,
-    /// Figures, which count calls already.
-    pub metrics: Metrics,
-}
-
-impl Context {
-    /// The configuration that all services and ctl share, or its defaults: strata.toml beside this service's own file.
-    pub fn load_shared<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
-        config::load(Some(self.shared_config().as_path()).filter(|path| path.exists()))
-    }
-
-    fn shared_config(&self) -> PathBuf {
-        let own = self.config.as_deref().and_then(Path::parent);
-        own.map_or_else(paths::shared_config, |dir| dir.join("strata.toml"))
-    }
-
-    /// What starts this service again when it is gone: program and arguments. None where somebody else looks after it.
-    pub fn waker(&self) -> Option<(PathBuf, Vec<OsString>)> {
-        let is_on_demand = self.args.listen.as_deref().is_some_and(|text| text.starts_with("fd:"));
-        let socket = self.args.socket_path.as_ref().filter(|_| is_on_demand)?;
-        // Read now: a binary that was replaced since has another path there.
-        let program = std::env::current_exe().ok()?;
-        let words: [&OsStr; 5] =
-            ["--wake".as_ref(), "--socket-path".as_ref(), socket.as_ref(), "--root".as_ref(), self.root.as_ref()];
-        Some((program, words.map(OsStr::to_owned).into()))
-    }
-
-    /// Serves the figures where the flag says, else where the configuration does; nowhere, if neither says so.
-    pub async fn serve_metrics(&self, configured: Option<&str>) -> Result<(), metrics::Error> {
-        match self.args.metrics.as_deref().or(configured) {
-            Some(text) => self.metrics.serve(text.parse()?, &self.drain).await.map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// The configuration, or its defaults.
-    pub fn load_config<T: serde::de::DeserializeOwned + Default>(&self) -> Result<T, config::Error> {
-        config::load(self.config.as_deref())
-    }
-}
-
 /// A whole service: logs, root, socket, routes, serving, signals, stop. Call it in `#[tokio::main]` and return its code.
 ///
 /// `build` makes the routes. Connections already queue while it runs. What must be put in order at the stop is a task
@@ -472,33 +415,4 @@ fn watch_signals(drain: Drain) -> Result<(), Error> {
         }
     });
     Ok(())
-}
-
-/// Makes the root and holds it against other services for as long as the file lives.
-async fn fence(root: &Path, patience: Duration) -> Result<File, Error> {
-    socket::private_dir(root)?;
-    let failed = |source| Error::Root { root: root.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true).mode(0o600);
-    let mut file = options.open(root.join(FENCE)).map_err(failed)?;
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => {
-                // For whoever is refused. A number that is stale is never read: it is read only while the lock is held.
-                file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
-                return Ok(file);
-            }
-            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).map_err(failed)?;
-                let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
-                return Err(Error::RootLocked { root: root.to_owned(), holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-    }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DRAIN_DEADLINE, Error, FENCE, fence};
+use super::{
+    DRAIN_DEADLINE, Error,
+    fence::{FENCE, fence},
+};
 use crate::{cli::ServiceArgs, paths};
 
 /// Ends the service that works on the root, and removes what is in the root and in its directory beside the sockets. The file
