@@ -1,16 +1,14 @@
 //! Builds: a conversation about a Merkle tree that ends in an image, or in one refusal that names the line.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+mod tree;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use prost::Message;
 use strata_proto::builder::v1::{
-    BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDetails,
-    ContextDirectories, ContextDirectory, ContextEntry, ContextFile, DirectoryDetails, StepState, build_request,
-    build_response::Event, build_service_client::BuildServiceClient, build_start::RemoteContext, context_entry,
+    BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectory,
+    ContextFile, StepState, build_request, build_response::Event, build_service_client::BuildServiceClient,
+    build_start::RemoteContext,
 };
 use strata_proto::{
     runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
@@ -24,6 +22,7 @@ use strata_tests::Tar;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
+use tree::Tree;
 
 use crate::{
     contents::digest,
@@ -38,97 +37,6 @@ over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_an
     a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing,
     a_build_that_is_given_up_says_so_when_it_has_cleaned_up, files_of_a_build_are_kept_until_the_call_ends,
     a_build_tells_what_happens_and_how_steps_hang_together);
-
-/// A context: its directories and contents by digest.
-#[derive(Default)]
-struct Tree {
-    root: Bytes,
-    directories: HashMap<Bytes, ContextDirectory>,
-    contents: HashMap<Bytes, Bytes>,
-    /// It tells the time of one entry too many.
-    has_odd_details: bool,
-}
-
-enum Branch {
-    File(Bytes),
-    Directory(BTreeMap<String, Branch>),
-}
-
-impl Tree {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let mut top = BTreeMap::new();
-        for (path, text) in files {
-            let (mut at, mut parts) = (&mut top, path.split('/').peekable());
-            while let Some(part) = parts.next() {
-                if parts.peek().is_none() {
-                    at.insert(part.to_owned(), Branch::File(Bytes::copy_from_slice(text.as_bytes())));
-                    break;
-                }
-                let next = at.entry(part.to_owned()).or_insert_with(|| Branch::Directory(BTreeMap::new()));
-                let Branch::Directory(next) = next else { panic!("{part} is a file") };
-                at = next;
-            }
-        }
-        let mut tree = Self::default();
-        tree.root = tree.add(&top);
-        tree
-    }
-
-    fn add(&mut self, directory: &BTreeMap<String, Branch>) -> Bytes {
-        let mut entries = vec![];
-        for (name, branch) in directory {
-            let (mode, node) = match branch {
-                Branch::File(bytes) => {
-                    let blake3 = digest(bytes);
-                    self.contents.insert(blake3.clone(), bytes.clone());
-                    (0o644, context_entry::Node::File(ContextFile { blake3, size_bytes: bytes.len() as u64 }))
-                }
-                Branch::Directory(below) => (0o755, context_entry::Node::Directory(self.add(below))),
-            };
-            let name = Bytes::copy_from_slice(name.as_bytes());
-            entries.push(ContextEntry { name, mode, node: Some(node), attributes: vec![] });
-        }
-        let message = ContextDirectory { entries };
-        let blake3 = digest(&message.encode_to_vec());
-        self.directories.insert(blake3.clone(), message);
-        blake3
-    }
-
-    /// The details of a directory: all times are the same second, no file has two names.
-    fn details(&self, path: &[u8]) -> DirectoryDetails {
-        let mut at = &self.directories[&self.root];
-        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            let entry = at.entries.iter().find(|entry| entry.name == name).expect("a path of the tree");
-            let Some(context_entry::Node::Directory(digest)) = &entry.node else { panic!("no directory") };
-            at = &self.directories[digest];
-        }
-        let time = 1_600_000_000_000_000_000;
-        let entries_modified_ns = vec![time; at.entries.len() + usize::from(self.has_odd_details)];
-        DirectoryDetails { modified_ns: time, entries_modified_ns, same_file: vec![] }
-    }
-
-    /// What a client says to what the builder asks for.
-    fn answers(&self, asked: &Event) -> Vec<BuildRequest> {
-        match asked {
-            Event::NeedDirectories(need) => {
-                let directories = need.digests.iter().map(|digest| self.directories[digest].clone()).collect();
-                vec![event(build_request::Event::Directories(ContextDirectories { directories, continues: false }))]
-            }
-            Event::NeedDetails(need) => {
-                let directories = need.paths.iter().map(|path| self.details(path)).collect();
-                vec![event(build_request::Event::Details(ContextDetails { directories }))]
-            }
-            Event::NeedContents(need) => {
-                let content = |blake3: &Bytes| {
-                    let (blake3, chunk) = (blake3.clone(), self.contents[blake3].clone());
-                    event(build_request::Event::Content(ContextContent { blake3, chunk, last: true }))
-                };
-                need.blake3.iter().map(content).collect()
-            }
-            _ => vec![],
-        }
-    }
-}
 
 /// What a build said before its end.
 #[derive(Debug, Default)]
