@@ -7,8 +7,12 @@ use strata_types::Invalid;
 mod fault;
 mod network;
 mod secret;
+mod volume;
+mod words;
 
 pub use secret::SecretError;
+pub use volume::VolumeError;
+use words::{of_archive, of_hanging};
 
 /// Why the runtime refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -188,61 +192,6 @@ pub enum Error {
         propagation: &'static str,
         /// What the mount would have to be.
         wanted: &'static str,
-    },
-    /// No volume has this name.
-    #[error("no such volume: {name}")]
-    VolumeNotFound {
-        /// As asked for.
-        name: String,
-    },
-    /// A volume of this name has other options.
-    #[error("there is a volume {name} with other options")]
-    VolumeExists {
-        /// The name.
-        name: String,
-    },
-    /// Containers use the volume.
-    #[error("volume {name} is in use by {}", holders_of(holders))]
-    VolumeInUse {
-        /// The name.
-        name: String,
-        /// Ids and names of the containers.
-        holders: Vec<(String, String)>,
-    },
-    /// The volume has content, which nobody said may go.
-    #[error("volume {name} is not empty")]
-    VolumeNotEmpty {
-        /// The name.
-        name: String,
-    },
-    /// There is no such driver of volumes.
-    #[error("there is no volume driver {driver:?}: \"local\" is the only one")]
-    VolumeDriver {
-        /// As asked for.
-        driver: String,
-    },
-    /// The file system that a volume is cannot be mounted.
-    #[error("cannot mount volume {name}, {kind} of {device:?}{}", of_mount(kind, source))]
-    VolumeMount {
-        /// Name of the volume.
-        name: String,
-        /// The option `type`.
-        kind: String,
-        /// The option `device`.
-        device: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// What is in a volume cannot be read or replaced: there is nothing while no container runs.
-    #[error(
-        "volume {name} is a file system of type {kind} that containers mount: its files are read and written in one"
-    )]
-    VolumeAway {
-        /// Name of the volume.
-        name: String,
-        /// The option `type`.
-        kind: String,
     },
     /// Nothing is at a path of a container.
     #[error("could not find the file {path} in container {container}")]
@@ -501,6 +450,9 @@ pub enum Error {
     /// A secret is not there, in the way, in use or unfit.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A volume is not there, in the way, in use or cannot be had.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A thread of the runtime ended without an answer: it panicked.
     #[error("{what} ended without an answer")]
     Lost {
@@ -543,42 +495,4 @@ impl Error {
             _ => 128,
         }
     }
-}
-
-/// What is still there of a container, and why.
-fn of_hanging(hanging: &[String]) -> String {
-    match hanging {
-        [] => ": its end was not seen in time".to_owned(),
-        [one] => format!(": {one}"),
-        [one, rest @ ..] => format!(": {one}, and {} more hang in the kernel", rest.len()),
-    }
-}
-
-/// The first of the containers that have something, by name, and how many more there are.
-fn holders_of(holders: &[(String, String)]) -> String {
-    match holders {
-        [] => "a container".to_owned(),
-        [(_, name)] => format!("container {name}"),
-        [(_, name), rest @ ..] => format!("container {name} and {} more", rest.len()),
-    }
-}
-
-/// What is wrong with an archive, or with the place where it goes.
-/// What to do about it, where that is known.
-fn of_mount(kind: &str, error: &std::io::Error) -> String {
-    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::NODEV) => format!(": the kernel has no such file system (modprobe {kind})"),
-        Some(rustix::io::Errno::INVAL) => ": it does not take these options (-o o=…)".to_owned(),
-        _ => String::new(),
-    }
-}
-
-fn of_archive(error: &strata_archive::Error) -> &'static str {
-    if is_of_the_host(error) { "cannot read or write the files" } else { "the archive cannot be unpacked" }
-}
-
-/// The archive is not to blame.
-fn is_of_the_host(error: &strata_archive::Error) -> bool {
-    use strata_archive::Error;
-    matches!(error, Error::Disk { .. } | Error::Write { .. } | Error::Unarchivable { .. } | Error::Damaged { .. })
 }

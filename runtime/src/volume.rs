@@ -21,7 +21,7 @@ use strata_types::VolumeName;
 use tokio::sync::RwLock;
 
 use crate::{
-    error::Error,
+    error::{Error, VolumeError},
     names,
     record::{Durability, sync_dir},
     spec::VolumePlace,
@@ -186,7 +186,7 @@ impl Volumes {
 
     /// Finds a volume.
     pub fn find(&self, name: &VolumeName) -> Result<Arc<Volume>, Error> {
-        self.known().get(name).cloned().ok_or_else(|| Error::VolumeNotFound { name: name.to_string() })
+        self.known().get(name).cloned().ok_or_else(|| VolumeError::NotFound { name: name.to_string() }.into())
     }
 
     /// A page of volumes with names above `after`.
@@ -205,7 +205,7 @@ impl Volumes {
         if let Ok(found) = self.find(&new.name) {
             return match new.options.is_empty() || new.options == found.record.options {
                 true => Ok(found),
-                false => Err(Error::VolumeExists { name: new.name.to_string() }),
+                false => Err(VolumeError::Exists { name: new.name.to_string() }.into()),
             };
         }
         let New { name, options, labels, durability } = new;

@@ -9,7 +9,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 use super::{Engine, blocking, finish, snapshot_key};
 use crate::{
     container::Container,
-    error::Error,
+    error::{Error, VolumeError},
     names,
     record::{Durability, Record},
     spec::{Mount, Source, Spec, VolumeMount},
@@ -175,7 +175,7 @@ impl Engine {
             for name in names {
                 match engine.remove_volume(&name, Some(&id)) {
                     // Others have it too, or it never was, or went before.
-                    Ok(_) | Err(Error::VolumeInUse { .. } | Error::VolumeNotFound { .. }) => {}
+                    Ok(_) | Err(Error::Volume(VolumeError::InUse { .. } | VolumeError::NotFound { .. })) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -12,7 +12,7 @@ use strata_types::{ContainerId, LabelCondition, VolumeName};
 use super::{Engine, blocking, whole};
 use crate::{
     container::Container,
-    error::Error,
+    error::{Error, VolumeError},
     names,
     record::Durability,
     volume::{ANONYMOUS, New, Volume, Volumes, content::Mounted},
@@ -94,7 +94,7 @@ impl Engine {
             let holders: Vec<_> = users.map(|user| (user.id.to_string(), user.name().to_string())).collect();
             match holders.is_empty() {
                 true => Ok(()),
-                false => Err(Error::VolumeInUse { name: name.to_string(), holders }),
+                false => Err(VolumeError::InUse { name: name.to_string(), holders }.into()),
             }
         })?;
         let size = discarded.size();
@@ -115,7 +115,7 @@ impl Engine {
                         pruned.bytes += bytes;
                     }
                     // Somebody was faster, in one way or the other.
-                    Err(Error::VolumeInUse { .. } | Error::VolumeNotFound { .. }) => {}
+                    Err(Error::Volume(VolumeError::InUse { .. } | VolumeError::NotFound { .. })) => {}
                     Err(error) => tracing::warn!(volume = %name, %error, "cannot prune a volume"),
                 }
             }
@@ -158,13 +158,13 @@ impl Engine {
         let running = self.users_of(name).into_iter().filter(|user| user.is_running());
         let holders: Vec<_> = running.map(|user| (user.id.to_string(), user.name().to_string())).collect();
         if !holders.is_empty() {
-            return Err(Error::VolumeInUse { name: name.to_string(), holders });
+            return Err(VolumeError::InUse { name: name.to_string(), holders }.into());
         }
         let volume = volume.clone();
         let import = move || {
             let may_go = may_replace && volume.place().device.is_none();
             if !may_go && !volume.is_empty()? {
-                return Err(Error::VolumeNotEmpty { name: volume.record.name.to_string() });
+                return Err(VolumeError::NotEmpty { name: volume.record.name.to_string() }.into());
             }
             volume.replace(archive, Mounted::No, Durability::Synced)
         };

@@ -2,7 +2,7 @@
 
 use tonic::Code;
 
-use super::{Error, is_of_the_host, network};
+use super::{Error, network, words::is_of_the_host};
 
 impl strata_rpc::Fault for Error {
     fn code(&self) -> Code {
@@ -14,9 +14,8 @@ impl strata_rpc::Fault for Error {
             | Self::ImageNotFound { .. }
             | Self::PlatformNotFound { .. }
             | Self::SourceNotFound { .. }
-            | Self::FileNotFound { .. }
-            | Self::VolumeNotFound { .. } => Code::NotFound,
-            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => Code::AlreadyExists,
+            | Self::FileNotFound { .. } => Code::NotFound,
+            Self::NameTaken { .. } | Self::IdTaken { .. } => Code::AlreadyExists,
             Self::NotRunning { .. }
             | Self::SharedNotRunning { .. }
             | Self::Running { .. }
@@ -38,21 +37,16 @@ impl strata_rpc::Fault for Error {
             | Self::KernelFile { .. }
             | Self::Overwrite { .. }
             | Self::ReadOnly { .. }
-            | Self::VolumeInUse { .. }
-            | Self::VolumeMount { .. }
             | Self::Required { .. }
             | Self::NotHealthy { .. }
             | Self::NoLog { .. }
-            | Self::Receiver { .. }
-            | Self::VolumeAway { .. }
-            | Self::VolumeNotEmpty { .. } => Code::FailedPrecondition,
+            | Self::Receiver { .. } => Code::FailedPrecondition,
             Self::StopPending { .. } => Code::DeadlineExceeded,
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
-                Code::Unimplemented
-            }
+            Self::Unsupported { .. } | Self::NoCgroup { .. } | Self::NoPs => Code::Unimplemented,
             Self::StoreUnavailable { .. } => Code::Unavailable,
             Self::Network(error) => network::code(error),
             Self::Secret(error) => error.code(),
+            Self::Volume(error) => error.code(),
             Self::Connected { .. } | Self::Mounted { .. } => Code::AlreadyExists,
             Self::NotMounted { .. } => Code::NotFound,
             Self::NotConnected { .. } | Self::NetworkMode { .. } | Self::NotPublished { .. } => {
@@ -77,7 +71,7 @@ impl strata_rpc::Fault for Error {
             Self::Argument { .. } | Self::NoCommand => "FAULT_INVALID_ARGUMENT",
             Self::NotFound { .. } => "FAULT_CONTAINER_NOT_FOUND",
             Self::Ambiguous { .. } => "FAULT_CONTAINER_AMBIGUOUS",
-            Self::NameTaken { .. } | Self::IdTaken { .. } | Self::VolumeExists { .. } => "FAULT_NAME_TAKEN",
+            Self::NameTaken { .. } | Self::IdTaken { .. } => "FAULT_NAME_TAKEN",
             Self::NotRunning { .. } | Self::SharedNotRunning { .. } | Self::Join { .. } | Self::Removing { .. } => {
                 "FAULT_NOT_RUNNING"
             }
@@ -94,15 +88,14 @@ impl strata_rpc::Fault for Error {
             | Self::Receiver { .. } => "FAULT_START_FAILED",
             Self::Limit { .. } => "FAULT_LIMIT_NOT_APPLIED",
             Self::StopPending { .. } => "FAULT_STOP_PENDING",
-            Self::Unsupported { .. } | Self::VolumeDriver { .. } | Self::NoCgroup { .. } | Self::NoPs => {
-                "FAULT_UNSUPPORTED"
-            }
+            Self::Unsupported { .. } | Self::NoCgroup { .. } | Self::NoPs => "FAULT_UNSUPPORTED",
             Self::StoreUnavailable { .. } => "FAULT_STORE_UNAVAILABLE",
             Self::StoreRefused { .. } => "FAULT_STORE_REFUSED",
             Self::SourceNotFound { .. } => "FAULT_SOURCE_NOT_FOUND",
             Self::RootLocked { .. } => "FAULT_ROOT_LOCKED",
             Self::Network(error) => network::reason(error),
             Self::Secret(error) => error.reason(),
+            Self::Volume(error) => error.reason(),
             Self::Connected { .. } => "FAULT_ALREADY_CONNECTED",
             Self::NotConnected { .. } => "FAULT_NOT_CONNECTED",
             Self::Mounted { .. } => "FAULT_ALREADY_MOUNTED",
@@ -113,10 +106,6 @@ impl strata_rpc::Fault for Error {
             Self::NotHealthy { .. } => "FAULT_NOT_HEALTHY",
             Self::NoLog { .. } => "FAULT_NO_LOG",
             Self::NotPublished { .. } => "FAULT_PORT_NOT_PUBLISHED",
-            Self::VolumeNotFound { .. } => "FAULT_VOLUME_NOT_FOUND",
-            Self::VolumeInUse { .. } => "FAULT_VOLUME_IN_USE",
-            Self::VolumeNotEmpty { .. } => "FAULT_VOLUME_NOT_EMPTY",
-            Self::VolumeMount { .. } | Self::VolumeAway { .. } => "FAULT_VOLUME_UNAVAILABLE",
             Self::Io { .. } | Self::Archive { .. } if self.is_disk_full() => "FAULT_DISK_FULL",
             Self::Archive { source } if is_of_the_host(source) => "FAULT_INTERNAL",
             Self::Archive { .. } => "FAULT_ARCHIVE_INVALID",
@@ -160,11 +149,8 @@ impl strata_rpc::Fault for Error {
             Self::SourceNotFound { path } => vec![("path", path.display().to_string())],
             Self::Network(error) => network::metadata(error),
             Self::Secret(error) => error.metadata(),
+            Self::Volume(error) => error.metadata(),
             Self::ImageNotFound { image } => vec![("image", image.clone())],
-            Self::VolumeInUse { holders, .. } => {
-                let ids: Vec<&str> = holders.iter().map(|(id, _)| id.as_str()).collect();
-                vec![("holders", ids.join(","))]
-            }
             _ => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -189,9 +175,9 @@ impl strata_rpc::Fault for Error {
                 Some(("network".into(), name.clone()))
             }
             Self::SourceNotFound { path } => Some(("path".into(), path.display().to_string())),
-            Self::VolumeNotFound { name } | Self::VolumeExists { name } => Some(("volume".into(), name.clone())),
             Self::NameTaken { name, .. } => Some(("container".into(), name.clone())),
             Self::Secret(error) => error.resource().map(|name| ("secret".into(), name.to_owned())),
+            Self::Volume(error) => error.resource().map(|name| ("volume".into(), name.to_owned())),
             _ => None,
         }
     }

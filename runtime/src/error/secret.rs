@@ -24,7 +24,7 @@ pub enum SecretError {
         name: String,
     },
     /// Containers have the secret.
-    #[error("secret {name} is in use by {}", super::holders_of(holders))]
+    #[error("secret {name} is in use by {}", super::words::holders_of(holders))]
     InUse {
         /// The name.
         name: String,

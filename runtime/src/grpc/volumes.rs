@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, Prunable, blocking},
-    error::Error,
+    error::{Error, VolumeError},
     record::Durability,
     volume::{Volume, options::LOCAL},
 };
@@ -32,7 +32,7 @@ impl Volumes {
 
     fn find(&self, name: String) -> Result<Arc<Volume>, Status> {
         // What cannot be a name is the name of nothing; in quotes, since it may be anything.
-        let absent = |_| refuse(Error::VolumeNotFound { name: format!("{name:?}") });
+        let absent = |_| refuse(VolumeError::NotFound { name: format!("{name:?}") }.into());
         let parsed = VolumeName::parse(name.as_str()).map_err(absent)?;
         self.engine.volumes().find(&parsed).map_err(refuse)
     }

@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount as OciMount
 
 use super::{files::Own, propagation};
 use crate::{
-    error::Error,
+    error::{Error, VolumeError},
     spec::{Bind, IdMap, Ids, Mount, Recursion, Source, Tmpfs, VolumeMount},
 };
 
@@ -35,7 +35,7 @@ pub fn mounts(wanted: &[Mount], own: Vec<Own>) -> Result<Vec<OciMount>, Error> {
 /// What of this host a volume is, and whether it may be written to.
 pub fn place_of(mount: &Mount, volume: &VolumeMount) -> Result<(PathBuf, bool), Error> {
     let name = volume.name.as_ref().map(ToString::to_string).unwrap_or_default();
-    let place = volume.place.as_ref().ok_or(Error::VolumeNotFound { name })?;
+    let place = volume.place.as_ref().ok_or(VolumeError::NotFound { name })?;
     let path = place.device.as_ref().unwrap_or(&place.directory);
     match path.exists() {
         true => Ok((path.clone(), mount.is_read_only || place.is_read_only)),

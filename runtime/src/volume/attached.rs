@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{Volume, options::Backing};
-use crate::error::Error;
+use crate::error::{Error, VolumeError};
 
 /// A file system that is a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +102,9 @@ impl Volume {
         if self.is_attached()? {
             return Ok(());
         }
-        file_system.mount(&self.data()).map_err(|source| Error::VolumeMount {
-            name: self.record.name.to_string(),
-            kind: file_system.kind.clone(),
-            device: file_system.device.clone(),
-            source,
-        })
+        let (name, kind) = (self.record.name.to_string(), file_system.kind.clone());
+        let device = file_system.device.clone();
+        file_system.mount(&self.data()).map_err(|source| VolumeError::Mount { name, kind, device, source }.into())
     }
 
     /// Unmounts it, if it is mounted. Blocking.

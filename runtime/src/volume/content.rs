@@ -15,7 +15,10 @@ use strata_archive::{ApplyOptions, Whiteouts};
 use strata_init::quota;
 
 use super::{NEW, Volume, remove_tree};
-use crate::{error::Error, record::Durability};
+use crate::{
+    error::{Error, VolumeError},
+    record::Durability,
+};
 
 /// Whether somebody has what is in a volume mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,9 @@ impl Volume {
     fn check_here(&self) -> Result<(), Error> {
         match self.file_system() {
             None => Ok(()),
-            Some(found) => Err(Error::VolumeAway { name: self.record.name.to_string(), kind: found.kind.clone() }),
+            Some(found) => {
+                Err(VolumeError::Away { name: self.record.name.to_string(), kind: found.kind.clone() }.into())
+            }
         }
     }
 

@@ -46,7 +46,10 @@ fn a_volume_is_read_back_as_it_was_made() {
     assert_eq!((&found.record.labels, found.record.created_at), (&wanted.labels, made.record.created_at));
     assert_eq!(fs::read_to_string(found.data().join("file")).unwrap(), "x");
     assert_eq!(fs::metadata(found.data()).unwrap().mode() & 0o7777, 0o755);
-    assert!(matches!(volumes.find(&VolumeName::parse("other").unwrap()), Err(Error::VolumeNotFound { .. })));
+    assert!(matches!(
+        volumes.find(&VolumeName::parse("other").unwrap()),
+        Err(Error::Volume(VolumeError::NotFound { .. }))
+    ));
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn a_volume_that_is_there_is_as_good_unless_other_options_are_asked_for() {
 
     assert!(Arc::ptr_eq(&volumes.ensure(new("data")).unwrap(), &made));
     assert!(Arc::ptr_eq(&volumes.ensure(with("/srv")).unwrap(), &made));
-    assert!(matches!(volumes.ensure(with("/opt")), Err(Error::VolumeExists { .. })));
+    assert!(matches!(volumes.ensure(with("/opt")), Err(Error::Volume(VolumeError::Exists { .. }))));
     assert_eq!(made.place().device.as_deref(), Some(Path::new("/srv")));
 }
 
@@ -73,7 +76,7 @@ fn what_may_not_go_stays_and_what_goes_is_gone_at_once() {
     let volumes = open(root.path());
     let name = volumes.ensure(new("data")).unwrap().record.name.clone();
 
-    let refused = volumes.discard(&name, || Err(Error::VolumeNotEmpty { name: name.to_string() }));
+    let refused = volumes.discard(&name, || Err(VolumeError::NotEmpty { name: name.to_string() }.into()));
     assert!(refused.is_err() && volumes.find(&name).is_ok());
     let discarded = volumes.discard(&name, || Ok(())).unwrap();
 

@@ -7,7 +7,7 @@ use strata_types::{SnapshotKey, VolumeName};
 
 use super::path;
 use crate::{
-    error::Error,
+    error::{Error, VolumeError},
     spec::{
         self, Bind, IdMap, Ids, ImageMount, Mount, Propagation, Recursion, Source, Tmpfs, VolumeMount, VolumesFrom,
     },
@@ -215,7 +215,7 @@ pub fn volume_name(field: &str, text: String) -> Result<Option<VolumeName>, Erro
 pub fn driver(name: &str) -> Result<(), Error> {
     match name {
         "" | LOCAL => Ok(()),
-        other => Err(Error::VolumeDriver { driver: other.to_owned() }),
+        other => Err(VolumeError::Driver { driver: other.to_owned() }.into()),
     }
 }
 
