@@ -3,7 +3,10 @@
 
 pub mod cursor;
 pub mod draw;
+mod machine;
 pub mod palette;
+#[cfg(test)]
+pub mod tests;
 
 use std::io::{Stdout, Write};
 use std::panic;
@@ -12,19 +15,20 @@ use std::time::Duration;
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::event::{
-    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event, EventStream,
+    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream,
 };
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, is_raw_mode_enabled,
 };
 use crossterm::{execute, queue};
 use futures_util::StreamExt;
+use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use ratatui::{Frame, Terminal};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 pub use cursor::Cursor;
+pub use machine::Machine;
 pub use palette::Palette;
 
 use crate::error::{Error, Result};
@@ -80,14 +84,14 @@ impl FullScreen {
         Ok(Self { whole: Some(Whole::take()?), terminal: blank()?, events: Some(EventStream::new()), signals })
     }
 
-    /// Draws a picture; only what differs from the last one is written.
-    pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
-        self.terminal.draw(draw).map(drop).map_err(failed)
+    /// Draws a view; only what differs from the last one is written.
+    pub fn draw(&mut self, view: &mut impl Machine) -> Result<()> {
+        self.terminal.draw(|frame| view.draw(frame)).map(drop).map_err(failed)
     }
 
-    /// Waits for events and hands them over, all that wait, so that a held key is not drawn letter by letter. Signals that
+    /// Waits for events and hands them to the view, all that wait, so that a held key is not drawn letter by letter. Signals that
     /// end the process are errors without words. Dropping the wait loses no event.
-    pub async fn listen(&mut self, mut on: impl FnMut(&Event) -> Next) -> Result<Next> {
+    pub async fn listen(&mut self, view: &mut impl Machine) -> Result<Next> {
         let Some(events) = &mut self.events else { return Ok(Next::Leave) };
         let signals = &mut self.signals;
         let first = tokio::select! {
@@ -98,7 +102,7 @@ impl FullScreen {
             _ = signals.stopped.recv() => return Ok(Next::Suspend),
         };
         let Some(event) = first else { return Ok(Next::Leave) };
-        let mut next = on(&event.map_err(failed)?);
+        let mut next = view.on(&event.map_err(failed)?);
         for _ in 0..MOST_EVENTS {
             if next != Next::Stay {
                 break;
@@ -106,7 +110,7 @@ impl FullScreen {
             // A stream that was asked remembers who to wake until something comes, so it is asked by this task only: a look
             // with `now_or_never` would leave it with nobody to wake.
             match tokio::time::timeout(Duration::ZERO, events.next()).await {
-                Ok(Some(event)) => next = on(&event.map_err(failed)?),
+                Ok(Some(event)) => next = view.on(&event.map_err(failed)?),
                 Ok(None) => next = Next::Leave,
                 Err(_) => break,
             }

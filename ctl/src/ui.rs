@@ -94,14 +94,14 @@ impl View<'_> {
         let mut clock = interval(SECOND);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            full.draw(|frame| self.screen.draw(frame))?;
+            full.draw(&mut self.screen)?;
             if self.turn() {
                 // What was in the pane is not of what is selected now.
-                full.draw(|frame| self.screen.draw(frame))?;
+                full.draw(&mut self.screen)?;
             }
             let screen = &mut self.screen;
             let heard = tokio::select! {
-                next = full.listen(|event| screen.on(event)) => Heard::Keys(next?),
+                next = full.listen(screen) => Heard::Keys(next?),
                 Some(update) = updates.recv() => Heard::News(update),
                 _ = clock.tick() => Heard::Clock,
                 Some(ended) = self.tasks.join_next() => Heard::Ended(ended),

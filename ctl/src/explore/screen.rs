@@ -90,7 +90,7 @@ impl Screen {
     }
 
     /// Draws everything. The places of panes are remembered for clicks.
-    pub fn draw(&mut self, frame: &mut Frame<'_>) {
+    fn draw_all(&mut self, frame: &mut Frame<'_>) {
         let before = std::mem::replace(&mut self.areas, Areas::of(frame.area(), self.image.layers.len()));
         if self.areas.is_too_small() {
             frame.render_widget(Paragraph::new("The terminal is too small."), frame.area());

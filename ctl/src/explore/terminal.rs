@@ -11,8 +11,8 @@ pub async fn show(image: Image) -> Result<u8> {
     let mut screen = Screen::new(image, Palette::of_environment());
     let mut full = FullScreen::take().map_err(helped)?;
     loop {
-        full.draw(|frame| screen.draw(frame)).map_err(helped)?;
-        match full.listen(|event| screen.on(event)).await? {
+        full.draw(&mut screen).map_err(helped)?;
+        match full.listen(&mut screen).await? {
             Next::Stay | Next::Act => {}
             Next::Leave => return Ok(0),
             Next::Suspend => full.suspend()?,

@@ -245,7 +245,7 @@ impl Screen {
     }
 
     /// Draws everything. Places are remembered for clicks.
-    pub fn draw(&mut self, frame: &mut Frame<'_>) {
+    fn draw_all(&mut self, frame: &mut Frame<'_>) {
         let areas = Areas::of(frame.area(), self.is_pane_focused, self.is_zoomed);
         let is_resized = std::mem::replace(&mut self.areas, areas) != areas;
         if self.areas.is_too_small() {

@@ -1,13 +1,14 @@
 //! What keys and the mouse do.
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::Frame;
 use ratatui::layout::Position;
 
 use super::{Pane, Screen, TABS, Tab, details, tree};
 use crate::explore::entry::Kind;
 use crate::explore::view::{Shown, Sort};
-use crate::full_screen::Next;
 use crate::full_screen::draw::row_at;
+use crate::full_screen::{Machine, Next};
 
 /// Rows that one turn of the wheel scrolls.
 const WHEEL: isize = 3;
@@ -15,23 +16,9 @@ const WHEEL: isize = 3;
 /// Longest text that is searched for.
 const MOST_TEXT: usize = 200;
 
-impl Screen {
-    /// Takes an event of the terminal.
-    pub fn on(&mut self, event: &Event) -> Next {
-        match event {
-            Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(*key),
-            Event::Mouse(mouse) => {
-                self.on_mouse(*mouse);
-                Next::Stay
-            }
-            Event::Paste(text) if self.is_typing => {
-                text.chars().filter(|letter| !letter.is_control()).for_each(|letter| self.type_letter(letter));
-                self.search();
-                Next::Stay
-            }
-            // The next picture has the new size.
-            _ => Next::Stay,
-        }
+impl Machine for Screen {
+    fn draw(&mut self, frame: &mut Frame<'_>) {
+        self.draw_all(frame);
     }
 
     fn on_key(&mut self, key: KeyEvent) -> Next {
@@ -64,6 +51,26 @@ impl Screen {
         Next::Stay
     }
 
+    fn on_mouse(&mut self, mouse: MouseEvent) {
+        let at = Position::new(mouse.column, mouse.row);
+        match mouse.kind {
+            MouseEventKind::Down(MouseButton::Left) if self.is_helping => self.is_helping = false,
+            MouseEventKind::Down(MouseButton::Left) => self.on_click(at),
+            MouseEventKind::ScrollUp => self.on_wheel(at, -WHEEL),
+            MouseEventKind::ScrollDown => self.on_wheel(at, WHEEL),
+            _ => {}
+        }
+    }
+
+    fn on_paste(&mut self, letters: impl Iterator<Item = char>) {
+        if self.is_typing {
+            letters.for_each(|letter| self.type_letter(letter));
+            self.search();
+        }
+    }
+}
+
+impl Screen {
     fn on_typed(&mut self, code: KeyCode) {
         match code {
             KeyCode::Enter => self.is_typing = false,
@@ -239,17 +246,6 @@ impl Screen {
         let parent = self.image.stack.parent(node);
         if parent != crate::explore::stack::ROOT {
             self.stay_at(Some(parent));
-        }
-    }
-
-    fn on_mouse(&mut self, mouse: MouseEvent) {
-        let at = Position::new(mouse.column, mouse.row);
-        match mouse.kind {
-            MouseEventKind::Down(MouseButton::Left) if self.is_helping => self.is_helping = false,
-            MouseEventKind::Down(MouseButton::Left) => self.on_click(at),
-            MouseEventKind::ScrollUp => self.on_wheel(at, -WHEEL),
-            MouseEventKind::ScrollDown => self.on_wheel(at, WHEEL),
-            _ => {}
         }
     }
 

@@ -1,4 +1,4 @@
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, MouseEventKind};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
@@ -6,7 +6,8 @@ use ratatui::style::Color;
 use super::*;
 use crate::explore::report::tests::example;
 use crate::explore::stack::tests::{directory, file, removed, stack};
-use crate::full_screen::Next;
+use crate::full_screen::tests::{click, control, key, mouse, picture, place, shown};
+use crate::full_screen::{self, Machine, Next};
 
 /// A view on a screen of this size, drawn once.
 fn view(image: Image, width: u16, height: u16) -> (Screen, Terminal<TestBackend>) {
@@ -16,58 +17,9 @@ fn view(image: Image, width: u16, height: u16) -> (Screen, Terminal<TestBackend>
     (screen, terminal)
 }
 
-/// What is on the screen, with one blank for each run of them.
-fn shown(screen: &mut Screen, terminal: &mut Terminal<TestBackend>) -> String {
-    let text = picture(screen, terminal);
-    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
-}
-
-/// What is on the screen.
-fn picture(screen: &mut Screen, terminal: &mut Terminal<TestBackend>) -> String {
-    terminal.draw(|frame| screen.draw(frame)).unwrap();
-    let buffer = terminal.backend().buffer();
-    let width = usize::from(buffer.area.width);
-    let line = |cells: &[ratatui::buffer::Cell]| cells.iter().map(|cell| cell.symbol()).collect::<String>();
-    buffer.content().chunks(width).map(|cells| line(cells).trim_end().to_owned() + "\n").collect()
-}
-
-fn key(code: KeyCode) -> Event {
-    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
-}
-
+/// Presses keys of which none ends anything.
 fn press(screen: &mut Screen, keys: &str) {
-    for letter in keys.chars() {
-        let code = match letter {
-            '\t' => KeyCode::Tab,
-            '\n' => KeyCode::Enter,
-            '\x1b' => KeyCode::Esc,
-            '>' => KeyCode::Right,
-            '<' => KeyCode::Left,
-            'v' => KeyCode::Down,
-            '^' => KeyCode::Up,
-            letter => KeyCode::Char(letter),
-        };
-        assert_eq!(screen.on(&key(code)), Next::Stay, "{letter:?}");
-    }
-}
-
-fn mouse(screen: &mut Screen, kind: MouseEventKind, column: u16, row: u16) {
-    let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-    assert_eq!(screen.on(&Event::Mouse(event)), Next::Stay);
-}
-
-fn click(screen: &mut Screen, column: u16, row: u16) {
-    mouse(screen, MouseEventKind::Down(MouseButton::Left), column, row);
-}
-
-/// Column and row of a text.
-fn place(text: &str, wanted: &str) -> (u16, u16) {
-    let lines = text.lines().enumerate();
-    let found = lines.filter_map(|(row, line)| {
-        let at = line.find(wanted)?;
-        Some((line[..at].chars().count() as u16, row as u16))
-    });
-    found.last().unwrap_or_else(|| panic!("no {wanted:?} in\n{text}"))
+    assert_eq!(full_screen::tests::press(screen, keys), Next::Stay, "{keys:?}");
 }
 
 #[test]
@@ -292,7 +244,6 @@ fn colours_tell_changes_and_can_be_left_out() {
 #[test]
 fn the_ends_are_told_apart() {
     let (mut screen, _terminal) = view(example(), 100, 24);
-    let control = |letter| Event::Key(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL));
 
     assert_eq!(screen.on(&key(KeyCode::Char('q'))), Next::Leave);
     assert_eq!(screen.on(&control('c')), Next::Leave);

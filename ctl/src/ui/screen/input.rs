@@ -1,13 +1,14 @@
 //! What keys and the mouse do.
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::Frame;
 use ratatui::layout::Position;
 use strata_proto::runtime::v1::ContainerState;
 use unicode_width::UnicodeWidthStr;
 
 use super::{Look, Screen, Typing, list, lower};
-use crate::full_screen::Next;
 use crate::full_screen::draw::row_at;
+use crate::full_screen::{Machine, Next};
 use crate::ui::action::{Action, Verb, Wish};
 use crate::ui::item::{Facts, TABS, Tab};
 
@@ -18,26 +19,9 @@ const SIDEWAYS: usize = 8;
 /// Longest text that is searched for, in bytes.
 const MOST_TEXT: usize = 200;
 
-impl Screen {
-    /// Takes an event of the terminal.
-    pub fn on(&mut self, event: &Event) -> Next {
-        match event {
-            Event::Key(key) if key.kind != KeyEventKind::Release => self.on_key(*key),
-            Event::Mouse(mouse) => {
-                self.on_mouse(*mouse);
-                Next::Stay
-            }
-            Event::Paste(text) if self.typing.is_some() => {
-                self.edit(|typed| {
-                    for letter in text.chars().filter(|letter| !letter.is_control()) {
-                        add(typed, letter);
-                    }
-                });
-                Next::Stay
-            }
-            // The next picture has the new size.
-            _ => Next::Stay,
-        }
+impl Machine for Screen {
+    fn draw(&mut self, frame: &mut Frame<'_>) {
+        self.draw_all(frame);
     }
 
     fn on_key(&mut self, key: KeyEvent) -> Next {
@@ -86,6 +70,25 @@ impl Screen {
         }
     }
 
+    fn on_mouse(&mut self, mouse: MouseEvent) {
+        let at = Position::new(mouse.column, mouse.row);
+        match mouse.kind {
+            // A question is answered by a key, so that no click is one by chance.
+            _ if self.question.is_some() => {}
+            MouseEventKind::Down(MouseButton::Left) if self.help.is_some() => self.help = None,
+            MouseEventKind::Down(MouseButton::Left) => self.on_click(at),
+            MouseEventKind::ScrollUp => self.on_wheel(at, -WHEEL),
+            MouseEventKind::ScrollDown => self.on_wheel(at, WHEEL),
+            _ => {}
+        }
+    }
+
+    fn on_paste(&mut self, letters: impl Iterator<Item = char>) {
+        self.edit(|typed| letters.for_each(|letter| add(typed, letter)));
+    }
+}
+
+impl Screen {
     fn on_typed(&mut self, typing: Typing, code: KeyCode) {
         match code {
             KeyCode::Enter => self.typing = None,
@@ -321,19 +324,6 @@ impl Screen {
         if !self.shown.find(is_upward, height) {
             let text = format!("no further line with {:?}", self.shown.search);
             self.say(text);
-        }
-    }
-
-    fn on_mouse(&mut self, mouse: MouseEvent) {
-        let at = Position::new(mouse.column, mouse.row);
-        match mouse.kind {
-            // A question is answered by a key, so that no click is one by chance.
-            _ if self.question.is_some() => {}
-            MouseEventKind::Down(MouseButton::Left) if self.help.is_some() => self.help = None,
-            MouseEventKind::Down(MouseButton::Left) => self.on_click(at),
-            MouseEventKind::ScrollUp => self.on_wheel(at, -WHEEL),
-            MouseEventKind::ScrollDown => self.on_wheel(at, WHEEL),
-            _ => {}
         }
     }
 

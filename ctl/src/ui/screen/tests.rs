@@ -1,12 +1,12 @@
 mod keys;
 
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use strata_proto::{runtime::v1 as runtime, store::v1 as store};
 
 use super::*;
-use crate::full_screen::Next;
+use crate::full_screen::Machine;
+use crate::full_screen::tests::{click, picture, press, shown};
 use crate::ui::update::Content;
 
 fn container(name: &str, state: runtime::ContainerState) -> runtime::Container {
@@ -90,62 +90,6 @@ fn view(width: u16, height: u16) -> (Screen, Terminal<TestBackend>) {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| screen.draw(frame)).unwrap();
     (screen, terminal)
-}
-
-/// What is on the screen.
-fn picture(screen: &mut Screen, terminal: &mut Terminal<TestBackend>) -> String {
-    terminal.draw(|frame| screen.draw(frame)).unwrap();
-    let buffer = terminal.backend().buffer();
-    let width = usize::from(buffer.area.width);
-    let line = |cells: &[ratatui::buffer::Cell]| cells.iter().map(|cell| cell.symbol()).collect::<String>();
-    buffer.content().chunks(width).map(|cells| line(cells).trim_end().to_owned() + "\n").collect()
-}
-
-/// What is on the screen, with one blank for each run of them.
-fn shown(screen: &mut Screen, terminal: &mut Terminal<TestBackend>) -> String {
-    let text = picture(screen, terminal);
-    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect()
-}
-
-fn key(code: KeyCode) -> Event {
-    Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
-}
-
-/// Presses keys; returns what the last one leads to.
-fn press(screen: &mut Screen, keys: &str) -> Next {
-    let mut next = Next::Stay;
-    for letter in keys.chars() {
-        let code = match letter {
-            '\t' => KeyCode::Tab,
-            '\n' => KeyCode::Enter,
-            '\x1b' => KeyCode::Esc,
-            '>' => KeyCode::Right,
-            '<' => KeyCode::Left,
-            'v' => KeyCode::Down,
-            '^' => KeyCode::Up,
-            letter => KeyCode::Char(letter),
-        };
-        next = screen.on(&key(code));
-    }
-    next
-}
-
-fn mouse(screen: &mut Screen, kind: MouseEventKind, column: u16, row: u16) {
-    let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-    assert_eq!(screen.on(&Event::Mouse(event)), Next::Stay);
-}
-
-fn click(screen: &mut Screen, column: u16, row: u16) {
-    mouse(screen, MouseEventKind::Down(MouseButton::Left), column, row);
-}
-
-/// Column and row of a text.
-fn place(text: &str, wanted: &str) -> (u16, u16) {
-    let found = text.lines().enumerate().find_map(|(row, line)| {
-        let at = line.find(wanted)?;
-        Some((line[..at].chars().count() as u16, row as u16))
-    });
-    found.unwrap_or_else(|| panic!("no {wanted:?} in\n{text}"))
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Keys and the mouse: what they lead to.
 
+use crossterm::event::{KeyCode, MouseEventKind};
+
 use super::*;
+use crate::full_screen::Next;
+use crate::full_screen::tests::{control, key, mouse, place};
 use crate::ui::action::Verb;
 
 #[test]
@@ -166,7 +170,6 @@ fn the_mouse_selects_sorts_and_scrolls() {
 #[test]
 fn the_ends_are_told_apart() {
     let (mut screen, _terminal) = view(100, 30);
-    let control = |letter| Event::Key(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL));
 
     assert_eq!(press(&mut screen, "q"), Next::Leave);
     assert_eq!(screen.on(&control('c')), Next::Leave);
