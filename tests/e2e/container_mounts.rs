@@ -5,15 +5,9 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use strata_tests::{Context, House, Output, Running};
+use strata_tests::{Context, House, Output, Running, Swapper};
 
 /// Mounts that one container of a race makes.
 const ROUNDS_EACH: usize = 25;
@@ -298,36 +292,6 @@ fn row_2_11_46_targets_that_are_links_stay_in_the_root() {
     assert_eq!(names(&sentinel), ["kept"]);
 }
 
-/// A thread that exchanges two names until it is dropped.
-struct Swapper {
-    stop: Arc<AtomicBool>,
-    swaps: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Swapper {
-    fn new(one: PathBuf, other: PathBuf) -> Self {
-        let (stop, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (stop.clone(), swaps.clone());
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).is_ok() {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-                std::thread::yield_now();
-            }
-        });
-        Self { stop, swaps, thread: Some(thread) }
-    }
-}
-
-impl Drop for Swapper {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
-    }
-}
-
 /// Runs containers with these mounts while `sub` of a volume is exchanged with a link to the host; returns what those printed
 /// that could be made.
 fn race(mounts: impl Fn(usize) -> String, words: &str) -> Vec<String> {
@@ -350,7 +314,7 @@ fn race(mounts: impl Fn(usize) -> String, words: &str) -> Vec<String> {
             _ => panic!("{output:?}"),
         }
     }
-    assert!(swapper.swaps.load(Ordering::Relaxed) > 0, "nothing was swapped");
+    assert!(swapper.count() > 0, "nothing was swapped");
     drop(swapper);
     assert_eq!(names(&sentinel), ["kept"]);
     assert!(outputs.len() + refused > 0);

@@ -18,6 +18,7 @@ mod process;
 mod registry;
 mod repository;
 mod steps;
+mod swapper;
 mod terminal;
 pub mod update;
 mod web;
@@ -32,6 +33,7 @@ pub use process::{Output, Running, eventually};
 pub use registry::{DockerRegistry, Wire};
 pub use repository::{COMMITTED, GitServer, Repositories, Repository};
 pub use steps::{Steps, Went};
+pub use swapper::Swapper;
 pub use terminal::Terminal;
 pub use web::Web;
 

@@ -1,50 +1,21 @@
 //! What is mounted of another tree, exchanged for a link that leads out of it while it is opened: 250 rounds, or as many as
 //! STRATA_ROUNDS says. A round is one mount; each container makes many.
 
+#[path = "../../../../tests/src/swapper.rs"]
+mod swapper;
+
 use crate::harness::*;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use strata_init::plan::*;
+use swapper::Swapper;
 
 const ROUNDS_EACH: usize = 25;
 
 fn containers() -> usize {
     let rounds = std::env::var("STRATA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(250_usize);
     rounds.div_ceil(ROUNDS_EACH)
-}
-
-/// A thread that exchanges two names until this is dropped.
-struct Swapper {
-    is_over: Arc<AtomicBool>,
-    swaps: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Swapper {
-    fn new(one: PathBuf, other: PathBuf) -> Self {
-        let (is_over, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ends, counted) = (Arc::clone(&is_over), Arc::clone(&swaps));
-        let thread = std::thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
-                counted.fetch_add(1, Ordering::Relaxed);
-                std::thread::yield_now();
-            }
-        });
-        Self { is_over, swaps, thread: Some(thread) }
-    }
-}
-
-impl Drop for Swapper {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
 }
 
 fn write(path: PathBuf, content: &str) {
@@ -85,7 +56,7 @@ fn row_108_row_111_a_source_that_is_exchanged_for_a_link_while_it_is_mounted_sta
     }
 
     assert!(seen.iter().all(|count| *count > 0), "both were met: {seen:?}");
-    assert!(swapper.swaps.load(Ordering::Relaxed) > containers());
+    assert!(swapper.count() > containers() as u64);
     drop(swapper);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(bench.directory.path().to_str().unwrap()), "{mounts}");

@@ -2,20 +2,18 @@
 //! A round is one mount (or mask) through a directory that is swapped with a link to the host all the time;
 //! each container makes many, which takes a tenth of the time and meets the swap just as often.
 
+#[path = "../../../../tests/src/swapper.rs"]
+mod swapper;
+
 use std::{
     fs,
     io::BufRead,
     os::unix::{fs::symlink, net::UnixListener},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
+    path::Path,
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
+use swapper::Swapper;
 
 use crate::{
     bundle::Bundle,
@@ -28,41 +26,6 @@ const ROUNDS_EACH: usize = 25;
 fn containers() -> usize {
     let rounds = std::env::var("STRATA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000_usize);
     rounds.div_ceil(ROUNDS_EACH)
-}
-
-/// A thread that exchanges two names until it is dropped.
-struct Swapper {
-    stop: Arc<AtomicBool>,
-    swaps: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Swapper {
-    fn new(one: PathBuf, other: PathBuf) -> Self {
-        let (stop, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted) = (stop.clone(), swaps.clone());
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                // A mount point of this namespace cannot be renamed; those of containers are not in it.
-                if renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).is_ok() {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-                std::thread::yield_now();
-            }
-        });
-        Self { stop, swaps, thread: Some(thread) }
-    }
-
-    fn count(&self) -> u64 {
-        self.swaps.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Swapper {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().unwrap().join();
-    }
 }
 
 /// Runs containers while `swapped` of the root is exchanged with a link to the sentinel; returns the outputs of those

@@ -1,46 +1,17 @@
 //! What a cache is filled from, exchanged for a link that leads out of it while it is opened: 300 rounds, or as many as
 //! STRATA_ROUNDS says. A round is one cache; it meets many exchanges.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+#[path = "../../../../tests/src/swapper.rs"]
+mod swapper;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use super::*;
+use swapper::Swapper;
 
 fn rounds() -> usize {
     std::env::var("STRATA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300_usize)
-}
-
-/// A thread that exchanges two names until this is dropped.
-struct Swapper {
-    is_over: Arc<AtomicBool>,
-    swaps: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Swapper {
-    fn new(one: PathBuf, other: PathBuf) -> Self {
-        let (is_over, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ends, counted) = (Arc::clone(&is_over), Arc::clone(&swaps));
-        let thread = std::thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
-                counted.fetch_add(1, Ordering::Relaxed);
-                std::thread::yield_now();
-            }
-        });
-        Self { is_over, swaps, thread: Some(thread) }
-    }
-}
-
-impl Drop for Swapper {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
 }
 
 fn write(path: &Path, content: &str) {
@@ -76,7 +47,7 @@ async fn row_103_row_111_a_source_that_is_exchanged_for_a_link_while_it_is_opene
     }
 
     assert!(filled.iter().all(|count| *count > 0), "both were met: {filled:?}");
-    assert!(swapper.swaps.load(Ordering::Relaxed) > rounds());
+    assert!(swapper.count() > rounds() as u64);
     drop(swapper);
     assert_eq!(std::fs::read_to_string(outside.join("deep/found")).unwrap(), "canary");
 }
