@@ -17,6 +17,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+pub use functions::url_query;
 use parser::Node;
 
 /// A parsed template.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::moment;
 use crate::platform::Platform;
 use crate::render::{self, time};
+use crate::template::url_query;
 
 /// Prints a container's log, each stream to its own; or empties it.
 pub async fn run(platform: &Platform, args: &Logs) -> Result<u8> {
@@ -91,24 +92,12 @@ fn prefix(args: &Logs, entry: &pb::ReadLogsResponse) -> String {
         prefix = at.map_or_else(String::new, |at| format!("{at:.9} "));
     }
     if args.details {
-        let one = |attribute: &pb::LogAttribute| format!("{}={}", escaped(&attribute.name), escaped(&attribute.value));
+        let one =
+            |attribute: &pb::LogAttribute| format!("{}={}", url_query(&attribute.name), url_query(&attribute.value));
         prefix.push_str(&entry.attributes.iter().map(one).collect::<Vec<_>>().join(","));
         prefix.push(' ');
     }
     prefix
-}
-
-/// As Go's `url.QueryEscape`, which Docker uses here.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// Puts into a spec what the flags say.

@@ -248,7 +248,8 @@ fn html(text: &str) -> String {
     safe
 }
 
-fn url_query(text: &str) -> String {
+/// As Go's `url.QueryEscape`, which Docker's logs use too.
+pub fn url_query(text: &str) -> String {
     let mut safe = String::new();
     for byte in text.bytes() {
         match byte {
