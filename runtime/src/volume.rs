@@ -129,7 +129,7 @@ pub struct Discarded(PathBuf);
 impl Discarded {
     /// Bytes of the disk that it has.
     pub fn size(&self) -> u64 {
-        content::size(&self.0)
+        strata_archive::disk_usage(&self.0)
     }
 
     /// Removes the content. What is left after a crash goes at the next start.

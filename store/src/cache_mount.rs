@@ -155,7 +155,7 @@ impl Drop for Hold {
         let (store, row, path) = (Arc::clone(&self.store), self.row.clone(), self.path());
         let busy = self.store.idle.busy();
         self.store.drain.spawn(async move {
-            let size = blocking(move || files::size(&path)).await;
+            let size = blocking(move || strata_archive::disk_usage(&path)).await;
             if let Err(error) = store.catalog.count_mount_use(&row.key, size).await {
                 tracing::warn!("cannot count the use of a cache mount: {}", chain(&error));
             }

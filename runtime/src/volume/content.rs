@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
-use strata_archive::{ApplyOptions, Whiteouts};
+use strata_archive::{ApplyOptions, Whiteouts, disk_usage};
 use strata_init::quota;
 
 use super::{NEW, Volume, remove_tree};
@@ -57,7 +57,7 @@ impl Volume {
     /// Bytes of the disk that it has; none where its files are elsewhere.
     pub fn size(&self) -> Option<u64> {
         let is_here = self.file_system().is_none() && self.place().device.is_none();
-        is_here.then(|| size(&self.data()))
+        is_here.then(|| disk_usage(&self.data()))
     }
 
     /// Writes all of it as one tar. Containers may go on writing to it.
@@ -118,17 +118,6 @@ fn open(path: &Path) -> Result<OwnedFd, Error> {
         rustix::io::Errno::NOENT => Error::SourceNotFound { path: path.to_owned() },
         e => Error::io("open", path, e),
     })
-}
-
-/// Bytes of the disk that are below a directory; what cannot be seen is not counted.
-pub fn size(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => found.blocks() * 512 + size(&entry.path()),
-        Ok(found) => found.blocks() * 512 / found.nlink().max(1),
-        Err(_) => 0,
-    };
-    entries.flatten().map(of).sum()
 }
 
 /// What went wrong with an archive: what its source says of itself, where that is known.

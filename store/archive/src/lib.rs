@@ -20,6 +20,7 @@ mod recipe;
 mod stream;
 mod toc;
 mod tree;
+mod usage;
 mod verify;
 mod write;
 
@@ -32,4 +33,5 @@ pub use kernel::is_of_the_kernel;
 pub use member::{Member, MemberKind, MemberWriter, each_member, members};
 pub use recipe::{Part, Recipe, decoder, encoder};
 pub use toc::{Listed, ListedKind, Stored, Toc};
+pub use usage::disk_usage;
 pub use verify::{Damage, verify};

@@ -105,17 +105,6 @@ fn apply(archive: impl Read, target: &Path) -> Result<()> {
     strata_archive::apply(archive, root.as_fd(), &options).map(drop).map_err(|source| Error::Archive { source })
 }
 
-/// Bytes of the disk that are below a directory; what cannot be seen is not counted.
-pub(super) fn size(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let of = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => found.blocks() * 512 + size(&entry.path()),
-        Ok(found) => found.blocks() * 512 / found.nlink().max(1),
-        Err(_) => 0,
-    };
-    entries.flatten().map(of).sum()
-}
-
 /// Writes what is in a mount as one tar, on a thread that may block. Whoever has it may go on writing to it.
 pub fn export(store: &Arc<Store>, row: &MountRow, out: impl Write) -> Result<()> {
     let path = store.paths.cache_mount(row.directory).join(DATA);
