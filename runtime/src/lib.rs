@@ -28,6 +28,7 @@ use crate::{
 pub mod cdi;
 pub mod config;
 pub mod container;
+mod disk;
 pub mod doctor;
 pub mod engine;
 pub mod error;

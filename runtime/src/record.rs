@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -17,6 +17,7 @@ use strata_net::{Endpoint, Published};
 use strata_types::{ContainerId, ContainerName};
 
 use crate::{
+    disk,
     error::Error,
     health::{Check, Health},
     identity,
@@ -275,25 +276,11 @@ impl Records {
             Err(e) => return Err(Error::io("create", dir, e)),
         };
         let (path, temp) = (dir.join("record.json"), dir.join("record.json.new"));
-        let bytes = serialize(record);
-        let opened = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temp);
-        let mut file = opened.map_err(|e| Error::io("open", &temp, e))?;
-        if let Err(error) = file.write_all(&bytes) {
-            // The record before this one stays; half of a new one would only take space.
-            let _ = fs::remove_file(&temp);
-            return Err(Error::io("write", &temp, error));
+        disk::replace(&path, &temp, &serialize(record), durability)?;
+        match is_new && durability == Durability::Synced {
+            true => disk::sync_dir(&self.root.join("containers")),
+            false => Ok(()),
         }
-        if durability == Durability::Synced {
-            file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
-        }
-        fs::rename(&temp, &path).map_err(|e| Error::io("rename", &temp, e))?;
-        if durability == Durability::Synced {
-            sync_dir(&dir)?;
-            if is_new {
-                sync_dir(&self.root.join("containers"))?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes a container's directory, the record last.
@@ -370,11 +357,6 @@ fn serialize(record: &Record) -> Vec<u8> {
         record.spec.mounts.retain(|mount| !matches!(mount.source, Source::Bytes { .. }));
     }
     serde_json::to_vec(&record).expect("every key of a record is a string")
-}
-
-/// Brings the names in a directory to the disk.
-pub fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", dir, e))
 }
 
 #[cfg(test)]

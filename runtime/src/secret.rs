@@ -4,11 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    fs::{self, File},
-    io::{self, Write},
+    fmt, fs, io,
     ops::Bound,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -19,9 +17,10 @@ use strata_rpc::events::{Kind, Log};
 use strata_types::{SecretId, SecretName};
 
 use crate::{
+    disk,
     error::{Error, SecretError},
     names,
-    record::sync_dir,
+    record::Durability,
 };
 
 /// The most bytes of a value, Docker's.
@@ -213,16 +212,10 @@ impl Secrets {
     }
 
     fn write(&self, temp: &Path, record: &Record, value: &Value) -> Result<(), Error> {
-        let failed = |e: io::Error| Error::io("write", temp, e);
         let mut bytes = serde_json::to_vec(record).expect("every key of a record is a string");
         bytes.push(b'\n');
         bytes.extend_from_slice(&value.0);
-        let opened = File::options().create(true).truncate(true).write(true).mode(0o600).open(temp);
-        let mut file = opened.map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.sync_data().map_err(|e| Error::io("sync", temp, e))?;
-        fs::rename(temp, self.root.join(record.name.as_str())).map_err(|e| Error::io("rename", temp, e))?;
-        sync_dir(&self.root)
+        disk::replace(&self.root.join(record.name.as_str()), temp, &bytes, Durability::Synced)
     }
 
     /// Removes a secret, if `may` says so: nobody reads, makes or removes one meanwhile. Blocking.
@@ -236,7 +229,7 @@ impl Secrets {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed.map_err(|e| Error::io("remove", path, e))?,
         }
-        sync_dir(&self.root)?;
+        disk::sync_dir(&self.root)?;
         self.known().remove(&record.name);
         self.tell("remove", &record);
         Ok(())

@@ -21,9 +21,10 @@ use strata_types::VolumeName;
 use tokio::sync::RwLock;
 
 use crate::{
+    disk::sync_dir,
     error::{Error, VolumeError},
     names,
-    record::{Durability, sync_dir},
+    record::Durability,
     spec::VolumePlace,
 };
 

@@ -2,15 +2,14 @@
 //! of each stays beside it; where a later one has written anything, the service does not start and nothing is changed.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
-use super::sync_dir;
-use crate::{error::Error, secret, volume};
+use super::Durability;
+use crate::{disk, error::Error, secret, volume};
 
 /// The version of container records that this program writes.
 pub const VERSION: u32 = 2;
@@ -37,19 +36,8 @@ impl Older {
     /// Keeps it beside the record, on disk before this returns. It goes with the container.
     pub fn keep(&self, directory: &Path) -> Result<(), Error> {
         let path = directory.join(format!("record.json.v{}", self.version));
-        let temp = path.with_extension("new");
-        let written = write_private(&temp, &self.bytes);
-        written.map_err(|e| Error::io("write", &temp, e))?;
-        fs::rename(&temp, &path).map_err(|e| Error::io("rename", &temp, e))?;
-        sync_dir(directory)
+        disk::replace(&path, &path.with_extension("new"), &self.bytes, Durability::Synced)
     }
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_data()
 }
 
 /// The record as this version has it; with it comes what it was, if it was another.
