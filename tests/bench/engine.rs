@@ -99,6 +99,11 @@ pub(crate) trait Engine {
         self.services()
     }
 
+    /// Stops its services, where the next command starts them again.
+    fn rest(&self) -> Outcome<()> {
+        Ok(())
+    }
+
     /// Stops and removes all of it.
     fn close(&mut self) -> Outcome<()> {
         Ok(())

@@ -25,6 +25,7 @@ mod layout;
 mod machine;
 mod measure;
 mod memory;
+mod processor;
 mod report;
 mod room;
 mod unpack;
@@ -108,7 +109,7 @@ fn bench(options: &Options) -> Outcome<()> {
     {
         report.leftovers(vec![format!("{}: {err}", room::STATE_OF_NETWORKS)]);
     }
-    println!("{}", report.table());
+    println!("{}", report.tables());
     // Half the figures are not to replace those of a whole run.
     measured?;
     let json = options.json.clone().unwrap_or_else(|| strata_tests::target().join("bench/bench.json"));
@@ -202,7 +203,8 @@ fn with_engines(
     }
     let measured = measures.iter().try_for_each(|measure| {
         eprintln!("measuring {}", measure.title());
-        measure::measure(*measure, &mut engines, work, options.runs, report)
+        report.section(measure.section());
+        measure::measure(*measure, &engines, work, options.runs, report)
     });
     for mut engine in engines {
         if let Err(err) = engine.close() {

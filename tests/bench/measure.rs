@@ -1,7 +1,8 @@
 //! The measures. In each round every engine does the same once, in an order that changes: none always follows the same one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    error::Error,
     path::PathBuf,
     process::Command,
     thread,
@@ -14,25 +15,26 @@ use crate::{
     Outcome,
     archive::LARGE,
     catalog,
-    engine::{Cache, Engine, GUEST, IMAGE, Task},
+    engine::{Cache, Engine, IMAGE, Task},
     hub::Hub,
-    memory::{self, Part},
-    report::{Cell, Report, Samples, Unit},
+    report::{Cell, Report, Samples, Section, Unit},
     room::Done,
     update,
     work::{CHANGED, STEPS, Work},
 };
 
 mod builds;
+mod crowds;
 mod images;
+mod line;
+mod logs;
 mod networks;
+mod resident;
 
 /// Rounds that even a slow measure gets.
 const FEWEST: u32 = 3;
 /// A measure stops after this, if it had so many.
 const TIME: Duration = Duration::from_secs(40);
-/// Containers that run at once when memory is measured.
-const CONTAINERS: usize = 5;
 /// Containers that are started at once.
 const TOGETHER: usize = 100;
 /// Long enough for what the last run left in the kernel to settle.
@@ -91,6 +93,14 @@ pub(crate) enum Measure {
     Records,
     /// Resident memory, idle and per container
     Memory,
+    /// The next container among 300 that run, and what those cost
+    Running,
+    /// A hundred `run -d` at once
+    Starts,
+    /// `logs --tail 10` of a log of 1 GiB
+    Tail,
+    /// Resident memory of services that have just started
+    Fresh,
     /// `load` of a Debian image that is new in every round
     Load,
     /// `save` of it
@@ -143,6 +153,18 @@ impl Measure {
         is_pull || matches!(self, Self::PullPeakLarge | Self::Push | Self::Unpack)
     }
 
+    /// Whose table it is in.
+    pub(crate) fn section(self) -> Section {
+        match self {
+            Self::Bridge | Self::Publish | Self::Paths | Self::Names | Self::Crowd => Section::Networks,
+            Self::Cached | Self::Changed | Self::Many | Self::One | Self::Graph | Self::Large => Section::Builds,
+            Self::BuildPeak | Self::Steps | Self::PerStep | Self::Records => Section::Builds,
+            Self::Running | Self::Starts | Self::Tail | Self::Fresh => Section::Lives,
+            _ if self.is_of_images() => Section::Images,
+            _ => Section::Containers,
+        }
+    }
+
     /// As the table names it.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -168,6 +190,10 @@ impl Measure {
             Self::PerStep => "build, per step",
             Self::Records => "build, records of the cache",
             Self::Memory => "memory",
+            Self::Running => "300 containers that run",
+            Self::Starts => "run -d, 100 at once",
+            Self::Tail => "logs --tail 10, of 1 GiB",
+            Self::Fresh => "idle services, just started, PSS",
             Self::Load => "load, Debian in one plain layer",
             Self::Save => "save, Debian",
             Self::Rmi => "rmi, Debian",
@@ -188,23 +214,14 @@ impl Measure {
 type Engines = [Box<dyn Engine>];
 
 /// Measures with all engines.
-pub(crate) fn measure(
-    measure: Measure,
-    engines: &mut Engines,
-    work: &Work,
-    runs: u32,
-    report: &mut Report,
-) -> Outcome<()> {
-    if measure == Measure::Memory {
-        return memory_of(engines, report);
-    }
-    if measure == Measure::Update {
-        return update::measure(work, report);
-    }
-    if measure == Measure::Catalog {
-        return catalog::measure(work, runs, report);
-    }
+pub(crate) fn measure(measure: Measure, engines: &Engines, work: &Work, runs: u32, report: &mut Report) -> Outcome<()> {
     match measure {
+        Measure::Memory => return resident::measure(engines, report),
+        Measure::Running => return crowds::measure(engines, runs, report),
+        Measure::Tail => return logs::measure(engines, runs, report),
+        Measure::Fresh => return resident::fresh(engines, work, report),
+        Measure::Update => return update::measure(work, report),
+        Measure::Catalog => return catalog::measure(work, runs, report),
         Measure::Paths => return networks::paths(engines, runs, report),
         Measure::Names => return networks::names(engines, runs, report),
         Measure::Crowd => return networks::crowds(engines, runs, report),
@@ -247,7 +264,7 @@ pub(crate) fn measure(
             State::Failed(reason) => Ok(Cell::Failed(reason)),
             State::Absent => Ok(Cell::Absent),
         };
-        cells.insert(engine.name().to_owned(), checked.unwrap_or_else(|err| Cell::Failed(err.to_string())));
+        cells.insert(engine.name().to_owned(), checked.unwrap_or_else(failed));
     }
     let unit = match measure {
         Measure::Peak | Measure::PullPeak | Measure::PullPeakLarge | Measure::BuildPeak => Unit::Mebibytes,
@@ -262,6 +279,10 @@ enum State {
     Sampled(Samples),
     Failed(String),
     Absent,
+}
+
+fn failed(err: Box<dyn Error>) -> Cell {
+    Cell::Failed(err.to_string())
 }
 
 /// A permutation of the engines, different in each round and the same in each run.
@@ -383,6 +404,7 @@ fn perform(measure: Measure, engine: &dyn Engine, work: &Work) -> Option<Outcome
         }
         Measure::Idle => thread::sleep(IDLE),
         Measure::Together => return Some(engine.together(TOGETHER)?.map(milliseconds)),
+        Measure::Starts => return crowds::at_once(engine),
         Measure::Peak => return Some(peak(engine, task)),
         Measure::BuildPeak => {
             let small = Task::Build(&places.files, "files", Cache::Used);
@@ -435,55 +457,4 @@ fn finish(measure: Measure, engine: &dyn Engine, work: &Work, round: u32) -> Out
             None => Ok(()),
         },
     }
-}
-
-/// The services with nothing to do, after all the work that was asked for; and what each container costs beside its own process.
-fn memory_of(engines: &mut Engines, report: &mut Report) -> Outcome<()> {
-    let (mut idle, mut heap, mut each) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for engine in engines.iter() {
-        crate::go_on()?;
-        // Starts services that stopped for want of work.
-        if let Some(Err(err)) = engine.perform(Task::Run(IMAGE, &["noop"])) {
-            idle.insert(engine.name().to_owned(), Cell::Failed(err.to_string()));
-            continue;
-        }
-        thread::sleep(QUIET);
-        let services = engine.services();
-        for (cells, part) in [(&mut idle, Part::All), (&mut heap, Part::Anonymous)] {
-            let sum = Samples::of(memory::mebibytes(services.iter().copied(), part));
-            cells.insert(engine.name().to_owned(), if services.is_empty() { Cell::Absent } else { Cell::Samples(sum) });
-        }
-        each.insert(engine.name().to_owned(), per_container(engine.as_ref()));
-    }
-    report.row("idle services after the above, PSS", Unit::Mebibytes, idle);
-    report.row("of that, not of files", Unit::Mebibytes, heap);
-    report.row("per container, PSS", Unit::Mebibytes, each);
-    Ok(())
-}
-
-fn per_container(engine: &dyn Engine) -> Cell {
-    let names: Vec<String> = (0..CONTAINERS).map(|number| format!("bench-memory-{number}")).collect();
-    let mut cell = None;
-    for name in &names {
-        match engine.perform(Task::Start(name, SLEEP)) {
-            Some(Ok(_)) => {}
-            Some(Err(err)) => cell = Some(Cell::Failed(err.to_string())),
-            None => return Cell::Absent,
-        }
-    }
-    thread::sleep(QUIET);
-    let guests = memory::with_words(&[GUEST, "sleep", SLEEP]);
-    let mut ends: BTreeSet<i32> = engine.services().into_iter().collect();
-    ends.insert(std::process::id() as i32);
-    let keepers = memory::keepers(&guests, &ends);
-    let sum = memory::mebibytes(keepers.iter().copied(), Part::All) / CONTAINERS as f64;
-    if guests.len() != CONTAINERS && cell.is_none() {
-        cell = Some(Cell::Failed(format!("{} processes in {CONTAINERS} containers", guests.len())));
-    }
-    for name in &names {
-        if let Some(Err(err)) = engine.perform(Task::Remove(name)) {
-            cell = Some(Cell::Failed(err.to_string()));
-        }
-    }
-    cell.unwrap_or_else(|| if keepers.is_empty() { Cell::Absent } else { Cell::Samples(Samples::of(sum)) })
 }

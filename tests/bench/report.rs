@@ -1,4 +1,4 @@
-//! The figures: a table for people, JSON for programs. What was not measured is in both, with its reason.
+//! The figures: tables for people, JSON for programs. What was not measured is in both, with its reason.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,6 +10,36 @@ use crate::machine::Machine;
 const OURS: &str = "ctl";
 const OUR_RUNTIME: &str = "strata-oci";
 const RUNTIMES: [&str; 3] = ["crun", "floor", "runc"];
+
+/// A table of its own, under the heading that it has in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// One container, and what services keep
+    Containers,
+    /// Builds
+    Builds,
+    /// Networks
+    Networks,
+    /// Many containers, and long ones
+    Lives,
+    /// Images
+    Images,
+}
+
+impl Section {
+    /// In the order of the README.
+    const ALL: [Self; 5] = [Self::Containers, Self::Builds, Self::Networks, Self::Lives, Self::Images];
+
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Containers => "## Figures",
+            Self::Builds => "### Figures of builds",
+            Self::Networks => "### Figures of networks",
+            Self::Lives => "### Figures of containers' lives",
+            Self::Images => "### Figures of images",
+        }
+    }
+}
 
 /// What a figure counts.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +87,11 @@ impl Samples {
         self.0.sort_by(f64::total_cmp);
     }
 
+    /// Was nothing measured?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle one, or between the two in the middle.
     fn median(&self) -> f64 {
         let middle = self.0.len() / 2;
@@ -76,6 +111,7 @@ pub(crate) enum Cell {
 }
 
 struct Row {
+    section: Section,
     title: &'static str,
     unit: Unit,
     cells: BTreeMap<String, Cell>,
@@ -87,6 +123,7 @@ pub(crate) struct Report {
     runs: u32,
     engines: Vec<(String, String)>,
     missing: Vec<(String, String)>,
+    section: Section,
     rows: Vec<Row>,
     leftovers: Vec<String>,
 }
@@ -94,7 +131,8 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing yet.
     pub(crate) fn new(runs: u32) -> Self {
-        Self { machine: Machine::look(), runs, engines: vec![], missing: vec![], rows: vec![], leftovers: vec![] }
+        let (machine, section) = (Machine::look(), Section::Containers);
+        Self { machine, runs, engines: vec![], missing: vec![], section, rows: vec![], leftovers: vec![] }
     }
 
     /// An engine takes part.
@@ -112,9 +150,14 @@ impl Report {
         }
     }
 
+    /// What is measured next is of this table.
+    pub(crate) fn section(&mut self, section: Section) {
+        self.section = section;
+    }
+
     /// A measure was taken.
     pub(crate) fn row(&mut self, title: &'static str, unit: Unit, cells: BTreeMap<String, Cell>) {
-        self.rows.push(Row { title, unit, cells });
+        self.rows.push(Row { section: self.section, title, unit, cells });
     }
 
     /// Something could not be put away.
@@ -122,8 +165,8 @@ impl Report {
         self.leftovers.extend(found);
     }
 
-    /// For people.
-    pub(crate) fn table(&self) -> String {
+    /// For people, a table for each section.
+    pub(crate) fn tables(&self) -> String {
         let mut text = format!("\n{}\n", self.machine.line());
         for (name, version) in &self.engines {
             let _ = writeln!(text, "  {name}: {version}");
@@ -131,18 +174,29 @@ impl Report {
         for (name, reason) in &self.missing {
             let _ = writeln!(text, "  {name}: not measured: {reason}");
         }
-        let _ = writeln!(
-            text,
-            "\n| {:<34} | {:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
-            "median", "", "", "min..max", "runs", "ours/peer"
-        );
-        let _ = writeln!(text, "|{:-<36}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
         let mut notes = vec![
             "ours/peer: of ctl; beside crun, runc and the floor of strata-oci, where it can do the same".to_owned(),
         ];
-        for row in &self.rows {
-            self.table_rows(row, &mut text, &mut notes);
+        for section in Section::ALL {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.section == section).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let _ = writeln!(
+                text,
+                "\n{}\n\n| {:<34} | {:<10} | {:>11} | {:>19} | {:>4} | {:>9} |",
+                section.heading(),
+                "median",
+                "",
+                "",
+                "min..max",
+                "runs",
+                "ours/peer"
+            );
+            let _ = writeln!(text, "|{:-<36}|{:-<12}|{:->13}|{:->21}|{:->6}|{:->11}|", "", "", ":", ":", ":", ":");
+            rows.into_iter().for_each(|row| self.table_rows(row, &mut text, &mut notes));
         }
+        text.push('\n');
         notes.extend(self.leftovers.iter().map(|line| format!("left behind: {line}")));
         for note in notes {
             let _ = writeln!(text, "  {note}");
@@ -218,7 +272,9 @@ impl Row {
     }
 
     fn ratio(&self, name: &str) -> Option<f64> {
-        Some(self.median(self.counterpart(name)?)? / self.median(name)?)
+        let ratio = self.median(self.counterpart(name)?)? / self.median(name)?;
+        // A peer whose processes did nothing at all has no part of it.
+        ratio.is_finite().then_some(ratio)
     }
 
     fn json(&self) -> Value {

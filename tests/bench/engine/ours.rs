@@ -100,6 +100,11 @@ impl Engine for Ours {
         self.house.services().iter().filter(|trace| is_builder(trace.program())).map(|trace| trace.pid).collect()
     }
 
+    fn rest(&self) -> Outcome<()> {
+        let left = self.house.stop();
+        if left.is_empty() { Ok(()) } else { Err(format!("its services do not stop: {left:?}").into()) }
+    }
+
     fn close(&mut self) -> Outcome<()> {
         // The house looks for leaks again when it is dropped, and would end the program.
         let complaints = self.house.close();

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{FEWEST, State, milliseconds, order};
+use super::{FEWEST, State, failed, line::line, milliseconds, order};
 use crate::{
     Outcome,
     engine::{Engine, GUEST, IMAGE, Task},
@@ -283,16 +283,6 @@ pub(super) fn names(engines: &[Box<dyn Engine>], runs: u32, report: &mut Report)
     }
     report.row("look-up of a name", Unit::Microseconds, cells);
     Ok(())
-}
-
-fn failed(err: Box<dyn std::error::Error>) -> Cell {
-    Cell::Failed(err.to_string())
-}
-
-fn line(engine: &dyn Engine, words: &[&str]) -> Outcome<Done> {
-    let mut command = engine.line().ok_or("it has no command line")?;
-    command.args(words);
-    engine.finish(command)
 }
 
 fn look_ups(line: &dyn Fn(&[&str]) -> Outcome<Done>, runs: u32) -> Outcome<Samples> {

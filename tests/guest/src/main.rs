@@ -150,6 +150,15 @@ fn work(words: &[&str]) -> Outcome {
             }
             out.flush()?;
         }
+        // Lines of so many bytes with their ends, each its number.
+        ["lines", number, bytes] => {
+            let width = bytes.parse::<usize>()?.saturating_sub(1);
+            let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+            for number in 0..number.parse::<u64>()? {
+                writeln!(out, "{number:0width$}")?;
+            }
+            out.flush()?;
+        }
         ["tick", times, millis] => {
             for number in 0..times.parse::<u64>()? {
                 say(&format!("tick {number}"))?;
