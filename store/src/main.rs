@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strata_registry::Shared;
-use strata_rpc::{Context, ServiceArgs, access::Surface};
-use strata_store::serve::listen::Certificates;
+use strata_rpc::{Context, ServiceArgs, access::Surface, identity::Files};
 use strata_store::{Config, Store, figures, gc, grpc, serve, trash};
 
 #[derive(Parser)]
@@ -41,11 +40,9 @@ async fn build(
     context.drain.spawn(trash::run(store.clone(), context.drain.clone()));
     let args = &context.args;
     let own = match (&args.tls_cert, &args.tls_key, &args.tls_ca) {
-        (Some(certificate), Some(key), authority) => Some(Certificates {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            client_authority: authority.clone(),
-        }),
+        (Some(certificate), Some(key), authority) => {
+            Some(Files { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() })
+        }
         _ => None,
     };
     serve::start(&store, registry.as_deref(), own).await?;

@@ -29,12 +29,13 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use strata_rpc::fault::chain;
+use strata_rpc::identity::Files;
 
 use crate::Store;
 use config::{Permission, Settings};
 use fault::Fault;
 use identity::{Caller, Tokens};
-use listen::{Certificates, Connection, Door};
+use listen::{Connection, Door};
 use name::Repository;
 use route::{Query, Route};
 use uploads::Uploads;
@@ -63,16 +64,16 @@ pub(crate) struct Registry {
 pub async fn start(
     store: &Arc<Store>,
     address: Option<&str>,
-    certificates: Option<Certificates>,
+    certificates: Option<Files>,
 ) -> Result<Option<SocketAddr>, listen::Error> {
     let settings = store.config.registry.clone();
     let Some(address) = address.or(settings.listen.as_deref()) else { return Ok(None) };
-    let own = settings.tls.clone().map(|tls| Certificates {
+    let own = settings.tls.clone().map(|tls| Files {
+        authority: tls.client_authority,
         certificate: tls.certificate,
         key: tls.key,
-        client_authority: tls.client_authority,
     });
-    let door = Door::open(address, own.or(certificates).as_ref(), settings.max_connections).await?;
+    let door = Door::open(address, own.or(certificates), settings.max_connections).await?;
     let address = door.address();
     tracing::info!("the registry serves on {address}{}", if door.is_tls() { " with TLS" } else { "" });
     let registry = Arc::new(Registry {

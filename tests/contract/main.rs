@@ -31,6 +31,7 @@ mod ports;
 mod processes;
 mod python;
 mod registries;
+mod renewals;
 mod secrets;
 mod services;
 mod snapshots;

@@ -22,6 +22,7 @@ over_ours!(
     without_tls_only_this_machine_is_served,
     a_client_logs_in_over_tls,
     a_client_certificate_permits_what_is_listed,
+    a_renewed_certificate_is_for_new_connections,
 );
 
 fn encode(text: &str) -> String {
@@ -218,12 +219,16 @@ impl Both for Output {
     }
 }
 
-/// An authority, and a registry with a certificate of it; further lines go to its configuration.
-fn over_tls(lines: &str) -> (Registry, CertifiedIssuer<'static, KeyPair>, tempfile::TempDir) {
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "authority of a test");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// An authority, and a registry with a certificate of it; further lines go to its configuration.
+fn over_tls(lines: &str) -> (Registry, CertifiedIssuer<'static, KeyPair>, tempfile::TempDir) {
+    let authority = authority();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let (certificate, key) = pair(&authority, &["127.0.0.1"], "registry");
@@ -271,6 +276,30 @@ fn a_client_logs_in_over_tls(_: &Registry) {
     skopeo(&["inspect", "--cert-dir", certificates, "--creds", "node:0ther", &target]).ok();
     // Without the authority: whoever answers is not believed.
     skopeo(&["inspect", "--creds", "node:0ther", &target]).fails().complains(&["certificate"]);
+    registry.stop();
+}
+
+fn a_renewed_certificate_is_for_new_connections(_: &Registry) {
+    let (registry, _authority, directory) = over_tls(&token("ci", "s3cret", "[\"push\"]", "[\"*\"]"));
+    let layout = crate::clients::layout(directory.path(), "image");
+    let target = format!("docker://{}/team/app:v1", registry.address);
+    let before = directory.path().join("before");
+    fs::create_dir(&before).unwrap();
+    fs::copy(directory.path().join("ca.crt"), before.join("ca.crt")).unwrap();
+    let push = |certificates: &std::path::Path| {
+        let certificates = certificates.to_str().unwrap();
+        skopeo(&["copy", "--dest-cert-dir", certificates, "--dest-creds", "ci:s3cret", &layout, &target])
+    };
+    push(&before).ok();
+
+    let other = authority();
+    let (certificate, key) = pair(&other, &["127.0.0.1"], "registry");
+    for (name, text) in [("ca.crt", other.pem()), ("server.pem", certificate), ("server-key.pem", key)] {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+
+    push(&before).fails().complains(&["certificate"]);
+    push(directory.path()).ok();
     registry.stop();
 }
 

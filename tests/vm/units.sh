@@ -58,6 +58,10 @@ restart() {
     [ "$(cat "/proc/$(main_pid strata-runtime.service)/oom_score_adj")" = -500 ]
 
     before=$(main_pid strata-runtime.service)
+    # Certificates are read again, and the service goes on.
+    systemctl reload strata-runtime.service
+    ctl exec life /bin/busybox true
+    [ "$(main_pid strata-runtime.service)" = "$before" ]
     systemctl restart $UNITS
     [ "$(main_pid strata-runtime.service)" != "$before" ]
     [ "$(life_pid)" = "$pid" ]

@@ -19,7 +19,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Certificate authority that clients must be signed by (PEM)
+    /// Certificate authority that clients must be signed by (PEM). It, certificate and key are read again when they change
     #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
     pub tls_ca: Option<PathBuf>,
 

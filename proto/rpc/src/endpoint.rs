@@ -2,12 +2,18 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use hyper_util::rt::TokioIo;
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint as Target, Uri};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
-use crate::{identity::ClientTls, socket};
+use crate::{
+    identity::{self, ClientTls},
+    socket,
+};
 
 /// HTTP/2 window of one stream: two 4 MiB messages in flight.
 pub(crate) const STREAM_WINDOW: u32 = 8 << 20;
@@ -31,13 +37,13 @@ pub enum Error {
         /// The endpoint.
         endpoint: Endpoint,
     },
-    /// The certificates are unusable.
-    #[error("cannot use the client certificates for {endpoint}")]
+    /// No certificate can be asked of it.
+    #[error("cannot connect with certificates to {endpoint}")]
     Tls {
         /// The endpoint.
         endpoint: Endpoint,
         /// Why.
-        source: tonic::transport::Error,
+        source: Box<identity::Error>,
     },
     /// Nobody answers.
     #[error("cannot connect to {endpoint}")]
@@ -123,7 +129,10 @@ pub fn connect(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Result<Channel, 
                 async move { socket::dial(&path).await.map(TokioIo::new) }
             })))
         }
-        Endpoint::Tcp { host, port } => Ok(remote_target(endpoint, host, *port, tls)?.connect_lazy()),
+        Endpoint::Tcp { host, port } => {
+            let (target, dial) = remote_target(endpoint, host, *port, tls)?;
+            Ok(target.connect_with_connector_lazy(service_fn(move |uri| dial.clone().dial(uri))))
+        }
     }
 }
 
@@ -139,7 +148,10 @@ pub async fn connect_eager(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Resu
                 }))
                 .await
         }
-        Endpoint::Tcp { host, port } => remote_target(endpoint, host, *port, tls)?.connect().await,
+        Endpoint::Tcp { host, port } => {
+            let (target, dial) = remote_target(endpoint, host, *port, tls)?;
+            target.connect_with_connector(service_fn(move |uri| dial.clone().dial(uri))).await
+        }
     };
     connected.map_err(|source| Error::Connect { endpoint: endpoint.clone(), source })
 }
@@ -177,16 +189,41 @@ pub(crate) fn local_target() -> Target {
     tuned(Target::from_static("http://localhost"))
 }
 
-fn remote_target(endpoint: &Endpoint, host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Target, Error> {
-    let tls = tls.ok_or_else(|| Error::NeedsTls { endpoint: endpoint.clone() })?;
-    let target = Target::from_shared(format!("https://{}", Endpoint::authority(host, port)))
-        .map_err(|_| Error::Invalid { text: endpoint.to_string() })?;
-    tuned(target)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .tls_config(tls.config(host))
-        .map_err(|source| Error::Tls { endpoint: endpoint.clone(), source })
+fn remote_target(
+    endpoint: &Endpoint,
+    host: &str,
+    port: u16,
+    tls: Option<&ClientTls>,
+) -> Result<(Target, Remote), Error> {
+    let tls = tls.ok_or_else(|| Error::NeedsTls { endpoint: endpoint.clone() })?.clone();
+    let name = tls.name(host).map_err(|source| Error::Tls { endpoint: endpoint.clone(), source: Box::new(source) })?;
+    let authority = Endpoint::authority(host, port);
+    let invalid = || Error::Invalid { text: endpoint.to_string() };
+    let origin: Uri = format!("https://{authority}").parse().map_err(|_| invalid())?;
+    // "http": the handshake is ours, so that it shows what the files hold when it is made.
+    let target = Target::from_shared(format!("http://{authority}")).map_err(|_| invalid())?.origin(origin);
+    let target =
+        tuned(target).http2_keep_alive_interval(Duration::from_secs(20)).keep_alive_timeout(Duration::from_secs(10));
+    Ok((target, Remote { tls, name }))
+}
+
+/// How a service on TCP is reached.
+#[derive(Clone)]
+struct Remote {
+    tls: ClientTls,
+    name: ServerName<'static>,
+}
+
+impl Remote {
+    async fn dial(
+        self,
+        address: Uri,
+    ) -> Result<TokioIo<TlsStream<TcpStream>>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let stream = connector.oneshot(address).await?.into_inner();
+        self.tls.connect(self.name, stream).await.map(TokioIo::new)
+    }
 }
 
 #[cfg(test)]

@@ -1,111 +1,74 @@
-//! Who is who: certificates of this process from PEM files, and the peer of a request.
+//! Who is who: certificates of this process from PEM files, which are read again when they change, and the peer of a request.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+mod client;
+mod pems;
+mod server;
 
+use std::{io, path::PathBuf};
+
+pub use client::ClientTls;
+pub use pems::Files;
 use rustls::pki_types::CertificateDer;
+pub use server::{Clients, ServerTls};
 use tonic::{
     Extensions, Request,
-    transport::{
-        Certificate, ClientTlsConfig, Identity, ServerTlsConfig,
-        server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
-    },
+    transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
 };
 
-/// A certificate, key or authority that cannot be read.
+/// Certificates, a key or an authority that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {what} {path}", path = path.display())]
-pub struct Error {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {what} {path}", path = path.display())]
+    Read {
+        /// Which.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was read is no PEM of its kind.
+    #[error("cannot use {what} {place}")]
+    Pem {
+        /// Which.
+        what: &'static str,
+        /// Its file.
+        place: String,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// TLS does not take it: a key of another certificate, say.
+    #[error("cannot use {what} {place}")]
+    Refused {
+        /// Which.
+        what: &'static str,
+        /// Its file.
+        place: String,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// Nobody can be let in by the authority.
+    #[error("cannot let clients in by the certificate authority {place}")]
+    Verifier {
+        /// Its file.
+        place: String,
+        /// Why.
+        source: rustls::server::VerifierBuilderError,
+    },
+    /// No certificate can carry the name.
+    #[error("no certificate is valid for a host {name:?}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why.
+        source: rustls::pki_types::InvalidDnsNameError,
+    },
 }
 
 /// Chooses the one TLS provider of the process. Call it first in `main`; calling it again does nothing.
 pub fn init_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-/// The PEM files of one side.
-#[derive(Clone)]
-struct Pems {
-    authority: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Pems {
-    fn load(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, Error> {
-        let read = |what, path: &Path| fs::read(path).map_err(|source| Error { what, path: path.into(), source });
-        Ok(Self {
-            authority: read("certificate authority", authority)?,
-            certificate: read("certificate", certificate)?,
-            key: read("private key", key)?,
-        })
-    }
-}
-
-/// What a client shows and whom it believes.
-#[derive(Clone)]
-pub struct ClientTls {
-    pems: Pems,
-    server_name: Option<String>,
-}
-
-impl ClientTls {
-    /// Reads the three files.
-    pub fn load(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, Error> {
-        Ok(Self { pems: Pems::load(authority, certificate, key)?, server_name: None })
-    }
-
-    /// From PEM texts.
-    pub fn from_pem(authority: impl Into<Vec<u8>>, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        let pems = Pems { authority: authority.into(), certificate: certificate.into(), key: key.into() };
-        Self { pems, server_name: None }
-    }
-
-    /// Expects this name in the server's certificate instead of the host that is dialled.
-    pub fn with_server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
-        self
-    }
-
-    pub(crate) fn config(&self, host: &str) -> ClientTlsConfig {
-        let name = self.server_name.as_deref().unwrap_or(host);
-        ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&self.pems.authority))
-            .identity(Identity::from_pem(&self.pems.certificate, &self.pems.key))
-            .domain_name(name)
-            .assume_http2(true)
-    }
-}
-
-/// What a server shows and whom it lets in: holders of a valid certificate of the authority.
-#[derive(Clone)]
-pub struct ServerTls {
-    pems: Pems,
-}
-
-impl ServerTls {
-    /// Reads the three files.
-    pub fn load(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, Error> {
-        Ok(Self { pems: Pems::load(authority, certificate, key)? })
-    }
-
-    /// From PEM texts.
-    pub fn from_pem(authority: impl Into<Vec<u8>>, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self { pems: Pems { authority: authority.into(), certificate: certificate.into(), key: key.into() } }
-    }
-
-    pub(crate) fn config(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&self.pems.certificate, &self.pems.key))
-            .client_ca_root(Certificate::from_pem(&self.pems.authority))
-            .client_auth_optional(false)
-            .timeout(std::time::Duration::from_secs(10))
-    }
 }
 
 /// The other side of a request.

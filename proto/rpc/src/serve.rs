@@ -84,12 +84,6 @@ pub enum Error {
     /// Where traces go.
     #[error(transparent)]
     Traces(#[from] spans::Error),
-    /// The certificates do not work.
-    #[error("cannot use the certificates of this service")]
-    Tls {
-        /// Why.
-        source: tonic::transport::Error,
-    },
     /// Another service works on this root.
     #[error("another service, process {holder}, works on {root}", root = root.display())]
     RootLocked {
@@ -239,12 +233,9 @@ impl Server {
             .layer(trace::TraceLayer::new(self.metrics.clone(), surface))
             .layer(AccessLayer::new(access, surface));
         if self.bound.is_tcp() {
-            let tls = self.config.tls.as_ref().ok_or(Error::NeedsTls)?;
             builder = builder
                 .http2_keepalive_interval(Some(Duration::from_secs(20)))
-                .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-                .tls_config(tls.config())
-                .map_err(|source| Error::Tls { source })?;
+                .http2_keepalive_timeout(Some(Duration::from_secs(10)));
         }
         let router = builder.add_routes(routes);
 
@@ -361,7 +352,7 @@ where
         let _ = rustix::process::setsid();
     }
     let server = Server::new(name, Config::from_args(&args, name)?)?;
-    watch_signals(server.drain())?;
+    watch_signals(server.drain(), server.config.tls.clone())?;
     let root = args.root.clone().unwrap_or_else(|| paths::root(name));
     let root = std::path::absolute(&root).map_err(|source| Error::Root { root, source })?;
     // A predecessor may still be draining; whoever starts by hand wants to be told at once.
@@ -399,7 +390,7 @@ where
     stopped
 }
 
-fn watch_signals(drain: Drain) -> Result<(), Error> {
+fn watch_signals(drain: Drain, tls: Option<ServerTls>) -> Result<(), Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let watch = |kind| signal(kind).map_err(|source| Error::Signals { source });
     let (mut terminate, mut interrupt, mut hangup) =
@@ -409,8 +400,13 @@ fn watch_signals(drain: Drain) -> Result<(), Error> {
             tokio::select! {
                 _ = terminate.recv() => drain.start(),
                 _ = interrupt.recv() => drain.start(),
-                // The terminal of whoever started us went away; that is no reason to stop.
-                _ = hangup.recv() => {}
+                // From an administrator: read the certificates again. The terminal of whoever started us may have gone away
+                // too; that is no reason to stop.
+                _ = hangup.recv() => {
+                    if let Some(tls) = tls.clone() {
+                        tokio::task::spawn_blocking(move || tls.renew());
+                    }
+                }
             }
         }
     });

@@ -83,7 +83,7 @@ async fn over_tcp_only_a_valid_certificate_of_the_authority_gets_in() {
     let (cert, key) = certificate(&ours, 4000);
     let mut config = Config::new(Listen::Tcp("127.0.0.1:0".parse().unwrap()));
     assert!(matches!(Server::new("lamp", config.clone()), Err(Error::NeedsTls)));
-    config.tls = Some(ServerTls::from_pem(ours.pem(), cert, key));
+    config.tls = Some(ServerTls::from_pem(ours.pem(), cert, key).unwrap());
     let running = start(config);
 
     let ask = |(cert, key): (String, String)| {

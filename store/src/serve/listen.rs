@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +11,11 @@ use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use strata_rpc::{Drain, identity};
+use strata_rpc::Drain;
+use strata_rpc::identity::{self, Clients, Files, ServerTls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tower::util::MapRequest;
 
 use super::local;
@@ -56,33 +51,12 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
-    /// A certificate, a key or an authority cannot be read.
-    #[error("cannot read {what} {}", path.display())]
-    Pem {
-        /// Which.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// The certificates do not work.
+    /// Its certificates cannot be used.
     #[error("cannot use the certificates of the registry")]
     Certificates {
         /// Why.
-        source: Box<dyn std::error::Error + Send + std::marker::Sync>,
+        source: identity::Error,
     },
-}
-
-/// Certificates: what we show, its key, and who signs those of clients.
-#[derive(Clone, Debug)]
-pub struct Certificates {
-    /// What we show.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// Who signs client certificates; none: clients are not asked for one.
-    pub client_authority: Option<PathBuf>,
 }
 
 /// What is known of the other end of a connection.
@@ -102,17 +76,17 @@ pub(super) struct Connection {
 pub(super) struct Door {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     places: Arc<Semaphore>,
 }
 
 impl Door {
     /// Binds.
-    pub async fn open(text: &str, certificates: Option<&Certificates>, places: usize) -> Result<Self, Error> {
+    pub async fn open(text: &str, certificates: Option<Files>, places: usize) -> Result<Self, Error> {
         let invalid = || Error::Address { text: text.to_owned() };
         let mut found = tokio::net::lookup_host(text).await.map_err(|_| invalid())?;
         let address = found.next().ok_or_else(invalid)?;
-        let tls = certificates.map(acceptor).transpose()?;
+        let tls = certificates.map(tls_of).transpose()?;
         if tls.is_none() && !local::is_loopback(address) {
             return Err(Error::NeedsTls { address });
         }
@@ -167,7 +141,7 @@ type Ended = Box<dyn std::error::Error + Send + std::marker::Sync>;
 async fn welcome(
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     routes: Router,
     drain: Drain,
 ) -> Result<(), Ended> {
@@ -207,40 +181,8 @@ where
     serving.await
 }
 
-fn pem<T>(result: Result<T, rustls::pki_types::pem::Error>, what: &'static str, path: &Path) -> Result<T, Error> {
-    result.map_err(|source| Error::Pem { what, path: path.to_owned(), source })
-}
-
-fn certificates_in(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found = pem(CertificateDer::pem_file_iter(path), what, path)?;
-    let found: Vec<_> = pem(found.collect(), what, path)?;
-    if found.is_empty() {
-        return pem(Err(rustls::pki_types::pem::Error::NoItemsFound), what, path);
-    }
-    Ok(found)
-}
-
-fn acceptor(certificates: &Certificates) -> Result<TlsAcceptor, Error> {
-    fn failed(source: impl std::error::Error + Send + std::marker::Sync + 'static) -> Error {
-        Error::Certificates { source: Box::new(source) }
-    }
-    let Certificates { certificate, key, client_authority } = certificates;
-    let chain = certificates_in("certificate", certificate)?;
-    let key = pem(PrivateKeyDer::from_pem_file(key), "private key", key)?;
-    let builder = rustls::ServerConfig::builder();
-    let builder = match client_authority {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates_in("certificate authority", path)? {
-                roots.add(authority).map_err(failed)?;
-            }
-            // Who has no certificate may have a secret.
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build();
-            builder.with_client_cert_verifier(verifier.map_err(failed)?)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(failed)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+fn tls_of(files: Files) -> Result<ServerTls, Error> {
+    // Who has no certificate may have a secret.
+    let tls = ServerTls::of(files, Clients::MayShow, &[b"h2".as_slice(), b"http/1.1"]);
+    tls.map_err(|source| Error::Certificates { source })
 }

@@ -12,9 +12,11 @@ use std::{
 use rustix::net::SocketFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, UnixListener, UnixStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::mpsc,
+    task::JoinSet,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, Router};
 use tower::layer::util::Stack;
@@ -25,6 +27,7 @@ use super::{
 };
 use crate::{
     access::AccessLayer,
+    identity::ServerTls,
     idle::{Busy, Drain, Idle},
     socket::{self, Inode},
     trace::TraceLayer,
@@ -37,6 +40,9 @@ type Arrivals<IO> = ReceiverStream<io::Result<Held<IO>>>;
 
 /// Between taking a socket's path away and looking whether somebody still came through it.
 const LAST_CALL: Duration = Duration::from_millis(5);
+
+/// How long a client may take to show its certificate.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How often a service looks whether clients still find it.
 const LOOK: Duration = Duration::from_secs(2);
@@ -81,9 +87,9 @@ async fn admit_all(
             // The porter only ends by returning.
             Ok(porter.await.unwrap_or(Stopped::Drained))
         }
-        Bound::Tcp { listener, .. } => {
+        Bound::Tcp { listener, tls, .. } => {
             let (sender, receiver) = mpsc::channel(16);
-            let keeper = tokio::spawn(keep_port(listener, sender, idle, drain));
+            let keeper = tokio::spawn(keep_port(listener, tls, sender, idle, drain));
             router.serve_with_incoming_shutdown(Arrivals::new(receiver), never).await.map_err(failed)?;
             let _ = keeper.await;
             Ok(Stopped::Drained)
@@ -93,19 +99,30 @@ async fn admit_all(
 
 async fn keep_port(
     listener: TcpListener,
-    sender: mpsc::Sender<io::Result<Held<tokio::net::TcpStream>>>,
+    tls: ServerTls,
+    sender: mpsc::Sender<io::Result<Held<TlsStream<TcpStream>>>>,
     idle: Idle,
     drain: Drain,
 ) {
+    // Who has not shown a certificate when the stop begins is not waited for.
+    let mut handshakes = JoinSet::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(_) = handshakes.join_next() => continue,
             () = drain.cancelled() => return,
         };
         match stream {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                let _ = sender.send(Ok(Held { io: stream, _busy: idle.busy() })).await;
+                let (tls, sender, busy) = (tls.clone(), sender.clone(), idle.busy());
+                handshakes.spawn(async move {
+                    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                        Ok(Ok(io)) => drop(sender.send(Ok(Held { io, _busy: busy })).await),
+                        Ok(Err(error)) => tracing::debug!("{peer} is not let in: {error}"),
+                        Err(_) => tracing::debug!("{peer} is not let in: it took too long to say who it is"),
+                    }
+                });
             }
             Err(err) => pause_after(&err).await,
         }

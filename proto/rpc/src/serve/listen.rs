@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::{Config, Error};
 use crate::{
     endpoint::Endpoint,
+    identity::ServerTls,
     socket::{self, Inode},
 };
 
@@ -81,7 +82,7 @@ pub(super) enum Keeper {
 /// A listener, and what is needed to take it away again.
 pub(super) enum Bound {
     Unix { listener: UnixListener, path: PathBuf, inode: Option<Inode>, keeper: Keeper },
-    Tcp { listener: TcpListener, address: SocketAddr },
+    Tcp { listener: TcpListener, address: SocketAddr, tls: ServerTls },
 }
 
 impl Bound {
@@ -105,13 +106,13 @@ impl Bound {
                 let path = path_of(&listener).map_err(|source| Error::NotAListener { source })?;
                 Self::unix(listener, path, Keeper::Systemd)
             }
-            Listen::Tcp(_) if config.tls.is_none() => Err(Error::NeedsTls),
             Listen::Tcp(address) => {
+                let tls = config.tls.clone().ok_or(Error::NeedsTls)?;
                 let failed = |source| Error::Bind { address: format!("tcp:{address}"), source };
                 let listener = std::net::TcpListener::bind(address).map_err(failed)?;
                 listener.set_nonblocking(true).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
-                Ok(Self::Tcp { listener: TcpListener::from_std(listener).map_err(failed)?, address })
+                Ok(Self::Tcp { listener: TcpListener::from_std(listener).map_err(failed)?, address, tls })
             }
         }
     }
