@@ -28,7 +28,7 @@ pub async fn run(build: &Build, config: &ImageConfig, last: &Draft) -> Result<Ex
         let running = build.progress.running(build.steps.count() + 1, "exporting to image", 0);
         running.builds_on(last.step);
         running.begin("");
-        exported = match image(build, config, last, &running).await {
+        exported = match running.within(image(build, config, last, &running)).await {
             Ok(exported) => exported,
             Err(error) => {
                 running.fail(&error);
@@ -51,7 +51,7 @@ async fn files(build: &Build, last: &Draft) -> Result<Vec<String>, Error> {
         return Ok(layers);
     }
     let running = build.progress.running(build.steps.count() + 1, "fetching layers", 0);
-    match build.files(last, &running).await {
+    match running.within(build.files(last, &running)).await {
         Ok(layers) => {
             running.end(StepState::Done);
             Ok(layers)

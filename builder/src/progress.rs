@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use strata_rpc::spans::{self, Place, Span, otlp::Kind};
 
 use crate::error::Error;
 
@@ -103,7 +104,11 @@ pub struct Progress {
     events: Sender,
 }
 
-/// A step that works. Dropped before its end it was given up.
+/// The longest name of a step in a trace: that of a RUN may be a whole script.
+const LONGEST_NAME: usize = 256;
+
+/// A step that works. Dropped before its end it was given up. In a trace it is a part of the build, and what is done
+/// [`within`](Running::within) it is a part of it.
 #[derive(Debug)]
 pub struct Running {
     progress: Progress,
@@ -114,6 +119,10 @@ pub struct Running {
     inputs: Mutex<Vec<u32>>,
     sharing: Mutex<Option<Sharing>>,
     is_over: AtomicBool,
+    /// Where it is in a trace, if the build belongs to one.
+    place: Option<Place>,
+    /// What the trace knows of it, until it is over.
+    span: Mutex<Option<Span>>,
 }
 
 impl Progress {
@@ -139,6 +148,11 @@ impl Progress {
 
     /// A step that starts to work with `begin`.
     pub fn running(&self, step: u32, name: &str, line: u32) -> Running {
+        let above = spans::here();
+        let mut span = Span::begin(name.chars().take(LONGEST_NAME).collect::<String>(), Kind::Internal, above);
+        if let Some(span) = &mut span {
+            span.note("strata.step", step.to_string());
+        }
         Running {
             progress: self.clone(),
             step,
@@ -148,11 +162,18 @@ impl Progress {
             inputs: Mutex::new(Vec::new()),
             sharing: Mutex::new(None),
             is_over: AtomicBool::new(false),
+            place: span.as_ref().map(Span::place).or(above),
+            span: Mutex::new(span),
         }
     }
 }
 
 impl Running {
+    /// Does a part of its work. The calls that are made for it are below the step in a trace.
+    pub async fn within<F: Future>(&self, work: F) -> F::Output {
+        spans::within(self.place, work).await
+    }
+
     /// Tells something that is no failure.
     pub fn warn(&self, text: String) {
         self.progress.tell(Event::Warning { text, line: self.line });
@@ -225,6 +246,17 @@ impl Running {
         self.progress.events.end_output(self.step);
         let took = self.start().1.elapsed();
         self.say(state, Some(took), "", error);
+        self.end_span(state, error);
+    }
+
+    fn end_span(&self, state: StepState, error: &str) {
+        let Some(mut span) = self.span.lock().expect("no holder of this lock panics").take() else { return };
+        span.note("strata.step.cached", (state == StepState::Cached).to_string());
+        match state {
+            StepState::Failed => span.fail(error),
+            StepState::Cancelled => span.fail("given up"),
+            StepState::Waiting | StepState::Running | StepState::Done | StepState::Cached => {}
+        }
     }
 
     fn say(&self, state: StepState, took: Option<Duration>, reason: &str, error: &str) {
@@ -247,6 +279,8 @@ impl Drop for Running {
         if self.has_begun() {
             self.over(StepState::Cancelled, "");
         }
+        // Of what has not begun only the trace knows.
+        self.end_span(StepState::Cancelled, "");
     }
 }
 

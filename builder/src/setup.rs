@@ -76,7 +76,7 @@ pub async fn build(mut request: Request, given: Given) -> Result<(Arc<Build>, mp
     if let Some(text) = globals.epoch_in_words().map(str::to_owned) {
         let places = Places { file: &file, contexts: &contexts, remotes: &remotes };
         let running = loading.step("[internal] resolve SOURCE_DATE_EPOCH");
-        let found = places.find(&text, &globals, &running).await;
+        let found = running.within(places.find(&text, &globals, &running)).await;
         let found = found.and_then(|found| found.ok_or_else(|| globals.wrong_epoch(&file)));
         globals.set_epoch(told(&running, found)?);
     }
@@ -156,7 +156,7 @@ impl Loading<'_> {
             None => Ok(None),
             Some(RemoteContext::Archive { blake3, size }) => {
                 let running = self.step("[internal] load remote build context");
-                let tree = told(&running, self.remotes.archive(*blake3, *size).await)?;
+                let tree = told(&running, running.within(self.remotes.archive(*blake3, *size)).await)?;
                 Ok(Some(Fetched { title: "the archive".to_owned(), tree }))
             }
             Some(RemoteContext::Url(url)) => {
@@ -166,7 +166,7 @@ impl Loading<'_> {
                     Remote::Git(_) => format!("[internal] load git source {shown}"),
                     Remote::Http(_) => "[internal] load remote build context".to_owned(),
                 });
-                let tree = self.remotes.context(&remote, true, &running).await;
+                let tree = running.within(self.remotes.context(&remote, true, &running)).await;
                 let tree = told(&running, tree.map_err(|failure| Error::unfetched(url, failure)))?;
                 Ok(Some(Fetched { title: shown, tree }))
             }
@@ -182,7 +182,7 @@ impl Loading<'_> {
                 return Err(invalid(format!("{:?} is not the URL of a file", redact(&url))));
             };
             let running = self.step(&format!("[internal] load remote Dockerfile from {}", redact(&url)));
-            let found = self.remotes.dockerfile(&http, &running).await;
+            let found = running.within(self.remotes.dockerfile(&http, &running)).await;
             told(&running, found.map_err(|failure| Error::unfetched(&url, failure)))?
         } else if request.has_dockerfile_in_context {
             let problem = || "there is no remote context".to_owned();

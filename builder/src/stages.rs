@@ -139,7 +139,7 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
             let shown = steps::name(&build.file, &plan.base, index, (Place::From, &[]), &format!("FROM {name}"));
             let running = build.progress.running(step, &shown, stage.line as u32);
             running.begin("");
-            match build.whole_context(name, span, &running).await {
+            match running.within(build.whole_context(name, span, &running)).await {
                 Ok(layer) => {
                     let mut draft = Draft::scratch(&build.platform);
                     draft.start_from(layer);
@@ -159,7 +159,7 @@ async fn base(build: &Arc<Build>, index: usize) -> Result<StageWork, Error> {
             let shown = steps::name(&build.file, &plan.base, index, (Place::From, &[]), &format!("FROM {name}"));
             let running = build.progress.running(step, &shown, stage.line as u32);
             let platform = plan.platform.as_ref().or(build.request.platform.as_ref());
-            match build.image(name, platform, span, &running).await {
+            match running.within(build.image(name, platform, span, &running)).await {
                 Ok((mut draft, state)) => {
                     build.count(state);
                     draft.step = Some(step);

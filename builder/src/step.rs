@@ -56,14 +56,16 @@ pub async fn perform(
     };
     let running = build.progress.running(step, &name, line as u32);
     running.builds_on(work.draft.step);
-    let result = match &instruction.kind {
-        Kind::Run(run) => run::perform(build, work, instruction, run, &running).await,
-        Kind::Workdir(word) => workdir::perform(build, work, instruction, word, &running).await,
-        Kind::Copy(copy) => copy::perform(build, work, instruction, copy::Transfer::from(copy), &running).await,
-        Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
-        _ => meta::apply(build, work, instruction),
+    let performed = async {
+        match &instruction.kind {
+            Kind::Run(run) => run::perform(build, work, instruction, run, &running).await,
+            Kind::Workdir(word) => workdir::perform(build, work, instruction, word, &running).await,
+            Kind::Copy(copy) => copy::perform(build, work, instruction, copy::Transfer::from(copy), &running).await,
+            Kind::Add(add) => copy::perform(build, work, instruction, copy::Transfer::from(add), &running).await,
+            _ => meta::apply(build, work, instruction),
+        }
     };
-    match result {
+    match running.within(performed).await {
         Ok(()) => {
             work.draft.step = Some(step);
             Ok(())

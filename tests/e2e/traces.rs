@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
+use strata_rpc::spans::otlp::{Kind, Span, any_value::Value};
 use strata_tests::{Collector, Context, House, Sent, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -66,6 +67,71 @@ fn a_command_and_all_that_is_done_for_it_is_one_trace() {
         trace.iter().any(|(_, span)| {
             span.trace_id[0] == 0x4b && span.parent_span_id == [0, 0xf0, 0x67, 0xaa, 0xb, 0xa9, 2, 0xb7]
         })
+    });
+}
+
+/// The steps of the last build, by the word that each name has.
+fn step<'a>(trace: &'a [Sent], word: &str) -> Option<&'a Span> {
+    let steps =
+        trace.iter().filter(|(service, span)| service == "strata-builder" && span.kind == Kind::Internal as i32);
+    steps.map(|(_, span)| span).find(|span| span.name.contains(word))
+}
+
+fn is_cached(step: &Span) -> bool {
+    let cached = step.attributes.iter().find(|one| one.key == "strata.step.cached");
+    let value = cached.and_then(|one| one.value.clone()?.value);
+    value == Some(Value::String("true".to_owned()))
+}
+
+#[test]
+fn a_step_of_a_build_is_below_the_build_and_what_is_done_for_it_below_the_step() {
+    let collector = Collector::start();
+    let mut house = House::start();
+    house.set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    house.import_guest();
+    let run = "RUN [\"/guest\", \"write\", \"/one\", \"x\"]\n";
+    let context = Context::new(&format!("FROM guest\n{run}COPY file /\n")).file("file", "content");
+    let steps = ["FROM guest", "RUN [", "COPY file /", "exporting to image"];
+
+    house.build(&context, "one").ok();
+
+    let below = |trace: &[Sent], parent: &Span, service: &str, end: &str| {
+        trace
+            .iter()
+            .any(|(of, span)| of == service && span.name.ends_with(end) && span.parent_span_id == parent.span_id)
+    };
+    eventually("the trace of a build has its steps", SOON, || {
+        let trace = trace_of(&collector, "ctl build");
+        let Some((_, build)) = trace.iter().find(|(_, span)| span.name.ends_with("BuildService/Build")) else {
+            return false;
+        };
+        let Some(found) = steps.iter().map(|word| step(&trace, word)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let [_, run, copy, _] = found[..] else { return false };
+        found.iter().all(|step| step.parent_span_id == build.span_id && step.status.is_none())
+            && !is_cached(run)
+            && below(&trace, run, "strata-store", "SnapshotService/PrepareSnapshot")
+            && below(&trace, run, "strata-runtime", "StreamService/Run")
+            && trace.iter().any(|(of, span)| of == "strata-store" && span.parent_span_id == copy.span_id)
+    });
+    let before = collector.sent().len();
+
+    house.build(&context, "one").ok();
+
+    eventually("what was cached says so", SOON, || {
+        let sent = collector.sent().split_off(before);
+        ["RUN [", "COPY file /"].iter().all(|word| step(&sent, word).is_some_and(is_cached))
+    });
+    let before = collector.sent().len();
+    let context = Context::new("FROM guest\nRUN [\"/guest\", \"exit\", \"7\"]\n");
+
+    house.build(&context, "two").fails();
+
+    eventually("a step that failed says why", SOON, || {
+        let sent = collector.sent().split_off(before);
+        let failed = step(&sent, "RUN [").filter(|step| !is_cached(step)).and_then(|step| step.status.clone());
+        failed.is_some_and(|status| status.message.contains("exit code: 7"))
     });
 }
 
