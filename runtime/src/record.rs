@@ -35,7 +35,7 @@ const NAP: &str = "nap";
 /// What the runtime knows about a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// Version of the format.
+    /// Version of the format: the first that knows all of the record, found when it is written.
     pub version: u32,
     /// Id.
     pub id: ContainerId,
@@ -343,7 +343,7 @@ fn read(path: &Path, name: &str) -> Result<Option<(Record, Option<version::Older
     let wrong = |source| Error::Record { path: path.into(), source };
     let (value, older) = version::up_to_date(bytes).map_err(wrong)?;
     let record: Record = serde_json::from_value(value).map_err(wrong)?;
-    if record.version != VERSION || record.id.as_str() != name {
+    if !version::is_known(record.version) || record.id.as_str() != name {
         let problem = format!("version {} of container {}", record.version, record.id);
         return Err(wrong(serde::de::Error::custom(problem)));
     }
@@ -353,6 +353,7 @@ fn read(path: &Path, name: &str) -> Result<Option<(Record, Option<version::Older
 /// Bytes mounts are secrets: those of a container that cannot be started again stay in memory.
 fn serialize(record: &Record) -> Vec<u8> {
     let mut record = record.clone();
+    record.version = version::needed(&record);
     if record.spec.auto_remove {
         record.spec.mounts.retain(|mount| !matches!(mount.source, Source::Bytes { .. }));
     }

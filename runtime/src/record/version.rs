@@ -8,14 +8,31 @@ use std::{
 
 use serde_json::Value;
 
-use super::Durability;
+use super::{Durability, Record};
 use crate::{disk, error::Error, secret, volume};
 
-/// The version of container records that this program writes.
-pub const VERSION: u32 = 2;
+/// The latest version of container records that this program knows and writes.
+pub const VERSION: u32 = 3;
 
-/// What makes each version of the one before.
-const STEPS: [fn(&mut Value); VERSION as usize - 1] = [second];
+/// The version of a record that says nothing of what came later, and what older ones are brought up to.
+const BASE: u32 = 2;
+
+/// The version that came with secrets.
+const SECRETS: u32 = 3;
+
+/// What makes each version up to [`BASE`] of the one before.
+const STEPS: [fn(&mut Value); BASE as usize - 1] = [second];
+
+/// The version that a record is written with: the first that knows all that it says. A runtime of that version can take it
+/// over; one that would drop a part of it, and start the container without its secrets, is kept out by the number.
+pub fn needed(record: &Record) -> u32 {
+    if record.spec.secrets.is_empty() { BASE } else { SECRETS }
+}
+
+/// Whether a record of this version, brought up to date, is one that this program reads.
+pub fn is_known(version: u32) -> bool {
+    (BASE..=VERSION).contains(&version)
+}
 
 /// Restart policies, health checks, isolation and the order of starts came with it. Who has none of them behaves as before;
 /// a runtime that knows none of them would drop them, which is why the number is another one.
@@ -49,7 +66,7 @@ pub fn up_to_date(bytes: Vec<u8>) -> serde_json::Result<(Value, Option<Older>)> 
         return Ok((value, None));
     };
     steps.iter().for_each(|step| step(&mut value));
-    value["version"] = VERSION.into();
+    value["version"] = BASE.into();
     Ok((value, Some(Older { version: found, bytes })))
 }
 
@@ -97,6 +114,7 @@ mod tests {
     use crate::{
         record::{Durability, Identity, Records, Running, State, tests::record},
         restart::Policy,
+        spec::{SecretForm, SecretUse},
     };
 
     /// As the runtime of the version before wrote it.
@@ -120,7 +138,7 @@ mod tests {
 
         assert_eq!(loaded.damaged, Vec::<String>::new());
         let [record] = &loaded.records[..] else { panic!("{:?}", loaded.records) };
-        assert_eq!((record.version, record.name.as_str()), (VERSION, "web"));
+        assert_eq!((record.version, record.name.as_str()), (BASE, "web"));
         let State::Running(running) = &record.state else { panic!("{:?}", record.state) };
         assert_eq!((running.init.pid, running.conversation), (42, 1));
         assert_eq!(record.spec.network.attachments()[0].network, "inner");
@@ -130,7 +148,7 @@ mod tests {
         assert_eq!(fs::read(&copy).unwrap(), FIRST);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let written: Value = serde_json::from_slice(&fs::read(directory.join("record.json")).unwrap()).unwrap();
-        assert_eq!(written["version"], VERSION);
+        assert_eq!(written["version"], BASE);
         // The next start finds nothing to do.
         fs::remove_file(&copy).unwrap();
         drop(loaded);
@@ -153,7 +171,7 @@ mod tests {
 
         let refused = Records::open(root.path()).unwrap().load().unwrap_err();
 
-        assert!(matches!(refused, Error::Later { found: 99, known: 2, .. }), "{refused:?}");
+        assert!(matches!(refused, Error::Later { found: 99, known: 3, .. }), "{refused:?}");
         let text = refused.to_string();
         assert!(text.contains("record.json") && text.contains("strata 99.0.0 wrote it"), "{text}");
         assert_eq!(fs::read(directory.join("record.json")).unwrap(), bytes);
@@ -190,14 +208,28 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_this_version_has_no_copy() {
+    fn a_record_has_the_first_version_that_knows_all_of_it_and_no_copy() {
         let root = tempfile::tempdir().unwrap();
         let records = Records::open(root.path()).unwrap();
-        let record = record(1, "one");
-        records.write(&record, Durability::Unsynced).unwrap();
+        let plain = record(1, "one");
+        let mut secretive = record(2, "two");
+        let form = SecretForm::Variable("PASSWORD".into());
+        secretive.spec.secrets.push(SecretUse { secret: "db".into(), form });
+        for (record, version) in [(&plain, 2), (&secretive, 3)] {
+            records.write(record, Durability::Unsynced).unwrap();
 
-        assert_eq!(records.load().unwrap().records.len(), 1);
+            let bytes = fs::read(records.dir(&record.id).join("record.json")).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap()["version"], version);
+        }
 
-        assert_eq!(fs::read_dir(records.dir(&record.id)).unwrap().count(), 1);
+        let mut loaded = records.load().unwrap().records;
+
+        loaded.sort_by_key(|record| record.id.to_string());
+        let versions: Vec<u32> = loaded.iter().map(|record| record.version).collect();
+        assert_eq!(versions, [2, 3]);
+        assert_eq!(loaded[1].spec.secrets, secretive.spec.secrets);
+        for record in [&plain, &secretive] {
+            assert_eq!(fs::read_dir(records.dir(&record.id)).unwrap().count(), 1);
+        }
     }
 }
