@@ -121,6 +121,12 @@ pub(crate) fn page(token: &str, size: u32) -> Result<(String, usize), Status> {
     Ok((after.unwrap_or_default(), strata_rpc::pages::size(size)))
 }
 
+/// A point in time in the field `field`.
+pub(crate) fn moment(field: &'static str, at: Option<prost_types::Timestamp>) -> Result<Option<jiff::Timestamp>> {
+    let wrong = |_| Error::invalid(field, "it is no time");
+    at.map(|at| jiff::Timestamp::new(at.seconds, at.nanos)).transpose().map_err(wrong)
+}
+
 /// A time of the catalog as a message.
 pub(crate) fn timestamp(millis: i64) -> prost_types::Timestamp {
     let nanos = i32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap_or(0);

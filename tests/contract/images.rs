@@ -21,7 +21,7 @@ use crate::{
 over_both!(STORE; an_import_is_found_by_name_id_and_prefix, an_image_is_made_from_layers_of_another,
     what_is_no_archive_is_refused_and_leaves_nothing, an_import_that_is_dropped_leaves_nothing,
     names_move_and_go, an_image_in_use_stays, images_are_listed_in_pages, malformed_names_are_refused,
-    a_sound_store_verifies);
+    a_prune_before_what_is_no_time_is_refused_and_removes_nothing, a_sound_store_verifies);
 
 fn header(name: &str) -> ImportImageRequest {
     let header = ImportImageHeader { name: name.to_owned(), ..Default::default() };
@@ -234,6 +234,18 @@ async fn malformed_names_are_refused(node: &Node) {
     malformed(no_header, "header");
     let long = client.import_image(tokio_stream::iter([header("x"), chunk(vec![0; 262_145])])).await;
     malformed(long, "chunk");
+}
+
+async fn a_prune_before_what_is_no_time_is_refused_and_removes_nothing(node: &Node) {
+    import(node.channel("store"), "", tar("one")).await.unwrap();
+    let mut client = SystemServiceClient::new(node.channel("store"));
+
+    for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, 2_000_000_000), (0, i32::MIN)] {
+        let before = Some(prost_types::Timestamp { seconds, nanos });
+        malformed(client.prune(PruneRequest { before, ..Default::default() }).await, "before");
+    }
+
+    assert_eq!(list(node).await.len(), 1);
 }
 
 async fn a_sound_store_verifies(node: &Node) {

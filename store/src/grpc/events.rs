@@ -6,8 +6,7 @@ use strata_proto::store::v1::{WatchEventsRequest, WatchEventsResponse, event_ser
 use strata_rpc::events::Span;
 use tonic::{Request, Response, Status};
 
-use super::{Service, status};
-use crate::Error;
+use super::{Service, moment, status};
 
 #[tonic::async_trait]
 impl EventService for Service {
@@ -18,11 +17,7 @@ impl EventService for Service {
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let WatchEventsRequest { since, until, after_position: after } = request.into_inner();
-        let time = |field: &'static str, at: Option<prost_types::Timestamp>| {
-            let wrong = |_| status(Error::invalid(field, "it is no time"));
-            let at = at.map(|at| jiff::Timestamp::new(at.seconds, at.nanos)).transpose().map_err(wrong)?;
-            Ok::<_, Status>(at.map(Into::into))
-        };
+        let time = |field, at| moment(field, at).map(|at| at.map(Into::into)).map_err(status);
         let span = Span { since: time("since", since)?, until: time("until", until)?, after };
         let events = self.store.events.watch(span);
         let events = events.map(|event| Ok(WatchEventsResponse { event: Some((&*event).into()) }));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Service, status};
+use super::{Service, moment, status};
 use crate::Error;
 use crate::gc::{self, Prune};
 use crate::verify;
@@ -74,7 +74,7 @@ impl SystemService for Service {
         if labels.iter().any(|condition| condition.key.is_empty()) {
             return Err(status(Error::invalid("labels", "a label is needed")));
         }
-        let before = before.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
+        let before = moment("before", before).map_err(status)?.map(jiff::Timestamp::as_millisecond);
         let labels = labels.into_iter().map(LabelCondition::from).collect();
         let what = Prune { all_images, cache, images_only, before, labels };
         let pruned = gc::prune(&self.store, what).await.map_err(status)?;
