@@ -203,6 +203,9 @@ impl Engine {
         lifetime: Lifetime,
     ) -> Result<Arc<Container>, Error> {
         spec.network = self.networks.settle(spec.network);
+        for attachment in spec.network.attachments() {
+            self.networks.known(&attachment.network)?;
+        }
         self.settle_shared(&mut spec)?;
         self.settle_isolation(&mut spec)?;
         self.settle_dependencies(name.as_ref(), &mut spec)?;

@@ -133,6 +133,15 @@ impl Networks {
         Ok(self.lock().find(text)?.clone())
     }
 
+    /// The name of a network that a container can have. The default one need not be there: it is made when it is needed.
+    pub fn known(&self, text: &str) -> Result<String, Error> {
+        match self.find(text) {
+            Ok(network) => Ok(network.name.to_string()),
+            Err(_) if text == DEFAULT => Ok(text.to_owned()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A page of networks with ids above `after`.
     pub fn page(&self, after: &str, size: usize) -> Vec<Network> {
         self.lock().after(after).take(size).cloned().collect()

@@ -273,16 +273,16 @@ async fn what_cannot_be_is_refused_by_its_reason(node: &Node) {
     for (attachment, code, reason) in [
         (to("10.99.0.1"), Code::FailedPrecondition, "FAULT_ADDRESS_IN_USE"),
         (to(&one.spec.unwrap().pools[0].gateway), Code::FailedPrecondition, "FAULT_ADDRESS_IN_USE"),
-        (
-            NetworkAttachment { network: "nowhere".into(), ..Default::default() },
-            Code::NotFound,
-            "FAULT_NETWORK_NOT_FOUND",
-        ),
     ] {
         let container = create(node, wish(attachment)).await.unwrap();
         refused(start(node, &container.id).await, code, reason);
         remove(node, &container.id).await;
     }
+    let files = node.files("runtime");
+    let nowhere = NetworkAttachment { network: "nowhere".into(), ..Default::default() };
+    let refusal = refused(create(node, wish(nowhere)).await, Code::NotFound, "FAULT_NETWORK_NOT_FOUND");
+    refusal.resource("network", "nowhere");
+    assert_eq!(node.files("runtime"), files, "nothing is made of it");
     let alone = create(node, guest(&["noop"])).await.unwrap();
     let attachment = Some(to(""));
     let connect = ConnectContainerRequest { container: alone.id.clone(), attachment };

@@ -20,11 +20,16 @@ fn a_name_that_is_not_there_is_answered_with_the_closest_one() {
         (&["inspect", "--type", "container", "databas"], "database"),
         (&["context", "use", "prd"], "prod"),
         (&["run", "--rm", "--network", "backen", "guest", "/guest"], "backend"),
+        (&["create", "--network", "backed", "guest", "/guest"], "backend"),
+        (&["create", "--volumes-from", "databse", "guest", "/guest"], "database"),
+        (&["create", "--requires", "databas", "guest", "/guest"], "database"),
     ] {
         let failed = house.ctl(args);
         assert_ne!(failed.code, 0, "{args:?}: {failed:?}");
         assert!(failed.stderr.contains(&format!("did you mean {near}?")), "{args:?}: {failed:?}");
     }
+    let made = house.ctl(&["ps", "-a", "--format", "{{.Names}}"]).ok();
+    assert_eq!(made.text(), "database", "nothing is made of what names nobody");
     let far = house.ctl(&["logs", "nothing-like-it"]).fails();
     assert!(!far.stderr.contains("did you mean"), "{far:?}");
 }

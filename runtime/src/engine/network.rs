@@ -91,11 +91,7 @@ impl Engine {
         let _guard = container.lifecycle.lock().await;
         let record = container.record();
         let mut attachments = own_networks(&record)?.to_vec();
-        let network = match self.networks.find(&attachment.network) {
-            Ok(network) => network.name.to_string(),
-            Err(_) if attachment.network == strata_net::network::DEFAULT => attachment.network.clone(),
-            Err(error) => return Err(error),
-        };
+        let network = self.networks.known(&attachment.network)?;
         if self.position(&attachments, &network).is_some() {
             return Err(Error::Connected { container: record.name.to_string(), network });
         }
