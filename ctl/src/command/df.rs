@@ -201,7 +201,6 @@ impl Usage {
 
     fn container_rows(&self, now: Timestamp) -> Vec<Vec<String>> {
         let row = |container: &runtime::Container| {
-            let command = container.process.as_ref().map(|process| process.args.join(" ")).unwrap_or_default();
             let image = match container.spec.as_ref().and_then(|spec| spec.root.as_ref()) {
                 Some(runtime::container_spec::Root::Image(image)) => image.as_str(),
                 _ => "<none>",
@@ -209,7 +208,7 @@ impl Usage {
             vec![
                 table::short_id(&container.id).to_owned(),
                 image.to_owned(),
-                format!("{:?}", table::cut(&command, 20)),
+                format!("{:?}", table::cut(&ps::command(container), 20)),
                 ps::volumes(container).count().to_string(),
                 size::human(self.written.get(&container.id).copied().unwrap_or(0)),
                 time::ago(container.created_at.as_ref().and_then(time::timestamp), now),

@@ -43,7 +43,7 @@ pub async fn run(platform: &Platform, args: &Ps) -> Result<u8> {
             Some(pb::container_spec::Root::Image(image)) => image.as_str(),
             _ => "<none>",
         };
-        let command = container.process.as_ref().map(|process| process.args.join(" ")).unwrap_or_default();
+        let command = command(container);
         let command = if args.no_trunc { command } else { table::cut(&command, 20) };
         let created = container.created_at.as_ref().and_then(time::timestamp);
         let cells = [
@@ -95,6 +95,16 @@ pub async fn list(platform: &Platform, all: bool) -> Result<Vec<pb::Container>> 
             return Ok(containers);
         }
     }
+}
+
+/// What it runs, as Docker shows it: words with spaces, but for the first, are in single quotes.
+pub fn command(container: &pb::Container) -> String {
+    let args = container.process.as_ref().map_or(&[][..], |process| &process.args);
+    let word = |(at, word): (usize, &String)| match at > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    };
+    args.iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Names of volumes and paths of binds, with commas between; each cut, as Docker does.
@@ -176,4 +186,24 @@ pub fn status(container: &pb::Container, now: Timestamp) -> String {
 pub fn code(container: &pb::Container) -> String {
     let code = container.exit.as_ref().and_then(|exit| streams::exit_code(exit).ok());
     code.map_or_else(|| "unknown".to_owned(), |code| code.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_with_spaces_are_quoted_but_for_the_first() {
+        for (args, expected) in [
+            (&["sh", "-c", "echo a; echo b"][..], "sh -c 'echo a; echo b'"),
+            (&["/my tool", "x", ""], "/my tool x "),
+            (&["echo", "it's one", "it's"], "echo 'it's one' it's"),
+            (&["sleep"], "sleep"),
+            (&[], ""),
+        ] {
+            let args = args.iter().map(|&arg| arg.to_owned()).collect();
+            let process = Some(pb::ResolvedProcess { args, ..Default::default() });
+            assert_eq!(command(&pb::Container { process, ..Default::default() }), expected);
+        }
+    }
 }
