@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 async fn spanned(words: &[String], command: impl Future<Output = Result<u8>>) -> Result<u8> {
     let path = strata_rpc::paths::shared_config();
     let configured = spans::Config::load(&path).map_err(|error| Error::of(&error))?;
-    spans::start("ctl", configured.endpoint.as_deref()).map_err(|error| Error::of(&error))?;
+    spans::start("ctl", &configured).map_err(|error| Error::of(&error))?;
     // Who started this may have one of his own.
     let above = std::env::var("TRACEPARENT").ok().and_then(|text| spans::Place::parse(&text));
     // What the command is called takes a moment to find out.

@@ -145,10 +145,40 @@ fn a_collector_that_is_away_keeps_nobody_and_what_is_none_is_told() {
         let log = fs::read_to_string(house.root().join("runtime/service.log")).unwrap_or_default();
         log.contains("cannot send traces")
     });
-    house.configure(&format!("{}[traces]\nendpoint = \"https://collector:4317\"\n", strata_tests::NOBODY));
-    house.ctl(&["ps"]).code(1).complains(&["invalid endpoint", "https://collector:4317", "OTLP over gRPC"]);
+    house.configure(&format!("{}[traces]\nendpoint = \"collector:4317\"\n", strata_tests::NOBODY));
+    house.ctl(&["ps"]).code(1).complains(&["invalid endpoint", "collector:4317", "OTLP over gRPC"]);
+    let absent = "endpoint = \"https://collector:4317\"\nca = \"/nonexistent/ca.pem\"\n";
+    house.configure(&format!("{}[traces]\n{absent}", strata_tests::NOBODY));
+    house.ctl(&["ps"]).code(1).complains(&["certificate authority", "/nonexistent/ca.pem"]);
     // The variable may be meant for others.
     house.configure(strata_tests::NOBODY);
-    house.set("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317");
+    house.set("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
     house.ctl(&["ps"]).ok();
+}
+
+#[test]
+fn a_collector_behind_https_gets_traces_of_those_who_believe_it() {
+    let authority = House::start();
+    let directory = authority.path("tls");
+    authority.ctl(&["tls", "init", directory.to_str().unwrap(), "--host", "127.0.0.1"]).ok();
+    let pem = |name: &str| fs::read(directory.join(name)).unwrap();
+    let collector = Collector::with_tls(&pem("store.pem"), &pem("store.key"));
+    let table = format!("{}[traces]\nendpoint = \"{}\"\n", strata_tests::NOBODY, collector.endpoint());
+
+    // The host does not believe the authority.
+    let doubtful = House::start();
+    doubtful.configure(&table);
+    doubtful.ctl(&["ps"]).ok();
+    eventually("the log says that traces are lost", SOON, || {
+        let log = fs::read_to_string(doubtful.root().join("runtime/service.log")).unwrap_or_default();
+        log.contains("cannot send traces")
+    });
+    assert!(collector.sent().is_empty(), "{:?}", collector.sent());
+
+    let house = House::start();
+    house.configure(&format!("{table}ca = \"{}\"\n", directory.join("ca.pem").display()));
+    house.ctl(&["ps"]).ok();
+    eventually("the trace is there", SOON, || {
+        has(&trace_of(&collector, "ctl ps"), "strata-runtime", "ContainerService/ListContainers")
+    });
 }

@@ -15,6 +15,7 @@ use tonic::{
     body::Body,
     codegen::{Service, http},
     server::{NamedService, UnaryService},
+    transport::{Identity, ServerTlsConfig},
 };
 use tonic_prost::ProstCodec;
 
@@ -31,18 +32,27 @@ pub struct Collector {
 impl Collector {
     /// Listens.
     pub fn start() -> Self {
+        Self::listen("http", tonic::transport::Server::builder())
+    }
+
+    /// Listens behind TLS, with a certificate and its key, PEM.
+    pub fn with_tls(certificate: &[u8], key: &[u8]) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::listen("https", tonic::transport::Server::builder().tls_config(tls).expect("a pair"))
+    }
+
+    fn listen(scheme: &str, mut server: tonic::transport::Server) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it listens");
         listener.set_nonblocking(true).expect("a socket");
-        let collector = Self { endpoint: format!("http://{address}"), sent: Arc::default() };
+        let collector = Self { endpoint: format!("{scheme}://{address}"), sent: Arc::default() };
         let service = collector.clone();
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("threads are there");
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-                let server = tonic::transport::Server::builder().add_service(service);
-                let _ = server.serve_with_incoming(TcpListenerStream::new(listener)).await;
+                let _ = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await;
             });
         });
         collector

@@ -367,7 +367,7 @@ where
         let fence = fence(&context.root, patience).await?;
         let policy = Policy::new(access::Config::load(&context.shared_config())?)?;
         let access = Access::new(name, policy, &context.root);
-        spans::start(name, spans::Config::load(&context.shared_config())?.endpoint.as_deref())?;
+        spans::start(name, &spans::Config::load(&context.shared_config())?)?;
         let audited = Auditor::server(context.root.clone());
         let root = context.root.clone();
         let routes = build(context).await.map_err(|err| Error::Build { source: err.into() })?;

@@ -1,6 +1,6 @@
 //! Traces: one over `ctl` and the services. A call carries its place in a trace by the header `traceparent` of W3C's Trace
 //! Context, whoever began it; a process that was told where sends what it did of it to a collector of OpenTelemetry, by OTLP
-//! over gRPC. Without a collector a place is only handed on.
+//! over gRPC, with TLS or without. Without a collector a place is only handed on.
 //!
 //! A place is of a task: what a handler moves into another task takes it along by [`carry`], which [`crate::Drain`] does too.
 
@@ -17,6 +17,7 @@ use std::{
 use collector::Collector;
 pub use collector::Error;
 pub use config::Config;
+pub(crate) use config::VARIABLES;
 use otlp::{AnyValue, KeyValue, Kind, any_value::Value};
 pub use place::Place;
 use tonic::{
@@ -29,9 +30,6 @@ use tonic::{
 /// The header that carries a place.
 pub const HEADER: &str = "traceparent";
 
-/// The variable that says where the collector is, OpenTelemetry's.
-pub const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-
 /// Who gets what this process did.
 static COLLECTOR: OnceLock<Collector> = OnceLock::new();
 
@@ -39,20 +37,20 @@ tokio::task_local! {
     static HERE: Place;
 }
 
-/// Sends spans from now on: where the variable says, else where the configuration does; nowhere, if neither says so. Needs
-/// the tokio runtime.
-pub fn start(service: &str, configured: Option<&str>) -> Result<(), Error> {
-    let variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-    let collector = match (variable, configured) {
-        (Some(endpoint), _) => match Collector::open(service, &endpoint) {
+/// Sends spans from now on: where the environment says, else where the configuration does; nowhere, if neither says so.
+/// Needs the tokio runtime.
+pub fn start(service: &str, configured: &Config) -> Result<(), Error> {
+    let environment = Config::of_environment();
+    let collector = match (&environment.endpoint, &configured.endpoint) {
+        (Some(endpoint), _) => match Collector::open(service, endpoint, environment.ca.as_deref()) {
             Ok(collector) => collector,
             // It may be meant for other programs, which speak otherwise.
             Err(error) => {
-                tracing::warn!("{VARIABLE} is passed over: {error}");
+                tracing::warn!("the collector of the environment is passed over: {}", crate::fault::chain(&error));
                 return Ok(());
             }
         },
-        (None, Some(endpoint)) => Collector::open(service, endpoint)?,
+        (None, Some(endpoint)) => Collector::open(service, endpoint, configured.ca.as_deref())?,
         (None, None) => return Ok(()),
     };
     // One a process: a second would be a mistake, and changes nothing.

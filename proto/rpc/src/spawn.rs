@@ -296,7 +296,7 @@ fn is_for_services(name: &str) -> bool {
     let beginnings = ["BUILDKIT_", "LC_", "RUST_", "STRATA_", "XDG_"];
     names.contains(&name)
         || others.contains(&name)
-        || name == crate::spans::VARIABLE
+        || crate::spans::VARIABLES.contains(&name)
         || beginnings.iter().any(|beginning| name.starts_with(beginning))
         || name.to_ascii_uppercase().ends_with("_PROXY")
 }

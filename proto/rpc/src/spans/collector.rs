@@ -2,6 +2,8 @@
 //! finds the queue full is lost, and said to be.
 
 use std::{
+    fs, io,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -11,7 +13,7 @@ use tonic::{
     Status,
     client::Grpc,
     codegen::http::uri::PathAndQuery,
-    transport::{Channel, Endpoint},
+    transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_prost::ProstCodec;
 
@@ -41,11 +43,28 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 pub enum Error {
     /// The endpoint is none.
     #[error(
-        "invalid endpoint {text:?} for traces: it must be http://HOST:PORT of a collector that takes OTLP over gRPC"
+        "invalid endpoint {text:?} for traces: it must be http://HOST:PORT or https://HOST:PORT of a collector that takes \
+         OTLP over gRPC"
     )]
     Endpoint {
         /// What was given.
         text: String,
+    },
+    /// Who signs its certificate cannot be read.
+    #[error("cannot read the certificate authority {path} of the collector of traces", path = path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No certificate can be believed.
+    #[error("cannot speak TLS to the collector of traces {text}")]
+    Tls {
+        /// Where it is.
+        text: String,
+        /// Why.
+        source: transport::Error,
     },
 }
 
@@ -61,14 +80,10 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Begins to send to an endpoint, which is reached when there is something to send.
-    pub fn open(service: &str, endpoint: &str) -> Result<Self, Error> {
-        let invalid = || Error::Endpoint { text: endpoint.to_owned() };
-        if !endpoint.starts_with("http://") {
-            return Err(invalid());
-        }
-        let target = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| invalid())?;
-        let channel = target.connect_timeout(PATIENCE).timeout(PATIENCE).connect_lazy();
+    /// Begins to send to an endpoint, which is reached when there is something to send. Behind https it is believed by the
+    /// authority in a file of PEM, else by those of this host.
+    pub fn open(service: &str, endpoint: &str, authority: Option<&Path>) -> Result<Self, Error> {
+        let channel = target(endpoint, authority)?.connect_lazy();
         let (queue, orders) = mpsc::channel(BACKLOG);
         let attributes = vec![
             attribute("service.name", format!("strata-{service}")),
@@ -93,6 +108,27 @@ impl Collector {
             let _ = sent.await;
         }
     }
+}
+
+fn target(endpoint: &str, authority: Option<&Path>) -> Result<Endpoint, Error> {
+    let invalid = || Error::Endpoint { text: endpoint.to_owned() };
+    let is_tls = endpoint.starts_with("https://");
+    if !is_tls && !endpoint.starts_with("http://") {
+        return Err(invalid());
+    }
+    let target = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| invalid())?;
+    let target = target.connect_timeout(PATIENCE).timeout(PATIENCE);
+    if !is_tls {
+        return Ok(target);
+    }
+    let tls = match authority {
+        Some(path) => {
+            let pem = fs::read(path).map_err(|source| Error::Authority { path: path.to_owned(), source })?;
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+        }
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    target.tls_config(tls).map_err(|source| Error::Tls { text: endpoint.to_owned(), source })
 }
 
 async fn send(mut orders: mpsc::Receiver<Order>, channel: Channel, resource: Resource) {
@@ -154,4 +190,27 @@ async fn export(channel: Channel, resource: &Resource, spans: Vec<Span>) -> Resu
     client.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
     let codec = ProstCodec::<ExportTraceServiceRequest, ExportTraceServiceResponse>::default();
     client.unary(request, PathAndQuery::from_static(EXPORT), codec).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_is_http_or_https_and_its_authority_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = dir.path().join("ca.pem");
+        let params = rcgen::CertificateParams::new(vec![]).unwrap();
+        fs::write(&authority, params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
+
+        target("http://collector:4317", None).unwrap();
+        target("https://collector:4317", Some(&authority)).unwrap();
+        for wrong in ["", "collector:4317", "grpc://collector:4317", "https://", "http:///x y"] {
+            assert!(matches!(target(wrong, Some(&authority)), Err(Error::Endpoint { .. })), "{wrong:?}");
+        }
+        let absent = dir.path().join("absent.pem");
+        assert!(matches!(target("https://collector:4317", Some(&absent)), Err(Error::Authority { .. })));
+        // Without TLS nobody is asked for a certificate.
+        target("http://collector:4317", Some(&absent)).unwrap();
+    }
 }
