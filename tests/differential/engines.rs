@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use strata_tests::{House, Output, Running, eventually};
+use strata_tests::{House, Output, Running, eventually, made};
 
 use crate::case::Case;
 
@@ -70,7 +70,11 @@ pub struct Docker {
 }
 
 impl Docker {
+    /// Starts dockerd. Where it is not there, or ends, the test fails with the reason.
     pub fn start(work: &Path) -> Self {
+        for program in ["/usr/sbin/dockerd", "/usr/bin/docker"] {
+            made(program.into(), "make packages-test");
+        }
         let home = work.join("docker");
         fs::create_dir(&home).unwrap();
         fs::write(home.join("daemon.json"), "{}").unwrap();
@@ -89,12 +93,22 @@ impl Docker {
             "--storage-driver=overlay2",
         ]);
         command.env("TMPDIR", &home);
-        let docker = Self { daemon: Some(Running::spawn(command)), home };
-        eventually("dockerd answers", Duration::from_secs(60), || docker.call(&["version"]).code == 0);
+        let mut docker = Self { daemon: Some(Running::spawn(command)), home };
+        eventually("dockerd answers", Duration::from_secs(60), || {
+            let daemon = docker.daemon.as_mut().expect("it was started");
+            assert!(daemon.is_running(), "dockerd ended:\n{}{}", daemon.stdout(), daemon.stderr());
+            docker.call(&["version"]).code == 0
+        });
         docker
     }
 
-    fn call(&self, words: &[&str]) -> Output {
+    /// Where its containerd has what a container that runs was made from.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.home.join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby").join(id)
+    }
+
+    /// Runs the client to its end.
+    pub fn call(&self, words: &[&str]) -> Output {
         let mut command = Command::new("/usr/bin/docker");
         command.arg("-H").arg(format!("unix://{}/socket", self.home.display()));
         command.env("DOCKER_CONFIG", self.home.join("client")).env("DOCKER_BUILDKIT", "1").env_remove("DOCKER_HOST");

@@ -4,12 +4,15 @@
 //!
 //! Every case is compared with its description; others build all of them with `STRATA_CASES=all`, as `make test-all` does,
 //! and otherwise a sample that is the same in every run.
+//!
+//! `profile` compares what containers may do by default.
 
 mod bases;
 mod case;
 mod differences;
 mod engines;
 mod image;
+mod profile;
 mod verdict;
 
 use std::{
