@@ -9,7 +9,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base kernel test-list \
+.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base editors-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -21,6 +21,7 @@ BASE := $(TARGET)/images/debian-bookworm.tar
 PYTHON := $(TARGET)/images/debian-python.tar
 NGINX := $(TARGET)/images/debian-nginx.tar
 SERVICES := $(TARGET)/images/debian-services.tar
+EDITORS := $(TARGET)/images/debian-editors.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
@@ -58,7 +59,7 @@ packages-demo: packages-build
 	$(call packages,mmdebstrap ca-certificates)
 
 packages-test: packages-demo
-	$(call packages,curl git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap redis-tools podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils nftables passt slirp4netns iperf3)
+	$(call packages,curl git openssh-client python3 python3-venv iproute2 util-linux bsdutils uidmap redis-tools podman buildah containerd docker.io skopeo umoci docker-registry erofs-utils nftables passt slirp4netns iperf3 tmux)
 
 packages-vm:
 	$(call packages,qemu-system-x86 xfsprogs)
@@ -95,6 +96,10 @@ nginx-base: packages-demo
 services-base: packages-demo
 	sh tests/images/base.sh $(SERVICES) postgresql dnsmasq-base iperf3
 
+# The same with a pager and an editor, for sessions on a terminal.
+editors-base: packages-demo
+	sh tests/images/base.sh $(EDITORS) less vim-tiny
+
 # The same with systemd, for a guest that it runs.
 systemd: packages-demo
 	sh tests/images/base.sh $(SYSTEMD) systemd dbus libpam-systemd procps
@@ -119,7 +124,7 @@ test-list: build packages-test
 		$(TARGET)/vm/built.json >$(TARGET)/vm/tests
 
 # The cases of property tests are the same ones in every run; test-all draws new ones.
-test: build base python python-base nginx-base services-base packages-test kernel test-list
+test: build base python python-base nginx-base services-base editors-base packages-test kernel test-list
 	PROPTEST_RNG_SEED=1 $(CARGO) test --release --workspace
 
 # What needs cgroup v2 or an older kernel, in a guest of QEMU; part of test.
@@ -132,7 +137,7 @@ test-systemd: build deb systemd packages-test kernel test-list
 
 # As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
 # million mutated build definitions, and a guest with systemd.
-test-all: build deb base systemd python python-base nginx-base services-base packages-test kernel test-list
+test-all: build deb base systemd python python-base nginx-base services-base editors-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \

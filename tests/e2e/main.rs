@@ -78,6 +78,7 @@ mod ssh;
 mod templates;
 mod tenant;
 mod terminals;
+mod tmux;
 mod together;
 mod traces;
 mod transfers;

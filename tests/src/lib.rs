@@ -20,6 +20,7 @@ mod repository;
 mod steps;
 mod swapper;
 mod terminal;
+mod tmux;
 pub mod update;
 mod web;
 
@@ -35,6 +36,7 @@ pub use repository::{COMMITTED, GitServer, Repositories, Repository};
 pub use steps::{Steps, Went};
 pub use swapper::Swapper;
 pub use terminal::Terminal;
+pub use tmux::Tmux;
 pub use web::Web;
 
 /// The top of the repository.
