@@ -1,6 +1,7 @@
 # Strata: the commands of README.md.
 #   make demo · test · bench     what a person runs first
 #   make test-v2                 the part of test that boots a guest with cgroup v2
+#   make test-upgrade            from the programs of an older commit to these, with containers running
 #   make build · static          target/bin: everything that is installed, static binaries included
 #   make install PREFIX=/usr     copies target/bin there, with units of systemd, manual pages, completions and settings; DESTDIR
 #                                stands before all paths; make uninstall takes it away
@@ -9,7 +10,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static demo test test-v2 test-systemd test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base editors-base kernel test-list \
+.PHONY: build static old demo test test-v2 test-systemd test-upgrade test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base editors-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -28,6 +29,9 @@ STATIC := strata-init strata-oci
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 # A host's own directories are root's; those below DESTDIR are of whoever packs.
 INSTALL := $(if $(DESTDIR),,$(SUDO)) env PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' sh ctl/dist/install.sh
+# The last commit of the issue before, from whose programs test-upgrade goes to these.
+BEFORE := 5ef88658f6dda7e4d382920643a6ae2bc20e210c
+OLD := $(TARGET)/old
 # What the guests of the tests load into Debian's kernel: overlays, disks with quotas, bridges and their rules, interfaces on
 # interfaces.
 MODULES := overlay crc32c_generic loop ext4 xfs quota_v2 \
@@ -80,6 +84,10 @@ build: static
 	$(CARGO) build --release
 	@$(call place,$(TARGET)/bin,$(DYNAMIC:%=$(TARGET)/release/%))
 	@$(call place,$(TARGET)/release,$(STATIC:%=$(TARGET)/$(HOST)/static/%))
+
+# The programs of the older commit, in target/old/bin: built once.
+old: packages-test
+	sh tests/upgrade/old.sh $(BEFORE) $(OLD)
 
 base: packages-demo
 	sh tests/images/base.sh $(BASE)
@@ -135,14 +143,19 @@ test-v2: build base packages-test kernel test-list
 test-systemd: build deb systemd packages-test kernel test-list
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 
+# From the programs of an older commit to these; part of test-all. The first time takes as long as another build.
+test-upgrade: build base packages-test old
+	$(CARGO) test --release --workspace --test e2e -- --ignored older::
+
 # As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
-# million mutated build definitions, and a guest with systemd.
-test-all: build deb base systemd python python-base nginx-base services-base editors-base packages-test kernel test-list
+# million mutated build definitions, a guest with systemd, and an upgrade.
+test-all: build old deb base systemd python python-base nginx-base services-base editors-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \
 		$(CARGO) test --release --workspace
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
+	$(CARGO) test --release --workspace --test e2e -- --ignored older::
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
 # BENCH="--runs 30 --only run" for less or more of it.

@@ -51,6 +51,7 @@ mod mounts;
 mod names;
 mod networks;
 mod networks_shared;
+mod older;
 mod outputs;
 mod packages;
 mod parents;
