@@ -10,7 +10,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static old demo test test-v2 test-systemd test-upgrade test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base editors-base kernel test-list \
+.PHONY: build static old demo test test-v2 test-systemd test-upgrade test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -22,7 +22,6 @@ BASE := $(TARGET)/images/debian-bookworm.tar
 PYTHON := $(TARGET)/images/debian-python.tar
 NGINX := $(TARGET)/images/debian-nginx.tar
 SERVICES := $(TARGET)/images/debian-services.tar
-EDITORS := $(TARGET)/images/debian-editors.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
@@ -100,13 +99,10 @@ python-base: packages-demo
 nginx-base: packages-demo
 	sh tests/images/base.sh $(NGINX) nginx
 
-# The same with a database, a server of names and a measure of streams, for tests of networks and volumes.
+# The same with a database, a server of names and a measure of streams, for tests of networks and volumes, and with a pager and
+# an editor, for sessions on a terminal.
 services-base: packages-demo
-	sh tests/images/base.sh $(SERVICES) postgresql dnsmasq-base iperf3
-
-# The same with a pager and an editor, for sessions on a terminal.
-editors-base: packages-demo
-	sh tests/images/base.sh $(EDITORS) less vim-tiny
+	sh tests/images/base.sh $(SERVICES) postgresql dnsmasq-base iperf3 less vim-tiny
 
 # The same with systemd, for a guest that it runs.
 systemd: packages-demo
@@ -132,7 +128,7 @@ test-list: build packages-test
 		$(TARGET)/vm/built.json >$(TARGET)/vm/tests
 
 # The cases of property tests are the same ones in every run; test-all draws new ones.
-test: build base python python-base nginx-base services-base editors-base packages-test kernel test-list
+test: build base python python-base nginx-base services-base packages-test kernel test-list
 	PROPTEST_RNG_SEED=1 $(CARGO) test --release --workspace
 
 # What needs cgroup v2 or an older kernel, in a guest of QEMU; part of test.
@@ -149,7 +145,7 @@ test-upgrade: build base packages-test old
 
 # As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
 # million mutated build definitions, a guest with systemd, and an upgrade.
-test-all: build old deb base systemd python python-base nginx-base services-base editors-base packages-test kernel test-list
+test-all: build old deb base systemd python python-base nginx-base services-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \

@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// A house with Debian, `less` and vim in it, as "editors".
 fn with_editors() -> House {
     let house = House::start();
-    let tar = strata_tests::made(strata_tests::target().join("images/debian-editors.tar"), "make editors-base");
+    let tar = strata_tests::made(strata_tests::target().join("images/debian-services.tar"), "make services-base");
     house.ctl(&["import", tar.to_str().unwrap(), "editors"]).ok();
     house
 }
