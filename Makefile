@@ -2,15 +2,16 @@
 #   make demo · test · bench     what a person runs first
 #   make test-v2                 the part of test that boots a guest with cgroup v2
 #   make test-upgrade            from the programs of an older commit to these, with containers running
-#   make build · static          target/bin: everything that is installed, static binaries included
-#   make install PREFIX=/usr     copies target/bin there, with units of systemd, manual pages, completions and settings; DESTDIR
+#   make build · static          target/bin: all programs, as tests use them, static ones included
+#   make dist                    target/dist/bin: the same, optimised as a whole, which takes longer
+#   make install PREFIX=/usr     copies those there, with units of systemd, manual pages, completions and settings; DESTDIR
 #                                stands before all paths; make uninstall takes it away
 #   make deb                     target/deb: a Debian package
 # Debian packages that are missing are named, then installed.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := build
-.PHONY: build static old demo test test-v2 test-systemd test-upgrade test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base kernel test-list \
+.PHONY: build static dist old demo test test-v2 test-systemd test-upgrade test-all bench peers install uninstall deb base systemd python python-base nginx-base services-base kernel test-list \
 	packages-build packages-demo packages-test packages-vm
 
 CARGO ?= cargo
@@ -23,6 +24,7 @@ PYTHON := $(TARGET)/images/debian-python.tar
 NGINX := $(TARGET)/images/debian-nginx.tar
 SERVICES := $(TARGET)/images/debian-services.tar
 SYSTEMD := $(TARGET)/images/debian-systemd.tar
+DIST := $(TARGET)/dist/bin
 DYNAMIC := ctl strata-store strata-builder strata-runtime
 STATIC := strata-init strata-oci
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -83,6 +85,10 @@ build: static
 	$(CARGO) build --release
 	@$(call place,$(TARGET)/bin,$(DYNAMIC:%=$(TARGET)/release/%))
 	@$(call place,$(TARGET)/release,$(STATIC:%=$(TARGET)/$(HOST)/static/%))
+
+dist: static
+	$(CARGO) build --profile dist -p strata-ctl -p strata-store -p strata-builder -p strata-runtime
+	@$(call place,$(DIST),$(DYNAMIC:%=$(TARGET)/dist/%) $(STATIC:%=$(TARGET)/$(HOST)/static/%))
 
 # The programs of the older commit, in target/old/bin: built once.
 old: packages-test
@@ -155,20 +161,20 @@ test-all: build old deb base systemd python python-base nginx-base services-base
 
 # Compares with what is found on PATH; `make peers` installs Debian's podman, buildah, crun, runc and docker.
 # BENCH="--runs 30 --only run" for less or more of it.
-bench: build base python-base
-	$(CARGO) run --release -p strata-tests --bin strata-bench -- $(BENCH)
+bench: dist base python-base
+	STRATA_BINARIES=$(DIST) $(CARGO) run --release -p strata-tests --bin strata-bench -- $(BENCH)
 
 peers:
 	$(call packages,$(PEERS))
 
-install: build
-	@$(INSTALL) $(TARGET)/bin
+install: dist
+	@$(INSTALL) $(DIST)
 
 # State and settings stay.
 uninstall:
 	@$(INSTALL) --uninstall
 
 # With dpkg-deb alone, for the Debian that it is made on and later ones.
-deb: build
+deb: dist
 	@mkdir -p $(TARGET)/deb
-	@sh ctl/dist/debian/package.sh $(TARGET)/bin $(VERSION) $(TARGET)/deb
+	@sh ctl/dist/debian/package.sh $(DIST) $(VERSION) $(TARGET)/deb

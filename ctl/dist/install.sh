@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts Strata where it is to be, or takes it away: install.sh [--uninstall] BINARIES
-#   BINARIES   the directory with what `make build` has made
+#   BINARIES   the directory with what `make dist` has made
 #   PREFIX     below which it goes (/usr/local), DESTDIR what stands before all paths (nothing), SYSCONFDIR of settings (/etc)
 # A file is there whole, or not at all, even where one is running. Settings that are there stay as they are, and state is never
 # touched.

@@ -31,7 +31,7 @@ pub(crate) struct Bundles {
 impl Bundles {
     /// Our own.
     pub(crate) fn strata_oci(work: &Work, room: &Room) -> Outcome<Self> {
-        Self::new("strata-oci", strata_tests::target().join("bin/strata-oci"), work, room)
+        Self::new("strata-oci", strata_tests::binaries().join("strata-oci"), work, room)
     }
 
     /// A peer of this name.
@@ -88,7 +88,7 @@ impl Bundles {
 }
 
 fn spec_of(dir: &Path) -> Outcome<Vec<u8>> {
-    let program = strata_tests::target().join("bin/strata-oci");
+    let program = strata_tests::binaries().join("strata-oci");
     let output = Command::new(&program).arg("spec").arg("--bundle").arg(dir).output()?;
     if !output.status.success() {
         return Err(format!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim()).into());

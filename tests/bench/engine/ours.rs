@@ -22,9 +22,9 @@ pub(crate) struct Ours {
 impl Ours {
     /// Starts the services, the store with these settings, and imports the image.
     pub(crate) fn start(name: &'static str, settings: &str, work: &Work, room: &Room) -> Outcome<Self> {
-        let ctl = strata_tests::target().join("bin/ctl");
+        let ctl = strata_tests::binaries().join("ctl");
         let version =
-            version_of(&ctl, room).map_err(|err| format!("{}: {err} (`make build` makes it)", ctl.display()))?;
+            version_of(&ctl, room).map_err(|err| format!("{}: {err} (`make dist` makes it)", ctl.display()))?;
         let house = House::with_root(Some(&work.home(name)?.join("state")));
         if !settings.is_empty() {
             fs::write(house.root().join("etc/store.toml"), settings)?;
