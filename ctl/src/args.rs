@@ -34,7 +34,7 @@ mod volume;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 pub use archive::{ArchiveCompression, ArchiveFormat, Load, Save};
 pub use attach::{Attach, Attaching, DetachKeys, StreamName};
@@ -105,8 +105,10 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The commands.
+/// The commands. Here as in all groups, the arguments of those that are not called are not made: it is a tenth of what the start
+/// of `ctl` costs. Structs of arguments therefore have plain comments: clap would show a doc comment instead of what is said here.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Attach to the streams of a running container
     Attach(Attach),
@@ -233,6 +235,13 @@ pub enum Command {
 }
 
 impl Cli {
+    /// The command line with the arguments of all commands, to look at.
+    pub fn whole() -> clap::Command {
+        let mut all = Self::command();
+        all.build();
+        all
+    }
+
     /// What is logged; none: nothing is.
     pub fn log_level(&self) -> Option<&str> {
         match self.log_level.as_deref() {

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, ValueCompleter};
 use clap_complete::env::{CompleteEnv, Shells};
 
@@ -44,7 +44,7 @@ pub fn script(shell: CompletionShell) -> Result<u8> {
 
 /// The command line, with names of what is there.
 fn command() -> Command {
-    with_names(Cli::command(), &mut Vec::new())
+    with_names(Cli::whole(), &mut Vec::new())
 }
 
 fn with_names(command: Command, path: &mut Vec<String>) -> Command {
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn kinds(line: &str) -> Vec<(String, Kind)> {
-        let mut at = Cli::command();
+        let mut at = Cli::whole();
         let path: Vec<String> = line.split(' ').map(str::to_owned).collect();
         for word in &path {
             at = at.find_subcommand(word).unwrap_or_else(|| panic!("{line}")).clone();

@@ -58,8 +58,7 @@ pub fn command_of(words: &[String]) -> String {
 
 /// How the command is called.
 fn usage(command: &str) -> Option<String> {
-    let mut at = Cli::command();
-    at.build();
+    let mut at = Cli::whole();
     for word in command.split(' ').skip(1) {
         at = at.find_subcommand(word)?.clone();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// `ctl load`
+// `ctl load`
 #[derive(Debug, Args)]
 pub struct Load {
     /// The archive: an OCI layout or a docker-archive, as tar (plain, gzip, bzip2, xz or zstd) or as a directory
@@ -19,7 +19,7 @@ pub struct Load {
     pub quiet: bool,
 }
 
-/// `ctl save`
+// `ctl save`
 #[derive(Debug, Args)]
 pub struct Save {
     /// The images

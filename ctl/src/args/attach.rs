@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, ValueEnum};
 
-/// `ctl attach`
+// `ctl attach`
 #[derive(Debug, Args)]
 pub struct Attach {
     /// Do not attach to standard input
@@ -14,7 +14,7 @@ pub struct Attach {
     pub container: String,
 }
 
-/// How one attaches to a container.
+// How one attaches to a container.
 #[derive(Debug, Args)]
 pub struct Attaching {
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub struct Attaching {
     pub sig_proxy: bool,
 }
 
-/// How one leaves a terminal.
+// How one leaves a terminal.
 #[derive(Debug, Args)]
 pub struct DetachKeys {
     /// Keys that leave a terminal, and the process alone [default: ctrl-p,ctrl-q]

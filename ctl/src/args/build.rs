@@ -37,7 +37,7 @@ pub enum StepNetwork {
     None,
 }
 
-/// `ctl build`
+// `ctl build`
 #[derive(Debug, Args)]
 pub struct Build {
     /// The build context: a directory, the URL of a git repository, an archive or a Dockerfile, or "-" for an archive or a
@@ -122,7 +122,7 @@ pub struct Build {
     pub legacy: Legacy,
 }
 
-/// What Docker takes and what has no effect here, or only this value.
+// What Docker takes and what has no effect here, or only this value.
 #[derive(Debug, Args)]
 pub struct Legacy {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]

@@ -8,6 +8,7 @@ use super::{Build, Format};
 
 /// `ctl builder`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Builder {
     /// Build an image from a Dockerfile, as `ctl build` does
     Build(Box<Build>),
@@ -22,6 +23,7 @@ pub enum Builder {
 
 /// `ctl builder cache`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum CacheMounts {
     /// List cache mounts
     Ls(CacheLs),
@@ -33,7 +35,7 @@ pub enum CacheMounts {
     Rm(CacheRm),
 }
 
-/// `ctl builder cache ls`
+// `ctl builder cache ls`
 #[derive(Debug, Args)]
 pub struct CacheLs {
     /// Keys only
@@ -44,7 +46,7 @@ pub struct CacheLs {
     pub format: Format,
 }
 
-/// `ctl builder cache export`
+// `ctl builder cache export`
 #[derive(Debug, Args)]
 pub struct CacheExport {
     /// Id of the mount, or its key or how that begins
@@ -55,7 +57,7 @@ pub struct CacheExport {
     pub output: Option<PathBuf>,
 }
 
-/// `ctl builder cache import`
+// `ctl builder cache import`
 #[derive(Debug, Args)]
 pub struct CacheImport {
     /// Id of the mount
@@ -66,7 +68,7 @@ pub struct CacheImport {
     pub input: Option<PathBuf>,
 }
 
-/// `ctl builder cache rm`
+// `ctl builder cache rm`
 #[derive(Debug, Args)]
 pub struct CacheRm {
     /// Ids of mounts, or their keys or how those begin
@@ -74,7 +76,7 @@ pub struct CacheRm {
     pub mounts: Vec<String>,
 }
 
-/// `ctl builder du`
+// `ctl builder du`
 #[derive(Debug, Args)]
 pub struct CacheDu {
     /// Show everything about each record
@@ -88,7 +90,7 @@ pub struct CacheDu {
     pub format: Format,
 }
 
-/// `ctl builder prune`
+// `ctl builder prune`
 #[derive(Debug, Args)]
 pub struct CachePrune {
     /// What images share, too

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 
-/// `ctl commit`
+// `ctl commit`
 #[derive(Debug, Args)]
 pub struct Commit {
     /// Who made it, "Ada <ada@example.org>"

@@ -6,12 +6,13 @@ use super::Format;
 
 /// `ctl config`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Config {
     /// Show every setting and variable: what holds on this host, and where that is from
     Show(ConfigShow),
 }
 
-/// `ctl config show`
+// `ctl config show`
 #[derive(Debug, Args)]
 pub struct ConfigShow {
     /// Show what holds without any file, as files that could be

@@ -9,6 +9,7 @@ use super::{
 
 /// `ctl container`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Container {
     /// Attach to the streams of a running container
     Attach(Attach),
@@ -112,7 +113,7 @@ impl Container {
     }
 }
 
-/// `ctl container inspect`
+// `ctl container inspect`
 #[derive(Debug, Args)]
 pub struct ContainerInspect {
     /// Format of the output: "json", or a template for each
@@ -126,7 +127,7 @@ pub struct ContainerInspect {
     pub containers: Vec<String>,
 }
 
-/// `ctl container mount`
+// `ctl container mount`
 #[derive(Debug, Args)]
 pub struct ContainerMount {
     /// What to mount.
@@ -136,7 +137,7 @@ pub struct ContainerMount {
     pub container: String,
 }
 
-/// `ctl container prune`
+// `ctl container prune`
 #[derive(Debug, Args)]
 pub struct ContainerPrune {
     /// Only what is so: "until=24h", "label=env=test", "label!=keep"
@@ -147,7 +148,7 @@ pub struct ContainerPrune {
     pub force: bool,
 }
 
-/// `ctl container unmount`
+// `ctl container unmount`
 #[derive(Debug, Args)]
 pub struct ContainerUnmount {
     /// The container
@@ -157,7 +158,7 @@ pub struct ContainerUnmount {
     pub targets: Vec<String>,
 }
 
-/// `ctl container publish`
+// `ctl container publish`
 #[derive(Debug, Args)]
 pub struct Publish {
     /// Close them instead
@@ -170,7 +171,7 @@ pub struct Publish {
     pub ports: Vec<String>,
 }
 
-/// `ctl container unpublish`
+// `ctl container unpublish`
 #[derive(Debug, Args)]
 pub struct Unpublish {
     /// The container

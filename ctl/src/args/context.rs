@@ -8,6 +8,7 @@ use super::Format;
 
 /// `ctl context`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Context {
     /// Name the endpoints of a node or a fleet
     Create(ContextCreate),
@@ -35,7 +36,7 @@ pub enum Context {
     },
 }
 
-/// What a context says.
+// What a context says.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ContextFlags {
     /// What it is for, in words
@@ -68,7 +69,7 @@ pub struct ContextFlags {
     pub tls_key: Option<PathBuf>,
 }
 
-/// `ctl context create`
+// `ctl context create`
 #[derive(Debug, Args)]
 pub struct ContextCreate {
     /// What it says.
@@ -82,7 +83,7 @@ pub struct ContextCreate {
     pub name: String,
 }
 
-/// `ctl context export`
+// `ctl context export`
 #[derive(Debug, Args)]
 pub struct ContextExport {
     /// The context
@@ -93,7 +94,7 @@ pub struct ContextExport {
     pub file: Option<PathBuf>,
 }
 
-/// `ctl context import`
+// `ctl context import`
 #[derive(Debug, Args)]
 pub struct ContextImport {
     /// Name of the context
@@ -104,7 +105,7 @@ pub struct ContextImport {
     pub file: PathBuf,
 }
 
-/// `ctl context inspect`
+// `ctl context inspect`
 #[derive(Debug, Args)]
 pub struct ContextInspect {
     /// Format of the output: "json", or a template for each
@@ -115,7 +116,7 @@ pub struct ContextInspect {
     pub names: Vec<String>,
 }
 
-/// `ctl context ls`
+// `ctl context ls`
 #[derive(Debug, Args)]
 pub struct ContextLs {
     /// Format of the output: "table", "json", or a template for each
@@ -126,7 +127,7 @@ pub struct ContextLs {
     pub quiet: bool,
 }
 
-/// `ctl context rm`
+// `ctl context rm`
 #[derive(Debug, Args)]
 pub struct ContextRm {
     /// Also the one in use; and it does not matter whether there is one
@@ -137,7 +138,7 @@ pub struct ContextRm {
     pub names: Vec<String>,
 }
 
-/// `ctl context update`
+// `ctl context update`
 #[derive(Debug, Args)]
 pub struct ContextUpdate {
     /// What it says.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// `ctl image cp`
+// `ctl image cp`
 #[derive(Debug, Args)]
 pub struct ImageCopy {
     /// The image, where it is; without a context that in use

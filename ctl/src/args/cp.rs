@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// `ctl cp`
+// `ctl cp`
 #[derive(Debug, Args)]
 pub struct Cp {
     /// Keep owners, set-id bits and attributes

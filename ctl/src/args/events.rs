@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::Format;
 
-/// `ctl events`
+// `ctl events`
 #[derive(Debug, Args)]
 pub struct Events {
     /// Only those that are so: "container=web", "event=die", "type=volume", "label=env=test"

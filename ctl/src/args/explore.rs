@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::explore::rules::{parse_bytes, parse_share};
 
-/// `ctl image explore`
+// `ctl image explore`
 #[derive(Debug, Args)]
 pub struct Explore {
     /// The image

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// What a container may use of its host.
+// What a container may use of its host.
 #[derive(Debug, Args)]
 pub struct FixedLimitFlags {
     /// How readily its memory is swapped out, 0 to 100; -1: as the host. With cgroup v1 only

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::input;
 
-/// How the health of a container is checked. What is not given is the image's.
+// How the health of a container is checked. What is not given is the image's.
 #[derive(Debug, Args)]
 pub struct HealthFlags {
     /// Command that says how the container is, for the image's shell: exit code 0 is well

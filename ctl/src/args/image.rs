@@ -8,6 +8,7 @@ use super::{Build, Command, Explore, Format, ImageCopy, Inspect, InspectKind, Lo
 
 /// `ctl image`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Image {
     /// Build an image from a Dockerfile
     Build(Box<Build>),
@@ -63,7 +64,7 @@ impl Image {
     }
 }
 
-/// `ctl image inspect`
+// `ctl image inspect`
 #[derive(Debug, Args)]
 pub struct ImageInspect {
     /// Format of the output: "json", or a template for each
@@ -74,7 +75,7 @@ pub struct ImageInspect {
     pub images: Vec<String>,
 }
 
-/// `ctl image prune`
+// `ctl image prune`
 #[derive(Debug, Args)]
 pub struct ImagePrune {
     /// All images that no container uses, not only those without a name
@@ -88,7 +89,7 @@ pub struct ImagePrune {
     pub force: bool,
 }
 
-/// `ctl images`
+// `ctl images`
 #[derive(Debug, Args)]
 pub struct Images {
     /// Only images of this repository or name; "*" and "?" stand for any letters
@@ -117,7 +118,7 @@ pub struct Images {
     pub format: Format,
 }
 
-/// `ctl import`
+// `ctl import`
 #[derive(Debug, Args)]
 pub struct Import {
     /// The tar (plain, gzip, bzip2, xz or zstd); "-" is standard input
@@ -136,7 +137,7 @@ pub struct Import {
     pub platform: Option<String>,
 }
 
-/// `ctl history`
+// `ctl history`
 #[derive(Debug, Args)]
 pub struct History {
     /// The image
@@ -152,7 +153,7 @@ pub struct History {
     pub format: Format,
 }
 
-/// `ctl rmi`
+// `ctl rmi`
 #[derive(Debug, Args)]
 pub struct Rmi {
     /// Remove images with several names, or that stopped containers use
@@ -163,7 +164,7 @@ pub struct Rmi {
     pub images: Vec<String>,
 }
 
-/// `ctl tag`
+// `ctl tag`
 #[derive(Debug, Args)]
 pub struct Tag {
     /// The image

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::Format;
 
-/// `ctl inspect`
+// `ctl inspect`
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// Containers, images, networks and volumes

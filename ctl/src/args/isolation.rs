@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-/// What keeps a container apart from its host and from others.
+// What keeps a container apart from its host and from others.
 #[derive(Debug, Args)]
 pub struct IsolationFlags {
     /// Whose processes it sees: "host", "container:NAME" [default: its own]

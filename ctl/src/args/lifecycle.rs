@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 
 use super::{DetachKeys, Format, format};
 
-/// `ctl diff`
+// `ctl diff`
 #[derive(Debug, Args)]
 pub struct Diff {
     /// The container
     pub container: String,
 }
 
-/// `ctl exec`
+// `ctl exec`
 #[derive(Debug, Args)]
 pub struct Exec {
     /// Run in the background
@@ -60,7 +60,7 @@ impl Exec {
     }
 }
 
-/// `ctl export`
+// `ctl export`
 #[derive(Debug, Args)]
 pub struct Export {
     /// The file to write [default: standard output]
@@ -70,7 +70,7 @@ pub struct Export {
     pub container: String,
 }
 
-/// `ctl kill`
+// `ctl kill`
 #[derive(Debug, Args)]
 pub struct Kill {
     /// Signal to send
@@ -81,7 +81,7 @@ pub struct Kill {
     pub containers: Vec<String>,
 }
 
-/// `ctl ps`
+// `ctl ps`
 #[derive(Debug, Args)]
 pub struct Ps {
     /// Those that do not run too
@@ -110,7 +110,7 @@ pub struct Ps {
     pub format: Format,
 }
 
-/// `ctl rename`
+// `ctl rename`
 #[derive(Debug, Args)]
 pub struct Rename {
     /// The container
@@ -119,7 +119,7 @@ pub struct Rename {
     pub name: String,
 }
 
-/// `ctl restart`
+// `ctl restart`
 #[derive(Debug, Args)]
 pub struct Restart {
     /// Seconds until the kill
@@ -133,7 +133,7 @@ pub struct Restart {
     pub containers: Vec<String>,
 }
 
-/// `ctl rm`
+// `ctl rm`
 #[derive(Debug, Args)]
 pub struct Rm {
     /// Kill running containers first
@@ -147,7 +147,7 @@ pub struct Rm {
     pub containers: Vec<String>,
 }
 
-/// `ctl start`
+// `ctl start`
 #[derive(Debug, Args)]
 pub struct Start {
     /// Attach to output and signals
@@ -163,7 +163,7 @@ pub struct Start {
     pub containers: Vec<String>,
 }
 
-/// `ctl stats`
+// `ctl stats`
 #[derive(Debug, Args)]
 pub struct Stats {
     /// Those that do not run too
@@ -182,7 +182,7 @@ pub struct Stats {
     pub containers: Vec<String>,
 }
 
-/// `ctl stop`
+// `ctl stop`
 #[derive(Debug, Args)]
 pub struct Stop {
     /// Seconds until the kill
@@ -196,7 +196,7 @@ pub struct Stop {
     pub containers: Vec<String>,
 }
 
-/// `ctl top`
+// `ctl top`
 #[derive(Debug, Args)]
 pub struct Top {
     /// The container
@@ -206,7 +206,7 @@ pub struct Top {
     pub ps_args: Vec<String>,
 }
 
-/// `ctl wait`
+// `ctl wait`
 #[derive(Debug, Args)]
 pub struct Wait {
     /// What to wait for
@@ -230,7 +230,7 @@ pub enum WaitFor {
     Healthy,
 }
 
-/// Names of containers.
+// Names of containers.
 #[derive(Debug, Args)]
 pub struct Containers {
     /// The containers

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Limits of a container.
+// Limits of a container.
 #[derive(Debug, Args)]
 pub struct LimitFlags {
     /// Memory limit, "512m"
@@ -40,7 +40,7 @@ pub struct LimitFlags {
     pub blkio_weight: Option<u64>,
 }
 
-/// `ctl update`: limits that are not named stay, 0 takes one away
+// `ctl update`: limits that are not named stay, 0 takes one away
 #[derive(Debug, Args)]
 pub struct Update {
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// How the output of a container is kept.
+// How the output of a container is kept.
 #[derive(Debug, Args)]
 pub struct LogFlags {
     /// Who keeps the output: "json-file", "local", "journald", "syslog", "none" [default: as the runtime is configured]
@@ -13,7 +13,7 @@ pub struct LogFlags {
     pub log_opt: Vec<String>,
 }
 
-/// `ctl logs`
+// `ctl logs`
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Show what the log's options say of each line: labels, variables, a tag

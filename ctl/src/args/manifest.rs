@@ -6,6 +6,7 @@ use super::{Format, ManifestFormat};
 
 /// `ctl manifest`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Manifest {
     /// Add images to a list
     Add(ManifestAdd),
@@ -25,7 +26,7 @@ pub enum Manifest {
     Rm(ManifestRm),
 }
 
-/// `ctl manifest add`
+// `ctl manifest add`
 #[derive(Debug, Args)]
 pub struct ManifestAdd {
     /// Everything that an index lists [default: its image for this host]
@@ -41,7 +42,7 @@ pub struct ManifestAdd {
     pub images: Vec<String>,
 }
 
-/// `ctl manifest annotate`
+// `ctl manifest annotate`
 #[derive(Debug, Args)]
 pub struct ManifestAnnotate {
     /// Give the annotations to the list itself
@@ -57,7 +58,7 @@ pub struct ManifestAnnotate {
     pub image: Option<String>,
 }
 
-/// What an entry says of its image.
+// What an entry says of its image.
 #[derive(Debug, Args)]
 pub struct Says {
     /// Annotation
@@ -80,7 +81,7 @@ pub struct Says {
     pub variant: Option<String>,
 }
 
-/// `ctl manifest create`
+// `ctl manifest create`
 #[derive(Debug, Args)]
 pub struct ManifestCreate {
     /// Everything that an index lists [default: its image for this host]
@@ -95,7 +96,7 @@ pub struct ManifestCreate {
     pub images: Vec<String>,
 }
 
-/// `ctl manifest inspect`
+// `ctl manifest inspect`
 #[derive(Debug, Args)]
 pub struct ManifestInspect {
     /// Print what the entries of an index stand for, as Docker does
@@ -105,7 +106,7 @@ pub struct ManifestInspect {
     pub image: String,
 }
 
-/// `ctl manifest ls`
+// `ctl manifest ls`
 #[derive(Debug, Args)]
 pub struct ManifestLs {
     /// Print names only
@@ -116,7 +117,7 @@ pub struct ManifestLs {
     pub format: Format,
 }
 
-/// `ctl manifest push`
+// `ctl manifest push`
 #[derive(Debug, Args)]
 pub struct ManifestPush {
     /// Delete the list afterwards
@@ -137,7 +138,7 @@ pub struct ManifestPush {
     pub destination: Option<String>,
 }
 
-/// `ctl manifest remove`
+// `ctl manifest remove`
 #[derive(Debug, Args)]
 pub struct ManifestRemove {
     /// The list
@@ -147,7 +148,7 @@ pub struct ManifestRemove {
     pub images: Vec<String>,
 }
 
-/// `ctl manifest rm`
+// `ctl manifest rm`
 #[derive(Debug, Args)]
 pub struct ManifestRm {
     /// The lists

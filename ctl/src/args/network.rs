@@ -6,6 +6,7 @@ use super::{Format, format};
 
 /// `ctl network`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Network {
     /// Connect a container to a network
     Connect(NetworkConnect),
@@ -25,7 +26,7 @@ pub enum Network {
     Rm(NetworkRm),
 }
 
-/// `ctl network connect`
+// `ctl network connect`
 #[derive(Debug, Args)]
 pub struct NetworkConnect {
     /// A further name that others find the container by
@@ -49,7 +50,7 @@ pub struct NetworkConnect {
     pub container: String,
 }
 
-/// `ctl network create`
+// `ctl network create`
 #[derive(Debug, Args)]
 pub struct NetworkCreate {
     /// Taken as Docker takes it, and of no effect: every container may be attached
@@ -90,7 +91,7 @@ pub struct NetworkCreate {
     pub name: String,
 }
 
-/// `ctl network disconnect`
+// `ctl network disconnect`
 #[derive(Debug, Args)]
 pub struct NetworkDisconnect {
     /// Succeed when it is not connected
@@ -102,7 +103,7 @@ pub struct NetworkDisconnect {
     pub container: String,
 }
 
-/// `ctl network inspect`
+// `ctl network inspect`
 #[derive(Debug, Args)]
 pub struct NetworkInspect {
     /// Format of the output: "json", or a template for each
@@ -113,7 +114,7 @@ pub struct NetworkInspect {
     pub networks: Vec<String>,
 }
 
-/// `ctl network ls`
+// `ctl network ls`
 #[derive(Debug, Args)]
 pub struct NetworkLs {
     /// Only these: "name=TEXT", "id=TEXT", "driver=NAME", "label=KEY[=VALUE]", "type=custom|builtin"
@@ -130,7 +131,7 @@ pub struct NetworkLs {
     pub quiet: bool,
 }
 
-/// `ctl network prune`
+// `ctl network prune`
 #[derive(Debug, Args)]
 pub struct NetworkPrune {
     /// Only what is so: "until=24h", "label=env=test", "label!=keep"
@@ -141,7 +142,7 @@ pub struct NetworkPrune {
     pub force: bool,
 }
 
-/// `ctl network rm`
+// `ctl network rm`
 #[derive(Debug, Args)]
 pub struct NetworkRm {
     /// Succeed when there is no such network
@@ -152,7 +153,7 @@ pub struct NetworkRm {
     pub networks: Vec<String>,
 }
 
-/// Flags of `ctl run` and `ctl create` that are about networks.
+// Flags of `ctl run` and `ctl create` that are about networks.
 #[derive(Debug, Args)]
 pub struct ContainerNetwork {
     /// Network: "bridge", "host", "none", a name, "container:NAME" (that of a container), or "name=NAME,alias=…,ip=…,ip6=…,mac-address=…,gw-priority=…"

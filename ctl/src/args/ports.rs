@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// `ctl port`
+// `ctl port`
 #[derive(Debug, Args)]
 pub struct Port {
     /// The container
@@ -12,7 +12,7 @@ pub struct Port {
     pub port: Option<String>,
 }
 
-/// Flags of `ctl run` and `ctl create` that are about ports.
+// Flags of `ctl run` and `ctl create` that are about ports.
 #[derive(Debug, Args)]
 pub struct ContainerPorts {
     /// Publish a port of the container on the host: "8080:80", "127.0.0.1::53/udp", "[::1]:8000-8002:80-82"

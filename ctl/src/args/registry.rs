@@ -16,7 +16,7 @@ pub enum PullWhen {
     Never,
 }
 
-/// `ctl login`
+// `ctl login`
 #[derive(Debug, Args)]
 pub struct Login {
     /// The registry [default: docker.io]
@@ -38,14 +38,14 @@ fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// `ctl logout`
+// `ctl logout`
 #[derive(Debug, Args)]
 pub struct Logout {
     /// The registry [default: docker.io]
     pub server: Option<String>,
 }
 
-/// `ctl pull`
+// `ctl pull`
 #[derive(Debug, Args)]
 pub struct Pull {
     /// The image, "name[:tag][@digest]"
@@ -88,7 +88,7 @@ pub enum ManifestFormat {
     Docker,
 }
 
-/// `ctl push`
+// `ctl push`
 #[derive(Debug, Args)]
 pub struct Push {
     /// The image, "name[:tag]"

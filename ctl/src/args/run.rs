@@ -10,7 +10,7 @@ use super::{
     PullWhen, StreamName,
 };
 
-/// `ctl run`
+// `ctl run`
 #[derive(Debug, Args)]
 pub struct Run {
     /// Run in the background and print the container's id
@@ -25,7 +25,7 @@ pub struct Run {
     pub container: Create,
 }
 
-/// `ctl create`: what a container shall be.
+// `ctl create`: what a container shall be.
 #[derive(Debug, Args)]
 pub struct Create {
     /// Attach to these only, several times [default: stdout and stderr, with -i stdin]
@@ -157,7 +157,7 @@ impl Create {
     }
 }
 
-/// Flags that say what to mount.
+// Flags that say what to mount.
 #[derive(Debug, Args)]
 pub struct MountFlags {
     /// Mount a volume, or a path of the host: "name:/path", "/host:/path:ro", "/path"

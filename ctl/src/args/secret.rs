@@ -6,6 +6,7 @@ use super::{Format, format};
 
 /// `ctl secret`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Secret {
     /// Keep a secret
     Create(SecretCreate),
@@ -19,7 +20,7 @@ pub enum Secret {
     Rm(SecretRm),
 }
 
-/// `ctl secret create`
+// `ctl secret create`
 #[derive(Debug, Args)]
 pub struct SecretCreate {
     /// Where it is kept: "file", in the state directory of the runtime, the only one
@@ -42,7 +43,7 @@ pub struct SecretCreate {
     pub source: String,
 }
 
-/// `ctl secret inspect`
+// `ctl secret inspect`
 #[derive(Debug, Args)]
 pub struct SecretInspect {
     /// Format of the output: "json", or a template for each
@@ -59,7 +60,7 @@ pub struct SecretInspect {
     pub names: Vec<String>,
 }
 
-/// `ctl secret ls`
+// `ctl secret ls`
 #[derive(Debug, Args)]
 pub struct SecretLs {
     /// Only these: "id=START", "label=KEY[=VALUE]", "name=TEXT"
@@ -73,7 +74,7 @@ pub struct SecretLs {
     pub format: Format,
 }
 
-/// `ctl secret rm`
+// `ctl secret rm`
 #[derive(Debug, Args)]
 pub struct SecretRm {
     /// All of them

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// `ctl completion`
+// `ctl completion`
 #[derive(Debug, Args)]
 pub struct Completion {
     /// The shell: `source <(ctl completion bash)`
@@ -22,7 +22,7 @@ pub enum CompletionShell {
     Zsh,
 }
 
-/// `ctl man`
+// `ctl man`
 #[derive(Debug, Args)]
 pub struct Man {
     /// Directory to write to, "/usr/local/share/man"

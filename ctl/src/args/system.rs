@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Events, Format};
 
-/// `ctl doctor`
+// `ctl doctor`
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Format of the output: "json", a line for each finding
@@ -12,7 +12,7 @@ pub struct Doctor {
     pub format: Option<String>,
 }
 
-/// `ctl info`
+// `ctl info`
 #[derive(Debug, Args)]
 pub struct Info {
     /// Format of the output: "json", or a template
@@ -22,6 +22,7 @@ pub struct Info {
 
 /// `ctl system`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum System {
     /// Show what of the disk is used
     Df(Df),
@@ -47,7 +48,7 @@ pub enum System {
     Prune(Prune),
 }
 
-/// `ctl system df`
+// `ctl system df`
 #[derive(Debug, Args)]
 pub struct Df {
     /// Show each thing
@@ -71,12 +72,13 @@ pub enum Service {
 
 /// `ctl system audit`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Audit {
     /// Check that no record of the services' audit logs was changed or taken away
     Verify(AuditVerify),
 }
 
-/// `ctl system audit verify`
+// `ctl system audit verify`
 #[derive(Debug, Args)]
 pub struct AuditVerify {
     /// A head that an earlier check showed; one of the logs must contain it still
@@ -92,7 +94,7 @@ fn head(text: &str) -> Result<(String, String), String> {
     if is_service && is_hash { Ok((service.to_owned(), hash.to_owned())) } else { Err(wanted.to_owned()) }
 }
 
-/// `ctl system prune`
+// `ctl system prune`
 #[derive(Debug, Args)]
 pub struct Prune {
     /// All images that no container uses, and the build cache
@@ -109,7 +111,7 @@ pub struct Prune {
     pub volumes: bool,
 }
 
-/// `ctl system reset`
+// `ctl system reset`
 #[derive(Debug, Args)]
 pub struct Reset {
     /// Do not ask
@@ -117,7 +119,7 @@ pub struct Reset {
     pub force: bool,
 }
 
-/// `ctl version`
+// `ctl version`
 #[derive(Debug, Args)]
 pub struct Version {
     /// Format of the output: "json", or a template

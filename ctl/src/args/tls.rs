@@ -7,6 +7,7 @@ use strata_rpc::access::Role;
 
 /// `ctl tls`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Tls {
     /// Make a certificate authority, and certificates for services and an administrator
     Init(TlsInit),
@@ -14,7 +15,7 @@ pub enum Tls {
     Issue(TlsIssue),
 }
 
-/// `ctl tls init`
+// `ctl tls init`
 #[derive(Debug, Args)]
 pub struct TlsInit {
     /// Directory to write to
@@ -27,7 +28,7 @@ pub struct TlsInit {
     pub days: u16,
 }
 
-/// `ctl tls issue`
+// `ctl tls issue`
 #[derive(Debug, Args)]
 pub struct TlsIssue {
     /// Directory that has ca.pem and ca.key; NAME.pem and NAME.key are written there

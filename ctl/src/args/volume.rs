@@ -8,6 +8,7 @@ use super::{Format, format};
 
 /// `ctl volume`
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Volume {
     /// Create a volume
     Create(VolumeCreate),
@@ -27,7 +28,7 @@ pub enum Volume {
     Rm(VolumeRm),
 }
 
-/// `ctl volume create`
+// `ctl volume create`
 #[derive(Debug, Args)]
 pub struct VolumeCreate {
     /// Driver: "local", the only one
@@ -44,7 +45,7 @@ pub struct VolumeCreate {
     pub name: Option<String>,
 }
 
-/// `ctl volume export`
+// `ctl volume export`
 #[derive(Debug, Args)]
 pub struct VolumeExport {
     /// The file [default: standard output]
@@ -55,7 +56,7 @@ pub struct VolumeExport {
     pub name: String,
 }
 
-/// `ctl volume import`
+// `ctl volume import`
 #[derive(Debug, Args)]
 pub struct VolumeImport {
     /// What is in the volume goes
@@ -69,7 +70,7 @@ pub struct VolumeImport {
     pub file: Option<PathBuf>,
 }
 
-/// `ctl volume inspect`
+// `ctl volume inspect`
 #[derive(Debug, Args)]
 pub struct VolumeInspect {
     /// Format of the output: "json", or a template for each
@@ -80,7 +81,7 @@ pub struct VolumeInspect {
     pub names: Vec<String>,
 }
 
-/// `ctl volume ls`
+// `ctl volume ls`
 #[derive(Debug, Args)]
 pub struct VolumeLs {
     /// Only these: "dangling=true", "driver=local", "label=KEY[=VALUE]", "name=TEXT"
@@ -94,7 +95,7 @@ pub struct VolumeLs {
     pub format: Format,
 }
 
-/// `ctl volume prune`
+// `ctl volume prune`
 #[derive(Debug, Args)]
 pub struct VolumePrune {
     /// Those with a name too
@@ -108,7 +109,7 @@ pub struct VolumePrune {
     pub filter: Vec<String>,
 }
 
-/// `ctl volume rm`
+// `ctl volume rm`
 #[derive(Debug, Args)]
 pub struct VolumeRm {
     /// It does not matter whether there is one

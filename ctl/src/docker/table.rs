@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
 use super::{COMMANDS, why};
 use crate::args::Cli;
@@ -29,7 +29,7 @@ fn takes(command: &Command, flag: &str) -> bool {
 /// One line for each command.
 fn table() -> String {
     let mut text = String::from("| Docker | here | flags | not there |\n|---|---|---|---|\n");
-    let all = Cli::command();
+    let all = Cli::whole();
     for (name, flags) in COMMANDS {
         let found = name.split_whitespace().try_fold(&all, |at, word| at.find_subcommand(word));
         let shown = if name.is_empty() { "before the command".to_owned() } else { format!("`{name}`") };
@@ -70,7 +70,7 @@ fn the_table_of_the_readme_says_what_the_command_line_has() {
 
 #[test]
 fn no_reason_is_given_for_what_is_there_or_what_docker_has_not() {
-    let all = Cli::command();
+    let all = Cli::whole();
     for (of, _) in super::WHY {
         let (name, flag) =
             of.split_once("--").map_or((*of, None), |(name, flag)| (name.trim(), Some(format!("--{flag}"))));
