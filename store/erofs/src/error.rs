@@ -22,6 +22,12 @@ pub enum Error {
         /// What is too large.
         what: &'static str,
     },
+    /// The bytes of an image are not those of one.
+    #[error("cannot read an image: {problem}")]
+    Damaged {
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The kernel refuses the image.
     #[error("cannot mount an image: the kernel would not {attempt}{}", text(log))]
     Mount {

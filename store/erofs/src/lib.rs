@@ -5,15 +5,21 @@
 //! by reading a range of the file, and one file is what is synced and deleted. What an archive means is strata-archive's
 //! to say ([`strata_archive::index`]). Blocks have 512 bytes, as archives have.
 //!
-//! Start at [`write`](fn@write), [`archive`](fn@archive) and [`mount`](fn@mount).
+//! Many trees become one without a byte of their contents being copied: an [`Index`] is an image of metadata alone.
+//!
+//! Start at [`write`](fn@write), [`archive`](fn@archive), [`mount`](fn@mount) and [`Index`].
 
 mod data;
 mod error;
 mod format;
+mod index;
 mod layout;
 mod mount;
+mod read;
 mod write;
 
 pub use error::Error;
+pub use index::{Attributes, Directory, Index, Seen};
 pub use mount::mount;
+pub use read::devices;
 pub use write::{archive, write};

@@ -10,14 +10,18 @@ use std::fs::File;
 const LONGEST_LOG: usize = 400;
 
 /// Mounts an image read-only, for as long as the descriptor or anything that was opened through it lives. Needs
-/// privileges in the first user namespace, and Linux 6.12.
-pub fn mount(image: &File) -> Result<OwnedFd, Error> {
+/// privileges in the first user namespace, and Linux 6.12. An index has its contents in the images `devices`, which are
+/// given in the order of [`devices`](fn@crate::devices).
+pub fn mount(image: &File, devices: &[File]) -> Result<OwnedFd, Error> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| refused("open EROFS", "", errno))?;
     let context = context.as_fd();
     let failed = |attempt| move |errno| refused(attempt, &said(context), errno);
     // Not by its name, which may be another file's by now.
-    let source = format!("/proc/self/fd/{}", image.as_raw_fd());
-    fsconfig_set_string(context, "source", source).map_err(failed("name its file"))?;
+    let link = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    fsconfig_set_string(context, "source", link(image)).map_err(failed("name its file"))?;
+    for device in devices {
+        fsconfig_set_string(context, "device", link(device)).map_err(failed("name an image it refers to"))?;
+    }
     fsconfig_create(context).map_err(failed("read it"))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOATIME

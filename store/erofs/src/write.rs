@@ -1,9 +1,9 @@
 //! From tar to image: the archive goes into the file as it comes, the metadata behind it, the superblock last, so that
-//! a file that was cut off is no image.
+//! a file that was cut off is no image. What is behind an archive is written here for images without one, too.
 
 use crate::error::Error;
 use crate::format::{self, BLOCK, BLOCK_BITS, HOLE, Inode, SUPERBLOCK, Superblock};
-use crate::layout::{Content, Node, Plan};
+use crate::layout::{self, Content, Plan};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use strata_archive::{Applied, ApplyOptions};
 /// Where the archive starts: the superblock has the first page.
 const ARCHIVE: u64 = 4096;
 /// Metadata start at a page.
-const ALIGNMENT: u64 = 4096;
+pub(crate) const ALIGNMENT: u64 = 4096;
 
 /// Writes the image of an uncompressed tar stream to an empty file, and says what was in it.
 ///
@@ -21,30 +21,15 @@ const ALIGNMENT: u64 = 4096;
 pub fn write(tar: impl Read, mut image: &File, options: &ApplyOptions) -> Result<Applied, Error> {
     image.seek(SeekFrom::Start(ARCHIVE)).map_err(Error::io("write"))?;
     let applied = strata_archive::index(tar, image, options)?;
-    let plan = Plan::new(&applied.toc)?;
+    let plan = Plan::new(layout::collect(&applied.toc)?)?;
     let start = (ARCHIVE + applied.tar_size).next_multiple_of(ALIGNMENT);
-    let end = start.checked_add(plan.end).map(|end| end.next_multiple_of(BLOCK));
-    let end = end
-        .filter(|end| end >> BLOCK_BITS < u64::from(u32::MAX))
-        .ok_or(Error::TooLarge { what: "a tree of this size" })?;
-    image.set_len(end).map_err(Error::io("write"))?;
-    metadata(&plan, image, start)?;
+    let end = metadata(&plan, image, start)?;
     for node in &plan.nodes {
-        if let (Content::Sparse { chunks, at, .. }, Some(stored)) =
-            (&node.content, node.listed.as_ref().and_then(|listed| listed.stored))
-        {
+        if let Content::Sparse { chunks, stored: Some(stored), at, .. } = &node.content {
             chunks.copy(image, stored.pieces, ARCHIVE + stored.offset, start + at)?;
         }
     }
-    let superblock = Superblock {
-        root: u16::try_from(plan.number(0)).expect("the root comes first"),
-        inodes: plan.nodes.len() as u64,
-        blocks: block(end),
-        metadata: block(start),
-        uuid: uuid(&applied.diff_id),
-        has_chunks: plan.has_chunks,
-    };
-    image.write_all_at(&superblock.encode(), SUPERBLOCK).map_err(Error::io("write"))?;
+    superblock(&plan, image, (start, end), uuid(&applied.diff_id), 0)?;
     Ok(applied)
 }
 
@@ -70,8 +55,34 @@ fn uuid(diff_id: &str) -> [u8; 16] {
     uuid
 }
 
-/// Writes inodes, directories and links, from the byte `start` on.
-fn metadata(plan: &Plan<'_>, mut image: &File, start: u64) -> Result<(), Error> {
+/// Writes what makes an image of a file, when everything else is in it.
+pub(crate) fn superblock(
+    plan: &Plan<'_>,
+    image: &File,
+    (start, end): (u64, u64),
+    uuid: [u8; 16],
+    devices: u16,
+) -> Result<(), Error> {
+    let superblock = Superblock {
+        root: u16::try_from(plan.number(0)).expect("the root comes first"),
+        inodes: plan.nodes.len() as u64,
+        blocks: block(end),
+        metadata: block(start),
+        uuid,
+        has_chunks: plan.has_chunks,
+        devices,
+    };
+    image.write_all_at(&superblock.encode(), SUPERBLOCK).map_err(Error::io("write"))
+}
+
+/// Writes inodes, directories and links, from the byte `start` on, and makes room for what is copied behind them;
+/// returns where that ends.
+pub(crate) fn metadata(plan: &Plan<'_>, mut image: &File, start: u64) -> Result<u64, Error> {
+    let end = start.checked_add(plan.end).map(|end| end.next_multiple_of(BLOCK));
+    let end = end
+        .filter(|end| end >> BLOCK_BITS < u64::from(u32::MAX))
+        .ok_or(Error::TooLarge { what: "a tree of this size" })?;
+    image.set_len(end).map_err(Error::io("write"))?;
     image.seek(SeekFrom::Start(start)).map_err(Error::io("write"))?;
     let mut out = Out { file: BufWriter::with_capacity(256 * 1024, image), at: 0 };
     let write = |out: &mut Out<'_>| -> std::io::Result<()> {
@@ -80,9 +91,9 @@ fn metadata(plan: &Plan<'_>, mut image: &File, start: u64) -> Result<(), Error> 
         }
         for (index, node) in plan.nodes.iter().enumerate() {
             match &node.content {
-                Content::LongLink { at } => {
+                Content::LongLink { target, at } => {
                     out.pad_to(*at)?;
-                    out.put(node.target())?;
+                    out.put(target)?;
                 }
                 Content::Directory { blocks, size, at, .. } => {
                     out.pad_to(*at)?;
@@ -98,47 +109,46 @@ fn metadata(plan: &Plan<'_>, mut image: &File, start: u64) -> Result<(), Error> 
         }
         out.file.flush()
     };
-    write(&mut out).map_err(Error::io("write"))
+    write(&mut out).map_err(Error::io("write"))?;
+    Ok(end)
 }
 
 fn inode(plan: &Plan<'_>, index: usize, start: u64, out: &mut Out<'_>) -> std::io::Result<()> {
     let node = &plan.nodes[index];
     out.pad_to(node.at)?;
     let (size, place) = match &node.content {
-        Content::None => (0, device(node)),
+        Content::None => (0, 0),
+        Content::Device(number) => (0, *number),
         Content::Archived { offset, size } => (*size, block(ARCHIVE + offset)),
         Content::Sparse { chunks, size, .. } => (*size, chunks.format()),
-        Content::ShortLink => (node.target().len() as u64, 0),
-        Content::LongLink { at } => (node.target().len() as u64, block(start + at)),
+        Content::Elsewhere { first, size } => (*size, *first),
+        Content::ElsewhereInChunks { format, size, .. } => (*size, *format),
+        Content::ShortLink(target) => (target.len() as u64, 0),
+        Content::LongLink { target, at } => (target.len() as u64, block(start + at)),
         Content::Directory { size, at, .. } => (*size, block(start + at)),
     };
-    let listed = node.listed.as_ref();
-    let (seconds, nanoseconds) = listed.and_then(|listed| listed.modified).unwrap_or_default();
     let inode = Inode {
         layout: node.layout(),
-        attributes: node.attributes,
-        mode: node.mode(),
+        attributes: node.attributes.len() as u64,
+        mode: node.mode,
         size,
         place,
         number: index as u32 + 1,
-        owner: listed.map_or((0, 0), |listed| (listed.uid, listed.gid)),
-        modified: (seconds, nanoseconds as u32),
+        owner: node.owner,
+        modified: node.modified,
         names: node.names,
     };
     out.put(&inode.encode())?;
-    out.put(&node.encoded())?;
+    out.put(&node.attributes)?;
     match &node.content {
-        Content::ShortLink => out.put(node.target()),
+        Content::ShortLink(target) => out.put(target),
+        Content::ElsewhereInChunks { list, .. } => out.put(list),
         Content::Sparse { chunks, at, .. } => chunks.blocks(start + at).try_for_each(|place| {
             let place = place.map_or(HOLE, |place| u32::try_from(place).expect("the end of the image was checked"));
             out.put(&place.to_le_bytes())
         }),
         _ => Ok(()),
     }
-}
-
-fn device(node: &Node<'_>) -> u32 {
-    node.listed.as_ref().map_or(0, |listed| format::device(listed.device))
 }
 
 /// Bytes written one after the other, counted from the start of the metadata.

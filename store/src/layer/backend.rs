@@ -108,7 +108,7 @@ impl Images {
         if mounted.is_empty() {
             raise_limit();
         }
-        let mount = strata_erofs::mount(&image).map_err(|error| Error::image(&path, error))?;
+        let mount = strata_erofs::mount(&image, &[]).map_err(|error| Error::image(&path, error))?;
         let tree = seen(&mount);
         mounted.insert(layer.to_owned(), mount);
         Ok(tree)

@@ -1,7 +1,8 @@
 //! Laws over generated archives.
 
+use crate::index;
 use crate::same::list;
-use crate::seen::check;
+use crate::seen::{Image, check};
 use crate::tar::{Header, Scratch, Tar};
 use proptest::prelude::*;
 
@@ -51,6 +52,8 @@ proptest! {
                 check(&longer.end());
             }
         }
-        prop_assert!(check(&tar.end()));
+        let tar = tar.end();
+        prop_assert!(check(&tar));
+        index::check(&Image::write(&tar).unwrap());
     }
 }

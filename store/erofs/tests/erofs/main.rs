@@ -2,6 +2,7 @@
 //! Needs root and Linux 6.12, as the store does where it is set to use images.
 
 mod hostile;
+mod index;
 mod judges;
 mod laws;
 mod same;

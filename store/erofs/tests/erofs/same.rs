@@ -248,7 +248,7 @@ fn links_to_directories_are_followed_inside_the_root() {
 }
 
 /// The old GNU form: two pieces in the header.
-fn sparse(name: &str, pieces: &[(u64, &[u8])], size: u64) -> Tar {
+pub fn sparse(name: &str, pieces: &[(u64, &[u8])], size: u64) -> Tar {
     let mut map: Vec<String> = vec![pieces.len().to_string()];
     map.extend(pieces.iter().flat_map(|(offset, bytes)| [offset.to_string(), bytes.len().to_string()]));
     let mut content = map.join("\n").into_bytes();

@@ -29,7 +29,7 @@ impl Image {
 
     /// Opens the root of the mounted image.
     pub fn root(&self) -> OwnedFd {
-        let mount = strata_erofs::mount(self.file.as_file()).unwrap_or_else(|error| {
+        let mount = strata_erofs::mount(self.file.as_file(), &[]).unwrap_or_else(|error| {
             panic!("{error}: {:?}", std::error::Error::source(&error));
         });
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -95,7 +95,7 @@ fn equal(scratch: &Scratch, directory: &Applied, image: &Image, tar: &[u8]) {
 }
 
 /// Describes a tree, a line for each name.
-fn describe(root: &OwnedFd, has_root: bool) -> BTreeMap<String, String> {
+pub fn describe(root: &OwnedFd, has_root: bool) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
     let mut first = HashMap::new();
     let mut pending = vec![(String::new(), rustix::fs::openat(root, ".", OFlags::RDONLY, Mode::empty()).unwrap())];
@@ -176,7 +176,7 @@ fn content(mut file: File) -> String {
     format!("{:x}", std::hash::Hasher::finish(&hash))
 }
 
-fn xattrs(link: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub fn xattrs(link: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut names = vec![0; 1 << 16];
     let length = rustix::fs::listxattr(link, &mut names).unwrap();
     let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
