@@ -152,7 +152,7 @@ impl Store {
                 }
             }
             let swept = store.layers.chains.sweep(is_there);
-            store.layers.chains.images().sweep(is_there);
+            store.layers.chains.images().sweep();
             swept
         })
         .await

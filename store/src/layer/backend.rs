@@ -80,11 +80,11 @@ fn try_image(paths: &Paths) -> Result<(), Error> {
 }
 
 /// The images of a store that are mounted, each once, attached nowhere: a mount is the descriptor that holds it, and
-/// whoever stacks it holds it too. It stays until its layer is gone, so that all containers share its page cache.
+/// whoever stacks it holds it too. It stays until its file is gone, so that all containers share its page cache.
 #[derive(Debug)]
 pub struct Images {
     layers: PathBuf,
-    mounted: Mutex<HashMap<String, OwnedFd>>,
+    mounted: Mutex<HashMap<PathBuf, OwnedFd>>,
 }
 
 impl Images {
@@ -96,27 +96,34 @@ impl Images {
     /// Returns where the tree of a layer is to be seen by any process with the rights of this one: its directory, or
     /// the descriptor that holds its mount. Good for as long as the layer is there and this process lives.
     pub fn tree(&self, layer: &str) -> Result<PathBuf> {
-        let path = self.layers.join(layer);
-        if !is_image(&path)? {
-            return Ok(path);
+        self.tree_at(&self.layers.join(layer))
+    }
+
+    /// Returns the same of a directory or an image anywhere, which may be an index of layers.
+    pub fn tree_at(&self, path: &Path) -> Result<PathBuf> {
+        if !is_image(path)? {
+            return Ok(path.to_path_buf());
         }
         let mut mounted = self.mounted.lock().unwrap_or_else(|poison| poison.into_inner());
-        if let Some(mount) = mounted.get(layer) {
+        if let Some(mount) = mounted.get(path) {
             return Ok(seen(mount));
         }
-        let image = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
         if mounted.is_empty() {
             raise_limit();
         }
-        let mount = strata_erofs::mount(&image, &[]).map_err(|error| Error::image(&path, error))?;
+        let image = open(path)?;
+        let devices = strata_erofs::devices(&image).map_err(|error| Error::image(path, error))?;
+        let devices = devices.iter().map(|layer| open(&self.layers.join(layer))).collect::<Result<Vec<_>>>()?;
+        let mount = strata_erofs::mount(&image, &devices).map_err(|error| Error::image(path, error))?;
         let tree = seen(&mount);
-        mounted.insert(layer.to_owned(), mount);
+        mounted.insert(path.to_path_buf(), mount);
         Ok(tree)
     }
 
-    /// Says whether a layer is an image.
-    pub fn is_image(&self, layer: &str) -> bool {
-        is_image(&self.layers.join(layer)).unwrap_or(false)
+    /// Returns the image whose tree is to be seen here, if it is one.
+    pub fn image_at(&self, tree: &Path) -> Option<PathBuf> {
+        let mounted = self.mounted.lock().unwrap_or_else(|poison| poison.into_inner());
+        mounted.iter().find(|(_, mount)| seen(mount) == tree).map(|(image, _)| image.clone())
     }
 
     /// Says whether there is such a layer.
@@ -124,11 +131,15 @@ impl Images {
         crate::disk::exists(&self.layers.join(layer))
     }
 
-    /// Lets go of the mounts of layers that are gone.
-    pub fn sweep(&self, exists: impl Fn(&str) -> bool) {
+    /// Lets go of the mounts of images that are gone.
+    pub fn sweep(&self) {
         let mut mounted = self.mounted.lock().unwrap_or_else(|poison| poison.into_inner());
-        mounted.retain(|layer, _| exists(layer));
+        mounted.retain(|image, _| crate::disk::exists(image));
     }
+}
+
+fn open(image: &Path) -> Result<File> {
+    File::open(image).map_err(|source| Error::io("open", image, source))
 }
 
 /// The dot makes the path one of a directory, which is opened without following a link.

@@ -4,16 +4,18 @@
 //! without an entry) has made-up attributes, and hides a symbolic link below it. Both are repaired (`repair`), for one
 //! chain at a time: attributes from below go into a small lower of directories just above the layer; where a link is
 //! in the way, the layer is unpacked once more, following it. A property test says that the outcome is what applying
-//! the archives one after the other gives. What is long becomes one directory behind: `flat`. Both live below `chains/`,
-//! can always be made again, and are dropped when one of their layers is.
+//! the archives one after the other gives. What is long becomes one directory or image behind: `flat`. Both live below
+//! `chains/`, can always be made again, and are dropped when one of their layers is.
 
 mod flat;
 mod repair;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,9 +26,9 @@ use strata_archive::Toc;
 
 use super::Images;
 use crate::trash::Trash;
-use crate::tree;
+use crate::tree::{self, View};
 
-/// A chain of more directories is made flat.
+/// A chain is made flat where that saves as many lowers as this.
 pub const FLAT_ABOVE: usize = 30;
 
 /// What the name of an unfinished directory begins with.
@@ -171,7 +173,11 @@ impl Chains {
         }
         for index in start..links.len() {
             let stacked = self.extend(&chain, &ids[..=index], &links[index].shape, load)?;
-            chain = Arc::new(self.if_flat(&ids[..=index]).map_or_else(|| stacked.clone(), |flat| stacked.flat(flat)));
+            // The stack is as good as a flat form that cannot be used.
+            chain = Arc::new(match self.if_flat(&ids[..=index]).unwrap_or_default() {
+                Some(lowers) => Chain { lowers, root: stacked.root },
+                None => stacked,
+            });
             let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
             if known.len() >= REMEMBERED {
                 known.clear();
@@ -198,8 +204,8 @@ impl Chains {
     /// Says whether a chain should be made flat now: it is long, and no beginning of it is on its way or cannot be.
     /// [`Chains::flatten`] follows.
     pub fn begin_flat(&self, ids: &[String], chain: &Chain) -> bool {
-        // What is in an image cannot be linked to, and would have to be copied.
-        if chain.lowers.len() <= FLAT_ABOVE || ids.iter().any(|id| self.images.is_image(id)) {
+        let lowers = chain.lowers.len();
+        if lowers <= FLAT_ABOVE || lowers - flat::runs(&chain.lowers, &self.images).len() < FLAT_ABOVE {
             return false;
         }
         let mut flattening = self.flattening.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -216,50 +222,92 @@ impl Chains {
         let Some(chain) = self.known(ids).filter(|chain| chain.lowers.len() > 1) else { return Ok(false) };
         let made = self.flat_path(ids);
         let mut end = flat::End::Whole;
-        if self.if_flat(ids).is_none() {
+        if self.if_flat(ids)?.is_none() {
             self.make(&made, |new| {
-                let (target, root) = (new.join("flat"), chain.root.as_deref().unwrap_or(&chain.lowers[0]));
+                end = self.merge(&chain, new, &made, goes_on)?;
                 let failed = |source| tree::Error::io("write in", new, source);
-                fs::create_dir(&target).map_err(failed)?;
-                end = flat::Merge::new(goes_on).run(&chain.lowers, root, &target)?;
-                if matches!(end, flat::End::GivenUp) {
+                if end == flat::End::GivenUp {
                     // Not under its name, so that nobody takes it for whole.
-                    return Err(tree::Error::io("merge layers in", new, io::ErrorKind::Interrupted).into());
+                    return Err(failed(io::ErrorKind::Interrupted.into()).into());
                 }
                 fs::write(new.join("layers"), ids.join("\n")).map_err(failed)?;
                 Ok(())
             })
-            .or_else(|error| if matches!(end, flat::End::GivenUp) { Ok(()) } else { Err(error) })?;
+            .or_else(|error| if end == flat::End::GivenUp { Ok(()) } else { Err(error) })?;
         }
-        if matches!(end, flat::End::Whole) {
-            self.use_flat(ids, &chain.lowers, &made.join("flat"))?;
+        if end == flat::End::Whole {
+            self.use_flat(ids, &chain.lowers)?;
         }
         self.flattening.lock().unwrap_or_else(|poison| poison.into_inner()).retain(|other| other != ids);
-        Ok(matches!(end, flat::End::Whole))
+        Ok(end == flat::End::Whole)
+    }
+
+    /// Merges each run of a chain in `new`, which will be `made`, and writes there what the chain's lowers then are: a
+    /// directory or an image a line, topmost first, by its path from the store's root.
+    fn merge(&self, chain: &Chain, new: &Path, made: &Path, goes_on: &dyn Fn() -> bool) -> Result<flat::End> {
+        let root = chain.root.as_deref().unwrap_or(&chain.lowers[0]);
+        let runs = flat::runs(&chain.lowers, &self.images);
+        let (mut stack, mut rest) = (Vec::new(), &chain.lowers[..]);
+        for (number, run) in runs.iter().enumerate() {
+            rest = &rest[run.lowers.len()..];
+            let place = match run.lowers {
+                [only] => self.images.image_at(only).unwrap_or_else(|| only.clone()),
+                _ => {
+                    let (target, place) = (new.join(number.to_string()), made.join(number.to_string()));
+                    let below = (!rest.is_empty()).then(|| View::open(rest, &self.empty)).transpose()?;
+                    let at = flat::Place { target: &target, root, below: below.as_ref(), uuid: uuid(&place) };
+                    if flat::merge(run, &at, &self.images, goes_on)? == flat::End::GivenUp {
+                        return Ok(flat::End::GivenUp);
+                    }
+                    place
+                }
+            };
+            stack.extend_from_slice(place.strip_prefix(self.root()).unwrap_or(&place).as_os_str().as_bytes());
+            stack.push(b'\n');
+        }
+        let list = new.join("stack");
+        fs::write(&list, stack).map_err(|source| tree::Error::io("write", &list, source))?;
+        Ok(flat::End::Whole)
+    }
+
+    fn root(&self) -> &Path {
+        self.directory.parent().expect("it was joined to the root")
     }
 
     /// Where a flat chain is.
     fn flat_path(&self, ids: &[String]) -> PathBuf {
-        self.directory.join(format!("{}-flat", key(ids)))
+        self.directory.join(format!("{}-merged", key(ids)))
     }
 
-    /// The flat form of a long chain, if there is one.
-    fn if_flat(&self, ids: &[String]) -> Option<PathBuf> {
+    /// The lowers of the flat form of a long chain, if there is one. One that cannot be used is an error once.
+    fn if_flat(&self, ids: &[String]) -> Result<Option<Vec<PathBuf>>> {
         let path = self.flat_path(ids);
-        path.join("layers").exists().then(|| path.join("flat"))
+        let Ok(stack) = fs::read(path.join("stack")) else { return Ok(None) };
+        let places = stack.split(|byte| *byte == b'\n').filter(|place| !place.is_empty());
+        let lowers = places.map(|place| self.images.tree_at(&self.root().join(OsStr::from_bytes(place))));
+        match lowers.collect::<crate::Result<_>>() {
+            Ok(lowers) => Ok(Some(lowers)),
+            Err(error) => {
+                // Why it cannot be used is what to say; a leftover goes with its layers.
+                let _ = self.trash.discard(&path);
+                Err(Box::new(error).into())
+            }
+        }
     }
 
     /// Lets all chains that begin with this one stand on its flat form.
-    fn use_flat(&self, ids: &[String], stacked: &[PathBuf], flat: &Path) -> Result<()> {
+    fn use_flat(&self, ids: &[String], stacked: &[PathBuf]) -> Result<()> {
         let mut known = self.known.lock().unwrap_or_else(|poison| poison.into_inner());
         // A layer that went meanwhile was swept before this had its name.
         if !ids.iter().all(|id| self.images.has(id)) {
-            let discarded = self.trash.discard(&self.flat_path(ids));
-            return discarded.map(drop).map_err(|_| tree::Error::io("discard", flat, Errno::IO).into());
+            let path = self.flat_path(ids);
+            let discarded = self.trash.discard(&path);
+            return discarded.map(drop).map_err(|_| tree::Error::io("discard", &path, Errno::IO).into());
         }
+        let Some(flat) = self.if_flat(ids)? else { return Ok(()) };
         for (_, chain) in known.iter_mut().filter(|(other, _)| other.starts_with(ids)) {
             if let Some(own) = chain.lowers.strip_suffix(stacked) {
-                let lowers = own.iter().cloned().chain([flat.to_path_buf()]).collect();
+                let lowers = own.iter().chain(&flat).cloned().collect();
                 *chain = Arc::new(Chain { lowers, root: chain.root.clone() });
             }
         }
@@ -300,16 +348,15 @@ impl Chains {
     }
 }
 
-impl Chain {
-    /// The same chain in one directory.
-    fn flat(&self, flat: PathBuf) -> Self {
-        Self { lowers: vec![flat], root: self.root.clone() }
-    }
-}
-
 /// The name of what is made for a chain.
 fn key(ids: &[String]) -> String {
     blake3::hash(ids.join("\n").as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// The name of an image for the kernel, by where it is.
+fn uuid(place: &Path) -> [u8; 16] {
+    let hash = blake3::hash(place.as_os_str().as_bytes());
+    *hash.as_bytes().first_chunk().expect("a digest has 32 bytes")
 }
 
 fn open(directory: &Path) -> Result<OwnedFd> {

@@ -169,9 +169,17 @@ async fn rest(store: &Arc<Store>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_chain_becomes_one_directory_behind_and_its_image_stays_what_it_was() {
-    let bench = Bench::new().await;
+/// What flat chains are made of.
+fn merged(bench: &Bench) -> Vec<fs::FileType> {
+    let chains = bench.base.path().join("chains");
+    let names = crate::disk::names(&chains).unwrap();
+    let names = names.iter().filter(|name| name.ends_with("-merged"));
+    names.map(|name| fs::symlink_metadata(chains.join(name).join("0")).unwrap().file_type()).collect()
+}
+
+/// Makes a long chain of layers of a form, and an image of it; says what it became.
+async fn one_behind(backend: Backend) -> fs::FileType {
+    let bench = Bench::with(Config { layer_backend: backend, ..Config::default() }).await;
     let ids = layers(&bench, chain::FLAT_ABOVE + 1).await;
     let image = crate::fixture::create(&bench.store, &bench.lease, &ids, &["long:1"]).await.unwrap();
     let config = crate::image::config_json(&bench.store, &image.row).await.unwrap();
@@ -197,13 +205,26 @@ async fn a_long_chain_becomes_one_directory_behind_and_its_image_stays_what_it_w
     let tops = crate::layer::view(&bench.store, &ids).await.unwrap();
     tops.lookup(Path::new("file-0"), OFlags::RDONLY).unwrap();
 
+    let made = merged(&bench);
     crate::snapshot::release(&bench.store, &key, "me").await.unwrap();
     crate::snapshot::remove(&bench.store, &key, "").await.unwrap();
     bench.store.catalog.delete_lease(&bench.lease).await.unwrap();
     crate::image::remove(&bench.store, "long:1", true).await.unwrap();
     crate::gc::collect(&bench.store, std::time::Duration::ZERO).await.unwrap();
-    assert!(!flat.exists(), "it goes with its layers");
+    assert!(merged(&bench).is_empty(), "it goes with its layers");
     assert_eq!(bench.layers(), 0);
+    let [made] = made[..] else { panic!("there are {made:?}") };
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_becomes_one_directory_behind_and_its_image_stays_what_it_was() {
+    assert!(one_behind(Backend::Dirs).await.is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_of_images_becomes_one_behind_and_its_image_stays_what_it_was() {
+    assert!(one_behind(Backend::Erofs).await.is_file());
 }
 
 #[tokio::test(flavor = "multi_thread")]

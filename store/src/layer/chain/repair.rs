@@ -16,6 +16,8 @@ use strata_archive::ApplyOptions;
 use super::{Chain, Chains, Error, LoadToc, Result, Shape, key, open};
 use crate::tree::{self, Metadata, View};
 
+/// The name of a lower of directories that have attributes and no files.
+pub(super) const FIX: &str = "fix";
 /// How often a layer is unpacked again because the last attempt met further links.
 const ATTEMPTS: usize = 16;
 
@@ -48,7 +50,7 @@ impl Chains {
         if made.join("tree").is_dir() {
             return Ok(vec![made.join("tree")]);
         }
-        Ok(vec![made.join("fix"), layer.to_path_buf()])
+        Ok(vec![made.join(FIX), layer.to_path_buf()])
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -148,7 +150,7 @@ fn prefixes(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Makes the lower that carries attributes of implied directories.
 fn fix(view: &View, directories: &BTreeSet<Vec<u8>>, layer: &Path, new: &Path) -> Result<()> {
-    let root = new.join("fix");
+    let root = new.join(FIX);
     fs::create_dir(&root).map_err(|source| tree::Error::io("make directory", &root, source))?;
     let from = open(layer)?;
     let metadata = Metadata::of(&from).map_err(|source| tree::Error::lookup(layer, source))?;

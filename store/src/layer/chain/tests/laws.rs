@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::entries::Item;
 use super::{Bench, detail, sequential};
+use crate::layer::Backend;
 
 /// Paths of up to three components, some of which may be links.
 fn path() -> impl Strategy<Value = String> {
@@ -70,9 +71,15 @@ proptest! {
     }
 
     #[test]
-    fn a_flat_chain_shows_what_the_stacked_one_shows(layers in prop::collection::vec(layer(), 1..5)) {
+    fn a_flat_chain_shows_what_the_stacked_one_shows(
+        layers in prop::collection::vec(layer(), 1..5),
+        // A bit for each layer that is an image: none, all, those at the bottom, and every other one.
+        images in prop::sample::select(vec![0b00000, 0b11111, 0b00011, 0b10101]),
+    ) {
         let mut bench = Bench::new();
-        layers.iter().for_each(|items| bench.add(items));
+        for (index, items) in layers.iter().enumerate() {
+            bench.add_as(if images >> index & 1 == 1 { Backend::Erofs } else { Backend::Dirs }, items);
+        }
         let stacked = bench.assemble();
         let before = bench.shown(&stacked, detail);
 
