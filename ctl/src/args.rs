@@ -70,7 +70,7 @@ pub use network::{
     ContainerNetwork, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkLs, NetworkPrune, NetworkRm,
 };
 pub use ports::{ContainerPorts, Port};
-pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression};
+pub use registry::{Login, Logout, ManifestFormat, Pull, PullWhen, Push, PushCompression, Search};
 pub use run::{Create, MountFlags, Run};
 pub use secret::{Secret, SecretCreate, SecretInspect, SecretLs, SecretRm};
 pub use shell::{Completion, CompletionShell, Man};
@@ -200,6 +200,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Save images as an archive
     Save(Save),
+    /// Look for images in a registry
+    Search(Search),
     /// Manage secrets: what containers are told and nobody else
     #[command(subcommand)]
     Secret(Secret),

@@ -48,6 +48,7 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod save;
+pub mod search;
 pub mod secret;
 pub mod start;
 pub mod stats;

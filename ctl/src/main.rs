@@ -190,6 +190,7 @@ async fn dispatch(cli: Cli, choice: &Choice) -> Result<u8> {
         Command::Rmi(args) => command::rmi::run(&open()?, args).await,
         Command::Run(args) => command::run::run(&open().map_err(Error::in_run)?, args).await,
         Command::Save(args) => command::save::run(&open()?, args).await,
+        Command::Search(args) => command::search::run(&open()?, args).await,
         Command::Secret(args) => command::secret::run(&open()?, args).await,
         Command::Start(args) => command::start::run(&open()?, args).await,
         Command::Stats(args) => command::stats::run(&open()?, args).await,

@@ -10,7 +10,9 @@ mod resolve;
 
 use std::sync::{Arc, OnceLock};
 
-use strata_registry::{Client, CredentialSource, Credentials, Document, Given, Host, Registries, Repository, Target};
+use strata_registry::{
+    Client, CredentialSource, Credentials, Document, Found, Given, Host, Registries, Repository, Target,
+};
 use strata_types::{Descriptor, Digest, Reference};
 use tokio::sync::mpsc;
 
@@ -170,6 +172,11 @@ pub(crate) fn target(reference: &Reference) -> Target {
 pub async fn manifest(store: &Store, reference: &Reference, identity: &Identity) -> Result<Document> {
     let repository = store.remotes.repository(reference, identity)?;
     Ok(repository.manifest(&target(reference)).await?)
+}
+
+/// Looks for repositories in a registry, at most so many.
+pub async fn search(store: &Store, host: &Host, term: &str, most: usize, identity: &Identity) -> Result<Vec<Found>> {
+    Ok(store.remotes.client(identity)?.search(host, term, most).await?)
 }
 
 /// Tries credentials; answers with what should be kept of them.

@@ -32,6 +32,7 @@ mod processes;
 mod python;
 mod registries;
 mod renewals;
+mod searches;
 mod secrets;
 mod services;
 mod snapshots;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use strata_proto::store::v1::{
     DeleteImageRequest, GetImageRequest, Image as Stored, ImportImageHeader, ImportImageRequest,
-    image_service_client::ImageServiceClient, import_image_request::Part,
+    SearchRepositoriesRequest, image_service_client::ImageServiceClient, import_image_request::Part,
+    registry_service_client::RegistryServiceClient,
 };
 use tonic::{Status, transport::Channel};
 
@@ -19,14 +20,19 @@ over_ours!(
     an_image_of_the_store_is_found_under_its_short_and_its_full_name,
     the_form_for_others_goes_when_no_name_leads_to_it,
     a_pushed_name_is_removed_before_anybody_used_it,
+    what_is_here_is_found_by_a_search,
 );
 
 /// Runs calls of the store's own interface.
 fn with_store<T>(registry: &Registry, calls: impl AsyncFnOnce(ImageServiceClient<Channel>) -> T) -> T {
+    with_channel(registry, async |channel| calls(ImageServiceClient::new(channel)).await)
+}
+
+fn with_channel<T>(registry: &Registry, calls: impl AsyncFnOnce(Channel) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let endpoint = strata_rpc::Endpoint::Unix(registry.socket());
-        calls(ImageServiceClient::new(strata_rpc::connect(&endpoint, None).expect("the endpoint is one"))).await
+        calls(strata_rpc::connect(&endpoint, None).expect("the endpoint is one")).await
     })
 }
 
@@ -158,4 +164,22 @@ fn a_pushed_name_is_removed_before_anybody_used_it(registry: &Registry) {
     registry.get("/v2/app/manifests/v1").expect(404);
     // Whoever pushed it may still know it by its digest, until it is deleted, or forgotten.
     registry.get(format!("/v2/app/manifests/{}", image.digest())).expect(200);
+}
+
+fn what_is_here_is_found_by_a_search(registry: &Registry) {
+    for (name, seed) in [("app", "one"), ("team/app", "two"), ("team/other", "three")] {
+        Image::new(seed).push(registry, name, "v1");
+    }
+    let host = registry.address.to_string();
+    let search = |term: &str| {
+        let request = SearchRepositoriesRequest { registry: host.clone(), term: term.into(), ..Default::default() };
+        with_channel(registry, async |channel| {
+            let found = RegistryServiceClient::new(channel).search_repositories(request).await.unwrap().into_inner();
+            found.repositories.into_iter().map(|found| found.name).collect::<Vec<_>>()
+        })
+    };
+
+    assert_eq!(search("app"), [format!("{host}/app"), format!("{host}/team/app")]);
+    assert_eq!(search("").len(), 3);
+    assert!(search("elsewhere").is_empty());
 }

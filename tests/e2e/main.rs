@@ -71,6 +71,7 @@ mod restarts;
 mod rootless;
 mod rootless_networks;
 mod run;
+mod searches;
 mod secrets;
 mod services;
 mod software;

@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use strata_registry::Secret;
 
+use super::Format;
+
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PullWhen {
@@ -65,6 +67,26 @@ pub struct Pull {
     /// Taken as Docker takes it, and of no effect
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub disable_content_trust: Option<bool>,
+}
+
+/// `ctl search`
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to look for, in Docker Hub or in the registry that is named before it
+    #[arg(value_name = "[REGISTRY/]TERM")]
+    pub term: String,
+    /// Only these: "is-official=true|false", "is-automated=true|false", "stars=LEAST"
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Format of the output: "table", "json", or a template for each, in columns behind "table"
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// The most repositories that the registry is asked for, up to 100
+    #[arg(long, value_name = "NUMBER", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Do not cut descriptions
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 /// How layers are compressed that are pushed.

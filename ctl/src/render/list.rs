@@ -97,6 +97,9 @@ fn column(field: &str, head: &[&str]) -> String {
         "MemPerc" => of_table("MEM %"),
         "MemUsage" => of_table("MEM USAGE / LIMIT"),
         "NetIO" => of_table("NET I/O"),
+        "StarCount" => of_table("STARS"),
+        "IsOfficial" => of_table("OFFICIAL"),
+        "IsAutomated" => Some("AUTOMATED".to_owned()),
         _ => None,
     };
     found.unwrap_or_else(|| words(field))
@@ -130,6 +133,7 @@ mod tests {
             ("CreatedAt", &["CREATED"], "CREATED AT"),
             ("Name", &["DRIVER", "VOLUME NAME"], "VOLUME NAME"),
             ("LocalVolumes", &[], "LOCAL VOLUMES"),
+            ("StarCount", &["NAME", "STARS"], "STARS"),
         ] {
             assert_eq!(column(field, head), expected, "{field} {head:?}");
         }

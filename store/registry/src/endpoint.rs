@@ -25,20 +25,24 @@ impl Endpoint {
     /// The registry itself.
     pub(crate) fn own(registries: &Registries, reference: &Reference) -> Result<Self, Cause> {
         let host = Host::of(reference);
-        let base = base(&host, registries.scheme(&host))?;
+        let base = base(&host, host.authority(), registries.scheme(&host))?;
         Ok(Self { host, repository: reference.path().to_owned(), base, stands_for: None })
     }
 
     /// A registry without a repository.
     pub(crate) fn of_host(registries: &Registries, host: &Host) -> Result<Self, Cause> {
-        let base = base(host, registries.scheme(host))?;
+        let base = base(host, host.authority(), registries.scheme(host))?;
         Ok(Self { host: host.clone(), repository: String::new(), base, stands_for: None })
     }
 
     /// Where to fetch from, in order.
     pub(crate) fn sources(registries: &Registries, reference: &Reference) -> Result<Vec<Self>, Cause> {
         let settings = registries.settings(&Host::of(reference));
-        let mirror = |location| Self::mirror(registries, reference, location);
+        let mirror = |location: &Location| {
+            let slash = if location.prefix.is_empty() { "" } else { "/" };
+            let repository = format!("{}{slash}{}", location.prefix, reference.path());
+            Self::mirror(registries, Host::of(reference), location, repository)
+        };
         let mut sources = settings.mirrors.iter().map(mirror).collect::<Result<Vec<_>, _>>()?;
         if !settings.mirrors_only || sources.is_empty() {
             sources.push(Self::own(registries, reference)?);
@@ -46,18 +50,36 @@ impl Endpoint {
         Ok(sources)
     }
 
-    fn mirror(registries: &Registries, reference: &Reference, location: &Location) -> Result<Self, Cause> {
+    /// Where to look for repositories, in order: at the registry itself, if it may be asked, then at its mirrors. Of a mirror,
+    /// the repository is the prefix below which it has those of the registry.
+    pub(crate) fn searched(registries: &Registries, host: &Host) -> Result<Vec<Self>, Cause> {
+        let settings = registries.settings(host);
+        let mut searched = Vec::new();
+        if !settings.mirrors_only || settings.mirrors.is_empty() {
+            let base = base(host, host.index_authority(), registries.scheme(host))?;
+            searched.push(Self { host: host.clone(), repository: String::new(), base, stands_for: None });
+        }
+        for location in &settings.mirrors {
+            searched.push(Self::mirror(registries, host.clone(), location, location.prefix.clone())?);
+        }
+        Ok(searched)
+    }
+
+    fn mirror(registries: &Registries, of: Host, location: &Location, repository: String) -> Result<Self, Cause> {
         let host = location.host.clone();
-        let base = base(&host, location.scheme.unwrap_or_else(|| registries.scheme(&host)))?;
-        let slash = if location.prefix.is_empty() { "" } else { "/" };
-        let repository = format!("{}{slash}{}", location.prefix, reference.path());
-        Ok(Self { host, repository, base, stands_for: Some(Host::of(reference)) })
+        let base = base(&host, host.authority(), location.scheme.unwrap_or_else(|| registries.scheme(&host)))?;
+        Ok(Self { host, repository, base, stands_for: Some(of) })
     }
 
     /// A URL below the repository: "manifests/latest".
     pub(crate) fn url(&self, tail: &str) -> Url {
+        self.at(&format!("/v2/{}/{tail}", self.repository))
+    }
+
+    /// A URL of the server: "/v2/_catalog".
+    pub(crate) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("/v2/{}/{tail}", self.repository));
+        url.set_path(path);
         if let Some(registry) = &self.stands_for {
             url.query_pairs_mut().append_pair("ns", registry.as_str());
         }
@@ -69,6 +91,14 @@ impl Endpoint {
         let mut url = self.base.clone();
         url.set_path("/v2/");
         url
+    }
+
+    /// What a repository of the server is called below the repository of this: what a mirror has below its prefix.
+    pub(crate) fn below<'a>(&self, name: &'a str) -> Option<&'a str> {
+        match self.repository.as_str() {
+            "" => Some(name),
+            prefix => name.strip_prefix(prefix)?.strip_prefix('/'),
+        }
     }
 
     /// Is it spoken to in the clear?
@@ -107,8 +137,8 @@ impl Endpoint {
     }
 }
 
-fn base(host: &Host, scheme: Scheme) -> Result<Url, Cause> {
-    Url::parse(&format!("{}://{}/", scheme.as_str(), host.authority()))
+fn base(host: &Host, authority: &str, scheme: Scheme) -> Result<Url, Cause> {
+    Url::parse(&format!("{}://{authority}/", scheme.as_str()))
         .map_err(|_| Cause::Protocol { host: host.clone(), problem: "its name is no host of a URL".into() })
 }
 
@@ -154,6 +184,25 @@ mod tests {
         );
         let only = registries("[any]\nmirrors = [\"localhost:5000\"]\nmirrors_only = true");
         assert_eq!(urls(&only, "quay.io/a/b"), ["http://localhost:5000/v2/a/b/tags/list?ns=quay.io"]);
+    }
+
+    #[test]
+    fn a_registry_is_searched_before_its_mirrors_and_not_at_all_where_they_are_all() {
+        let searched = |text: &str, host: &str| -> Vec<String> {
+            let searched = Endpoint::searched(&registries(text), &Host::parse(host).unwrap()).unwrap();
+            searched.iter().map(|endpoint| endpoint.at("/v2/_catalog").to_string()).collect()
+        };
+        let mirrors = "[any]\nmirrors = [\"localhost:1/hub\", \"n.example\"]\n";
+
+        assert_eq!(searched("", "docker.io"), ["https://index.docker.io/v2/_catalog"]);
+        let of_mirrors = ["http://localhost:1/v2/_catalog?ns=quay.io", "https://n.example/v2/_catalog?ns=quay.io"];
+        assert_eq!(searched(mirrors, "quay.io")[0], "https://quay.io/v2/_catalog");
+        assert_eq!(searched(mirrors, "quay.io")[1..], of_mirrors);
+        assert_eq!(searched(&format!("{mirrors}mirrors_only = true"), "quay.io"), of_mirrors);
+        let of = |text: &str| Endpoint::searched(&registries(text), &Host::parse("quay.io").unwrap()).unwrap();
+        let below = |name| of(mirrors)[1].below(name).map(str::to_owned);
+        assert_eq!((below("hub/a/b").as_deref(), below("hubs/a"), below("hub")), (Some("a/b"), None, None));
+        assert_eq!(of(mirrors)[2].below("hub/a"), Some("hub/a"));
     }
 
     #[test]

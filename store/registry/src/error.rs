@@ -117,6 +117,14 @@ pub enum Cause {
         /// What the registry says.
         codes: Codes,
     },
+    /// There is no way to look for anything.
+    #[error("{host} neither searches nor lists its repositories{codes}; its pages on the web may")]
+    Unsearchable {
+        /// Who was asked.
+        host: Host,
+        /// What the registry says.
+        codes: Codes,
+    },
     /// The registry wants fewer requests.
     #[error(
         "{host} accepts no more requests for now{}{codes}; wait, or log in with `ctl login {host}` for a higher limit",
@@ -343,6 +351,7 @@ impl Cause {
             Self::Renewed { .. } | Self::UploadLost { .. } => Kind::Unavailable,
             Self::Status { status, .. } if status.is_server_error() => Kind::Unavailable,
             Self::Status { .. } | Self::Protocol { .. } | Self::Redirect { .. } | Self::Realm { .. } => Kind::Refused,
+            Self::Unsearchable { .. } => Kind::Refused,
             Self::WrongLength { .. } | Self::WrongDigest { .. } | Self::WrongName { .. } => Kind::Corrupt,
             Self::TooLarge { .. } | Self::Document { .. } => Kind::Corrupt,
             Self::Source { .. } | Self::Setting { .. } | Self::File { .. } | Self::Credentials { .. } => Kind::Local,
@@ -359,7 +368,7 @@ impl Cause {
             Self::Unauthorized { .. } | Self::Denied { .. } | Self::NotFound { .. } => false,
             Self::WrongLength { .. } | Self::WrongDigest { .. } | Self::WrongName { .. } => false,
             Self::TooLarge { .. } | Self::Document { .. } | Self::Protocol { .. } | Self::Redirect { .. } => false,
-            Self::PlainHttp { .. } => false,
+            Self::PlainHttp { .. } | Self::Unsearchable { .. } => false,
             Self::Realm { .. } | Self::Source { .. } | Self::Setting { .. } => false,
             Self::File { .. } | Self::Credentials { .. } => false,
         }
@@ -380,6 +389,7 @@ impl Cause {
             | Self::Denied { codes, .. }
             | Self::NotFound { codes, .. }
             | Self::RateLimited { codes, .. }
+            | Self::Unsearchable { codes, .. }
             | Self::UploadLost { codes, .. }
             | Self::Status { codes, .. } => Some(codes),
             _ => None,

@@ -12,7 +12,9 @@ use strata_types::{Invalid, Reference};
 /// The name of Docker Hub in references.
 pub(crate) const HUB: &str = "docker.io";
 /// Other names of Docker Hub: in old references, and of the host that serves its API.
-const HUB_ALIASES: [&str; 2] = ["index.docker.io", HUB_API];
+const HUB_ALIASES: [&str; 2] = [HUB_INDEX, HUB_API];
+/// The host that searches Docker Hub.
+const HUB_INDEX: &str = "index.docker.io";
 /// The host that serves the API of Docker Hub.
 pub(crate) const HUB_API: &str = "registry-1.docker.io";
 
@@ -85,6 +87,11 @@ impl Host {
     /// Host and port as a URL has them: Docker Hub's API is served by another host than its name says.
     pub(crate) fn authority(&self) -> &str {
         if self.is_hub() { HUB_API } else { &self.0 }
+    }
+
+    /// The same where repositories are looked for.
+    pub(crate) fn index_authority(&self) -> &str {
+        if self.is_hub() { HUB_INDEX } else { &self.0 }
     }
 }
 

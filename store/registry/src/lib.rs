@@ -6,7 +6,7 @@
 //! [`BlobSource`]. All operations may be cancelled by dropping them.
 //!
 //! ```text
-//! repository  manifest, blob, upload, list, login: what one can do         (retries, mirrors)
+//! repository  manifest, blob, upload, list, search, login: what one can do (retries, mirrors)
 //! session     one request: authorization, redirects                        (auth/)
 //! connections clients by host: certificates, proxies, how many at a time
 //! ```
@@ -26,6 +26,7 @@ mod login;
 mod manifest;
 mod proxy;
 mod repository;
+mod search;
 mod session;
 mod upload;
 
@@ -38,4 +39,5 @@ pub use host::Host;
 pub use list::{Referrer, TagPages};
 pub use manifest::{Document, LARGEST_MANIFEST, Resolved, Target};
 pub use repository::{Client, Repository};
+pub use search::Found;
 pub use upload::{BlobSource, GrowingSource, Pushed};

@@ -164,7 +164,7 @@ impl TagPages {
 }
 
 /// Where the next page is: Link of RFC 8288 with rel="next", on the same server.
-fn next_page(endpoint: &Endpoint, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, Cause> {
+pub(crate) fn next_page(endpoint: &Endpoint, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, Cause> {
     let links = headers.get_all(LINK).iter().filter_map(|link| link.to_str().ok()).flat_map(|link| link.split(", "));
     for link in links {
         let Some((target, parameters)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>')) else {

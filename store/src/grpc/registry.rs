@@ -6,16 +6,16 @@ use futures_util::{Stream, StreamExt, stream};
 use strata_archive::Compression;
 use strata_image::Platforms;
 use strata_proto::store::v1::{
-    CheckLoginRequest, CheckLoginResponse, LayerCompression, ManifestFormat, PullCompleted, PullImageRequest,
-    PullImageResponse, PullResolved, PullUsable, PushCompleted, PushImageRequest, PushImageResponse, ReadTagsRequest,
-    ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest, ResolveManifestResponse,
-    TransferProgress, TransferState, pull_image_response, push_image_response,
-    registry_service_server::RegistryService,
+    CheckLoginRequest, CheckLoginResponse, FoundRepository, LayerCompression, ManifestFormat, PullCompleted,
+    PullImageRequest, PullImageResponse, PullResolved, PullUsable, PushCompleted, PushImageRequest, PushImageResponse,
+    ReadTagsRequest, ReadTagsResponse, ResolveImageRequest, ResolveImageResponse, ResolveManifestRequest,
+    ResolveManifestResponse, SearchRepositoriesRequest, SearchRepositoriesResponse, TransferProgress, TransferState,
+    pull_image_response, push_image_response, registry_service_server::RegistryService,
 };
 use strata_proto::types::v1::{
     Descriptor as DescriptorMessage, RegistryCredentials, RegistryPassword, registry_credentials::Proof,
 };
-use strata_registry::{Credentials, Host, Secret};
+use strata_registry::{Credentials, Found, Host, Secret};
 use strata_types::{Descriptor, Reference};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +32,11 @@ const BACKLOG: usize = 64;
 const MOST_CREDENTIALS: usize = 64;
 /// Tags of one answer.
 const TAGS: usize = 1000;
+/// Repositories that a search finds where it does not say how many, and the most that it may ask for.
+const FOUND: usize = 25;
+const MOST_FOUND: usize = 100;
+/// The longest term of a search, in bytes.
+const LONGEST_TERM: usize = 256;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -107,6 +112,24 @@ fn pulled(pulled: Pulled) -> PullImageResponse {
         image: pulled.image.map(|image| image.row.into()),
     };
     PullImageResponse { event: Some(pull_image_response::Event::Completed(completed)) }
+}
+
+/// What is looked for where, and how much of it.
+fn search(request: SearchRepositoriesRequest) -> Result<(Host, String, usize, Identity)> {
+    let SearchRepositoriesRequest { registry, term, limit, credentials } = request;
+    let host = Host::parse(&registry).map_err(Error::field("registry"))?;
+    if term.len() > LONGEST_TERM {
+        return Err(Error::invalid("term", format!("it is longer than {LONGEST_TERM} bytes")));
+    }
+    if term.is_empty() && host.is_hub() {
+        return Err(Error::invalid("term", "it is empty, and Docker Hub does not list all that it has"));
+    }
+    let most = match limit as usize {
+        0 => FOUND,
+        limit @ 1..=MOST_FOUND => limit,
+        _ => return Err(Error::invalid("limit", format!("it is more than {MOST_FOUND}"))),
+    };
+    Ok((host, term, most, identity(credentials)?))
 }
 
 fn pull(request: PullImageRequest) -> Result<Pull> {
@@ -286,6 +309,22 @@ impl RegistryService for Service {
             stream::iter(parts)
         });
         Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn search_repositories(
+        &self,
+        request: Request<SearchRepositoriesRequest>,
+    ) -> Result<Response<SearchRepositoriesResponse>, Status> {
+        let (host, term, most, identity) = search(request.into_inner()).map_err(status)?;
+        let found = remote::search(&self.store, &host, &term, most, &identity).await.map_err(status)?;
+        let repository = |Found { name, description, stars, is_official, is_automated }| FoundRepository {
+            name,
+            description,
+            stars,
+            is_official,
+            is_automated,
+        };
+        Ok(Response::new(SearchRepositoriesResponse { repositories: found.into_iter().map(repository).collect() }))
     }
 
     async fn check_login(&self, request: Request<CheckLoginRequest>) -> Result<Response<CheckLoginResponse>, Status> {

@@ -6,6 +6,7 @@ mod mirrors;
 mod model;
 mod pull;
 mod push;
+mod search;
 mod server;
 mod tls;
 
