@@ -34,10 +34,11 @@ INSTALL := $(if $(DESTDIR),,$(SUDO)) env PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 BEFORE := 5ef88658f6dda7e4d382920643a6ae2bc20e210c
 OLD := $(TARGET)/old
 # What the guests of the tests load into Debian's kernel: overlays, disks with quotas, bridges and their rules, interfaces on
-# interfaces.
+# interfaces, and NFS with its server.
 MODULES := overlay crc32c_generic loop ext4 xfs quota_v2 \
 	bridge veth nf_tables nft_chain_nat nft_ct nft_fib_inet nft_masq nft_nat \
-	8021q ipvlan macvlan
+	8021q ipvlan macvlan \
+	nfs nfsv4 nfsd
 PEERS := podman buildah crun runc docker.io containerd skopeo umoci docker-registry iptables containernetworking-plugins iperf3
 
 export CARGO_TARGET_DIR := $(TARGET)

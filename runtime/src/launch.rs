@@ -43,6 +43,7 @@ use crate::{
     spec::{Spec, TerminalSize},
 };
 
+mod call;
 mod change;
 mod descriptors;
 mod devices;

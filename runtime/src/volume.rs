@@ -227,13 +227,16 @@ impl Volumes {
         Ok(volume)
     }
 
-    /// Takes a volume away, if `may` says so: nobody makes or takes one meanwhile. Blocking.
-    pub fn discard(&self, name: &VolumeName, may: impl FnOnce() -> Result<(), Error>) -> Result<Discarded, Error> {
+    /// Takes a volume away, if `may` says so, who also unmounts it: its files may be a server's, and are not to go with it.
+    /// Nobody makes or takes one meanwhile. Blocking.
+    pub fn discard(
+        &self,
+        name: &VolumeName,
+        may: impl FnOnce(&Volume) -> Result<(), Error>,
+    ) -> Result<Discarded, Error> {
         let _door = self.door();
         let volume = self.find(name)?;
-        may()?;
-        // Its files are a server's, and not to go with it.
-        volume.detach()?;
+        may(&volume)?;
         let gone = self.hidden("gone")?;
         match fs::rename(&volume.directory, &gone) {
             // Somebody removed it by hand: then that is done.

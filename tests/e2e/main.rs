@@ -87,3 +87,4 @@ mod transfers;
 mod ui;
 mod upgrades;
 mod volumes;
+mod volumes_of_servers;

@@ -1,4 +1,5 @@
-//! What needs modules of the kernel that the machine of the tests may lack: disks with project quotas, interfaces on others.
+//! What needs modules of the kernel that the machine of the tests may lack: disks with project quotas, interfaces on others,
+//! NFS.
 
 use std::sync::OnceLock;
 
@@ -19,6 +20,11 @@ fn containers_are_on_ipvlan_and_on_vlans() {
     guest().passes("ipvlan");
 }
 
+#[test]
+fn volumes_of_servers_are_mounted_while_containers_run() {
+    guest().passes("servers");
+}
+
 fn guest() -> &'static Machine {
     static GUEST: OnceLock<Machine> = OnceLock::new();
     GUEST.get_or_init(|| {
@@ -28,6 +34,7 @@ fn guest() -> &'static Machine {
                 Job::tests("quotas", "tests/e2e/main.rs", &["quotas::", "--include-ignored"]),
                 Job::tests("projects", "runtime/init/src/lib.rs", &["quota::", "--include-ignored"]),
                 Job::tests("ipvlan", "tests/e2e/main.rs", &["ipvlan::", "--include-ignored"]),
+                Job::tests("servers", "tests/e2e/main.rs", &["volumes_of_servers::", "--include-ignored"]),
             ],
         )
     })

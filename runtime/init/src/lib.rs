@@ -18,6 +18,7 @@ mod join;
 mod listener;
 mod log;
 mod monitor;
+mod mount;
 mod netlink;
 mod once;
 mod overlay;
@@ -53,7 +54,8 @@ use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-/// Runs the role that the arguments name (`monitor`, `exec`, `change`, or `once <fd>`, `userns ...`, `tether ...`) and ends the process.
+/// Runs the role that the arguments name (`monitor`, `exec`, `change`, or `once <fd>`, `userns ...`, `tether ...`,
+/// `mount ...`, `unmount ...`) and ends the process.
 pub fn run(args: &[OsString]) -> ! {
     std::panic::set_hook(Box::new(|_| sys::exit(125)));
     let outcome = role(args);
@@ -72,6 +74,8 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
         Some((Some("userns"), rest)) => match shared::run(rest)? {},
         Some((Some("userns-map"), rest)) => return shared::write_maps(rest),
         Some((Some("tether"), rest)) => return tether::run(rest),
+        Some((Some("mount"), rest)) => return mount::mount(rest),
+        Some((Some("unmount"), rest)) => return mount::unmount(rest),
         _ => {}
     }
     let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
@@ -83,7 +87,10 @@ fn role(args: &[OsString]) -> Result<(), Failure> {
             let fd = fd.ok_or_else(|| Failure::new("read the arguments", "once takes a descriptor from 3 on"))?;
             once::once(take_socket(fd)?)
         }
-        _ => Err(Failure::new("read the arguments", "the roles are: monitor, exec, change, once <fd>, userns, tether")),
+        _ => Err(Failure::new(
+            "read the arguments",
+            "the roles are: monitor, exec, change, once <fd>, userns, tether, mount, unmount",
+        )),
     }
 }
 

@@ -122,7 +122,8 @@ impl Engine {
             let volume = self.volumes.find(name)?;
             guards.push(volume.content.clone().read_owned().await);
             if volume.file_system().is_some() || volume.size_limit().is_some() {
-                blocking("mounting a volume", move || volume.attach()).await?;
+                let launcher = self.launcher.clone();
+                blocking("mounting a volume", move || volume.attach(&launcher)).await?;
             }
         }
         Ok(guards)
@@ -146,8 +147,8 @@ impl Engine {
         if self.users_of(&volume.record.name).iter().any(|user| user.is_running()) {
             return;
         }
-        let name = volume.record.name.clone();
-        if let Err(error) = blocking("unmounting a volume", move || volume.detach()).await {
+        let (name, launcher) = (volume.record.name.clone(), self.launcher.clone());
+        if let Err(error) = blocking("unmounting a volume", move || volume.detach(&launcher)).await {
             tracing::error!(volume = %name, %error, "cannot unmount a volume that no container uses");
         }
         drop(alone);

@@ -89,11 +89,11 @@ impl Engine {
 
     /// Removes a volume, unless a container other than this one uses it. Blocking.
     pub(super) fn remove_volume(&self, name: &VolumeName, except: Option<&ContainerId>) -> Result<u64, Error> {
-        let discarded = self.volumes.discard(name, || {
+        let discarded = self.volumes.discard(name, |volume| {
             let users = self.users_of(name).into_iter().filter(|user| Some(&user.id) != except);
             let holders: Vec<_> = users.map(|user| (user.id.to_string(), user.name().to_string())).collect();
             match holders.is_empty() {
-                true => Ok(()),
+                true => volume.detach(&self.launcher),
                 false => Err(VolumeError::InUse { name: name.to_string(), holders }.into()),
             }
         })?;

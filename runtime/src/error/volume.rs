@@ -119,11 +119,20 @@ impl VolumeError {
     }
 }
 
+/// Nobody is there.
+const NO_ANSWER: &str = ": its server does not answer at its address (-o o=addr=…)";
+
 /// What to do about it, where that is known.
 fn of_mount(kind: &str, error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NODEV) => format!(": the kernel has no such file system (modprobe {kind})"),
         Some(Errno::INVAL) => ": it does not take these options (-o o=…)".to_owned(),
+        Some(Errno::PERM) => ": only root of the host may mount it, where its server lets the host".to_owned(),
+        Some(Errno::ACCESS) => ": its server does not let this host have it".to_owned(),
+        Some(Errno::NOENT) => ": there is no such path at its server".to_owned(),
+        Some(Errno::PROTONOSUPPORT) => ": its server does not speak this version (-o o=vers=…)".to_owned(),
+        Some(Errno::CONNREFUSED | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NETUNREACH) => NO_ANSWER.to_owned(),
+        _ if error.kind() == io::ErrorKind::TimedOut => NO_ANSWER.to_owned(),
         _ => String::new(),
     }
 }

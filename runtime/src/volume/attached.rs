@@ -1,22 +1,32 @@
 //! Volumes that are file systems of their own, memory or a server's: they are mounted on the host where the volume has its
-//! content, while containers run that use them. Whether one is mounted, the kernel says: a crash forgets nothing.
+//! content, while containers run that use them. Whether one is mounted, the kernel says: a crash forgets nothing. A server
+//! that says nothing is given up after a while.
 
 use std::{
-    ffi::CString,
     fs, io,
     net::{IpAddr, ToSocketAddrs},
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::PoisonError,
+    time::{Duration, Instant},
 };
 
 use rustix::{
     io::Errno,
-    mount::{MountFlags, UnmountFlags, mount, unmount},
+    mount::{MountFlags, UnmountFlags},
 };
 
 use super::{Volume, options::Backing};
-use crate::error::{Error, VolumeError};
+use crate::{
+    error::{Error, VolumeError},
+    launch::Launcher,
+};
+
+/// How long a server may take. The kernel alone would wait for minutes, or without an end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Versions of NFS, in the order in which mount.nfs(8) tries them where none is named. Without one the kernel takes 3.
+const VERSIONS: [&str; 4] = ["vers=4.2", "vers=4.1", "vers=4.0", ""];
 
 /// A file system that is a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,11 +83,41 @@ impl FileSystem {
         Ok(options?.join(","))
     }
 
-    fn mount(&self, target: &Path) -> io::Result<()> {
-        let data = CString::new(self.resolved()?)?;
-        let flags = MountFlags::from_bits_retain(self.flags);
-        Ok(mount(self.device.as_str(), target, self.kind.as_str(), flags, data.as_c_str())?)
+    /// What is to be added to the options, one after the other until the server takes it.
+    fn versions(&self) -> &'static [&'static str] {
+        let names_one = |option: &str| {
+            let word = option.split('=').next().unwrap_or_default();
+            matches!(word, "vers" | "nfsvers" | "minorversion")
+                || word.starts_with(['v']) && word[1..].starts_with(['2', '3', '4'])
+        };
+        match self.kind == "nfs" && !self.data.split(',').any(names_one) {
+            true => &VERSIONS,
+            false => &[""],
+        }
     }
+
+    fn mount(&self, launcher: &Launcher, target: &Path) -> io::Result<()> {
+        let (data, flags) = (self.resolved()?, MountFlags::from_bits_retain(self.flags));
+        let end = Instant::now() + PATIENCE;
+        let mut told = None;
+        for version in self.versions() {
+            let options = [data.as_str(), version].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            let Err(error) = launcher.mount([&self.kind, &self.device, &options.join(",")], flags, target, end) else {
+                return Ok(());
+            };
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                // Another version may have it, and under another path. That there is no such path tells most.
+                Some(Errno::NOENT) => told = told.filter(is_absent).or(Some(error)),
+                Some(Errno::PROTONOSUPPORT | Errno::INVAL) => told = told.or(Some(error)),
+                _ => return Err(told.filter(is_absent).unwrap_or(error)),
+            }
+        }
+        told.map_or(Ok(()), Err)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn address(name: &str) -> io::Result<IpAddr> {
@@ -96,7 +136,7 @@ impl Volume {
 
     /// Mounts it, unless that is done. Of a directory it is looked after that its limit holds: what it is on may have been
     /// mounted otherwise meanwhile. Blocking.
-    pub fn attach(&self) -> Result<(), Error> {
+    pub fn attach(&self, launcher: &Launcher) -> Result<(), Error> {
         let Some(file_system) = self.file_system() else { return super::limit(&self.directory, self.size_limit()) };
         let _alone = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_attached()? {
@@ -104,23 +144,32 @@ impl Volume {
         }
         let (name, kind) = (self.record.name.to_string(), file_system.kind.clone());
         let device = file_system.device.clone();
-        file_system.mount(&self.data()).map_err(|source| VolumeError::Mount { name, kind, device, source }.into())
+        match file_system.mount(launcher, &self.data()) {
+            // In the last moment.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_attached()? => Ok(()),
+            mounted => mounted.map_err(|source| VolumeError::Mount { name, kind, device, source }.into()),
+        }
     }
 
     /// Unmounts it, if it is mounted. Blocking.
-    pub fn detach(&self) -> Result<(), Error> {
+    pub fn detach(&self, launcher: &Launcher) -> Result<(), Error> {
         if self.file_system().is_none() {
             return Ok(());
         }
         let _alone = self.mounting.lock().unwrap_or_else(PoisonError::into_inner);
         let data = self.data();
+        let mut how = UnmountFlags::empty();
         while self.is_attached()? {
-            match unmount(&data, UnmountFlags::empty()) {
+            how = match launcher.unmount(&data, how, Instant::now() + PATIENCE) {
+                Ok(()) => UnmountFlags::empty(),
                 // Somebody of the host looks at it: for others it is gone, and for him when he ends.
-                Err(Errno::BUSY) => unmount(&data, UnmountFlags::DETACH),
-                result => result,
-            }
-            .map_err(|errno| Error::io("unmount", &data, errno))?;
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && how.is_empty() => UnmountFlags::DETACH,
+                // Its server is away: what that did not take yet is lost, and the kernel would keep it for ever.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && !how.contains(UnmountFlags::FORCE) => {
+                    UnmountFlags::FORCE | UnmountFlags::DETACH
+                }
+                Err(error) => return Err(Error::io("unmount", &data, error)),
+            };
         }
         Ok(())
     }
@@ -157,5 +206,20 @@ mod tests {
         let server = FileSystem::new("nfs", ":/export", &["addr=127.0.0.1", "vers=4"]);
         assert_eq!(server.resolved().unwrap(), "addr=127.0.0.1,vers=4");
         assert_eq!(escaped(Path::new("/a b/c\\d")), b"/a\\040b/c\\134d");
+    }
+
+    #[test]
+    fn a_version_of_nfs_is_looked_for_where_none_is_named() {
+        for (kind, options, expected) in [
+            ("nfs", &["addr=127.0.0.1", "rw"][..], 4),
+            ("nfs", &["addr=127.0.0.1", "vers=3"], 1),
+            ("nfs", &["nfsvers=4.1"], 1),
+            ("nfs", &["v4.2"], 1),
+            ("nfs", &["v3"], 1),
+            ("nfs4", &["addr=127.0.0.1"], 1),
+            ("tmpfs", &["size=1m"], 1),
+        ] {
+            assert_eq!(FileSystem::new(kind, ":/x", options).versions().len(), expected, "{kind} {options:?}");
+        }
     }
 }

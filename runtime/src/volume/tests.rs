@@ -76,9 +76,9 @@ fn what_may_not_go_stays_and_what_goes_is_gone_at_once() {
     let volumes = open(root.path());
     let name = volumes.ensure(new("data")).unwrap().record.name.clone();
 
-    let refused = volumes.discard(&name, || Err(VolumeError::NotEmpty { name: name.to_string() }.into()));
+    let refused = volumes.discard(&name, |_| Err(VolumeError::NotEmpty { name: name.to_string() }.into()));
     assert!(refused.is_err() && volumes.find(&name).is_ok());
-    let discarded = volumes.discard(&name, || Ok(())).unwrap();
+    let discarded = volumes.discard(&name, |_| Ok(())).unwrap();
 
     assert!(volumes.find(&name).is_err() && !entries(root.path()).contains(&"data".to_owned()));
     assert!(volumes.ensure(new("data")).unwrap().is_empty().unwrap());

@@ -6,5 +6,6 @@ mod harness;
 mod identity;
 mod isolation;
 mod lifecycle;
+mod mounts;
 mod races;
 mod streams;
