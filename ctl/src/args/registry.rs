@@ -69,7 +69,7 @@ pub struct Pull {
     pub disable_content_trust: Option<bool>,
 }
 
-/// `ctl search`
+// `ctl search`
 #[derive(Debug, Args)]
 pub struct Search {
     /// What to look for, in Docker Hub or in the registry that is named before it
