@@ -191,6 +191,7 @@ impl Container {
     pub fn change(&self, change: impl FnOnce(&mut Record)) -> Record {
         let mut record = lock(&self.record);
         change(&mut record);
+        record.revision += 1;
         record.clone()
     }
 

@@ -29,6 +29,12 @@ pub fn replace(path: &Path, temp: &Path, bytes: &[u8], durability: Durability) -
     }
 }
 
+/// Brings a file that was written, and its name, to the disk.
+pub fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_data()).map_err(|e| Error::io("sync", path, e))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
 /// Brings the names in a directory to the disk.
 pub fn sync_dir(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", dir, e))

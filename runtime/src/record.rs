@@ -25,8 +25,10 @@ use crate::{
     spec::{Exit, MountPoint, Process, Source, Spec},
 };
 
+mod turns;
 mod version;
 
+use turns::Turns;
 use version::VERSION;
 
 /// The note of a service that went to sleep.
@@ -37,6 +39,9 @@ const NAP: &str = "nap";
 pub struct Record {
     /// Version of the format: the first that knows all of the record, found when it is written.
     pub version: u32,
+    /// How many changes it has seen in this process: of two copies the later one has all that the other says.
+    #[serde(skip)]
+    pub revision: u64,
     /// Id.
     pub id: ContainerId,
     /// Name.
@@ -153,6 +158,7 @@ impl Record {
     pub fn creating(id: ContainerId, name: ContainerName, spec: Spec) -> Self {
         Self {
             version: VERSION,
+            revision: 0,
             id,
             name,
             spec,
@@ -215,6 +221,7 @@ impl Record {
 #[derive(Debug)]
 pub struct Records {
     root: PathBuf,
+    turns: Turns,
     _lock: File,
 }
 
@@ -238,7 +245,7 @@ impl Records {
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let lock = lock.map_err(|e| Error::io("open", &path, e))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { root: root.to_owned(), turns: Turns::default(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::RootLocked { root: root.to_owned() }),
             Err(errno) => Err(Error::io("lock", path, errno)),
         }
@@ -267,24 +274,55 @@ impl Records {
         self.root.join("containers").join(id.as_str())
     }
 
-    /// Writes a record, in place of the one before.
+    /// Writes a record, in place of the one before. A copy that is older than what was written changes nothing, nor does one
+    /// of a container that was removed meanwhile.
     pub fn write(&self, record: &Record, durability: Durability) -> Result<(), Error> {
         let dir = self.dir(&record.id);
-        let is_new = match fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => true,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(e) => return Err(Error::io("create", dir, e)),
-        };
         let (path, temp) = (dir.join("record.json"), dir.join("record.json.new"));
-        disk::replace(&path, &temp, &serialize(record), durability)?;
-        match is_new && durability == Durability::Synced {
-            true => disk::sync_dir(&self.root.join("containers")),
-            false => Ok(()),
+        let mut is_gone = false;
+        let written = self.turns.take(&record.id, |last| {
+            if record.revision < last.written {
+                return match durability == Durability::Synced && last.synced < record.revision {
+                    true => disk::sync(&path).map(|()| last.synced = last.written),
+                    false => Ok(()),
+                };
+            }
+            let is_new = match (record.revision, fs::DirBuilder::new().mode(0o700)) {
+                (0, builder) => match builder.create(&dir) {
+                    Ok(()) => true,
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+                    Err(e) => return Err(Error::io("create", &dir, e)),
+                },
+                _ if !dir.exists() => {
+                    is_gone = true;
+                    return Ok(());
+                }
+                _ => false,
+            };
+            disk::replace(&path, &temp, &serialize(record), durability)?;
+            last.written = record.revision;
+            if durability == Durability::Synced {
+                last.synced = record.revision;
+                if is_new {
+                    disk::sync_dir(&self.root.join("containers"))?;
+                }
+            }
+            Ok(())
+        });
+        if is_gone {
+            self.turns.end(&record.id);
         }
+        written
     }
 
     /// Removes a container's directory, the record last.
     pub fn remove(&self, id: &ContainerId) -> Result<(), Error> {
+        let removed = self.turns.take(id, |_| self.remove_dir(id));
+        self.turns.end(id);
+        removed
+    }
+
+    fn remove_dir(&self, id: &ContainerId) -> Result<(), Error> {
         let dir = self.dir(id);
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,

@@ -83,6 +83,50 @@ fn a_record_is_read_back_as_it_was_written() {
 }
 
 #[test]
+fn an_older_copy_of_a_record_undoes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::open(root.path()).unwrap();
+    let older = Record { revision: 1, ..record(1, "one") };
+    let newer = Record { revision: 2, is_stopped_by_hand: true, ..older.clone() };
+    records.write(&record(1, "one"), Durability::Synced).unwrap();
+
+    records.write(&newer, Durability::Unsynced).unwrap();
+    records.write(&older, Durability::Synced).unwrap();
+
+    assert!(records.load().unwrap().records[0].is_stopped_by_hand);
+}
+
+#[test]
+fn copies_of_a_record_that_are_written_at_once_are_all_written_or_outdone() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::open(root.path()).unwrap();
+    records.write(&record(1, "one"), Durability::Synced).unwrap();
+
+    std::thread::scope(|scope| {
+        for revision in 1..=200 {
+            let copy = Record { revision, restart_count: revision as u32, ..record(1, "one") };
+            let records = &records;
+            scope.spawn(move || records.write(&copy, Durability::Unsynced).unwrap());
+        }
+    });
+
+    assert_eq!(records.load().unwrap().records[0].restart_count, 200);
+}
+
+#[test]
+fn what_is_written_of_a_container_that_was_removed_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let records = Records::open(root.path()).unwrap();
+    let first = record(1, "one");
+    records.write(&first, Durability::Synced).unwrap();
+    records.remove(&first.id).unwrap();
+
+    records.write(&Record { revision: 1, ..first.clone() }, Durability::Synced).unwrap();
+
+    assert!(!records.dir(&first.id).exists());
+}
+
+#[test]
 fn secrets_of_a_container_that_is_removed_at_its_end_never_reach_the_disk() {
     let root = tempfile::tempdir().unwrap();
     let records = Records::open(root.path()).unwrap();
