@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::record::{Record, now_nanos};
 use crate::spawn::{Spawned, spawn};
 use crate::streams::Streams;
+use crate::sys;
 use crate::wake::wake;
 use crate::wire::{self, CHUNK_BYTES, ExitStatus, Frame};
 use nix::sys::signal::{SigSet, Signal};
@@ -343,9 +344,8 @@ impl Monitor {
     }
 
     fn signal(&self, number: i32) {
-        let Some(signal) = rustix::process::Signal::from_named_raw(number) else { return };
         if self.exit.is_none() {
-            let _ = pidfd_send_signal(&self.spawned.pidfd, signal);
+            let _ = sys::pidfd_send_signal(self.spawned.pidfd.as_fd(), number);
         }
     }
 
