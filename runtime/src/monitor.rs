@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Child,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,6 +39,9 @@ use log::Packer;
 /// How long a monitor may take to prepare a container or to execute its program.
 const PREPARED: Duration = Duration::from_secs(60);
 
+/// How long readers may take after the end of a process that was told to end.
+const READ: Duration = Duration::from_secs(2);
+
 /// A monitor just spawned; the plan is on its way to it.
 #[derive(Debug)]
 pub struct Launch {
@@ -68,6 +71,9 @@ pub struct Monitor {
     id: String,
     child: Mutex<Option<Child>>,
     is_killed: AtomicBool,
+    is_hurried: AtomicBool,
+    /// Whether readers are waited for no longer.
+    are_readers_free: watch::Sender<bool>,
     points: Vec<MountPoint>,
     progress: watch::Receiver<Progress>,
     start: tokio::sync::Mutex<Option<OwnedWriteHalf>>,
@@ -115,8 +121,21 @@ impl Monitor {
                 tokio::spawn(async move { follow(&mut frames, &sender, &exit_record, &packer).await });
                 let points = created.into_iter().map(mount_point).collect();
                 let (child, start) = (Mutex::new(Some(child)), tokio::sync::Mutex::new(Some(writer)));
-                let is_killed = AtomicBool::new(false);
-                Ok(Self { init, process, control, id, child, is_killed, points, progress, start })
+                let (is_killed, is_hurried) = (AtomicBool::new(false), AtomicBool::new(false));
+                let are_readers_free = watch::Sender::new(false);
+                Ok(Self {
+                    init,
+                    process,
+                    control,
+                    id,
+                    child,
+                    is_killed,
+                    is_hurried,
+                    are_readers_free,
+                    points,
+                    progress,
+                    start,
+                })
             }
             Err(error) => {
                 // It ends by itself when the socketpair is closed; one that hangs must not stay.
@@ -204,6 +223,8 @@ impl Monitor {
             id: id.to_owned(),
             child: Mutex::new(None),
             is_killed: AtomicBool::new(false),
+            is_hurried: AtomicBool::new(false),
+            are_readers_free: watch::Sender::new(false),
             points: Vec::new(),
             progress,
             start: tokio::sync::Mutex::new(None),
@@ -260,10 +281,26 @@ impl Monitor {
         self.is_killed.load(Ordering::Acquire)
     }
 
+    /// Its process is to end: some time after that, those are waited for no longer who do not read what it wrote. They would
+    /// hold up the end; what they miss is in the log.
+    pub fn hurry(self: &Arc<Self>) {
+        if self.is_hurried.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let monitor = self.clone();
+        tokio::spawn(async move {
+            monitor.init.ended().await;
+            tokio::time::sleep(READ).await;
+            monitor.are_readers_free.send_replace(true);
+        });
+    }
+
     /// Sends a signal to the process it keeps.
     pub fn signal(&self, number: i32) -> Result<(), Error> {
         if number == signal::KILL {
             self.is_killed.store(true, Ordering::Release);
+            // A monitor that stands still would not see the end.
+            self.process.signal(signal::CONTINUE);
         }
         if self.init.signal(number) {
             return Ok(());

@@ -58,7 +58,14 @@ impl Engine {
         self.happened(&container, &format!("exec_start: {command}"), [("execID", number.clone())]);
         let (engine, watched) = (self.clone(), monitor.clone());
         tokio::spawn(async move {
-            let exit = watched.exited().await;
+            let exit = tokio::select! {
+                exit = watched.exited() => exit,
+                // It ends with its container.
+                _ended = container.ended() => {
+                    watched.hurry();
+                    watched.exited().await
+                }
+            };
             engine.happened(&container, "exec_die", [("execID", number), ("exitCode", exit.shell_code())]);
             watched.ended().await;
             engine.launcher.forget_exec(&watched);

@@ -28,7 +28,11 @@ impl Engine {
     }
 
     async fn signal(&self, container: &Container, number: i32) -> Result<(), Error> {
-        container.running_monitor()?.signal(number)?;
+        match container.running_monitor() {
+            Ok(monitor) => monitor.signal(number)?,
+            Err(error) if signal_unwatched(container, number) => tracing::debug!(%error, "sent without a monitor"),
+            Err(error) => return Err(error),
+        }
         self.happened(container, "kill", [("signal", number.to_string())]);
         if number == signal::KILL { self.let_go_on(container).await } else { Ok(()) }
     }
@@ -48,12 +52,16 @@ impl Engine {
         if !container.is_running() {
             return Ok(());
         }
+        if let Ok(monitor) = container.running_monitor() {
+            monitor.hurry();
+        }
         let own = container.record().process.stop_signal;
         let number = number.map_or_else(|| signal::parse("stop_signal", &own), Ok)?;
         if !timeout.is_zero() {
             match self.signal(container, number).await {
                 Ok(()) => self.let_go_on(container).await?,
-                Err(Error::NotRunning { .. }) => return Ok(()),
+                // Its process has ended. That it has is still to be told, or was just now.
+                Err(Error::NotRunning { .. }) => {}
                 Err(error) => return Err(error),
             }
             if tokio::time::timeout(timeout, container.ended()).await.is_ok() {
@@ -96,21 +104,13 @@ impl Engine {
     pub(super) async fn kill_and_wait(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
         match container.running_monitor() {
             Ok(monitor) => {
+                monitor.hurry();
                 let _ended = monitor.signal(signal::KILL);
                 self.happened(container, "kill", [("signal", signal::KILL.to_string())]);
                 self.let_go_on(container).await?;
             }
-            // Started by nobody we can reach: the cgroup is what is left.
             Err(_) if !container.is_running() => return Ok(()),
-            Err(_) => {
-                let (launcher, id) = (self.launcher.clone(), container.id.clone());
-                blocking("killing the cgroup", move || launcher.kill(&id)).await?;
-                if let State::Running(running) = container.state()
-                    && let Some(process) = Process::find(&running.init)
-                {
-                    self.end_first_process(&container.id, &process).await;
-                }
-            }
+            Err(_) => self.kill_unwatched(container).await?,
         }
         match tokio::time::timeout(KILL_TIME, container.ended()).await {
             Ok(_) => Ok(()),
@@ -121,4 +121,26 @@ impl Engine {
             }
         }
     }
+
+    /// Kills a container whose monitor has not answered: the cgroup is what can be reached.
+    async fn kill_unwatched(&self, container: &Container) -> Result<(), Error> {
+        let (launcher, id) = (self.launcher.clone(), container.id.clone());
+        blocking("killing the cgroup", move || launcher.kill(&id)).await?;
+        let State::Running(running) = container.state() else { return Ok(()) };
+        if let Some(process) = Process::find(&running.init) {
+            self.end_first_process(&container.id, &process).await;
+        }
+        signal_unwatched(container, signal::KILL);
+        Ok(())
+    }
+}
+
+/// Sends a signal to the first process of a container whose monitor has not answered yet. Says whether that runs.
+fn signal_unwatched(container: &Container, number: i32) -> bool {
+    let State::Running(running) = container.state() else { return false };
+    if let (signal::KILL, Some(monitor)) = (number, Process::find(&running.monitor)) {
+        // One that stands still would not see the end.
+        monitor.signal(signal::CONTINUE);
+    }
+    Process::find(&running.init).is_some_and(|process| process.signal(number))
 }

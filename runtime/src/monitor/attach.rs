@@ -42,6 +42,7 @@ impl Monitor {
         }
         let (output_sender, output) = mpsc::channel(CHUNKS);
         let (input, inputs) = mpsc::channel(CHUNKS);
+        let mut are_readers_free = self.are_readers_free.subscribe();
         tokio::spawn(async move {
             // What the client said before it left still arrives. Then both halves end together: the monitor sees that
             // this client is gone.
@@ -49,6 +50,8 @@ impl Monitor {
             tokio::select! {
                 () = pass_output(frames, &output_sender) => {}
                 _writer = client_is_gone => {}
+                // A monitor that is dropped has nothing to wait for.
+                Ok(_) = are_readers_free.wait_for(|are_free| *are_free) => {}
             }
         });
         Ok(Attachment { input, output })
