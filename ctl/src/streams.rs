@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 
 use futures_util::StreamExt;
 use strata_proto::runtime::v1 as pb;
+use strata_rpc::fault;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -34,6 +35,8 @@ pub struct Wires {
     pub keys: Keys,
     /// Printed once the process runs.
     pub announces: Option<String>,
+    /// The command that connects anew, where there is one.
+    pub again: Option<String>,
 }
 
 /// Why `ctl` leaves before the process ends.
@@ -104,7 +107,7 @@ pub async fn converse<Q: Send + 'static, R>(
             },
         };
         let Some(event) = event else { break };
-        match event.map_err(|status: Status| Error::from(status))? {
+        match event.map_err(|status: Status| interrupted(status, &wires))? {
             Event::Started => {
                 // Raw from here on: an error before this point shows on an ordinary terminal.
                 if raw.is_none() && wires.terminal && wires.stdin && terminal::is_input() {
@@ -127,14 +130,29 @@ pub async fn converse<Q: Send + 'static, R>(
         Some(Leave::Typed) => render::note("read escape sequence"),
         Some(Leave::Fed) => {}
         Some(Leave::Failed(error)) => return Err(error),
-        None => return Err(cut_off()),
+        None => return Err(cut_off(&wires)),
     }
     Ok(0)
 }
 
-fn cut_off() -> Error {
-    let error = Error::new("the runtime ended the stream before the process ended");
-    error.hint("`ctl ps -a` shows what became of it")
+/// An error in the middle of the stream. Where it is the runtime that went away, the process goes on.
+fn interrupted(status: Status, wires: &Wires) -> Error {
+    let is_lost = fault::is_lost(&status);
+    let error = Error::from(status);
+    if is_lost { hinted(error, wires) } else { error }
+}
+
+fn cut_off(wires: &Wires) -> Error {
+    hinted(Error::new("the runtime ended the stream before the process ended"), wires)
+}
+
+fn hinted(error: Error, wires: &Wires) -> Error {
+    match &wires.again {
+        Some(again) => {
+            error.hint(format!("the container goes on: `{again}` connects anew, `ctl ps -a` shows how it is"))
+        }
+        None => error.hint("`ctl ps -a` shows what became of it"),
+    }
 }
 
 /// Writes output of the process to this process's streams.

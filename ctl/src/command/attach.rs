@@ -7,6 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::args::Attach;
 use crate::error::Result;
 use crate::platform::{Containers, Platform};
+use crate::render::table;
 use crate::streams::{self, Event, Keys, Signals, Wires};
 use crate::terminal;
 
@@ -33,6 +34,7 @@ pub async fn run(platform: &Platform, args: &Attach) -> Result<u8> {
         signals: args.attaching.sig_proxy,
         keys,
         announces: None,
+        again: None,
     };
     streams::check_terminal(wires.stdin, wires.terminal)?;
     follow(&mut containers, id, wires, signals, Start::No).await
@@ -53,6 +55,8 @@ pub async fn follow(
     signals: Signals,
     start: Start,
 ) -> Result<u8> {
+    let again = Some(format!("ctl attach {}", table::short_id(&id)));
+    let wires = Wires { again, ..wires };
     let (sender, receiver) = mpsc::channel(16);
     let size = if wires.terminal { terminal::size() } else { None };
     let start = pb::AttachStart {

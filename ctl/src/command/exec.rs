@@ -56,6 +56,7 @@ pub async fn run(platform: &Platform, args: &Exec) -> Result<u8> {
         signals: true,
         keys,
         announces: None,
+        again: None,
     };
     streams::converse(events, read, sender, wrap, wires, signals).await
 }

@@ -100,6 +100,7 @@ fn wires(run: &Run, id: &str) -> Result<Option<Wires>> {
         keys: Keys::of_user(run.attaching.keys.detach_keys.as_deref())?,
         // Nothing else would be printed.
         announces: (!stdout && !stderr).then(|| id.to_owned()),
+        again: None,
     }))
 }
 

@@ -40,6 +40,7 @@ async fn attached(platform: &Platform, args: &Start) -> Result<u8> {
         signals: true,
         keys: Keys::of_user(args.keys.detach_keys.as_deref())?,
         announces: None,
+        again: None,
     };
     streams::check_terminal(wires.stdin, wires.terminal)?;
     attach::follow(&mut containers, id, wires, signals, attach::Start::Yes).await
