@@ -150,12 +150,14 @@ test-systemd: build deb systemd packages-test kernel test-list
 test-upgrade: build base packages-test old
 	$(CARGO) test --release --workspace --test e2e -- --ignored older::
 
-# As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, a
-# million mutated build definitions, a guest with systemd, and an upgrade.
+# As test, with ten times the kills, containers and races, new cases for properties, every case beside other builders, every
+# exit code and signal, a thousand ends for want of memory, a million mutated build definitions, a guest with systemd, and an
+# upgrade.
 test-all: build old deb base systemd python python-base nginx-base services-base packages-test kernel test-list
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	STRATA_KILLS=500 STRATA_LEAKS=1000 STRATA_ROUNDS=10000 STRATA_CASES=all STRATA_MUTATIONS=1000000 \
+	STRATA_CONTAINERS=100 STRATA_OOMS=1000 \
 		$(CARGO) test --release --workspace
 	$(CARGO) test --release --workspace --test vm -- --ignored systemd::
 	$(CARGO) test --release --workspace --test e2e -- --ignored older::

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use strata_tests::{Context, House, Running, eventually};
+use strata_tests::{Context, Dice, House, Running, eventually};
 
 #[test]
 fn a_container_survives_its_runtime_with_log_and_exit_code() {
@@ -60,19 +60,7 @@ fn a_build_after_a_crash_of_the_store_has_its_base_and_its_cache() {
 
 /// So many kills; STRATA_KILLS asks for more.
 fn kills() -> u64 {
-    std::env::var("STRATA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
-}
-
-/// A small generator: tests name their seed, so that a failure can be had again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
+    strata_tests::amount("STRATA_KILLS", 50)
 }
 
 #[test]
@@ -126,7 +114,7 @@ fn no_kill_at_any_moment_loses_what_was_acknowledged() {
         scope.spawn(builder);
         scope.spawn(importer);
         scope.spawn(runner);
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut killed = 0;
         let start = std::time::Instant::now();
         while killed < kills() && start.elapsed() < Duration::from_secs(10 * kills().max(12)) {

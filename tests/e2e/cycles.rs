@@ -7,26 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strata_tests::{House, Output, Running, eventually};
+use strata_tests::{Dice, House, Output, Running, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 /// The seed of the order of things; a failure names it.
 const SEED: u64 = 0x5eed_0001;
 
 fn cycles() -> u64 {
-    std::env::var("STRATA_LEAKS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
-}
-
-/// xorshift64*: the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
-    }
+    strata_tests::amount("STRATA_LEAKS", 60)
 }
 
 fn on_host(house: &House, words: &[&str]) -> Output {
@@ -81,11 +69,11 @@ fn networks_and_ports_come_and_go_without_a_trace() {
     }
     // The resolver of a container that runs holds one.
     let (before, held) = (state(&house), held_namespaces(&house));
-    let mut numbers = Numbers(SEED);
+    let mut dice = Dice::new(SEED);
 
     for cycle in 0..cycles() {
-        let port = format!("{}:{}", 20000 + numbers.below(4), 80 + numbers.below(2));
-        let words: &[&str] = match numbers.below(4) {
+        let port = format!("{}:{}", 20000 + dice.roll(4), 80 + dice.roll(2));
+        let words: &[&str] = match dice.roll(4) {
             0 => &["container", "publish", "one", &port],
             1 => &["container", "unpublish", "one", &port],
             2 => &["network", "connect", "back", "one"],
@@ -93,7 +81,7 @@ fn networks_and_ports_come_and_go_without_a_trace() {
         };
         let started = house.ctl_running(words);
         if cycle % 10 == 5 {
-            std::thread::sleep(Duration::from_micros(numbers.below(8000)));
+            std::thread::sleep(Duration::from_micros(dice.roll(8000)));
             house.crash("runtime");
         }
         // Refused, as what is there already or not, or cut off: only what comes of it counts.

@@ -311,7 +311,8 @@ impl House {
         }
     }
 
-    fn left(&self) -> Vec<String> {
+    /// What is there now that should not outlive the house.
+    pub(crate) fn left(&self) -> Vec<String> {
         let mut found = vec![];
         for dir in [self.dir.path(), self.root()] {
             found.extend(leaks::living(dir).iter().map(|trace| format!("process {} {:?}", trace.pid, trace.words)));

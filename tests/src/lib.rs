@@ -8,6 +8,7 @@ use std::{
 };
 
 mod collector;
+mod dice;
 mod faulty;
 pub mod flood;
 pub mod host;
@@ -23,8 +24,10 @@ mod terminal;
 mod tmux;
 pub mod update;
 mod web;
+mod world;
 
 pub use collector::{Collector, Sent};
+pub use dice::{Dice, amount, every_case};
 pub use faulty::{Answer, Asked, FaultyRegistry, Part, digest};
 pub use host::OwnHost;
 pub use house::{House, NOBODY, layers};
@@ -38,6 +41,7 @@ pub use swapper::Swapper;
 pub use terminal::Terminal;
 pub use tmux::Tmux;
 pub use web::Web;
+pub use world::{World, anonymous_memory};
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {

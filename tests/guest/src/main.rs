@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::{
+    signal::{SigSet, Signal, kill},
+    signalfd::SignalFd,
+};
 use rustix::fs::{CWD, RenameFlags};
 
 mod floor;
@@ -159,12 +162,20 @@ fn work(words: &[&str]) -> Outcome {
             }
             out.flush()?;
         }
+        // Never ends of its own will.
+        ["flood"] => loop {
+            io::stdout().write_all(&b"as much as goes into it, and a line's end\n".repeat(100))?;
+        },
         ["tick", times, millis] => {
             for number in 0..times.parse::<u64>()? {
                 say(&format!("tick {number}"))?;
                 thread::sleep(Duration::from_millis(millis.parse()?));
             }
         }
+        // Counts on both streams until somebody makes a file.
+        ["count", end, code] => return count(Path::new(end), code.parse()?),
+        // Prints "ready", then the number of every signal that comes, and never ends of its own will.
+        ["heed"] => heed()?,
         ["serve", port] => network::serve(port.parse()?)?,
         ["serve", address, port] => network::serve_at(address, port.parse()?)?,
         ["ask", address, port] => network::ask(address, port.parse()?)?,
@@ -201,6 +212,33 @@ fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
+}
+
+/// Some thousand lines of a hundred bytes a second.
+fn count(end: &Path, code: i32) -> Outcome {
+    const BLOCK: u64 = 20;
+    let mut number = 0;
+    while fs::symlink_metadata(end).is_err() {
+        let lines: String = (number..number + BLOCK).map(|number| format!("line {number:>94}\n")).collect();
+        io::stdout().write_all(lines.as_bytes())?;
+        number += BLOCK;
+        eprintln!("block {}", number / BLOCK);
+        thread::sleep(Duration::from_millis(10));
+    }
+    say(&format!("counted {number}"))?;
+    Ok(code)
+}
+
+fn heed() -> Result<(), Box<dyn std::error::Error>> {
+    let all = SigSet::all();
+    all.thread_block()?;
+    let signals = SignalFd::new(&all)?;
+    say("ready")?;
+    loop {
+        if let Some(signal) = signals.read_signal()? {
+            say(&format!("signal {}", signal.ssi_signo))?;
+        }
+    }
 }
 
 fn id() -> Result<(), Box<dyn std::error::Error>> {
