@@ -8,10 +8,11 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use serde::{Deserialize, Serialize};
 use strata_types::{ContainerId, NetworkId};
 
 /// A container in a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The name that its addresses lead back to.
     pub name: String,

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::fd::{AsFd, OwnedFd};
+use serde::{Deserialize, Serialize};
 use strata_net::{Namespace, redirect};
 use strata_types::NetworkId;
 use tokio::{
@@ -52,7 +54,7 @@ impl Default for Limits {
 }
 
 /// What a container sees, and whom it may ask.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct View {
     /// Its networks: a name is looked for in them, in this order.
     pub networks: Vec<NetworkId>,
@@ -82,6 +84,16 @@ impl Sockets {
             io::Result::Ok((udp, tcp))
         })??;
         Ok(Self { udp, tcp, namespace: Arc::new(namespace) })
+    }
+
+    /// For another process.
+    pub fn into_descriptors(self) -> io::Result<[OwnedFd; 3]> {
+        Ok([self.udp.into(), self.tcp.into(), self.namespace.as_fd().try_clone_to_owned()?])
+    }
+
+    /// Those that another process has opened.
+    pub fn from_descriptors([udp, tcp, namespace]: [OwnedFd; 3]) -> Self {
+        Self { udp: udp.into(), tcp: tcp.into(), namespace: Arc::new(namespace.into()) }
     }
 }
 

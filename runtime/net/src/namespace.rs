@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
 };
@@ -45,6 +45,13 @@ impl Namespace {
             })?;
             inside.join().map_err(|_| io::Error::other("a thread in a network namespace panicked"))?
         })
+    }
+}
+
+impl From<OwnedFd> for Namespace {
+    /// The one that a descriptor of another process stands for.
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor.into())
     }
 }
 
