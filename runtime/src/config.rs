@@ -215,6 +215,10 @@ pub struct Config {
     pub file: File,
     /// What starts this service again when it is gone. Absent: somebody else looks after it.
     pub waker: Option<Waker>,
+    /// This program, which has a role beside this service: see `proxy`.
+    pub program: PathBuf,
+    /// What to log: a level, or directives.
+    pub log: String,
 }
 
 /// What starts this service again.

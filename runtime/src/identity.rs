@@ -1,6 +1,10 @@
 //! Processes that cannot be mistaken: by pidfd while this service knows them, by start time and boot after a restart.
 
-use std::{fs, os::fd::OwnedFd, sync::OnceLock};
+use std::{
+    fs,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::OnceLock,
+};
 
 use rustix::{
     io::Errno,
@@ -49,6 +53,12 @@ impl Process {
     /// Sends a signal; false: it has ended, or the signal has no name (a real-time one).
     pub fn signal(&self, number: i32) -> bool {
         Signal::from_named_raw(number).is_some_and(|signal| pidfd_send_signal(self.fd.get_ref(), signal).is_ok())
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -47,8 +47,8 @@ mod peers;
 pub mod presence;
 mod process;
 mod processes;
+pub mod proxy;
 pub mod record;
-pub mod resolver;
 pub mod restart;
 pub mod secret;
 mod session;
@@ -73,7 +73,9 @@ pub async fn routes(context: Context) -> Result<Routes, strata_rpc::serve::Build
     let run = paths::run_dir().join("runtime");
     let env = std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new("="))).collect();
     let waker = context.waker().map(|(program, args)| Waker { program, args, env });
-    let config = Config { root: context.root.clone(), run, file, waker };
+    // What runs now, whatever is installed in its place meanwhile.
+    let (program, log) = ("/proc/self/exe".into(), context.args.log.clone());
+    let config = Config { root: context.root.clone(), run, file, waker, program, log };
     let launcher = Launcher::open(config.clone())?;
     let (idle, peer) = (context.idle.clone(), store.clone());
     let presence = Presence::new(move || Box::new(idle.busy()), move |until| peer.hold_session(until));

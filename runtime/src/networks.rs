@@ -18,29 +18,26 @@ use crate::{
     engine::{blocking, happened::of_network},
     error::Error,
     launch::Launcher,
+    proxy::Proxy,
     record::{Record, State},
     spec,
 };
 
-mod doors;
 mod ports;
 mod tether;
-mod way;
 
 pub use ports::survivor;
 
-use doors::Doors;
 use tether::Tether;
-use way::Way;
 
 /// All networks.
 #[derive(Clone)]
 pub struct Networks {
     all: Arc<Mutex<strata_net::Networks>>,
     default: DefaultNetwork,
-    doors: Doors,
     events: Log,
     place: Place,
+    proxy: Proxy,
     /// The way to the world where the host's own is not theirs.
     tether: Option<Tether>,
 }
@@ -53,24 +50,21 @@ impl Networks {
     pub fn open(config: &Config, launcher: &Launcher, running: &[Survivor], events: Log) -> Result<Self, Error> {
         let carrier = launcher.is_limited().then(|| Carrier::at(config.run.join("netns")));
         let place = carrier.clone().map_or(Place::Host, Place::Carrier);
-        let (root, config) = (&config.root, &config.file.networks);
-        let tether = carrier.clone().map(|carrier| Tether::new(carrier, config.helper, launcher.clone()));
-        let (mut all, mut complaints) = strata_net::Networks::open(root, place.clone(), running)?;
-        all.set_publish_addresses(config.publish.addresses().to_vec());
-        let (held, not_held) = all.hold_again();
-        complaints.extend(not_held);
+        let settings = &config.file.networks;
+        let tether = carrier.clone().map(|carrier| Tether::new(carrier, settings.helper, launcher.clone()));
+        let (mut all, complaints) = strata_net::Networks::open(&config.root, place.clone(), running)?;
+        all.set_publish_addresses(settings.publish.addresses().to_vec());
         for error in complaints {
             tracing::error!(error = strata_rpc::fault::chain(&error), "a network is not as its record says");
         }
-        let doors = Doors::new(Way::from(carrier));
-        held.into_iter().for_each(|(id, door)| doors.open(&id, vec![door]));
         let table = all.table().to_owned();
-        let (all, default) = (Arc::new(Mutex::new(all)), config.default);
+        let (all, default) = (Arc::new(Mutex::new(all)), settings.default);
+        let proxy = Proxy::new(config, carrier, all.clone());
         if matches!(place, Place::Host) {
             // In a carrier nobody else makes rules.
             watch(table, Arc::downgrade(&all));
         }
-        Ok(Self { all, default, doors, events, place, tether })
+        Ok(Self { all, default, events, place, proxy, tether })
     }
 
     /// The network of a container, where nothing was said the default.
@@ -92,6 +86,11 @@ impl Networks {
             DefaultNetwork::Bridge if is_possible() => DEFAULT,
             DefaultNetwork::Bridge | DefaultNetwork::None => "none",
         }
+    }
+
+    /// Who keeps names and ports of running containers.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
     }
 
     /// Does something where networks are. Blocks.

@@ -7,11 +7,14 @@ use crate::error::Error;
 /// The signal that nobody survives.
 pub const KILL: i32 = 9;
 
+/// The signal that asks a process to end.
+pub const TERM: i32 = 15;
+
 /// The signal that lets a process go on that stands still.
 pub const CONTINUE: i32 = 18;
 
 /// Signals that ask a process to end, whatever its stop signal is: INT, QUIT, KILL, TERM.
-pub const ASKS_TO_END: [i32; 4] = [2, 3, KILL, 15];
+pub const ASKS_TO_END: [i32; 4] = [2, 3, KILL, TERM];
 
 /// Parses "TERM", "SIGTERM", "sigterm", "15", "RTMIN+3"; 1 to 64.
 pub fn parse(field: &'static str, text: &str) -> Result<i32, Error> {

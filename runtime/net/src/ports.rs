@@ -10,7 +10,7 @@ use strata_types::{ContainerId, Port};
 use crate::{endpoint::Endpoint, prefix::Family};
 
 /// A port of the host that leads to one of a container. It is part of the container's record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Published {
     /// The container's port.
     pub port: Port,

@@ -27,7 +27,7 @@ impl Engine {
         let exit = monitor.exited().await;
         let _guard = container.lifecycle.lock().await;
         // Who hears of the end may want the ports at once.
-        self.networks.close_ports(&container.id).await;
+        self.networks.withdraw(&container.id).await;
         let endpoints = self.tell_end(container, &exit);
         if tokio::time::timeout(MONITOR_END, monitor.ended()).await.is_err() {
             tracing::error!(container = %container.id, "the monitor reported the exit and does not end: killing it");
@@ -68,7 +68,6 @@ impl Engine {
             endpoints = std::mem::take(&mut record.endpoints);
             record.published.clear();
         });
-        self.resolver.forget(&container.id);
         self.tally.ended(exit);
         if exit.is_oom_killed {
             self.tell_out_of_memory(container);
@@ -92,7 +91,6 @@ impl Engine {
             return;
         }
         self.end_devices(container).await;
-        self.resolver.close(&container.id).await;
         // Its interfaces went with its last process, unless others keep its network namespace.
         self.part(container, endpoints).await;
         self.networks.release(&container.id).await;

@@ -8,7 +8,7 @@ use super::{Engine, blocking, whole};
 use crate::{
     container::Container,
     error::Error,
-    record::{Record, State},
+    record::{Identity, Record, State},
     spec,
 };
 
@@ -209,20 +209,20 @@ impl Engine {
         let (dir, hostname) = (self.records.dir(&record.id), super::hostname(record));
         let (old, new) = (before.clone(), record.clone());
         let written = blocking("writing /etc/hosts", move || crate::launch::refresh(&dir, &hostname, &old, &new)).await;
-        if let Err(error) = written.and(self.serve_names(record, running.init.pid).await) {
+        if let Err(error) = written.and(self.serve_names(record, &running.init).await) {
             tracing::warn!(%error, "cannot write the names of a container that was connected or disconnected");
         }
     }
 
-    /// Makes the names of a container known, and serves it those of others if it was told to ask its own server.
-    pub(super) async fn serve_names(&self, record: &Record, pid: u32) -> Result<(), Error> {
-        let is_served = matches!(record.spec.network, spec::Network::Networks(_))
-            && crate::launch::has_own_server(&self.records.dir(&record.id));
-        if is_served {
-            return self.resolver.serve(record, pid).await;
-        }
-        self.resolver.tell(record);
-        Ok(())
+    /// Makes names and ports of a container known, and serves it the names of others if it was told to ask its own server.
+    pub(super) async fn serve_names(&self, record: &Record, process: &Identity) -> Result<(), Error> {
+        self.networks.proxy().serve(record, process, self.is_served(record)).await
+    }
+
+    /// Whether a container was told to ask a server of its own.
+    pub(super) fn is_served(&self, record: &Record) -> bool {
+        matches!(record.spec.network, spec::Network::Networks(_))
+            && crate::launch::has_own_server(&self.records.dir(&record.id))
     }
 }
 

@@ -21,7 +21,6 @@ use crate::{
     networks::{self, Networks},
     presence::Presence,
     record::{Record, Records, Running, State},
-    resolver::Resolver,
     secret::Secrets,
     signal,
     spec::Exit,
@@ -61,7 +60,6 @@ impl Engine {
             networks,
             presence,
             records,
-            resolver: Resolver::default(),
             secrets: Arc::new(secrets),
             store,
             table: Default::default(),
@@ -71,6 +69,11 @@ impl Engine {
         });
         // All of them before one is looked at: some share the networks of others.
         let containers: Vec<_> = loaded.records.into_iter().filter_map(|record| engine.know(record)).collect();
+        for container in &containers {
+            engine.take_up_names(&container.record());
+        }
+        let networks = engine.networks.clone();
+        tokio::spawn(async move { networks.proxy().resume().await });
         join_all(containers.into_iter().map(|container| engine.clone().take_up(container))).await;
         if running.iter().flat_map(|survivor| &survivor.endpoints).any(|endpoint| endpoint.is_way_out) {
             let networks = engine.networks.clone();
@@ -90,6 +93,13 @@ impl Engine {
         let inserted = self.table().insert(&container.id, &container.name(), container.clone());
         let told = |error| tracing::error!(container = %container.id, %error, "a container cannot be taken up");
         inserted.map_err(told).ok().map(|()| container)
+    }
+
+    /// Names and ports of a container that runs, unless its end was missed.
+    fn take_up_names(&self, record: &Record) {
+        if let State::Running(running) = &record.state {
+            self.networks.proxy().take_up(record, &running.init, self.is_served(record));
+        }
     }
 
     async fn take_up(self: Arc<Self>, container: Arc<Container>) {
@@ -115,13 +125,12 @@ impl Engine {
     }
 
     async fn take_up_running(self: Arc<Self>, container: Arc<Container>, running: Running) {
-        self.resolver.tell(&container.record());
         let first = tokio::time::timeout(ANSWER, self.reconnect(&container, &running)).await;
         let presence = self.presence.enter();
         if let Ok(Ok(None)) = first {
             // Told before anybody can ask; what is left of it is cleared up behind.
             let guard = container.lifecycle.clone().lock_owned().await;
-            self.networks.close_ports(&container.id).await;
+            self.networks.withdraw(&container.id).await;
             let endpoints = self.tell_lost(&container);
             tokio::spawn(async move {
                 self.clear_lost(&container, &running, endpoints).await;
@@ -136,7 +145,7 @@ impl Engine {
                     Ok(Ok(Some(monitor))) => break self.take_over(&container, Arc::new(monitor)).await,
                     Ok(Ok(None)) => {
                         let guard = container.lifecycle.lock().await;
-                        self.networks.close_ports(&container.id).await;
+                        self.networks.withdraw(&container.id).await;
                         let endpoints = self.tell_lost(&container);
                         self.clear_lost(&container, &running, endpoints).await;
                         drop(guard);
@@ -174,10 +183,6 @@ impl Engine {
         self.see_whether_paused(container).await;
         container.set_monitor(Some(monitor.clone()));
         container.set_phase(Phase::Running);
-        // The sockets of the service that was before are gone with it.
-        if let Err(error) = self.serve_names(&container.record(), monitor.init.identity.pid).await {
-            tracing::error!(container = %container.id, %error, "a container has no names");
-        }
         if container.record().is_run {
             // The caller whose stream it hung on is gone with the service that had it.
             let _ended = monitor.signal(signal::KILL);

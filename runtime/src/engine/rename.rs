@@ -39,8 +39,10 @@ impl Engine {
             return Err(error);
         }
         self.rename_dependencies(&before, &name).await?;
-        if let State::Running(_) = record.state {
-            self.resolver.tell(&record);
+        if let State::Running(running) = &record.state
+            && let Err(error) = self.serve_names(&record, &running.init).await
+        {
+            tracing::warn!(container = %container.id, %error, "the new name is not answered");
         }
         self.happened(container, "rename", [("oldName", before.to_string())]);
         Ok(())

@@ -162,7 +162,8 @@ impl Engine {
         drop((shared, joined));
         let pid = monitor.init.identity.pid;
         self.networks.attach(pid, reserved).await?;
-        self.serve_names(&Record { endpoints: endpoints.clone(), ..record.clone() }, pid).await?;
+        let attached = Record { endpoints: endpoints.clone(), ..record.clone() };
+        self.serve_names(&attached, &monitor.init.identity).await?;
         let points = monitor.mount_points();
         let record = container.change(|record| {
             let (init, monitor) = (monitor.init.identity.clone(), monitor.process.identity.clone());
@@ -219,7 +220,7 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "cannot clear the cgroup of a failed start");
         }
         self.end_devices(container).await;
-        self.resolver.close(&container.id).await;
+        self.networks.withdraw(&container.id).await;
         self.networks.release(&container.id).await;
         self.detach_volumes(before).await;
         for key in std::iter::once(&snapshot_key(before)).chain(mounted_snapshots(before)) {

@@ -9,8 +9,8 @@ use strata_net::{Endpoint, Networks, place::own_address};
 use strata_oci::unprivileged;
 
 use crate::{
+    proxy,
     record::Record,
-    resolver,
     spec::{Network, Resolution},
 };
 
@@ -67,9 +67,7 @@ pub fn resolv_conf(record: &Record) -> String {
         // Who shares a network has the file of the container that it is of.
         Network::None | Network::Default | Network::Container(_) => rewrite("", resolution),
         Network::Host => rewrite(&host(), resolution),
-        Network::Networks(_) if record.endpoints.iter().any(resolver::has_names) => {
-            with_own_server(&host(), resolution)
-        }
+        Network::Networks(_) if record.endpoints.iter().any(proxy::has_names) => with_own_server(&host(), resolution),
         Network::Networks(_) => {
             let resolved = || fs::read_to_string(RESOLVED).unwrap_or_default();
             without_names(&host(), resolved, resolution)

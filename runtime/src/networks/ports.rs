@@ -34,7 +34,7 @@ impl Networks {
         let (owner, endpoints) = (owner(record), endpoints.to_vec());
         let opened = self.with("publishing ports", move |all| all.publish(&owner, &bindings, &endpoints)).await?;
         let published = opened.iter().map(|door| door.published).collect();
-        self.doors.open(&record.id, opened);
+        self.proxy.open(&record.id, opened).await;
         Ok(published)
     }
 
@@ -49,9 +49,15 @@ impl Networks {
             return self.publish(record, endpoints).await;
         }
         let (id, endpoints) = (record.id.clone(), endpoints.to_vec());
-        let targets = self.with("leading ports", move |all| all.retarget(&id, &endpoints)).await?;
-        self.doors.lead(&record.id, &targets);
+        self.with("leading ports", move |all| all.retarget(&id, &endpoints)).await?;
+        self.proxy.refresh(&record.id).await;
         Ok(record.published.clone())
+    }
+
+    /// Ends names and ports of a container that has ended.
+    pub async fn withdraw(&self, id: &ContainerId) {
+        self.proxy.forget(id).await;
+        self.close_ports(id).await;
     }
 
     /// Closes all ports of a container; without any there is nothing to do.
@@ -69,11 +75,11 @@ impl Networks {
     }
 
     async fn close_those(&self, id: &ContainerId, is_meant: impl Fn(&Published) -> bool + Send + 'static) {
-        self.doors.close(id, &is_meant).await;
-        let (all, id) = (self.all.clone(), id.clone());
-        let closed = blocking("closing ports", move || Ok(lock(&all).unpublish(&id, is_meant)?)).await;
+        let (all, owner) = (self.all.clone(), id.clone());
+        let closed = blocking("closing ports", move || Ok(lock(&all).unpublish(&owner, is_meant)?)).await;
         if let Err(error) = closed {
             tracing::error!(error = strata_rpc::fault::chain(&error), "cannot take ports out of the firewall's table");
         }
+        self.proxy.refresh(id).await;
     }
 }

@@ -208,7 +208,14 @@ async fn serve(dir: &Path, store: Arc<Directories>, generation: u32) -> (tokio::
     // The interfaces of this host are left as they are.
     let networks = Networks { default: DefaultNetwork::None, ..Networks::default() };
     let file = File { init: init(), cdi: Cdi { spec_dirs: vec![dir.join("cdi")] }, networks, ..Default::default() };
-    let config = Config { root: dir.join("runtime"), run: dir.join("run"), file, waker: None };
+    let config = Config {
+        root: dir.join("runtime"),
+        run: dir.join("run"),
+        file,
+        waker: None,
+        program: "/nonexistent".into(),
+        log: String::new(),
+    };
     let listen = Serving::new(Listen::Unix(socket.clone()));
     let root = dir.to_owned();
     let ready = runtime.spawn(async move {

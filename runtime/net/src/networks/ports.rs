@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::{fd::OwnedFd, io::Errno};
 use strata_types::{ContainerId, Port, PortBinding, PortRange, Protocol};
 
-use super::{Complaints, Networks, random};
+use super::{Networks, random};
 use crate::{
     conntrack,
     endpoint::Endpoint,
@@ -48,28 +48,24 @@ impl Networks {
         }
     }
 
-    /// Holds the ports of containers that ran already. One that another program has taken is told, and leads to its
-    /// container all the same.
-    pub fn hold_again(&self) -> (Vec<(ContainerId, Door)>, Complaints) {
-        let (mut doors, mut complaints) = (Vec::new(), Vec::new());
-        for (id, holding) in &self.ports {
-            for mapping in &holding.mappings {
-                let published = mapping.published;
-                let address = SocketAddr::new(published.address, published.host_port);
-                match socket::hold(published.port.protocol, address) {
-                    Ok(held) => {
-                        let socket = held.map(|(socket, _)| socket);
-                        let within = self.hold_within(&published);
-                        doors.push((id.clone(), Door { published, socket, within, target: mapping.target }));
-                    }
-                    Err(errno) => {
-                        let range = PortRange::of(published.host_port);
-                        complaints.push(self.refusal(published.port, published.address, range, None, errno));
-                    }
-                }
-            }
-        }
-        (doors, complaints)
+    /// The ports of a container, and where they lead now.
+    pub fn doors_of(&self, id: &ContainerId) -> Vec<(Published, SocketAddr)> {
+        let mappings = self.ports.get(id).into_iter().flat_map(|holding| &holding.mappings);
+        mappings.map(|mapping| (mapping.published, mapping.target)).collect()
+    }
+
+    /// Holds a port again that a container has, and that nobody holds. Where another program has taken it, that is told, and
+    /// the port leads to its container all the same. None: it is no longer published.
+    pub fn hold_again(&self, id: &ContainerId, published: &Published) -> Result<Option<Door>, Error> {
+        let mut mappings = self.ports.get(id).into_iter().flat_map(|holding| &holding.mappings);
+        let Some(mapping) = mappings.find(|mapping| mapping.published == *published) else { return Ok(None) };
+        let address = SocketAddr::new(published.address, published.host_port);
+        let held = socket::hold(published.port.protocol, address).map_err(|errno| {
+            let range = PortRange::of(published.host_port);
+            self.refusal(published.port, published.address, range, None, errno)
+        })?;
+        let (socket, within) = (held.map(|(socket, _)| socket), self.hold_within(published));
+        Ok(Some(Door { published: *published, socket, within, target: mapping.target }))
     }
 
     /// Publishes ports of a container with these endpoints, beside those that it has. A container without a way out has

@@ -36,9 +36,11 @@ impl Lab {
         let (networks, complaints) = Networks::open(self.root.path(), Place::Host, &running).unwrap();
         assert!(complaints.is_empty(), "{complaints:?}");
         self.networks = networks;
-        let (doors, complaints) = self.networks.hold_again();
-        assert!(complaints.is_empty(), "{complaints:?}");
-        doors.into_iter().map(|(_, door)| door).collect()
+        let again = |(guest, _): &(&Guest, Vec<Published>)| {
+            let all = self.networks.doors_of(&guest.id).into_iter();
+            all.map(|(one, _)| self.networks.hold_again(&guest.id, &one).unwrap().unwrap()).collect::<Vec<_>>()
+        };
+        guests.iter().flat_map(again).collect()
     }
 }
 

@@ -138,7 +138,14 @@ async fn engine(root: &Path, store: Arc<Fake>) -> Result<Arc<Engine>, Error> {
     let init = root.join("strata-init");
     std::fs::write(&init, b"not executed here").unwrap();
     let file = config::File { init: Some(init), ..Default::default() };
-    let config = Config { root: root.to_owned(), run: root.join("run"), file, waker: None };
+    let config = Config {
+        root: root.to_owned(),
+        run: root.join("run"),
+        file,
+        waker: None,
+        program: "/nonexistent".into(),
+        log: String::new(),
+    };
     let presence = Presence::new(|| Box::new(()), |_| {});
     Engine::open(config.clone(), store, Launcher::open(config)?, presence).await
 }

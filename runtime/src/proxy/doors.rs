@@ -5,13 +5,13 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use rustix::fd::OwnedFd;
 use strata_net::{Door, Published};
-use strata_types::{ContainerId, Protocol};
+use strata_types::Protocol;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream, UdpSocket},
@@ -19,6 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::way::Way;
 
@@ -33,16 +34,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// The largest datagram.
 const DATAGRAM: usize = 65535;
 
-/// Ports that are held, by container.
-#[derive(Debug, Clone, Default)]
-pub struct Doors {
-    all: Arc<Mutex<HashMap<ContainerId, Vec<Open>>>>,
-    way: Way,
-}
+/// Ports of a container that are held.
+#[derive(Debug, Default)]
+pub struct Doors(HashMap<Published, Open>);
 
 #[derive(Debug)]
 struct Open {
-    published: Published,
     target: watch::Sender<SocketAddr>,
     /// Who passes on what arrives at its sockets, and holds them.
     keepers: Vec<Keeper>,
@@ -71,67 +68,52 @@ impl Keeper {
 }
 
 impl Doors {
-    /// None yet; containers are reached by a way.
-    pub fn new(way: Way) -> Self {
-        Self { way, ..Self::default() }
-    }
-
-    /// Opens ports of a container, beside those that it has.
-    pub fn open(&self, id: &ContainerId, doors: Vec<Door>) {
-        if !doors.is_empty() {
-            self.lock().entry(id.clone()).or_default().extend(doors.into_iter().map(|door| open(door, &self.way)));
-        }
-    }
-
-    /// Leads ports elsewhere. Connections that are there stay where they lead.
-    pub fn lead(&self, id: &ContainerId, targets: &[(Published, SocketAddr)]) {
-        for open in self.lock().get(id).into_iter().flatten() {
-            if let Some((_, target)) = targets.iter().find(|(published, _)| *published == open.published) {
-                open.target.send_replace(*target);
-            }
-        }
-    }
-
-    /// Closes ports of a container; then others may have them. Connections that are there stay.
-    pub async fn close(&self, id: &ContainerId, which: impl Fn(&Published) -> bool) {
-        for open in self.take(id, which) {
+    /// Has these ports only, led there. Others are closed; then anybody may have them. Connections that are there stay where
+    /// they lead. Returns those that have yet to be opened.
+    pub async fn lead(&mut self, ports: &[(Published, SocketAddr)]) -> Vec<Published> {
+        let wanted: HashMap<_, _> = ports.iter().copied().collect();
+        for (_, open) in self.0.extract_if(|published, _| !wanted.contains_key(published)) {
             for keeper in open.keepers {
                 keeper.end().await;
             }
         }
-    }
-
-    fn take(&self, id: &ContainerId, which: impl Fn(&Published) -> bool) -> Vec<Open> {
-        let mut all = self.lock();
-        let Some(open) = all.remove(id) else { return Vec::new() };
-        let (gone, kept): (Vec<Open>, Vec<Open>) = open.into_iter().partition(|open| which(&open.published));
-        if !kept.is_empty() {
-            all.insert(id.clone(), kept);
+        let mut closed = Vec::new();
+        for (published, target) in ports {
+            match self.0.get(published) {
+                Some(open) => drop(open.target.send_replace(*target)),
+                None => closed.push(*published),
+            }
         }
-        gone
+        closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ContainerId, Vec<Open>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens a port, with what is to be done with it. Connections are counted.
+    pub fn open(&mut self, door: Door, way: &Way, connections: &TaskTracker) {
+        let Door { published, socket, within, target } = door;
+        let (sender, receiver) = watch::channel(target);
+        let pass =
+            |socket, way| keep(published, socket, Passage { target: receiver.clone(), way }, connections.clone());
+        let mut keepers = vec![pass(socket, way.clone())];
+        keepers.extend(within.map(|socket| pass(Some(socket), way.for_containers())));
+        self.0.insert(published, Open { target: sender, keepers });
     }
 }
 
-fn open(door: Door, way: &Way) -> Open {
-    let Door { published, socket, within, target } = door;
-    let (sender, receiver) = watch::channel(target);
-    let mut keepers = vec![keep(published, socket, receiver.clone(), way.clone())];
-    keepers.extend(within.map(|socket| keep(published, Some(socket), receiver, way.for_containers())));
-    Open { published, target: sender, keepers }
+/// Where what arrives goes.
+#[derive(Debug, Clone)]
+struct Passage {
+    target: watch::Receiver<SocketAddr>,
+    way: Way,
 }
 
-fn keep(published: Published, socket: Option<OwnedFd>, target: watch::Receiver<SocketAddr>, way: Way) -> Keeper {
+fn keep(published: Published, socket: Option<OwnedFd>, passage: Passage, connections: TaskTracker) -> Keeper {
     match (published.port.protocol, socket) {
         (Protocol::Tcp, Some(socket)) => match TcpListener::from_std(socket.into()) {
-            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, target, way))),
+            Ok(listener) => Keeper::Task(tokio::spawn(pass_streams(listener, passage, connections))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Udp, Some(socket)) => match UdpSocket::from_std(socket.into()) {
-            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), target, way))),
+            Ok(socket) => Keeper::Task(tokio::spawn(pass_datagrams(Arc::new(socket), passage))),
             Err(error) => unkept(published, &error),
         },
         (Protocol::Sctp, socket) | (_, socket @ None) => Keeper::Nobody(socket),
@@ -143,7 +125,7 @@ fn unkept(published: Published, error: &std::io::Error) -> Keeper {
     Keeper::Nobody(None)
 }
 
-async fn pass_streams(listener: TcpListener, target: watch::Receiver<SocketAddr>, way: Way) {
+async fn pass_streams(listener: TcpListener, passage: Passage, connections: TaskTracker) {
     let seats = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
@@ -152,8 +134,8 @@ async fn pass_streams(listener: TcpListener, target: watch::Receiver<SocketAddr>
             sleep(AGAIN).await;
             continue;
         };
-        let (target, way) = (*target.borrow(), way.clone());
-        tokio::spawn(async move {
+        let (target, way) = (*passage.target.borrow(), passage.way.clone());
+        connections.spawn(async move {
             // One that nobody accepts is closed: that is all there is to say to the client.
             let _ended = pass_stream(stream, client, target, &way).await;
             drop(seat);
@@ -169,7 +151,7 @@ async fn pass_stream(mut stream: TcpStream, client: SocketAddr, target: SocketAd
     copy_bidirectional(&mut stream, &mut server).await.map(drop)
 }
 
-async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAddr>, way: Way) {
+async fn pass_datagrams(socket: Arc<UdpSocket>, passage: Passage) {
     let mut clients: HashMap<SocketAddr, Weak<UdpSocket>> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
@@ -184,8 +166,8 @@ async fn pass_datagrams(socket: Arc<UdpSocket>, target: watch::Receiver<SocketAd
                 if clients.len() >= MOST {
                     clients.retain(|_, server| server.strong_count() > 0);
                 }
-                let target = *target.borrow();
-                let Ok(server) = way.datagrams(client, target).await else { continue };
+                let target = *passage.target.borrow();
+                let Ok(server) = passage.way.datagrams(client, target).await else { continue };
                 if clients.len() >= MOST {
                     continue;
                 }
@@ -255,17 +237,17 @@ mod tests {
         let listener = std::net::TcpListener::bind((HOME, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let host = listener.local_addr().unwrap();
-        let (doors, id) = (Doors::default(), ContainerId::from_bytes([1; 32]));
+        let mut doors = Doors::default();
         let door = door(Protocol::Tcp, listener.into(), host, one);
         let published = door.published;
-        doors.open(&id, vec![door]);
+        assert_eq!(doors.lead(&[(published, one)]).await, [published]);
+        doors.open(door, &Way::default(), &TaskTracker::new());
 
         assert_eq!(ask(host).await.unwrap(), "1 hello");
-        doors.lead(&id, &[(published, two)]);
+        assert!(doors.lead(&[(published, two)]).await.is_empty());
         assert_eq!(ask(host).await.unwrap(), "2 hello");
-        doors.close(&id, |_| true).await;
+        assert!(doors.lead(&[]).await.is_empty());
         std::net::TcpListener::bind(host).unwrap();
-        assert!(doors.lock().is_empty());
     }
 
     #[tokio::test]
@@ -281,8 +263,8 @@ mod tests {
         let socket = std::net::UdpSocket::bind((HOME, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let host = socket.local_addr().unwrap();
-        let (doors, id) = (Doors::default(), ContainerId::from_bytes([1; 32]));
-        doors.open(&id, vec![door(Protocol::Udp, socket.into(), host, target)]);
+        let mut doors = Doors::default();
+        doors.open(door(Protocol::Udp, socket.into(), host, target), &Way::default(), &TaskTracker::new());
 
         for text in ["one", "two"] {
             let client = UdpSocket::bind((HOME, 0)).await.unwrap();
