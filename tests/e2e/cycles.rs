@@ -47,10 +47,10 @@ fn ports(house: &House) -> (Vec<String>, Vec<String>) {
     (recorded, led)
 }
 
-/// Network namespaces that services hold open.
+/// Network namespaces that services hold open, and what keeps names for them.
 fn held_namespaces(house: &House) -> usize {
     let of = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let entries = house.services().into_iter().flat_map(|trace| of(trace.pid));
+    let entries = house.services().into_iter().chain(house.proxies()).flat_map(|trace| of(trace.pid));
     let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
     links.filter(|link| link.to_string_lossy().starts_with("net:[")).count()
 }

@@ -65,6 +65,7 @@ mod poisoning;
 mod ports;
 mod progress;
 mod prompts;
+mod proxies;
 mod quotas;
 mod races;
 mod registries;

@@ -243,6 +243,11 @@ impl House {
         leaks::living(self.dir.path()).into_iter().filter(|trace| services.contains(&trace.program())).collect()
     }
 
+    /// The processes of this house that keep names and ports of containers.
+    pub fn proxies(&self) -> Vec<Trace> {
+        leaks::living(self.dir.path()).into_iter().filter(|trace| trace.program() == "strata-proxy").collect()
+    }
+
     /// Kills one of its services, as a crash would. Says whether it ran.
     pub fn crash(&self, service: &str) -> bool {
         let name = format!("strata-{service}");

@@ -178,6 +178,8 @@ fn work(words: &[&str]) -> Outcome {
         ["heed"] => heed()?,
         ["serve", port] => network::serve(port.parse()?)?,
         ["serve", address, port] => network::serve_at(address, port.parse()?)?,
+        ["echo-streams", port] => network::echo(port.parse()?)?,
+        ["talk", address, port] => network::talk(address, port.parse()?)?,
         ["ask", address, port] => network::ask(address, port.parse()?)?,
         ["serve-udp", port] => network::serve_datagrams(port.parse()?)?,
         ["ask-udp", address, port] => network::ask_datagrams(address, port.parse()?)?,

@@ -31,6 +31,35 @@ fn answer(listener: TcpListener) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends back what clients on a TCP port send, each as long as it likes, for ever. Prints "ready" first.
+pub fn echo(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
+    super::say("ready")?;
+    for stream in listener.incoming() {
+        let stream = stream?;
+        // Who sent may be gone.
+        std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+    }
+    Ok(())
+}
+
+/// Sends standard input to a server, and prints what it sends back, as long as both go on.
+pub fn talk(address: &str, port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(address.parse()?, port), PATIENCE)?;
+    let mut buffer = [0; 4096];
+    loop {
+        match io::stdin().read(&mut buffer)? {
+            0 => return Ok(()),
+            length => (&stream).write_all(&buffer[..length])?,
+        }
+        match (&stream).read(&mut buffer)? {
+            0 => return Err("the other end has closed".into()),
+            length => io::stdout().write_all(&buffer[..length])?,
+        }
+        io::stdout().flush()?;
+    }
+}
+
 /// Prints what a server says.
 pub fn ask(address: &str, port: u16) -> Result<(), Box<dyn std::error::Error>> {
     let address: IpAddr = address.parse()?;
