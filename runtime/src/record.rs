@@ -28,9 +28,13 @@ use crate::{
 mod turns;
 mod version;
 
-use turns::Turns;
+use turns::{Last, Turns};
 use version::VERSION;
 
+/// The record of a container, in its directory.
+const RECORD: &str = "record.json";
+/// One that is being written.
+const UNFINISHED: &str = "record.json.new";
 /// The note of a service that went to sleep.
 const NAP: &str = "nap";
 
@@ -277,42 +281,43 @@ impl Records {
     /// Writes a record, in place of the one before. A copy that is older than what was written changes nothing, nor does one
     /// of a container that was removed meanwhile.
     pub fn write(&self, record: &Record, durability: Durability) -> Result<(), Error> {
-        let dir = self.dir(&record.id);
-        let (path, temp) = (dir.join("record.json"), dir.join("record.json.new"));
-        let mut is_gone = false;
-        let written = self.turns.take(&record.id, |last| {
+        let is_known = self.turns.take(&record.id, |last| {
             if record.revision < last.written {
-                return match durability == Durability::Synced && last.synced < record.revision {
-                    true => disk::sync(&path).map(|()| last.synced = last.written),
-                    false => Ok(()),
-                };
+                return self.catch_up(record, durability, last).map(|()| true);
             }
-            let is_new = match (record.revision, fs::DirBuilder::new().mode(0o700)) {
-                (0, builder) => match builder.create(&dir) {
-                    Ok(()) => true,
-                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
-                    Err(e) => return Err(Error::io("create", &dir, e)),
-                },
-                _ if !dir.exists() => {
-                    is_gone = true;
-                    return Ok(());
-                }
-                _ => false,
-            };
-            disk::replace(&path, &temp, &serialize(record), durability)?;
-            last.written = record.revision;
-            if durability == Durability::Synced {
-                last.synced = record.revision;
-                if is_new {
-                    disk::sync_dir(&self.root.join("containers"))?;
-                }
-            }
-            Ok(())
-        });
-        if is_gone {
+            self.write_next(record, durability, last)
+        })?;
+        if !is_known {
             self.turns.end(&record.id);
         }
-        written
+        Ok(())
+    }
+
+    /// Does for a copy that came too late what is left to do: what was written in its place is as durable as it had to be.
+    fn catch_up(&self, record: &Record, durability: Durability, last: &mut Last) -> Result<(), Error> {
+        if durability == Durability::Synced && last.synced < record.revision {
+            disk::sync(&self.dir(&record.id).join(RECORD))?;
+            last.synced = last.written;
+        }
+        Ok(())
+    }
+
+    /// Writes a record that is newer than what was written. False: the container was removed meanwhile.
+    fn write_next(&self, record: &Record, durability: Durability, last: &mut Last) -> Result<bool, Error> {
+        let dir = self.dir(&record.id);
+        let is_new = record.revision == 0 && make_dir(&dir)?;
+        if record.revision > 0 && !dir.exists() {
+            return Ok(false);
+        }
+        disk::replace(&dir.join(RECORD), &dir.join(UNFINISHED), &serialize(record), durability)?;
+        last.written = record.revision;
+        if durability == Durability::Synced {
+            last.synced = record.revision;
+            if is_new {
+                disk::sync_dir(&self.root.join("containers"))?;
+            }
+        }
+        Ok(true)
     }
 
     /// Removes a container's directory, the record last.
@@ -329,7 +334,7 @@ impl Records {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Error::io("read", dir, e)),
         };
-        for entry in entries.flatten().filter(|entry| entry.file_name() != "record.json") {
+        for entry in entries.flatten().filter(|entry| entry.file_name() != RECORD) {
             let path = entry.path();
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -347,7 +352,7 @@ impl Records {
         for entry in fs::read_dir(&containers).map_err(|e| Error::io("read", &containers, e))? {
             let entry = entry.map_err(|e| Error::io("read", &containers, e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            match read(&entry.path().join("record.json"), &name) {
+            match read(&entry.path().join(RECORD), &name) {
                 Ok(Some((record, older))) => {
                     if let Some(older) = older {
                         older.keep(&entry.path())?;
@@ -368,6 +373,15 @@ impl Records {
         let aside = fs::read_dir(&quarantine).map_err(|e| Error::io("read", &quarantine, e))?;
         loaded.damaged = aside.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         Ok(loaded)
+    }
+}
+
+/// Makes the directory of a container. False: it is there.
+fn make_dir(dir: &Path) -> Result<bool, Error> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(Error::io("create", dir, e)),
     }
 }
 

@@ -7,6 +7,7 @@ use strata_proto::runtime::v1::{self as wire, exit_status::Kind};
 
 mod live {
     mod devices;
+    mod directories;
     pub mod house;
 }
 

@@ -98,7 +98,7 @@ impl Engine {
     /// Names and ports of a container that runs, unless its end was missed.
     fn take_up_names(&self, record: &Record) {
         if let State::Running(running) = &record.state {
-            self.networks.proxy().take_up(record, &running.init, self.is_served(record));
+            self.networks.proxy().note(record, &running.init, self.is_served(record));
         }
     }
 

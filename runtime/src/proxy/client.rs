@@ -112,11 +112,6 @@ impl Proxy {
         }))
     }
 
-    /// Takes note of a container that ran before this service was started.
-    pub fn take_up(&self, record: &Record, process: &Identity, is_served: bool) {
-        self.note(record, process, is_served);
-    }
-
     /// Looks for a process that is there already, and tells it what containers have. What it has beside that is closed.
     pub async fn resume(&self) {
         let mut connection = self.0.connection.lock().await;
@@ -134,7 +129,8 @@ impl Proxy {
         self.tell(&record.id).await.map_err(failed)
     }
 
-    fn note(&self, record: &Record, process: &Identity, is_served: bool) {
+    /// Takes note of a running container, which is told at the next occasion: one that ran before this service was started.
+    pub fn note(&self, record: &Record, process: &Identity, is_served: bool) {
         let mut containers = self.containers();
         let known = containers.entry(record.id.clone()).or_default();
         known.process = Some(process.clone());

@@ -1,17 +1,12 @@
 //! A runtime service in this process, over a store of plain directories, and a client of it.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
 use strata_proto::runtime::v1::{
     self as wire, attach_request, attach_response, container_service_client::ContainerServiceClient, exec_request,
     exec_response, exit_status::Kind, input, output, run_request, run_response,
@@ -25,116 +20,14 @@ use strata_rpc::{
 use strata_runtime::{
     config::{Cdi, Config, DefaultNetwork, File, Networks},
     engine::Engine,
-    error::Error,
     launch::Launcher,
     presence::Presence,
-    spec::MountPoint,
-    store::{Acquired, Listed, Prepared, Store, Volatile, Writing},
 };
-use strata_types::{ContainerConfig, LayerId, Mount, SnapshotKey};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-/// A store of one image and its snapshots, in directories.
-struct Directories {
-    root: PathBuf,
-    base: PathBuf,
-    held: Mutex<BTreeMap<String, String>>,
-    works: AtomicU64,
-}
-
-impl Store for Directories {
-    fn prepare<'a>(
-        &'a self,
-        key: &'a SnapshotKey,
-        image: &'a str,
-        _platform: Option<&'a strata_types::Platform>,
-        _writing: Writing,
-    ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        Box::pin(async move {
-            if image != "base" {
-                return Err(Error::ImageNotFound { image: image.into() });
-            }
-            std::fs::create_dir_all(self.root.join(key.as_str()).join("upper")).unwrap();
-            let taken = self.held.lock().unwrap().insert(key.to_string(), String::new());
-            assert!(taken.is_none(), "{key} was prepared twice");
-            Ok(Prepared { image_id: "sha256:base".into(), config: ContainerConfig::default() })
-        })
-    }
-
-    fn acquire<'a>(
-        &'a self,
-        key: &'a SnapshotKey,
-        holder: &'a str,
-        writing: Writing,
-    ) -> BoxFuture<'a, Result<Acquired, Error>> {
-        Box::pin(async move {
-            let mut held = self.held.lock().unwrap();
-            let held = held.get_mut(key.as_str()).expect("acquired before it was prepared");
-            assert!(held.is_empty(), "{key} is held by {held}");
-            *held = holder.to_owned();
-            let dir = self.root.join(key.as_str());
-            let work = dir.join(format!("work{}", self.works.fetch_add(1, Ordering::Relaxed)));
-            std::fs::create_dir_all(&work).unwrap();
-            let mut mount = Mount::overlay(vec![self.base.clone()], Some((dir.join("upper"), work)));
-            mount.options = ["index=off", "redirect_dir=nofollow", "metacopy=off"].map(str::to_owned).into();
-            if writing.volatile == Volatile::Yes {
-                mount.options.push("volatile".into());
-            }
-            Ok(Acquired { mount, layers: Vec::new() })
-        })
-    }
-
-    fn release<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async move {
-            if let Some(held) = self.held.lock().unwrap().get_mut(key.as_str())
-                && held == holder
-            {
-                held.clear();
-            }
-            Ok(())
-        })
-    }
-
-    fn remove<'a>(&'a self, key: &'a SnapshotKey, holder: &'a str) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async move {
-            if let Some(held) = self.held.lock().unwrap().remove(key.as_str()) {
-                assert!(held.is_empty() || held == holder, "{key} is removed while {held} holds it");
-                std::fs::remove_dir_all(self.root.join(key.as_str())).unwrap();
-            }
-            Ok(())
-        })
-    }
-
-    fn export<'a>(
-        &'a self,
-        _key: &'a SnapshotKey,
-        path: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Box<dyn std::io::Read + Send>>, Error>> {
-        Box::pin(async move { panic!("{path} is wanted for a volume") })
-    }
-
-    fn copy<'a>(
-        &'a self,
-        _key: &'a SnapshotKey,
-        _lease: &'a str,
-        _points: &'a [MountPoint],
-    ) -> BoxFuture<'a, Result<String, Error>> {
-        Box::pin(async { Ok("layer".to_owned()) })
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Error>> {
-        Box::pin(async {
-            let held = self.held.lock().unwrap();
-            Ok(held.iter().map(|(key, holder)| Listed { key: key.clone(), holder: holder.clone() }).collect())
-        })
-    }
-
-    fn read_file<'a>(&'a self, _layers: &'a [LayerId], path: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, Error>> {
-        Box::pin(async move { panic!("{path} could be looked up without the store") })
-    }
-}
+use super::directories::Directories;
 
 /// A service and its client.
 pub struct House {
@@ -168,8 +61,7 @@ pub async fn house() -> House {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let base = dir.path().join("base");
     make_base(&base);
-    let (root, held) = (dir.path().join("snapshots"), Mutex::default());
-    let store = Arc::new(Directories { root, base, held, works: AtomicU64::new(0) });
+    let store = Arc::new(Directories::new(dir.path().join("snapshots"), base));
     let (service, channel) = serve(dir.path(), store.clone(), 0).await;
     House { dir, store, service: Some(service), channel, generation: 0 }
 }
@@ -461,7 +353,7 @@ impl House {
             std::fs::read_dir(house.dir.path().join("run/c")).unwrap().count() == 0
         })
         .await;
-        assert!(self.store.held.lock().unwrap().is_empty());
+        assert!(self.store.is_empty());
         nothing_in("runtime/containers");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&*self.dir.path().to_string_lossy()));
