@@ -58,7 +58,7 @@ pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
 pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
-    Containers, Diff, Exec, Export, Kill, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
+    Containers, Diff, Exec, Export, Kill, MOST_SECONDS, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
 pub use limits::{LimitFlags, Update};
 pub use log::{LogFlags, Logs};

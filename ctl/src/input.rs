@@ -4,7 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::args::MOST_SECONDS;
 use crate::error::{Error, Result};
+
+/// Seconds until a kill, as services take them; -1 is for ever.
+pub fn until_kill(seconds: i64) -> prost_types::Duration {
+    let seconds = if seconds < 0 { MOST_SECONDS } else { seconds };
+    prost_types::Duration { seconds, nanos: 0 }
+}
 
 /// Environment of files first, of flags then. A name without a value is taken from this process, if it is set here.
 pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
