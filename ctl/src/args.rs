@@ -60,7 +60,7 @@ pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
     Containers, Diff, Exec, Export, Kill, MOST_SECONDS, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
-pub use limits::{LimitFlags, Update};
+pub use limits::{LimitFlags, RealTimeFlags, Update};
 pub use log::{LogFlags, Logs};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
@@ -225,7 +225,7 @@ pub enum Command {
     Ui,
     /// Let paused containers go on
     Unpause(Containers),
-    /// Give containers other limits
+    /// Give containers other limits, or another restart policy
     Update(Update),
     /// Show versions
     Version(Version),

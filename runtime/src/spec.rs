@@ -18,7 +18,7 @@ mod mount;
 mod ports;
 mod secret;
 
-pub use fixed::{DeviceLimit, FixedLimits};
+pub use fixed::{DeviceLimit, FixedLimits, RealTime};
 pub use isolation::{Device, DeviceRule, Filter, Ipc, Isolation, Sight};
 pub use limits::Limits;
 pub use log::{Driver, Log};

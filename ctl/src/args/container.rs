@@ -70,7 +70,7 @@ pub enum Container {
     Unpause(Containers),
     /// Close published ports of a container, running or not
     Unpublish(Unpublish),
-    /// Give containers other limits
+    /// Give containers other limits, or another restart policy
     Update(Update),
     /// Wait for the end of containers, then print their exit codes
     Wait(Wait),

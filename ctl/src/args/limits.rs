@@ -40,11 +40,27 @@ pub struct LimitFlags {
     pub blkio_weight: Option<u64>,
 }
 
+// Limits of real time.
+#[derive(Debug, Args)]
+pub struct RealTimeFlags {
+    /// Period of the real-time scheduler in microseconds. With cgroup v1 only
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_rt_period: Option<u64>,
+    /// Real-time processor time in that period, in microseconds. With cgroup v1 only
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub cpu_rt_runtime: Option<i64>,
+}
+
 // `ctl update`: limits that are not named stay, 0 takes one away
 #[derive(Debug, Args)]
 pub struct Update {
     #[command(flatten)]
     pub limits: LimitFlags,
+    #[command(flatten)]
+    pub real_time: RealTimeFlags,
+    /// What follows its end: "no", "on-failure[:ATTEMPTS]", "always", "unless-stopped"
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
     /// The containers
     #[arg(required = true)]
     pub containers: Vec<String>,

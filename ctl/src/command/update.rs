@@ -7,18 +7,27 @@ use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
 
-/// Gives containers other limits.
+use super::life;
+
+/// Gives containers other limits, or another restart policy.
 pub async fn run(platform: &Platform, args: &Update) -> Result<u8> {
-    let limits = limits(&args.limits)?;
-    if limits == pb::Limits::default() {
+    let named = pb::UpdateContainerRequest {
+        limits: Some(limits(&args.limits)?),
+        restart_policy: args.restart.as_deref().filter(|text| !text.is_empty()).map(life::policy).transpose()?,
+        cpu_realtime_period_us: args.real_time.cpu_rt_period,
+        cpu_realtime_runtime_us: args.real_time.cpu_rt_runtime,
+        container: String::new(),
+    };
+    let nothing = pb::UpdateContainerRequest { limits: Some(pb::Limits::default()), ..Default::default() };
+    if named == nothing {
         let error = Error::usage("you must provide one or more flags when using this command");
-        return Err(error.hint("`ctl update --help` shows the limits"));
+        return Err(error.hint("`ctl update --help` shows what can be changed"));
     }
     let containers = platform.containers().await?;
     super::each(&args.containers, |container| {
-        let (mut client, limits) = (containers.all.clone(), Some(limits.clone()));
+        let (mut client, named) = (containers.all.clone(), named.clone());
         async move {
-            client.update_container(pb::UpdateContainerRequest { container: container.clone(), limits }).await?;
+            client.update_container(pb::UpdateContainerRequest { container: container.clone(), ..named }).await?;
             Ok(container)
         }
     })

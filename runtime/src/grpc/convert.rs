@@ -12,10 +12,11 @@ use super::{attachments, fixed, health, isolation, life, logs, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
+    engine::Update,
     error::Error,
     record::State,
     signal,
-    spec::{Exit, ExitKind, Limits, MountPoint, Root, SecretEnv, Spec, TerminalSize, limits::Change},
+    spec::{Exit, ExitKind, Limits, MountPoint, RealTime, Root, SecretEnv, Spec, TerminalSize, limits::Change},
 };
 
 pub mod mounts;
@@ -85,7 +86,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
-        restart: life::policy(spec.restart_policy, spec.auto_remove)?,
+        restart: life::first_policy(spec.restart_policy, spec.auto_remove)?,
         health: health::wish(spec.health_check)?,
         dependencies: life::dependencies(spec.dependencies)?,
         labels: spec.labels.into_iter().collect(),
@@ -216,6 +217,18 @@ pub fn limits(limits: wire::Limits) -> Change {
         pids: limits.pids,
         blkio_weight: limits.blkio_weight,
     }
+}
+
+/// What is to change of a container.
+pub fn update(request: wire::UpdateContainerRequest) -> Result<Update, Error> {
+    Ok(Update {
+        limits: limits(request.limits.unwrap_or_default()),
+        real_time: RealTime {
+            period: request.cpu_realtime_period_us.filter(|period| *period != 0),
+            runtime: request.cpu_realtime_runtime_us.filter(|runtime| *runtime != 0),
+        },
+        restart: request.restart_policy.map(|policy| life::policy("restart_policy", policy)).transpose()?,
+    })
 }
 
 fn wire_limits(limits: Limits) -> wire::Limits {
