@@ -89,7 +89,7 @@ fn limits_of_swap_shares_and_sets_are_those_that_were_asked_for() {
         "20000",
         "--cpu-period",
         "100000",
-        "--cpu-shares",
+        "-c",
         "512",
         "--cpuset-cpus",
         "0",

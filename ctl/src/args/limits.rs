@@ -24,7 +24,7 @@ pub struct LimitFlags {
     #[arg(long, value_name = "MICROSECONDS")]
     pub cpu_period: Option<u64>,
     /// Share of the processors where others want them too [default: 1024]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(short = 'c', long, value_name = "SHARE")]
     pub cpu_shares: Option<u64>,
     /// Processors to run on, "0-3,7"
     #[arg(long, value_name = "SET")]

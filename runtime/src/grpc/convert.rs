@@ -1,6 +1,9 @@
 //! Wire to domain and back. What comes in is checked here, once; every refusal names its field.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use prost_types::Timestamp as WireTimestamp;
@@ -90,6 +93,7 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         health: health::wish(spec.health_check)?,
         dependencies: life::dependencies(spec.dependencies)?,
         labels: spec.labels.into_iter().collect(),
+        annotations: annotations(spec.annotations)?,
         stop_signal: spec.stop_signal,
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
@@ -106,6 +110,16 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
+}
+
+/// Annotations of an OCI spec, where a key is not empty.
+fn annotations(all: HashMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let field = "spec.annotations";
+    if all.contains_key("") {
+        return Err(Error::argument(field, "a key is empty"));
+    }
+    texts(field, &all.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())?;
+    Ok(all.into_iter().collect())
 }
 
 /// A name that ends up in /etc/hosts, with its address.
@@ -384,6 +398,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
         labels: spec.labels.into_iter().collect(),
+        annotations: spec.annotations.into_iter().collect(),
         stop_signal: spec.stop_signal,
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,

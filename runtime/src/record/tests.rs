@@ -37,6 +37,7 @@ pub fn spec() -> Spec {
         health: crate::health::Wish::default(),
         dependencies: vec![],
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         stop_signal: String::new(),
         stop_timeout_seconds: None,
         is_volatile: false,
