@@ -60,7 +60,7 @@ pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
     Containers, Diff, Exec, Export, Kill, MOST_SECONDS, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
-pub use limits::{LimitFlags, RealTimeFlags, Update};
+pub use limits::{LimitFlags, RealTimeFlags, SharedLimitFlags, Update};
 pub use log::{LogFlags, Logs};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,

@@ -1,22 +1,16 @@
-//! Limits of containers: flags of `ctl run` and `ctl create`, and `ctl update`.
+//! Limits of containers: flags of `ctl run`, `ctl create` and `ctl build`, and `ctl update`.
 
 use clap::Args;
 
-// Limits of a container.
+// Limits that steps of a build have too.
 #[derive(Debug, Args)]
-pub struct LimitFlags {
+pub struct SharedLimitFlags {
     /// Memory limit, "512m"
     #[arg(short, long, value_name = "BYTES")]
     pub memory: Option<String>,
     /// Limit of memory and swap together; -1: any amount of swap [default: twice the memory]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// Memory that is left to it as long as there is some elsewhere
-    #[arg(long, value_name = "BYTES")]
-    pub memory_reservation: Option<String>,
-    /// Number of processors, "1.5"
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<String>,
     /// Microseconds of processor time in each period
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     pub cpu_quota: Option<i64>,
@@ -32,6 +26,19 @@ pub struct LimitFlags {
     /// Nodes of memory to have, "0,1"
     #[arg(long, value_name = "SET")]
     pub cpuset_mems: Option<String>,
+}
+
+// Limits of a container.
+#[derive(Debug, Args)]
+pub struct LimitFlags {
+    #[command(flatten)]
+    pub shared: SharedLimitFlags,
+    /// Memory that is left to it as long as there is some elsewhere
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<String>,
+    /// Number of processors, "1.5"
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
     /// Most processes and threads; 0 or -1: no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
