@@ -3,7 +3,7 @@
 use strata_proto::store::v1 as pb;
 
 use crate::args::Rmi;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
 use crate::render::{self, name};
@@ -28,7 +28,12 @@ pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
                 }
             }
             Err(status) => {
-                suggest::complete(status.into()).await.print();
+                let mut error = Error::from(status);
+                // What uses the image of a platform keeps it, with force as well: what helps is said.
+                if !args.platform.is_empty() && error.reason == "FAULT_IMAGE_IN_USE" {
+                    error.hints.clear();
+                }
+                suggest::complete(error).await.print();
                 code = 1;
             }
         }
