@@ -420,6 +420,7 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         extra_hosts: start.extra_hosts.into_iter().map(|host| (host.name, host.address)).collect(),
         shm_size: start.shm_size_bytes,
         ulimits: start.ulimits.into_iter().map(Ulimit::from).collect(),
+        step_limits: start.step_limits.unwrap_or_default().into(),
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,

@@ -12,7 +12,9 @@ use strata_rpc::spawn::OnDemand;
 use crate::config::{Config, StepNetwork};
 use crate::error::Error;
 
-pub use runtime::{Device, Devices, MountPoint, MountSource, Network, Output, RunStep, Runtime, StepMount, Ulimit};
+pub use runtime::{
+    Device, Devices, MountPoint, MountSource, Network, Output, RunStep, Runtime, StepLimits, StepMount, Ulimit,
+};
 pub use store::{
     BaseImage, ByContent, CacheMount, Credentials, Entries, Entry, Feed, HeldMount, Identity, Listed, Lookup, Made,
     Manifest, Outcome, Placement, Resolved, Sharing, Store, Tree, feed,

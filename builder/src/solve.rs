@@ -18,7 +18,7 @@ use crate::flight::Flights;
 use crate::graph::{self, Graph, Origin};
 use crate::image::Draft;
 use crate::origin::Resolutions;
-use crate::peers::{Network, Runtime, Store, Ulimit};
+use crate::peers::{Network, Runtime, StepLimits, Store, Ulimit};
 use crate::progress::{Event, Progress, StepState};
 use crate::remotes::Remotes;
 use crate::scope::{Globals, Scope};
@@ -75,6 +75,8 @@ pub struct Request {
     pub shm_size: u64,
     /// Limits of each process of steps.
     pub ulimits: Vec<Ulimit>,
+    /// Limits of the containers of RUN steps, which decide about no key.
+    pub step_limits: StepLimits,
     /// When images are pulled.
     pub pull: Pull,
     /// The client can be asked for credentials.

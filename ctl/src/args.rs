@@ -58,9 +58,9 @@ pub use image::{History, Image, ImagePrune, Images, Import, Rmi, Tag};
 pub use inspect::{Inspect, InspectKind};
 pub use isolation::{CgroupNamespace, IsolationFlags};
 pub use lifecycle::{
-    Containers, Diff, Exec, Export, Kill, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
+    Containers, Diff, Exec, Export, Kill, MOST_SECONDS, Ps, Rename, Restart, Rm, Start, Stats, Stop, Top, Wait, WaitFor,
 };
-pub use limits::{LimitFlags, Update};
+pub use limits::{LimitFlags, RealTimeFlags, SharedLimitFlags, Update};
 pub use log::{LogFlags, Logs};
 pub use manifest::{
     Manifest, ManifestAdd, ManifestAnnotate, ManifestCreate, ManifestInspect, ManifestLs, ManifestPush, ManifestRemove,
@@ -225,7 +225,7 @@ pub enum Command {
     Ui,
     /// Let paused containers go on
     Unpause(Containers),
-    /// Give containers other limits
+    /// Give containers other limits, or another restart policy
     Update(Update),
     /// Show versions
     Version(Version),

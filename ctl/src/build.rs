@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::args::{Build, ProgressMode, PullWhen, StepNetwork};
+use crate::command::update;
 use crate::error::{Error, Result};
 use crate::input;
 use crate::platform::Platform;
@@ -255,6 +256,7 @@ async fn prepare(
         extra_hosts: args.add_host.iter().map(|text| input::host(text)).collect::<Result<_>>()?,
         shm_size_bytes: args.shm_size.as_deref().map_or(Ok(0), |text| input::bytes("--shm-size", text))?,
         ulimits: args.ulimit.iter().map(|text| input::ulimit(text)).collect::<Result<_>>()?,
+        step_limits: Some(update::of_steps(&args.limits)?),
         ..start
     };
     Ok((client, start, Given { contexts: all, secrets, agents }))

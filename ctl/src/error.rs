@@ -167,6 +167,11 @@ fn flag_of(field: &str) -> &str {
         "limits.memory_swap_bytes" | "spec.limits.memory_swap_bytes" => "--memory-swap",
         "limits.nano_cpus" | "spec.limits.nano_cpus" => "--cpus",
         "limits.pids" | "spec.limits.pids" => "--pids-limit",
+        "cpu_realtime_period_us" | "fixed_limits.cpu_realtime_period_us" => "--cpu-rt-period",
+        "cpu_realtime_runtime_us"
+        | "fixed_limits.cpu_realtime_runtime_us"
+        | "spec.fixed_limits.cpu_realtime_runtime_us" => "--cpu-rt-runtime",
+        "restart_policy" | "spec.restart_policy" => "--restart",
         "signal" => "--signal",
         "spec.cap_add" => "--cap-add",
         "spec.cap_drop" => "--cap-drop",

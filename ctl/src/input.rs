@@ -4,7 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::args::MOST_SECONDS;
 use crate::error::{Error, Result};
+
+/// Seconds until a kill, as services take them; -1 is for ever.
+pub fn until_kill(seconds: i64) -> prost_types::Duration {
+    let seconds = if seconds < 0 { MOST_SECONDS } else { seconds };
+    prost_types::Duration { seconds, nanos: 0 }
+}
 
 /// Environment of files first, of flags then. A name without a value is taken from this process, if it is set here.
 pub fn environment(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
@@ -174,15 +181,24 @@ pub fn labels(files: &[PathBuf], flags: &[String]) -> Result<HashMap<String, Str
         all.extend(lines.map(str::to_owned));
     }
     all.extend_from_slice(flags);
-    let mut labels = HashMap::new();
-    for flag in &all {
-        let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
-        if key.is_empty() {
-            return Err(Error::usage(format!("invalid label {flag:?}: KEY=VALUE is expected")));
+    pairs("label", &all)
+}
+
+/// Annotations of flags.
+pub fn annotations(flags: &[String]) -> Result<HashMap<String, String>> {
+    pairs("annotation", flags)
+}
+
+/// "KEY=VALUE", or "KEY" without a value; of those with one key the last counts.
+fn pairs(what: &str, texts: &[String]) -> Result<HashMap<String, String>> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        match key {
+            "" => Err(Error::usage(format!("invalid {what} {text:?}: KEY=VALUE is expected"))),
+            key => Ok((key.to_owned(), value.to_owned())),
         }
-        labels.insert(key.to_owned(), value.to_owned());
-    }
-    Ok(labels)
+    };
+    texts.iter().map(pair).collect()
 }
 
 #[cfg(test)]

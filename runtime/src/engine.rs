@@ -63,6 +63,7 @@ pub use commit::Pause;
 pub use exec::Exec;
 pub use reset::Removed;
 pub use tree::Tree;
+pub use update::Update;
 pub use usage::Sample;
 pub use volumes::{Prunable, Pruned};
 

@@ -299,7 +299,7 @@ impl Launcher {
     }
 
     /// What the monitor of a container starts this service with, should it be gone when a restart is due.
-    fn waker(&self, policy: &Policy) -> Option<init::Waker> {
+    pub fn waker(&self, policy: &Policy) -> Option<init::Waker> {
         let Waker { program, args, env } = self.0.config.waker.clone().filter(|_| policy.is_set())?;
         Some(init::Waker { program, args, env, only_after_failure: matches!(policy, Policy::OnFailure { .. }) })
     }

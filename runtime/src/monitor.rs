@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use strata_init::wire::{Created, Decoder, ExitStatus, Frame};
+use strata_init::{
+    plan::Waker,
+    wire::{Created, Decoder, ExitStatus, Frame},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -293,6 +296,14 @@ impl Monitor {
             tokio::time::sleep(READ).await;
             monitor.are_readers_free.send_replace(true);
         });
+    }
+
+    /// Says anew what starts this service, should it be gone at the end of the process. A monitor that was made by a service
+    /// which did not say so hangs up: then the next service finds out what is due, whoever wakes it.
+    pub async fn set_waker(&self, waker: Option<Waker>) -> io::Result<()> {
+        let mut stream = UnixStream::connect(&self.control).await?;
+        let hello = Frame::Hello { stdin: false, output: false, wait: false };
+        stream.write_all(&[hello.encode(), Frame::SetWaker { waker }.encode()].concat()).await
     }
 
     /// Sends a signal to the process it keeps.

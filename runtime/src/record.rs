@@ -201,6 +201,16 @@ impl Record {
         self.exit = Some(exit);
     }
 
+    /// Lets it rest if it waits for a start that its restart policy, which has changed, has no more.
+    pub fn rest(&mut self) {
+        // The start that it waits for is counted already.
+        let (is_by_hand, count) = (self.is_stopped_by_hand, self.restart_count.saturating_sub(1));
+        let is_due = |exit| self.spec.restart.is_due(End { exit, is_by_hand, count });
+        if self.state == State::Restarting && !self.exit.as_ref().is_some_and(is_due) {
+            self.state = State::Exited;
+        }
+    }
+
     /// Whether it has run and does not, and is to run when this service, or the host, starts anew.
     pub fn is_due_anew(&self) -> bool {
         let (is_by_hand, count) = (self.is_stopped_by_hand, self.restart_count);

@@ -18,7 +18,7 @@ mod mount;
 mod ports;
 mod secret;
 
-pub use fixed::{DeviceLimit, FixedLimits};
+pub use fixed::{DeviceLimit, FixedLimits, RealTime};
 pub use isolation::{Device, DeviceRule, Filter, Ipc, Isolation, Sight};
 pub use limits::Limits;
 pub use log::{Driver, Log};
@@ -101,6 +101,9 @@ pub struct Spec {
     pub dependencies: Vec<Dependency>,
     /// Labels: inert.
     pub labels: BTreeMap<String, String>,
+    /// Annotations of its OCI spec, which hooks of its devices find there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Signal that Stop sends first. Empty: the image's, else TERM.
     pub stop_signal: String,
     /// Seconds between that and the kill, where who stops it does not say.

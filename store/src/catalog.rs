@@ -23,6 +23,7 @@ mod reserve;
 mod snapshots;
 mod upgrade;
 mod usage;
+mod variants;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};

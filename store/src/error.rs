@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use strata_types::{Digest, Invalid, LayerId, LeaseId, SnapshotKey};
+use strata_types::{Digest, Invalid, LayerId, LeaseId, Platform, SnapshotKey};
 
 /// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +146,16 @@ pub enum Error {
         reference: String,
         /// The document that it leads to.
         target: Digest,
+    },
+    /// An index has an image for a platform, which is not here.
+    #[error("image {reference} is not here for {wanted}{}; pull it", here(.available))]
+    PlatformNotHere {
+        /// As it was asked for.
+        reference: String,
+        /// The platform.
+        wanted: Platform,
+        /// The platforms that it is here for.
+        available: Vec<Platform>,
     },
     /// Several images of an index are here, but not all.
     #[error("image {reference} is not here for all its platforms; choose one, or pull the others")]
@@ -317,6 +327,15 @@ pub enum Error {
 
 /// Result of operations of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What is here in place of what is not.
+fn here(platforms: &[Platform]) -> String {
+    match platforms {
+        [] => String::new(),
+        // A hostile index may name thousands.
+        many => format!(", but for {}", many.iter().take(32).map(Platform::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
 
 impl Error {
     /// Wraps an error of the kernel.

@@ -12,7 +12,7 @@ mod wanted;
 use std::sync::Arc;
 
 use strata_image::{Document, Error as ImageError, Limits, Platforms};
-use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, Reference, media_type};
+use strata_types::{Descriptor, Digest, ImageConfig, LayerId, LeaseId, Manifest, Platform, Reference, media_type};
 
 use crate::catalog::{ImageRow, LayerRow, LayerState, NewDocument, NewImage, Removed, millis};
 use crate::disk::{self, Sync};
@@ -164,9 +164,15 @@ pub async fn get_on(
 ) -> Result<Image> {
     let wanted = wanted(store, reference).await?.on(platforms.clone());
     let found = match store.catalog.image(wanted.clone(), lease.clone()).await {
-        Err(Error::ImageNotUnpacked { target, reference }) => match unpack(store, &target, platforms).await {
+        Err(Error::ImageNotUnpacked { target, reference }) => match unpack(store, &target, platforms.clone()).await {
             Ok(_) => store.catalog.image(wanted, lease).await,
-            Err(error) if error.is_missing_blob() => Err(Error::ImageNotUnpacked { target, reference }),
+            Err(error) if error.is_missing_blob() => match platforms {
+                Platforms::Only(wanted) => {
+                    let available = store.catalog.platforms_below(&target).await?;
+                    Err(Error::PlatformNotHere { reference, wanted, available })
+                }
+                Platforms::All | Platforms::Host => Err(Error::ImageNotUnpacked { target, reference }),
+            },
             Err(Error::Image(ImageError::NoPlatform { wanted, available, .. })) => {
                 Err(ImageError::NoPlatform { what: reference, wanted, available }.into())
             }
@@ -212,6 +218,25 @@ pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(Imag
 /// Removes a name, or an image with all its names.
 pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
     let removed = store.catalog.remove_image(wanted(store, reference).await?, force).await?;
+    store.removed(&removed);
+    store.build_cache_changed();
+    store.collector.wake();
+    Ok(removed)
+}
+
+/// Removes what an image has for some platforms, and leaves its names and the rest as they are.
+pub async fn remove_platforms(
+    store: &Arc<Store>,
+    reference: &str,
+    platforms: &[Platform],
+    force: bool,
+) -> Result<Removed> {
+    let (wanted, this) = (wanted(store, reference).await?, Arc::clone(store));
+    let discard = move |digest: &Digest| this.trash.discard(&this.paths.blob(digest)).map(drop);
+    // Nobody may store the same bytes between the end of the rows and the end of the files.
+    let guard = store.placing.write().await;
+    let removed = store.catalog.remove_variants(wanted, platforms.to_vec(), force, discard).await?;
+    drop(guard);
     store.removed(&removed);
     store.build_cache_changed();
     store.collector.wake();

@@ -75,7 +75,7 @@ async fn load(node: &Node, bytes: Vec<u8>) -> Result<LoadImagesResponse, Status>
 }
 
 async fn delete(node: &Node, reference: &str) {
-    let request = DeleteImageRequest { reference: reference.to_owned(), force: true };
+    let request = DeleteImageRequest { reference: reference.to_owned(), force: true, ..Default::default() };
     ImageServiceClient::new(node.channel("store")).delete_image(request).await.unwrap();
 }
 

@@ -110,7 +110,7 @@ async fn images_tell_their_names_and_their_end(node: &Node) {
     let tag = TagImageRequest { source: "guest".into(), target: "docker.io/library/other:1".into() };
     let id = images.tag_image(tag).await.unwrap().into_inner().image.unwrap().id;
     for reference in ["other:1", "guest"] {
-        let delete = DeleteImageRequest { reference: reference.into(), force: false };
+        let delete = DeleteImageRequest { reference: reference.into(), force: false, ..Default::default() };
         images.delete_image(delete).await.unwrap();
     }
 

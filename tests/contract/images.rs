@@ -7,6 +7,7 @@ use strata_proto::store::v1::{
     image_service_client::ImageServiceClient, import_image_request::Part,
     snapshot_service_client::SnapshotServiceClient, system_service_client::SystemServiceClient, verify_response::Event,
 };
+use strata_proto::types::v1::Platform;
 use strata_tests::Tar;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +21,7 @@ use crate::{
 
 over_both!(STORE; an_import_is_found_by_name_id_and_prefix, an_image_is_made_from_layers_of_another,
     what_is_no_archive_is_refused_and_leaves_nothing, an_import_that_is_dropped_leaves_nothing,
-    names_move_and_go, an_image_in_use_stays, images_are_listed_in_pages, malformed_names_are_refused,
+    names_move_and_go, an_image_in_use_stays, what_is_for_a_platform_goes_or_nothing_does, images_are_listed_in_pages, malformed_names_are_refused,
     a_prune_before_what_is_no_time_is_refused_and_removes_nothing, a_sound_store_verifies);
 
 fn header(name: &str) -> ImportImageRequest {
@@ -156,7 +157,8 @@ async fn names_move_and_go(node: &Node) {
     let moved = client.tag_image(tag("two")).await.unwrap().into_inner();
     assert_eq!((moved.image.unwrap().id, moved.previous_id), (two.id.clone(), one.id.clone()));
 
-    let delete = |reference: &str, force| DeleteImageRequest { reference: reference.into(), force };
+    let delete =
+        |reference: &str, force| DeleteImageRequest { reference: reference.into(), force, ..Default::default() };
     let several = client.delete_image(delete(&two.id, false)).await;
     refused(several, Code::FailedPrecondition, "FAULT_IMAGE_IN_USE");
     let untagged = client.delete_image(delete("name:x", false)).await.unwrap().into_inner();
@@ -176,14 +178,39 @@ async fn an_image_in_use_stays(node: &Node) {
     snapshots.prepare_snapshot(prepare).await.unwrap();
     let mut client = ImageServiceClient::new(node.channel("store"));
 
-    let answer = client.delete_image(DeleteImageRequest { reference: image.id.clone(), force: false }).await;
+    let answer = client
+        .delete_image(DeleteImageRequest { reference: image.id.clone(), force: false, ..Default::default() })
+        .await;
 
     refused(answer, Code::FailedPrecondition, "FAULT_IMAGE_IN_USE");
     assert_eq!(get(node, "used").await.unwrap().id, image.id);
     let remove = RemoveSnapshotRequest { key: "user".into(), ..Default::default() };
     snapshots.remove_snapshot(remove).await.unwrap();
-    client.delete_image(DeleteImageRequest { reference: image.id, force: false }).await.unwrap();
+    client.delete_image(DeleteImageRequest { reference: image.id, force: false, ..Default::default() }).await.unwrap();
     assert!(list(node).await.is_empty());
+}
+
+async fn what_is_for_a_platform_goes_or_nothing_does(node: &Node) {
+    let image = import(node.channel("store"), "one", tar("one")).await.unwrap();
+    let own = image.platform.clone().unwrap();
+    let other = Platform { architecture: "riscv64".into(), ..own.clone() };
+    let malformed_one = Platform { os: "a/b".into(), ..Default::default() };
+    let mut client = ImageServiceClient::new(node.channel("store"));
+    let delete = |platforms: &[&Platform]| DeleteImageRequest {
+        reference: "one".into(),
+        platforms: platforms.iter().map(|platform| (*platform).clone()).collect(),
+        ..Default::default()
+    };
+
+    let absent = client.delete_image(delete(&[&own, &other])).await;
+    refused(absent, Code::NotFound, "FAULT_PLATFORM_NOT_FOUND");
+    malformed(client.delete_image(delete(&[&malformed_one])).await, "platforms");
+    assert_eq!(get(node, "one").await.unwrap().id, image.id);
+    let gone = client.delete_image(delete(&[&own])).await.unwrap().into_inner();
+
+    // It was the last that the name led to.
+    assert_eq!((gone.untagged, gone.deleted), (vec!["docker.io/library/one:latest".to_owned()], vec![image.id]));
+    refused(client.delete_image(delete(&[&own])).await, Code::NotFound, "FAULT_IMAGE_NOT_FOUND");
 }
 
 async fn images_are_listed_in_pages(node: &Node) {

@@ -65,7 +65,7 @@ async fn what_no_image_can_be_called_is_refused(node: &Node) {
         is_refused("GetImage", &name, images.get_image(get).await);
         let list = ListImagesRequest { reference: reference(), ..Default::default() };
         is_refused("ListImages", &name, images.list_images(list).await);
-        let delete = DeleteImageRequest { reference: reference(), force: true };
+        let delete = DeleteImageRequest { reference: reference(), force: true, ..Default::default() };
         is_refused("DeleteImage", &name, images.delete_image(delete).await);
         let source = TagImageRequest { source: reference(), target: "new".into() };
         is_refused("TagImage from", &name, images.tag_image(source).await);

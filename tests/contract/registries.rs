@@ -84,7 +84,7 @@ fn password(registry: &DockerRegistry, password: &str) -> RegistryCredentials {
 }
 
 async fn remove(node: &Node, reference: &str) {
-    let request = DeleteImageRequest { reference: reference.into(), force: true };
+    let request = DeleteImageRequest { reference: reference.into(), force: true, ..Default::default() };
     ImageServiceClient::new(node.channel("store")).delete_image(request).await.unwrap();
 }
 

@@ -1,7 +1,10 @@
-//! Other limits for containers: at once and for later, all of them or none.
+//! Other limits and restart policies for containers: at once and for later, all of it or nothing.
+
+use std::time::Duration;
 
 use strata_proto::runtime::v1::{
-    ContainerSpec, Limits, UpdateContainerRequest, container_service_client::ContainerServiceClient,
+    Container, ContainerSpec, ContainerState, Limits, RestartKind, RestartPolicy, UpdateContainerRequest,
+    container_service_client::ContainerServiceClient,
 };
 use tonic::{Code, Status};
 
@@ -12,12 +15,38 @@ use crate::{
 };
 
 over_both!(RUNNING; limits_change_in_the_record_and_in_force, what_makes_no_sense_changes_nothing,
-    what_the_kernel_refuses_changes_nothing);
+    what_the_kernel_refuses_changes_nothing, another_restart_policy_is_that_of_the_next_end,
+    what_waits_to_be_started_rests_when_its_policy_is_taken_away, what_removes_itself_gets_no_restart_policy);
 
 async fn update(node: &Node, name: &str, limits: Limits) -> Result<Limits, Status> {
-    let request = UpdateContainerRequest { container: name.to_owned(), limits: Some(limits) };
+    let updated = change(node, name, UpdateContainerRequest { limits: Some(limits), ..Default::default() }).await?;
+    Ok(updated.spec.unwrap().limits.unwrap())
+}
+
+async fn change(node: &Node, name: &str, what: UpdateContainerRequest) -> Result<Container, Status> {
+    let request = UpdateContainerRequest { container: name.to_owned(), ..what };
     let reply = ContainerServiceClient::new(node.channel("runtime")).update_container(request).await?;
-    Ok(reply.into_inner().container.unwrap().spec.unwrap().limits.unwrap())
+    Ok(reply.into_inner().container.unwrap())
+}
+
+/// An update of the restart policy alone.
+fn policy(kind: RestartKind, attempts: u32) -> UpdateContainerRequest {
+    let restart_policy = Some(RestartPolicy { kind: kind.into(), attempts });
+    UpdateContainerRequest { restart_policy, ..Default::default() }
+}
+
+/// Looks until a container is so.
+async fn becomes(node: &Node, name: &str, is: impl Fn(&Container) -> bool) -> Container {
+    let looking = async {
+        loop {
+            let found = get(node, name).await.unwrap();
+            if is(&found) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("it became so in time")
 }
 
 async fn limits(node: &Node, name: &str) -> Limits {
@@ -138,5 +167,54 @@ async fn what_the_kernel_refuses_changes_nothing(node: &Node) {
         "what was changed before the refusal is as it was"
     );
     assert_eq!(in_force(node, "box", "pids", "pids.max", "pids.max").await, "max");
+    remove(node, "box").await;
+}
+
+async fn another_restart_policy_is_that_of_the_next_end(node: &Node) {
+    import_guest(node).await;
+    create(node, ContainerSpec { name: "box".into(), ..guest(&["then", "sleep", "1", "+", "exit", "4"]) })
+        .await
+        .unwrap();
+    start(node, "box").await.unwrap();
+    let twice = policy(RestartKind::OnFailure, 2);
+
+    let updated = change(node, "box", twice.clone()).await.unwrap();
+
+    assert_eq!(updated.spec.unwrap().restart_policy, twice.restart_policy);
+    let over = becomes(node, "box", |found| found.state() == ContainerState::Exited).await;
+    assert_eq!((over.restart_count, over.spec.unwrap().restart_policy), (2, twice.restart_policy));
+    // What is not named stays.
+    let memory = Limits { memory_bytes: Some(64 << 20), ..Default::default() };
+    update(node, "box", memory.clone()).await.unwrap();
+    let found = change(node, "box", policy(RestartKind::No, 0)).await.unwrap().spec.unwrap();
+    assert_eq!((found.limits.unwrap(), found.restart_policy), (memory, policy(RestartKind::No, 0).restart_policy));
+    malformed(change(node, "box", policy(RestartKind::Always, 3)).await, "restart_policy");
+    remove(node, "box").await;
+}
+
+async fn what_waits_to_be_started_rests_when_its_policy_is_taken_away(node: &Node) {
+    import_guest(node).await;
+    let restart_policy = policy(RestartKind::Always, 0).restart_policy;
+    create(node, ContainerSpec { name: "box".into(), restart_policy, ..guest(&["exit", "4"]) }).await.unwrap();
+    start(node, "box").await.unwrap();
+    // By then the pauses are long enough.
+    becomes(node, "box", |found| found.restart_count >= 5 && found.state() == ContainerState::Restarting).await;
+
+    let updated = change(node, "box", policy(RestartKind::No, 0)).await.unwrap();
+
+    assert_eq!(updated.state(), ContainerState::Exited);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let found = get(node, "box").await.unwrap();
+    assert_eq!((found.state(), found.restart_count), (ContainerState::Exited, updated.restart_count));
+    remove(node, "box").await;
+}
+
+async fn what_removes_itself_gets_no_restart_policy(node: &Node) {
+    import_guest(node).await;
+    create(node, ContainerSpec { name: "box".into(), auto_remove: true, ..guest(&["sleep", "300"]) }).await.unwrap();
+
+    malformed(change(node, "box", policy(RestartKind::Always, 0)).await, "restart_policy");
+
+    change(node, "box", policy(RestartKind::No, 0)).await.unwrap();
     remove(node, "box").await;
 }

@@ -156,6 +156,29 @@ fn stop_asks_first_and_kills_later() {
 }
 
 #[test]
+fn stop_and_restart_take_the_time_by_its_new_and_its_old_name() {
+    let house = House::with_guest();
+    detached(&house, &["--name", "stubborn"], &["stubborn"]);
+    wait_for_log(&house, "stubborn", "ready");
+
+    for flags in [&["--timeout", "0"][..], &["--timeout=0"], &["--time", "0"], &["-t", "0"]] {
+        let restarted = house.ctl(&[&["restart"], flags, &["stubborn"]].concat()).ok();
+        assert!(restarted.took < Duration::from_secs(8), "{flags:?}: {restarted:?}");
+    }
+
+    let stopped = house.ctl(&["container", "stop", "--timeout", "0", "stubborn"]).ok();
+    assert!(stopped.took < Duration::from_secs(8), "{stopped:?}");
+    house.ctl(&["start", "stubborn"]).ok();
+    house.ctl(&["stop", "--time", "0", "stubborn"]).ok();
+    // Without an end to the patience a container that ends by itself is waited for.
+    detached(&house, &["--name", "polite"], &["trap", "5", "SIGTERM"]);
+    wait_for_log(&house, "polite", "ready");
+    house.ctl(&["stop", "--timeout", "-1", "polite"]).ok();
+    assert_eq!(house.ctl(&["wait", "polite"]).ok().text(), "5");
+    house.ctl(&["stop", "--timeout", "-2", "polite"]).code(125).complains(&["--timeout"]);
+}
+
+#[test]
 fn start_runs_it_once_more() {
     let house = House::with_guest();
     house.ctl(&["run", "--name", "again", "guest", "/guest", "then", "echo", "hello", "+", "exit", "4"]).code(4);

@@ -231,6 +231,35 @@ fn hooks_run_at_their_points_and_find_the_root() {
 }
 
 #[test]
+fn hooks_find_the_annotations_of_their_container() {
+    let house = house();
+    let told = house.path("told");
+    let script = format!("cat > {}", told.display());
+    describe(
+        &house,
+        "thing.yaml",
+        &format!(
+            "cdiVersion: 0.6.0\nkind: test.com/thing\ndevices:\n- name: one\n  containerEdits:\n    hooks:\n    \
+             - {{hookName: createRuntime, path: /bin/sh, args: [sh, -c, {script:?}], env: [\"PATH=/usr/bin:/bin\"]}}\n"
+        ),
+    );
+    let flags = ["--device", "test.com/thing=one", "--annotation", "com.test/a=b=c", "--annotation", "com.test/empty"];
+    let create = ["create", "--name", "kept", "--runtime", "strata", "--network", "none"];
+    house.ctl(&[&create[..], &flags, &["guest", "/guest", "noop"]].concat()).ok();
+
+    house.ctl(&["start", "-a", "kept"]).ok();
+
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(&told).unwrap()).unwrap();
+    let annotations = serde_json::json!({"com.test/a": "b=c", "com.test/empty": ""});
+    assert_eq!(state["annotations"], annotations);
+    let host = house.ctl(&["inspect", "kept"]).ok().json()[0]["HostConfig"].clone();
+    assert_eq!((&host["Annotations"], &host["Runtime"]), (&annotations, &"strata".into()));
+    house.guest_with(&["--annotation", "=x"], &["noop"]).code(125).complains(&["invalid annotation \"=x\""]);
+    house.guest_with(&["--runtime", "runc"], &["noop"]).code(125).complains(&["--runtime", "runc", "\"strata\""]);
+    house.ctl(&["rm", "kept"]).ok();
+}
+
+#[test]
 fn containers_get_devices_by_their_names() {
     let house = house();
     variable(&house, "one", "");

@@ -146,6 +146,22 @@ fn names_of_hosts_and_the_size_of_shared_memory_are_those_asked_for_and_in_the_k
 }
 
 #[test]
+fn limits_of_steps_are_those_asked_for_and_in_no_key() {
+    let house = House::with_guest();
+    let text = run("", "memhog 200");
+
+    build(&house, &text, &["-m", "64m"]).fails().complains(&["Dockerfile:2:", "137"]);
+    let flags =
+        ["--memory", "512m", "-c", "512", "--cpu-quota", "50000", "--cpu-period", "100000", "--cpuset-cpus", "0"];
+    assert_eq!(Steps::of(&build(&house, &text, &flags).ok()).went("RUN"), Went::Done);
+    assert_eq!(Steps::of(&build(&house, &text, &["--memory", "600m"]).ok()).went("RUN"), Went::Cached);
+    assert_eq!(Steps::of(&build(&house, &text, &[]).ok()).went("RUN"), Went::Cached);
+
+    build(&house, &text, &["--no-cache", "--cpuset-cpus", "8191"]).fails().complains(&["cpuset"]);
+    build(&house, &text, &["--memory", "lots"]).fails().complains(&["--memory", "lots"]);
+}
+
+#[test]
 fn limits_of_processes_are_those_asked_for() {
     let house = House::with_guest();
 

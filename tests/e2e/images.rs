@@ -17,7 +17,12 @@ fn an_imported_tar_is_listed_and_described() {
     assert!(shown[0]["Id"].as_str().unwrap().starts_with(&format!("sha256:{}", row[2])));
     assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 1, "{shown:#}");
     assert_eq!((&shown[0]["Os"], &shown[0]["Architecture"]), (&"linux".into(), &"amd64".into()));
-    let history = house.ctl(&["history", "guest"]).ok();
+    let plain =
+        house.ctl(&["image", "history", "--human=false", "--format", "{{.Size}} {{.CreatedSince}}", "guest"]).ok();
+    let (size, at) = plain.text().lines().next().unwrap().split_once(' ').unwrap();
+    assert!(size.parse::<u64>().is_ok() && at.contains('T') && at.ends_with('Z'), "{plain:?}");
+    house.ctl(&["history", "-H=false", "guest"]).ok().says(&["CREATED AT"]);
+    let history = house.ctl(&["history", "-H", "guest"]).ok();
     for column in ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"] {
         assert!(history.stdout.lines().next().unwrap().contains(column), "{history:?}");
     }

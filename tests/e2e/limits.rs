@@ -61,6 +61,17 @@ fn limits_of_a_container_that_runs_are_changed() {
     house.ctl(&["update", "--cpu-quota", "5000", "two"]).code(1).complains(&["--cpu-quota", "conflicting options"]);
     house.ctl(&["update", "--cpuset-cpus", "8191", "one"]).code(1).complains(&["--cpuset-cpus"]);
     house.ctl(&["update", "one"]).code(125).complains(&["you must provide one or more flags"]);
+    // No host of the tests gives a container real time: cgroup v2 has none, and v1 gives it to nobody unasked.
+    house
+        .ctl(&["update", "--cpu-rt-runtime", "950000", "--cpu-rt-period", "1000000", "one"])
+        .code(1)
+        .complains(&["--cpu-rt-"]);
+    house
+        .ctl(&["update", "--cpu-rt-runtime", "10", "--cpu-rt-period", "5", "two"])
+        .code(1)
+        .complains(&["--cpu-rt-runtime"]);
+    house.ctl(&["update", "--cpu-rt-period", "500000", "two"]).ok();
+    assert_eq!(host("two")["CpuRealtimePeriod"], 500_000);
     house.ctl(&["rm", "-f", "one", "two"]).ok();
 }
 
@@ -78,7 +89,7 @@ fn limits_of_swap_shares_and_sets_are_those_that_were_asked_for() {
         "20000",
         "--cpu-period",
         "100000",
-        "--cpu-shares",
+        "-c",
         "512",
         "--cpuset-cpus",
         "0",

@@ -76,6 +76,68 @@ fn run_and_create_take_the_image_of_the_platform() {
 }
 
 #[test]
+fn history_and_inspect_show_the_platform_that_is_asked_for() {
+    let house = House::start();
+    let layout = index(&house);
+    house.ctl(&["load", "-i", text(&layout)]).ok();
+    let inspected = |words: &[&str]| {
+        let shown = house.ctl(&[words, &["--platform", OTHER, "both:1"]].concat()).ok().json();
+        shown[0]["Architecture"].as_str().unwrap().to_owned()
+    };
+
+    assert_eq!(inspected(&["image", "inspect"]), "s390x");
+    assert_eq!(inspected(&["inspect"]), "s390x");
+    assert_ne!(architecture(&house, "both:1"), "s390x");
+    let ids = |flags: &[&str]| house.ctl(&[&["history", "-q", "--no-trunc"], flags, &["both:1"]].concat()).ok().stdout;
+    assert_ne!(ids(&["--platform", OTHER]), ids(&[]));
+    for command in [&["history"][..], &["image", "history"], &["image", "inspect"], &["inspect"]] {
+        let refused = house.ctl(&[command, &["--platform", "linux/riscv64", "both:1"]].concat()).code(1);
+        refused.complains(&["both:1", "linux/riscv64", "linux/s390x"]);
+    }
+    let refused = house.ctl(&["inspect", "--type", "volume", "--platform", OTHER, "both:1"]);
+    refused.code(125).complains(&["--platform is for images"]);
+}
+
+#[test]
+fn rmi_removes_what_is_for_a_platform_and_leaves_the_rest() {
+    let house = House::start();
+    let layout = index(&house);
+    house.ctl(&["load", "-i", text(&layout)]).ok();
+    let word = |flags: &[&str]| {
+        house.ctl(&[&["run", "--rm", "--pull", "never"], flags, &["both:1", "/guest", "read", "/word"]].concat())
+    };
+    assert_eq!(word(&["--platform", OTHER]).ok().text(), "s390x");
+    let refused = house.ctl(&["rmi", "--platform", "linux/s390x,linux/riscv64", "both:1"]).code(1);
+    refused.complains(&["both:1", "linux/riscv64", "linux/s390x"]);
+    house.ctl(&["create", "--platform", OTHER, "--name", "box", "both:1", "/guest", "noop"]).ok();
+    house.ctl(&["rmi", "-f", "--platform", OTHER, "both:1"]).code(1).complains(&["used by", "removed first"]);
+    house.ctl(&["rm", "box"]).ok();
+
+    let removed = house.ctl(&["image", "rm", "--platform", OTHER, "both:1"]).ok();
+
+    assert!(removed.stdout.contains("Deleted: sha256:") && !removed.stdout.contains("Untagged"), "{removed:?}");
+    word(&["--platform", OTHER]).code(125).complains(&["both:1"]);
+    assert_ne!(word(&[]).ok().text(), "s390x");
+    house.ctl(&["inspect", "--platform", OTHER, "both:1"]).code(1).complains(&["not here for linux/s390x"]);
+    // What is left is saved and loaded, and the archive brings back what went.
+    let left = house.path("left.tar");
+    house.ctl(&["save", "-o", text(&left), "both:1"]).ok();
+    house.ctl(&["load", "-i", text(&layout)]).ok();
+    assert_eq!(word(&["--platform", OTHER]).ok().text(), "s390x");
+    house.ctl(&["tag", "both:1", "more:1"]).ok();
+    house.ctl(&["rmi", "--platform", OTHER, "both:1"]).code(1).complains(&["several names", "more:1"]);
+    house.ctl(&["rmi", "--no-prune", "-f", "--platform", OTHER, "both:1"]).ok();
+    // With the last platform the names go, since nothing is left that they could lead to.
+    let host = format!("linux/{}", architecture(&house, "both:1"));
+    house.ctl(&["rmi", "-f", "--platform", &host, "both:1"]).ok().says(&[
+        "Untagged: both:1",
+        "Untagged: more:1",
+        "Deleted",
+    ]);
+    assert_eq!(house.ctl(&["images", "-q"]).ok().text(), "");
+}
+
+#[test]
 fn an_image_for_one_platform_is_refused_for_another_by_name_and_id() {
     let mut house = House::start();
     house.configure("[registries]\nattempts = 1\n");

@@ -268,6 +268,57 @@ fn what_a_container_requires_is_started_first_and_cycles_are_refused() {
 }
 
 #[test]
+fn a_policy_is_changed_while_a_container_runs_and_kept_over_services() {
+    let house = House::with_guest();
+    for name in ["one", "two"] {
+        run(&house, name, &[], &["sleep", "300"]);
+    }
+    run(&house, "passing", &["--rm"], &["sleep", "300"]);
+
+    let done = house.ctl(&["update", "--restart", "unless-stopped", "one", "passing", "two"]).code(1);
+
+    assert_eq!(done.text(), "one\ntwo");
+    done.complains(&["restart policy cannot be updated because AutoRemove is enabled for the container"]);
+    house.ctl(&["update", "--restart", "no", "passing"]).ok();
+    assert!(house.crash("runtime"));
+    assert_eq!(seen(&house, "one", "{{.HostConfig.RestartPolicy.Name}}"), "unless-stopped");
+    let pid = seen(&house, "one", "{{.State.Pid}}");
+    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+    eventually("it runs again", SOON, || {
+        status(&house, "one") == "running" && seen(&house, "one", "{{.State.Pid}}") != pid
+    });
+    house.ctl(&["update", "--restart", "on-failure:3", "two"]).ok();
+    assert_eq!(
+        seen(&house, "two", "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"),
+        "on-failure 3"
+    );
+    house.ctl(&["update", "--restart", "sometimes", "two"]).code(125).complains(&["\"sometimes\" for --restart"]);
+    house.ctl(&["rm", "-f", "one", "two", "passing"]).ok();
+}
+
+#[test]
+fn a_monitor_wakes_the_runtime_as_the_policy_of_the_moment_says() {
+    let house = House::with_guest();
+    let words = |end: &'static str| {
+        ["then", "append", "/shared/runs", ".", "+", "await", end, "+", "rm", end, "+", "exit", "1"]
+    };
+    run(&house, "given", &[], &words("/shared/given"));
+    run(&house, "taken", &["--restart", "always"], &words("/shared/taken"));
+    house.ctl(&["update", "--restart", "on-failure", "given"]).ok();
+    house.ctl(&["update", "--restart", "no", "taken"]).ok();
+    assert!(house.crash("runtime"));
+
+    fs::write(house.root().join("taken"), "").unwrap();
+    thread::sleep(Duration::from_secs(1));
+    assert!(!house.services().iter().any(|trace| trace.program() == "strata-runtime"), "nobody needs it");
+    fs::write(house.root().join("given"), "").unwrap();
+
+    eventually("it runs again", SOON, || lines(&house, "runs").len() == 3);
+    assert_eq!(["given", "taken"].map(|name| status(&house, name)), ["running", "exited"]);
+    house.ctl(&["rm", "-f", "given", "taken"]).ok();
+}
+
+#[test]
 fn what_cannot_be_is_refused_before_anything_is_made() {
     let house = House::with_guest();
     for (flags, words) in [

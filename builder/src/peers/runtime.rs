@@ -12,6 +12,10 @@ use crate::config::StepNetwork;
 use crate::error::Error;
 use crate::secret::{Secret, SecretEnv};
 
+mod limits;
+
+pub use limits::StepLimits;
+
 /// Host name of steps.
 const HOSTNAME: &str = "strata-build";
 
@@ -71,6 +75,8 @@ pub struct RunStep {
     pub shm_size: u64,
     /// Limits of each process.
     pub ulimits: Vec<Ulimit>,
+    /// Limits of its container.
+    pub limits: StepLimits,
     /// All capabilities and devices, no filter of system calls, nothing hidden.
     pub is_insecure: bool,
     /// What is mounted.
@@ -291,6 +297,7 @@ fn start(step: RunStep, network: pb::NetworkMode) -> pb::RunStart {
         extra_hosts: step.extra_hosts.into_iter().map(|(name, address)| HostEntry { name, address }).collect(),
         shm_size_bytes: step.shm_size,
         ulimits: step.ulimits.into_iter().map(limit).collect(),
+        limits: Some(step.limits.into()),
         is_privileged: step.is_insecure,
         mounts: step.mounts.into_iter().map(mount).collect(),
         cdi_devices: step.devices,

@@ -84,6 +84,7 @@ pub async fn perform(
         extra_hosts: request.extra_hosts.clone(),
         shm_size: request.shm_size,
         ulimits: request.ulimits.clone(),
+        limits: request.step_limits.clone(),
         is_insecure,
         mounts: script.into_iter().map(script_mount).collect(),
         devices: devices.names,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::PullWhen;
+use super::{PullWhen, SharedLimitFlags};
 pub use output::{Output, OutputKind, fields};
 
 /// How progress is shown.
@@ -112,6 +112,8 @@ pub struct Build {
     /// Limit each process of RUN steps, "nofile=1024:2048"
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
+    #[command(flatten)]
+    pub limits: SharedLimitFlags,
     /// Push the image to the registry of its names
     #[arg(long)]
     pub push: bool,

@@ -70,7 +70,7 @@ pub enum Container {
     Unpause(Containers),
     /// Close published ports of a container, running or not
     Unpublish(Unpublish),
-    /// Give containers other limits
+    /// Give containers other limits, or another restart policy
     Update(Update),
     /// Wait for the end of containers, then print their exit codes
     Wait(Wait),
@@ -88,7 +88,8 @@ impl Container {
             Self::Exec(args) => Command::Exec(args),
             Self::Export(args) => Command::Export(args),
             Self::Inspect(ContainerInspect { format, size, containers }) => {
-                Command::Inspect(Inspect { format, size, kind: Some(InspectKind::Container), names: containers })
+                let kind = Some(InspectKind::Container);
+                Command::Inspect(Inspect { format, size, platform: None, kind, names: containers })
             }
             Self::Kill(args) => Command::Kill(args),
             Self::Logs(args) => Command::Logs(args),

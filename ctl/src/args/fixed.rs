@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::RealTimeFlags;
+
 // What a container may use of its host.
 #[derive(Debug, Args)]
 pub struct FixedLimitFlags {
@@ -14,12 +16,8 @@ pub struct FixedLimitFlags {
     /// How readily it is killed when memory runs out, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
-    /// Period of the real-time scheduler in microseconds. With cgroup v1 only
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub cpu_rt_period: Option<u64>,
-    /// Real-time processor time in that period, in microseconds. With cgroup v1 only
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
-    pub cpu_rt_runtime: Option<i64>,
+    #[command(flatten)]
+    pub real_time: RealTimeFlags,
     /// Its share of the transfers of a block device among others, 10 to 1000
     #[arg(long, value_name = "DEVICE:WEIGHT")]
     pub blkio_weight_device: Vec<String>,

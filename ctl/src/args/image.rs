@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 
 use super::{Build, Command, Explore, Format, ImageCopy, Inspect, InspectKind, Load, Pull, Push, Save, format};
 
@@ -49,8 +49,9 @@ impl Image {
             Self::Build(args) => Command::Build(args),
             Self::History(args) => Command::History(args),
             Self::Import(args) => Command::Import(args),
-            Self::Inspect(ImageInspect { format, images }) => {
-                Command::Inspect(Inspect { format, size: false, kind: Some(InspectKind::Image), names: images })
+            Self::Inspect(ImageInspect { format, platform, images }) => {
+                let kind = Some(InspectKind::Image);
+                Command::Inspect(Inspect { format, size: false, platform, kind, names: images })
             }
             Self::Load(args) => Command::Load(args),
             Self::Ls(args) => Command::Images(args),
@@ -70,6 +71,9 @@ pub struct ImageInspect {
     /// Format of the output: "json", or a template for each
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Platform, where an image has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
     /// The images
     #[arg(required = true)]
     pub images: Vec<String>,
@@ -145,6 +149,13 @@ pub struct History {
     /// Show everything in full
     #[arg(long)]
     pub no_trunc: bool,
+    /// Sizes and times for people; "--human=false": bytes, and RFC 3339
+    #[arg(short = 'H', long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", value_name = "true|false")]
+    pub human: bool,
+    /// Platform, where the image has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
     /// Print image ids only
     #[arg(short, long)]
     pub quiet: bool,
@@ -159,6 +170,12 @@ pub struct Rmi {
     /// Remove images with several names, or that stopped containers use
     #[arg(short, long)]
     pub force: bool,
+    /// Taken as Docker takes it, and of no effect: images without a name go by themselves, with no other image
+    #[arg(long, hide = true)]
+    no_prune: bool,
+    /// Remove only what images have for these platforms, several times or with commas; the name and the rest stay
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub platform: Vec<String>,
     /// The images
     #[arg(required = true)]
     pub images: Vec<String>,

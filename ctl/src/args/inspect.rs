@@ -16,6 +16,9 @@ pub struct Inspect {
     /// Show how much containers have written
     #[arg(short, long)]
     pub size: bool,
+    /// Platform of images to look for, where one has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
     /// Look only for such things
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<InspectKind>,

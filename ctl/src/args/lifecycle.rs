@@ -6,6 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::{DetachKeys, Format, format};
 
+/// The most seconds that a container is given to end: a century, which stands for ever too.
+pub const MOST_SECONDS: i64 = 100 * 365 * 24 * 3600;
+
 // `ctl diff`
 #[derive(Debug, Args)]
 pub struct Diff {
@@ -122,9 +125,9 @@ pub struct Rename {
 // `ctl restart`
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// Seconds until the kill
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS")]
-    pub time: Option<u32>,
+    /// Seconds until the kill; -1: there is none [default: its own, else 10]
+    #[arg(short, long, alias = "time", value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=MOST_SECONDS))]
+    pub timeout: Option<i64>,
     /// Signal to send first
     #[arg(short, long)]
     pub signal: Option<String>,
@@ -185,9 +188,9 @@ pub struct Stats {
 // `ctl stop`
 #[derive(Debug, Args)]
 pub struct Stop {
-    /// Seconds until the kill
-    #[arg(short, long, value_name = "SECONDS")]
-    pub time: Option<u32>,
+    /// Seconds until the kill; -1: there is none [default: its own, else 10]
+    #[arg(short, long, alias = "time", value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=MOST_SECONDS))]
+    pub timeout: Option<i64>,
     /// Signal to send first
     #[arg(short, long)]
     pub signal: Option<String>,

@@ -124,6 +124,12 @@ pub struct Create {
     /// Read labels from a file, one a line
     #[arg(long, value_name = "FILE")]
     pub label_file: Vec<PathBuf>,
+    /// Add an annotation to its OCI spec, for hooks of devices
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+    /// Runtime to run it with: "strata", the only one
+    #[arg(long, value_name = "NAME", value_parser = own_runtime)]
+    runtime: Option<()>,
     /// Signal to send first when it is stopped [default: the image's, else TERM]
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
@@ -142,6 +148,17 @@ pub struct Create {
     /// The image, then the command and its arguments: flags among them are the command's
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE", hide = true)]
     words: Vec<String>,
+}
+
+/// Docker's daemon has runtimes in its configuration, by name. Here the runtime is the service that keeps containers.
+fn own_runtime(text: &str) -> Result<(), String> {
+    match text {
+        "" | "strata" => Ok(()),
+        _ => {
+            Err("Strata runs containers itself, and its name is \"strata\": other OCI runtimes are not called"
+                .to_owned())
+        }
+    }
 }
 
 impl Create {

@@ -14,8 +14,8 @@ pub fn of_container(flags: &FixedLimitFlags, spec: &mut pb::ContainerSpec) -> Re
     spec.fixed_limits = Some(pb::FixedLimits {
         memory_swappiness: flags.memory_swappiness.and_then(|number| u32::try_from(number).ok()),
         is_oom_kill_disabled: flags.oom_kill_disable,
-        cpu_realtime_period_us: flags.cpu_rt_period,
-        cpu_realtime_runtime_us: flags.cpu_rt_runtime,
+        cpu_realtime_period_us: flags.real_time.cpu_rt_period,
+        cpu_realtime_runtime_us: flags.real_time.cpu_rt_runtime,
         block_io_weights: devices("--blkio-weight-device", &flags.blkio_weight_device, number)?,
         read_bytes_per_second: devices("--device-read-bps", &flags.device_read_bps, size)?,
         write_bytes_per_second: devices("--device-write-bps", &flags.device_write_bps, size)?,

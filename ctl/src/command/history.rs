@@ -8,13 +8,15 @@ use super::images;
 use crate::args::History;
 use crate::error::{Error, Result};
 use crate::explore::text::line;
+use crate::input;
 use crate::platform::Platform;
 use crate::render::list::{self, Row};
 use crate::render::{self, size, table, time};
 
 /// Shows one row per instruction, the last first.
 pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
-    let image = images::get(platform, &args.image).await?;
+    let on = args.platform.as_deref().map(input::platform).transpose()?;
+    let image = images::get_on(platform, &args.image, on).await?;
     let config: ImageConfig = serde_json::from_slice(&image.config_json)
         .map_err(|error| Error::new(format!("the config of {} cannot be read: {error}", args.image)))?;
     let mut layers = image.layers.iter();
@@ -41,9 +43,13 @@ pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
             render::line(id)?;
             continue;
         }
-        let (since, size) = (time::ago(created, now), size::human(bytes));
+        let at = created.map(|at| at.to_string());
+        let (since, size) = match args.human {
+            true => (time::ago(created, now), size::human(bytes)),
+            false => (at.clone().unwrap_or_default(), bytes.to_string()),
+        };
         let fields = json!({
-            "ID": id, "CreatedAt": created.map(|at| at.to_string()), "CreatedSince": since, "CreatedBy": by, "Size": size,
+            "ID": id, "CreatedAt": at, "CreatedSince": since, "CreatedBy": by, "Size": size,
             "Comment": comment,
         });
         // What others wrote into an image must not act on this terminal.
@@ -52,7 +58,8 @@ pub async fn run(platform: &Platform, args: &History) -> Result<u8> {
         shown.push(Row { cells: vec![id.to_owned(), since, by, size, comment], fields });
     }
     if !args.quiet {
-        list::print(&args.format, &["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], shown)?;
+        let created = if args.human { "CREATED" } else { "CREATED AT" };
+        list::print(&args.format, &["IMAGE", created, "CREATED BY", "SIZE", "COMMENT"], shown)?;
     }
     Ok(0)
 }

@@ -6,6 +6,7 @@ mod tree;
 use jiff::Timestamp;
 use serde_json::json;
 use strata_proto::store::v1 as pb;
+use strata_proto::types::v1::Platform as Target;
 
 use crate::args::Images;
 use crate::error::Result;
@@ -84,7 +85,12 @@ pub async fn all(platform: &Platform, reference: &str) -> Result<Vec<pb::Image>>
 
 /// An image with its config and layers.
 pub async fn get(platform: &Platform, reference: &str) -> Result<pb::Image> {
-    let request = pb::GetImageRequest { reference: reference.to_owned(), ..Default::default() };
+    get_on(platform, reference, None).await
+}
+
+/// As [`get`], of several platforms the one that is asked for.
+pub async fn get_on(platform: &Platform, reference: &str, on: Option<Target>) -> Result<pb::Image> {
+    let request = pb::GetImageRequest { reference: reference.to_owned(), platform: on, ..Default::default() };
     let reply = platform.images().await?.get_image(request).await?.into_inner();
     reply.image.ok_or_else(|| super::incomplete("an image"))
 }

@@ -5,11 +5,13 @@ mod image;
 
 use serde_json::Value;
 use strata_proto::runtime::v1 as pb;
+use strata_proto::types::v1::Platform as Target;
 use strata_types::{ContainerConfig, ImageConfig};
 
 use super::{images, network, ps, volume};
 use crate::args::{Format, Inspect, InspectKind};
 use crate::error::{Error, Result};
+use crate::input;
 use crate::platform::Platform;
 use crate::render::list;
 use crate::suggest;
@@ -18,15 +20,23 @@ use crate::suggest;
 const KINDS: [InspectKind; 4] = [InspectKind::Container, InspectKind::Image, InspectKind::Network, InspectKind::Volume];
 
 /// What is shown beside what things are.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct With {
     /// How much containers have written.
     pub sizes: bool,
+    /// Of images for several platforms which one.
+    pub platform: Option<Target>,
 }
 
 /// Inspects what is of one kind, or of any.
 pub async fn run(platform: &Platform, args: &Inspect) -> Result<u8> {
-    all(platform, args.kind, &args.names, args.format.as_ref(), With { sizes: args.size }).await
+    let with = With { sizes: args.size, platform: args.platform.as_deref().map(input::platform).transpose()? };
+    let kind = match (args.kind, &with.platform) {
+        (None | Some(InspectKind::Image), Some(_)) => Some(InspectKind::Image),
+        (Some(_), Some(_)) => return Err(Error::usage("conflicting options: --platform is for images")),
+        (kind, None) => kind,
+    };
+    all(platform, kind, &args.names, args.format.as_ref(), &with).await
 }
 
 /// Prints one array; what is not found is told, and the rest shown.
@@ -35,7 +45,7 @@ pub async fn all(
     kind: Option<InspectKind>,
     names: &[String],
     format: Option<&Format>,
-    with: With,
+    with: &With,
 ) -> Result<u8> {
     let mut found = Vec::new();
     let mut code = 0;
@@ -56,7 +66,7 @@ pub async fn all(
     Ok(code)
 }
 
-async fn any(platform: &Platform, name: &str, with: With) -> Result<Value> {
+async fn any(platform: &Platform, name: &str, with: &With) -> Result<Value> {
     for kind in KINDS {
         match of(platform, name, kind, with).await {
             Err(error) if is_absent(&error) => {}
@@ -79,7 +89,7 @@ async fn of_image(platform: &Platform, id: &str) -> Option<ContainerConfig> {
 }
 
 /// What there is to say of a thing of a kind, by Docker's names.
-pub async fn of(platform: &Platform, name: &str, kind: InspectKind, with: With) -> Result<Value> {
+pub async fn of(platform: &Platform, name: &str, kind: InspectKind, with: &With) -> Result<Value> {
     match kind {
         InspectKind::Container => {
             let request = pb::GetContainerRequest { container: name.to_owned() };
@@ -96,7 +106,7 @@ pub async fn of(platform: &Platform, name: &str, kind: InspectKind, with: With) 
             Ok(value)
         }
         InspectKind::Image => {
-            let found = images::get(platform, name).await?;
+            let found = images::get_on(platform, name, with.platform.clone()).await?;
             image::value(&found, image::digests(platform, &found).await?)
         }
         InspectKind::Network => network::inspect::value(platform, name).await,

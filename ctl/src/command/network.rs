@@ -24,7 +24,7 @@ pub async fn run(platform: &Platform, command: &Network) -> Result<u8> {
         Network::Create(args) => create::run(platform, args).await,
         Network::Disconnect(args) => change::disconnect(platform, args).await,
         Network::Inspect(args) => {
-            inspect_all(platform, Some(InspectKind::Network), &args.networks, args.format.as_ref(), Default::default())
+            inspect_all(platform, Some(InspectKind::Network), &args.networks, args.format.as_ref(), &Default::default())
                 .await
         }
         Network::Ls(args) => ls::run(platform, args).await,

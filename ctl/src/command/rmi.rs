@@ -3,17 +3,20 @@
 use strata_proto::store::v1 as pb;
 
 use crate::args::Rmi;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::input;
 use crate::platform::Platform;
 use crate::render::{self, name};
 use crate::suggest;
 
 /// Removes names, and images that have none left.
 pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
+    let platforms = args.platform.iter().map(|text| input::platform(text)).collect::<Result<Vec<_>>>()?;
     let mut client = platform.images().await?;
     let mut code = 0;
     for reference in &args.images {
-        let request = pb::DeleteImageRequest { reference: reference.clone(), force: args.force };
+        let (reference, platforms) = (reference.clone(), platforms.clone());
+        let request = pb::DeleteImageRequest { reference, force: args.force, platforms };
         match client.delete_image(request).await {
             Ok(reply) => {
                 let reply = reply.into_inner();
@@ -25,7 +28,12 @@ pub async fn run(platform: &Platform, args: &Rmi) -> Result<u8> {
                 }
             }
             Err(status) => {
-                suggest::complete(status.into()).await.print();
+                let mut error = Error::from(status);
+                // What uses the image of a platform keeps it, with force as well: what helps is said.
+                if !args.platform.is_empty() && error.reason == "FAULT_IMAGE_IN_USE" {
+                    error.hints.clear();
+                }
+                suggest::complete(error).await.print();
                 code = 1;
             }
         }

@@ -285,6 +285,7 @@ fn spec(args: &Create) -> Result<pb::ContainerSpec> {
         is_privileged: args.privileged,
         auto_remove: args.rm,
         labels: input::labels(&args.label_file, &args.label)?,
+        annotations: input::annotations(&args.annotation)?,
         stop_signal: args.stop_signal.clone().unwrap_or_default(),
         stop_timeout_seconds: args.stop_timeout,
         is_volatile: args.rm,

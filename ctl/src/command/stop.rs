@@ -4,6 +4,7 @@ use strata_proto::runtime::v1 as pb;
 
 use crate::args::Stop;
 use crate::error::Result;
+use crate::input;
 use crate::platform::Platform;
 
 /// Asks containers to end, and ends them after a while.
@@ -13,7 +14,7 @@ pub async fn run(platform: &Platform, args: &Stop) -> Result<u8> {
         let mut client = containers.all.clone();
         let request = pb::StopContainerRequest {
             container: container.clone(),
-            timeout: args.time.map(|seconds| prost_types::Duration { seconds: seconds.into(), nanos: 0 }),
+            timeout: args.timeout.map(input::until_kill),
             signal: args.signal.clone().unwrap_or_default(),
         };
         async move {

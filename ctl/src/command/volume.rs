@@ -25,7 +25,7 @@ pub async fn run(platform: &Platform, args: &Volume) -> Result<u8> {
         Volume::Export(args) => export(platform, args).await,
         Volume::Import(args) => import(platform, args).await,
         Volume::Inspect(args) => {
-            inspect::all(platform, Some(InspectKind::Volume), &args.names, args.format.as_ref(), Default::default())
+            inspect::all(platform, Some(InspectKind::Volume), &args.names, args.format.as_ref(), &Default::default())
                 .await
         }
         Volume::Ls(args) => ls(platform, args).await,

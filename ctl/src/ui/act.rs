@@ -36,7 +36,7 @@ async fn call(platform: &Platform, action: &Action) -> Result<String> {
     let (verb, name) = (action.verb, &action.name);
     match (verb, action.tab) {
         (Verb::Remove, Tab::Images) => {
-            let request = store::DeleteImageRequest { reference: action.target.clone(), force: false };
+            let request = store::DeleteImageRequest { reference: action.target.clone(), ..Default::default() };
             let reply = platform.images().await?.delete_image(request).await?.into_inner();
             Ok(match reply.deleted.is_empty() {
                 true => format!("Untagged {name}"),

@@ -104,16 +104,16 @@ impl Pane {
         let lines = match subject {
             Subject::Processes(id) => processes(platform, id).await?,
             Subject::Container(id) => {
-                readable(&inspect::of(platform, id, InspectKind::Container, inspect::With::default()).await?)
+                readable(&inspect::of(platform, id, InspectKind::Container, &inspect::With::default()).await?)
             }
             Subject::Image(id) => {
-                readable(&inspect::of(platform, id, InspectKind::Image, inspect::With::default()).await?)
+                readable(&inspect::of(platform, id, InspectKind::Image, &inspect::With::default()).await?)
             }
             Subject::Volume(name) => {
-                readable(&inspect::of(platform, name, InspectKind::Volume, inspect::With::default()).await?)
+                readable(&inspect::of(platform, name, InspectKind::Volume, &inspect::With::default()).await?)
             }
             Subject::Network(id) => {
-                readable(&inspect::of(platform, id, InspectKind::Network, inspect::With::default()).await?)
+                readable(&inspect::of(platform, id, InspectKind::Network, &inspect::With::default()).await?)
             }
             Subject::Layers(id) => layers(&images::get(platform, id).await?)?,
             Subject::Log { .. } => Vec::new(),

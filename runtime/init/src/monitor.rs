@@ -332,6 +332,7 @@ impl Monitor {
                 Frame::StdinClose if client.wants.is_some_and(|wants| wants.stdin) => self.streams.close_input(),
                 Frame::Resize { size } => self.streams.resize(&size),
                 Frame::Signal { signal } => self.signal(signal),
+                Frame::SetWaker { waker } if client.wants.is_some() => self.plan.waker = waker,
                 Frame::ClearLog if client.wants.is_some() => {
                     let cleared = self.log.as_mut().map_or(Ok(()), Log::clear);
                     // A failure that has no number is one all the same.

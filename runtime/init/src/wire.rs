@@ -27,6 +27,7 @@
 //!                           ◄──      State { pid, status }        status is set once it has exited
 //!   Stdin, StdinClose       ──►                                   only after Hello with stdin
 //!   Resize, Signal          ──►
+//!   SetWaker                ──►
 //!   ClearLog                ──►
 //!                           ◄──      LogCleared { errno }         the answer to it
 //!                           ◄──      LogRotated                   after Hello with neither input nor output
@@ -39,13 +40,14 @@
 //! container wait. When the monitor is gone, the exit record is the answer.
 
 use crate::codec::{DecodeError, Reader, Wire, choice, records};
-use crate::plan::{MAX_PLAN_BYTES, TerminalSize};
+use crate::plan::{MAX_PLAN_BYTES, TerminalSize, Waker};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 /// Version of the conversation over the control socket. A monitor lives as long as its container, whatever becomes of the
-/// runtime: a runtime speaks this version and those before it. It is raised with each frame that another one would not
-/// understand; a test holds the bytes of the frames.
+/// runtime: a runtime speaks this version and those before it. It is raised with each frame of a monitor that a runtime of
+/// the version before would not understand; a test holds the bytes of the frames. A monitor hangs up on a frame that it
+/// does not know, and who sends one can do without.
 pub const VERSION: u32 = 1;
 
 /// The largest frame that is read, other than a plan.
@@ -164,6 +166,11 @@ choice! {
         25 = LogCleared {
             /// The error number, or 0. EWOULDBLOCK: somebody has the files locked for a moment.
             errno: i32,
+        },
+        /// Says anew how a runtime that is gone by the end of the process is started again.
+        26 = SetWaker {
+            /// As in a plan; unset: it is not.
+            waker: Option<Waker>,
         },
     }
 }
@@ -285,6 +292,7 @@ mod tests {
     #[test]
     fn frames_of_the_control_socket_are_the_bytes_that_they_were() {
         let status = ExitStatus { code: 137, signal: 9, oom_killed: true, exited_at_nanos: 1 };
+        let waker = Waker { program: "a".into(), args: vec!["b".into()], env: Vec::new(), only_after_failure: true };
         for (frame, bytes) in [
             (Frame::Hello { stdin: true, output: false, wait: true }, "04000000 10 010001"),
             (Frame::State { pid: 7, status: None }, "06000000 11 07000000 00"),
@@ -295,6 +303,8 @@ mod tests {
             (Frame::Stderr { bytes: vec![255] }, "06000000 15 01000000 ff"),
             (Frame::Resize { size: TerminalSize { rows: 24, columns: 80 } }, "05000000 16 1800 5000"),
             (Frame::Signal { signal: 15 }, "05000000 17 0f000000"),
+            (Frame::SetWaker { waker: None }, "02000000 1a 00"),
+            (Frame::SetWaker { waker: Some(waker) }, "15000000 1a 01 0100000061 0100000001000000 62 00000000 01"),
         ] {
             let encoded: String = frame.encode().iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(encoded, bytes.replace(' ', ""), "{frame:?}");

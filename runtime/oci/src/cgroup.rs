@@ -426,6 +426,9 @@ fn write_setting(directory: &Directory, setting: &Setting, open: &mut Option<(Pa
     match (result, &setting.otherwise) {
         (Ok(()), _) => Ok(()),
         (Err(_), Otherwise::Skip) if is_missing => Ok(()),
+        (Err(_), Otherwise::Lacks(reason)) if is_missing => {
+            Err(Error::Unsupported { field: setting.field.clone(), reason })
+        }
         (Err(_), Otherwise::Write { file, value }) if is_missing => {
             let path = directory.path.join(file);
             write_command(&path, value, open).or_else(|source| failed(path, value, source))

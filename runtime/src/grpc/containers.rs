@@ -166,10 +166,10 @@ impl ContainerService for Containers {
         &self,
         request: Request<wire::UpdateContainerRequest>,
     ) -> Result<Response<wire::UpdateContainerResponse>, Status> {
-        let wire::UpdateContainerRequest { container, limits } = request.into_inner();
-        let container = self.find(&container)?;
-        let change = convert::limits(limits.unwrap_or_default());
-        self.engine.update(container.clone(), change).await.map_err(refuse)?;
+        let request = request.into_inner();
+        let container = self.find(&request.container)?;
+        let update = convert::update(request).map_err(refuse)?;
+        self.engine.update(container.clone(), update).await.map_err(refuse)?;
         Ok(Response::new(wire::UpdateContainerResponse { container: self.show(&container) }))
     }
 

@@ -1,6 +1,9 @@
 //! Wire to domain and back. What comes in is checked here, once; every refusal names its field.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use prost_types::Timestamp as WireTimestamp;
@@ -12,10 +15,11 @@ use super::{attachments, fixed, health, isolation, life, logs, ports};
 use crate::{
     cdi::DeviceName,
     container::View,
+    engine::Update,
     error::Error,
     record::State,
     signal,
-    spec::{Exit, ExitKind, Limits, MountPoint, Root, SecretEnv, Spec, TerminalSize, limits::Change},
+    spec::{Exit, ExitKind, Limits, MountPoint, RealTime, Root, SecretEnv, Spec, TerminalSize, limits::Change},
 };
 
 pub mod mounts;
@@ -85,10 +89,11 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         cap_drop: spec.cap_drop,
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
-        restart: life::policy(spec.restart_policy, spec.auto_remove)?,
+        restart: life::first_policy(spec.restart_policy, spec.auto_remove)?,
         health: health::wish(spec.health_check)?,
         dependencies: life::dependencies(spec.dependencies)?,
         labels: spec.labels.into_iter().collect(),
+        annotations: annotations(spec.annotations)?,
         stop_signal: spec.stop_signal,
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,
@@ -105,6 +110,16 @@ pub fn spec(spec: Option<wire::ContainerSpec>) -> Result<(Option<ContainerName>,
         secret_env: secret_env(spec.secret_env, spec.auto_remove)?,
     };
     Ok((name, domain))
+}
+
+/// Annotations of an OCI spec, where a key is not empty.
+fn annotations(all: HashMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let field = "spec.annotations";
+    if all.contains_key("") {
+        return Err(Error::argument(field, "a key is empty"));
+    }
+    texts(field, &all.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())?;
+    Ok(all.into_iter().collect())
 }
 
 /// A name that ends up in /etc/hosts, with its address.
@@ -216,6 +231,18 @@ pub fn limits(limits: wire::Limits) -> Change {
         pids: limits.pids,
         blkio_weight: limits.blkio_weight,
     }
+}
+
+/// What is to change of a container.
+pub fn update(request: wire::UpdateContainerRequest) -> Result<Update, Error> {
+    Ok(Update {
+        limits: limits(request.limits.unwrap_or_default()),
+        real_time: RealTime {
+            period: request.cpu_realtime_period_us.filter(|period| *period != 0),
+            runtime: request.cpu_realtime_runtime_us.filter(|runtime| *runtime != 0),
+        },
+        restart: request.restart_policy.map(|policy| life::policy("restart_policy", policy)).transpose()?,
+    })
 }
 
 fn wire_limits(limits: Limits) -> wire::Limits {
@@ -371,6 +398,7 @@ fn wire_spec(name: &str, spec: Spec) -> wire::ContainerSpec {
         is_privileged: spec.is_privileged,
         auto_remove: spec.auto_remove,
         labels: spec.labels.into_iter().collect(),
+        annotations: spec.annotations.into_iter().collect(),
         stop_signal: spec.stop_signal,
         stop_timeout_seconds: spec.stop_timeout_seconds,
         is_volatile: spec.is_volatile,

@@ -28,8 +28,7 @@ pub fn limits(limits: Option<wire::FixedLimits>) -> Result<FixedLimits, Error> {
         read_operations: devices("reads_per_second", limits.reads_per_second)?,
         write_operations: devices("writes_per_second", limits.writes_per_second)?,
     };
-    let period = parsed.cpu_realtime_period.and_then(|period| i64::try_from(period).ok());
-    if period.zip(parsed.cpu_realtime_runtime).is_some_and(|(period, runtime)| runtime > period) {
+    if !parsed.fits_period() {
         return wrong("cpu_realtime_runtime_us", "it is more than its period");
     }
     if parsed.block_io_weights.iter().any(|limit| !(10..=1000).contains(&limit.value)) {

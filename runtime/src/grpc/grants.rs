@@ -88,6 +88,8 @@ fn needs(engine: &Engine, spec: &Spec) -> Vec<Need> {
         health: _,
         dependencies: _,
         labels: _,
+        // The hooks that read them came with devices, which are granted.
+        annotations: _,
         stop_signal: _,
         stop_timeout_seconds: _,
         is_volatile: _,

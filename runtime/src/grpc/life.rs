@@ -7,24 +7,29 @@ use crate::{error::Error, restart::Policy, spec::Dependency};
 /// The most containers that one may depend on.
 const MAX_DEPENDENCIES: usize = 64;
 
-/// Parses a restart policy. A container that is gone after its end has none.
-pub fn policy(policy: Option<wire::RestartPolicy>, auto_remove: bool) -> Result<Policy, Error> {
-    let wrong = |problem: &str| Err(Error::argument("spec.restart_policy", problem));
-    let Some(policy) = policy else { return Ok(Policy::No) };
+/// Parses the restart policy of a container that is to be made. One that is gone after its end has none.
+pub fn first_policy(policy: Option<wire::RestartPolicy>, auto_remove: bool) -> Result<Policy, Error> {
+    let field = "spec.restart_policy";
+    let parsed = policy.map_or(Ok(Policy::No), |policy| self::policy(field, policy))?;
+    if auto_remove && parsed.is_set() {
+        return Err(Error::argument(field, "the container removes itself at its end"));
+    }
+    Ok(parsed)
+}
+
+/// Parses a restart policy.
+pub fn policy(field: &str, policy: wire::RestartPolicy) -> Result<Policy, Error> {
+    let wrong = |problem: &str| Err(Error::argument(field, problem));
     let Ok(kind) = wire::RestartKind::try_from(policy.kind) else { return wrong("it is unknown") };
     if policy.attempts > 0 && kind != wire::RestartKind::OnFailure {
         return wrong("a number of attempts is for on-failure only");
     }
-    let parsed = match kind {
+    Ok(match kind {
         wire::RestartKind::Unspecified | wire::RestartKind::No => Policy::No,
         wire::RestartKind::OnFailure => Policy::OnFailure { attempts: Some(policy.attempts).filter(|most| *most > 0) },
         wire::RestartKind::Always => Policy::Always,
         wire::RestartKind::UnlessStopped => Policy::UnlessStopped,
-    };
-    if auto_remove && parsed.is_set() {
-        return wrong("the container removes itself at its end");
-    }
-    Ok(parsed)
+    })
 }
 
 /// A restart policy as the wire shows it.
@@ -79,11 +84,12 @@ mod tests {
             (wire::RestartKind::UnlessStopped, 0),
         ] {
             let asked = wire::RestartPolicy { kind: kind.into(), attempts };
-            assert_eq!(wire_policy(policy(Some(asked), false).unwrap()), asked);
+            assert_eq!(wire_policy(first_policy(Some(asked), false).unwrap()), asked);
         }
         for (kind, attempts, auto_remove) in [(3, 1, false), (4, 0, true), (9, 0, false)] {
-            assert!(policy(Some(wire::RestartPolicy { kind, attempts }), auto_remove).is_err(), "{kind}");
+            let asked = wire::RestartPolicy { kind, attempts };
+            assert!(first_policy(Some(asked), auto_remove).is_err(), "{kind}");
         }
-        assert_eq!(policy(None, true).unwrap(), Policy::No);
+        assert_eq!(first_policy(None, true).unwrap(), Policy::No);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use oci_spec::{
     OciSpecError,
-    runtime::{LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources},
+    runtime::{LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources},
 };
 use strata_oci::cgroup::{self, Cgroup, Version};
 use strata_types::ContainerId;
@@ -13,12 +13,13 @@ use super::{Launcher, outline};
 use crate::{
     error::Error,
     record::Record,
-    spec::{Limits, limits::PERIOD},
+    spec::{FixedLimits, Limits, Spec, limits::PERIOD},
 };
 
 /// What the kernel has where nobody says otherwise.
 const SHARES: u64 = 1024;
 const WEIGHT: u16 = 100;
+const REAL_TIME_PERIOD: u64 = 1_000_000;
 
 /// The limits of a new container.
 pub fn resources(limits: &Limits) -> Result<LinuxResources, OciSpecError> {
@@ -127,27 +128,54 @@ fn changed(before: &Limits, after: &Limits, group: &Cgroup, version: Version) ->
     Ok(resources)
 }
 
+/// What has to be written where limits of real time change, one after the other: the kernel refuses more processor time than
+/// the period in between. A limit that was none before cannot be taken back, but then nothing is left to fail.
+fn real_time(before: &FixedLimits, after: &FixedLimits) -> Vec<LinuxResources> {
+    let cpu = |set: &dyn Fn(&mut LinuxCpu)| {
+        let (mut resources, mut cpu) = (LinuxResources::default(), LinuxCpu::default());
+        set(&mut cpu);
+        resources.set_cpu(Some(cpu));
+        resources
+    };
+    let (old, new) = (before.cpu_realtime_period, after.cpu_realtime_period);
+    let period = (old != new).then(|| new.unwrap_or(REAL_TIME_PERIOD));
+    let runtime = after.cpu_realtime_runtime.filter(|runtime| before.cpu_realtime_runtime != Some(*runtime));
+    let is_shorter = period.is_some_and(|period| period < old.unwrap_or(REAL_TIME_PERIOD));
+    let period = period.map(|period| cpu(&|cpu| _ = cpu.set_realtime_period(Some(period))));
+    let runtime = runtime.map(|runtime| cpu(&|cpu| _ = cpu.set_realtime_runtime(Some(runtime))));
+    let (first, last) = if is_shorter { (runtime, period) } else { (period, runtime) };
+    first.into_iter().chain(last).collect()
+}
+
 impl Launcher {
     /// Puts other limits in force in a container that runs. On failure those before are.
-    pub fn update(&self, record: &Record, before: &Limits, after: &Limits) -> Result<(), Error> {
+    pub fn update(&self, record: &Record, before: &Spec, after: &Spec) -> Result<(), Error> {
         let id = &record.id;
         let name = || record.name.to_string();
         let group = self.cgroup(id)?.filter(|group| group.directories().next().is_some());
         let (Some(mut group), Some(layout)) = (group, &self.0.layout) else {
             return Err(Error::NoCgroup { name: name() });
         };
-        let plan = |error| outline::plan_error(id, error);
-        let wanted = changed(before, after, &group, layout.version()).map_err(plan)?;
-        group.join(layout, &wanted).map_err(|error| refused(id, after, error))?;
-        group.update(&wanted).map_err(|error| {
+        let writes = |from: &Spec, to: &Spec, group: &Cgroup| {
+            let changed = changed(&from.limits, &to.limits, group, layout.version());
+            let changed = changed.map_err(|error| outline::plan_error(id, error))?;
+            let real_time = real_time(&from.fixed_limits, &to.fixed_limits);
+            let all = std::iter::once(changed).chain(real_time).filter(|one| *one != LinuxResources::default());
+            Ok::<Vec<LinuxResources>, Error>(all.collect())
+        };
+        let wanted = writes(before, after, &group)?;
+        for one in &wanted {
+            group.join(layout, one).map_err(|error| refused(id, &after.limits, error))?;
+        }
+        let update = |wanted: &[LinuxResources], limits: &Limits| {
+            wanted.iter().try_for_each(|one| group.update(one)).map_err(|error| refused(id, limits, error))
+        };
+        update(&wanted, &after.limits).inspect_err(|_| {
             // Some of it may be in force.
-            let back = changed(after, before, &group, layout.version());
-            if let Err(error) =
-                back.map_err(plan).and_then(|back| group.update(&back).map_err(|error| refused(id, before, error)))
-            {
+            let back = writes(after, before, &group).and_then(|back| update(&back, &before.limits));
+            if let Err(error) = back {
                 tracing::warn!(container = %id, error = strata_rpc::fault::chain(&error), "limits are half changed");
             }
-            refused(id, after, error)
         })
     }
 }
@@ -204,5 +232,25 @@ mod tests {
         assert_eq!(resources.pids().as_ref().unwrap().limit(), 20);
         assert_eq!(resources.block_io().as_ref().unwrap().weight(), Some(300));
         assert_eq!(super::resources(&Limits::default()).unwrap(), LinuxResources::default());
+    }
+
+    #[test]
+    fn limits_of_real_time_are_written_so_that_the_time_never_exceeds_its_period() {
+        let of = |period, runtime| FixedLimits {
+            cpu_realtime_period: period,
+            cpu_realtime_runtime: runtime,
+            ..FixedLimits::default()
+        };
+        let written = |before: &FixedLimits, after: &FixedLimits| -> Vec<(Option<u64>, Option<i64>)> {
+            let cpu = |one: &LinuxResources| one.cpu().clone().unwrap();
+            let all = real_time(before, after);
+            all.iter().map(|one| (cpu(one).realtime_period(), cpu(one).realtime_runtime())).collect()
+        };
+        let (none, short, long) = (of(None, None), of(Some(1000), Some(900)), of(Some(5000), Some(4000)));
+
+        assert_eq!(written(&short, &long), [(Some(5000), None), (None, Some(4000))]);
+        assert_eq!(written(&long, &short), [(None, Some(900)), (Some(1000), None)]);
+        assert_eq!(written(&short, &none), [(Some(REAL_TIME_PERIOD), None)]);
+        assert_eq!(written(&short, &short), []);
     }
 }

@@ -126,6 +126,7 @@ fn of_record(launcher: &Launcher, record: &Record, hostname: &str) -> Result<Def
 
 fn base(launcher: &Launcher, spec: &Spec) -> Result<Defaults, Error> {
     let mut defaults = Defaults {
+        annotations: spec.annotations.clone().into_iter().collect(),
         available: launcher.0.available,
         cap_add: spec.cap_add.clone(),
         cap_drop: spec.cap_drop.clone(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::restart::Policy;
 use crate::spec::{Limits, Mount, Network, Resolution, Root, SecretEnv};
 
 pub fn spec() -> Spec {
@@ -36,6 +37,7 @@ pub fn spec() -> Spec {
         health: crate::health::Wish::default(),
         dependencies: vec![],
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         stop_signal: String::new(),
         stop_timeout_seconds: None,
         is_volatile: false,
@@ -80,6 +82,27 @@ fn a_record_is_read_back_as_it_was_written() {
     first.version = version::needed(&first);
     assert_eq!(serde_json::to_value(&loaded.records).unwrap(), serde_json::to_value([&first]).unwrap());
     assert!(loaded.damaged.is_empty());
+}
+
+#[test]
+fn what_waits_for_a_start_that_its_new_policy_has_not_rests() {
+    let twice = Policy::OnFailure { attempts: Some(2) };
+    for (policy, code, count, rests) in [
+        (Policy::No, 1, 1, true),
+        (Policy::Always, 1, 9, false),
+        (Policy::UnlessStopped, 0, 9, false),
+        (twice, 1, 2, false),
+        (twice, 1, 3, true),
+        (twice, 0, 1, true),
+    ] {
+        let mut record = record(1, "one");
+        (record.state, record.exit) = (State::Restarting, Some(Exit::code(code)));
+        (record.restart_count, record.spec.restart) = (count, policy);
+
+        record.rest();
+
+        assert_eq!(record.state == State::Exited, rests, "{policy:?} {code} {count}");
+    }
 }
 
 #[test]

@@ -247,13 +247,24 @@ pub(super) fn insert(transaction: &Transaction<'_>, new: &NewDocument) -> Result
     Ok(())
 }
 
-/// The manifests that are reached from a document, itself included, with their configs, in the order of indexes.
-pub(super) fn manifests(transaction: &Transaction<'_>, from: &Digest) -> Result<Vec<(DocumentRow, Digest)>> {
+/// A manifest that is reached from another document.
+#[derive(Clone, Debug)]
+pub(super) struct Reached {
+    /// The manifest.
+    pub manifest: DocumentRow,
+    /// Its config.
+    pub config: Digest,
+    /// The platform that an index gives it.
+    pub platform: Option<Platform>,
+}
+
+/// The manifests that are reached from a document, itself included, in the order of indexes.
+pub(super) fn manifests(transaction: &Transaction<'_>, from: &Digest) -> Result<Vec<Reached>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     // A stack, last first.
-    let mut left = vec![*from];
-    while let Some(digest) = left.pop() {
+    let mut left = vec![(*from, None)];
+    while let Some((digest, platform)) = left.pop() {
         if !seen.insert(digest) {
             continue;
         }
@@ -262,9 +273,12 @@ pub(super) fn manifests(transaction: &Transaction<'_>, from: &Digest) -> Result<
         match row.kind {
             DocumentKind::Manifest => {
                 let config = children.iter().find(|child| child.kind == ChildKind::Config);
-                found.extend(config.map(|config| (row, config.descriptor.digest)));
+                let config = config.map(|config| config.descriptor.digest);
+                found.extend(config.map(|config| Reached { manifest: row, config, platform }));
             }
-            DocumentKind::Index => left.extend(children.iter().rev().map(|child| child.descriptor.digest)),
+            DocumentKind::Index => {
+                left.extend(children.into_iter().rev().map(|child| (child.descriptor.digest, child.platform)));
+            }
         }
     }
     Ok(found)

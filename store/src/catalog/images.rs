@@ -128,10 +128,10 @@ pub(super) fn locate(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<L
 /// The images that a document leads to, in the order of its indexes.
 pub(super) fn reached(transaction: &Transaction<'_>, target: &Digest) -> Result<Vec<ImageRow>> {
     let mut rows = Vec::new();
-    for (manifest, config) in documents::manifests(transaction, target)? {
-        if let Some(mut row) = by_id(transaction, &config.to_string())? {
+    for found in documents::manifests(transaction, target)? {
+        if let Some(mut row) = by_id(transaction, &found.config.to_string())? {
             // Several manifests may have the same config, with layers that are compressed in another way.
-            (row.manifest, row.manifest_size) = (manifest.digest, manifest.size);
+            (row.manifest, row.manifest_size) = (found.manifest.digest, found.manifest.size);
             rows.push(row);
         }
     }

@@ -20,7 +20,7 @@ pub struct Removed {
 }
 
 /// Keys of the snapshots that stand on an image, and who holds them.
-fn users(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<(String, String)>> {
+pub(super) fn users(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<(String, String)>> {
     let mut statement = transaction.prepare_cached(
         "SELECT key, holder FROM snapshots WHERE project = ? AND image_id = ? AND state <> 'deleting' ORDER BY key",
     )?;
@@ -28,7 +28,8 @@ fn users(transaction: &Transaction<'_>, id: &Digest) -> Result<Vec<(String, Stri
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn delete(transaction: &Transaction<'_>, id: &Digest) -> Result<()> {
+/// Forgets an image.
+pub(super) fn delete(transaction: &Transaction<'_>, id: &Digest) -> Result<()> {
     transaction
         .prepare_cached("DELETE FROM images WHERE project = ? AND id = ?")?
         .execute(params![PROJECT, id.to_string()])?;

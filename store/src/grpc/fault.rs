@@ -30,6 +30,7 @@ fn classify(error: &Error) -> (Code, Reason) {
         Error::LeaseNotFound { .. } => (Code::NotFound, Reason::LeaseNotFound),
         Error::ImageNotFound { .. }
         | Error::ImageNotUnpacked { .. }
+        | Error::PlatformNotHere { .. }
         | Error::ImageIncomplete { .. }
         | Error::DocumentNotFound { .. } => (Code::NotFound, Reason::ImageNotFound),
         Error::NameMoved { .. } => (Code::Aborted, Reason::NameMoved),
@@ -177,6 +178,7 @@ impl Fault for Error {
             Self::BlobNotFound { digest } | Self::BlobGone { digest, .. } => ("blob", digest.to_string()),
             Self::ImageNotFound { reference }
             | Self::ImageNotUnpacked { reference, .. }
+            | Self::PlatformNotHere { reference, .. }
             | Self::ImageIncomplete { reference, .. }
             | Self::DocumentNotFound { reference } => ("image", reference.clone()),
             Self::LayerNotFound { id } => ("layer", id.to_string()),

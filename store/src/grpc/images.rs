@@ -180,8 +180,13 @@ impl ImageService for Service {
         &self,
         request: Request<DeleteImageRequest>,
     ) -> Result<Response<DeleteImageResponse>, Status> {
-        let DeleteImageRequest { reference, force } = request.into_inner();
-        let removed = image::remove(&self.store, &reference, force).await.map_err(status)?;
+        let DeleteImageRequest { reference, force, platforms } = request.into_inner();
+        let platforms = platforms.into_iter().map(|one| super::platform("platforms", one)).collect::<Result<Vec<_>>>();
+        let removed = match platforms.map_err(status)?.as_slice() {
+            [] => image::remove(&self.store, &reference, force).await,
+            platforms => image::remove_platforms(&self.store, &reference, platforms, force).await,
+        };
+        let removed = removed.map_err(status)?;
         let deleted = removed.deleted.iter().map(Digest::to_string).collect();
         Ok(Response::new(DeleteImageResponse { untagged: removed.untagged, deleted }))
     }

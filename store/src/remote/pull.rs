@@ -140,9 +140,12 @@ async fn current(store: &Arc<Store>, pull: &Pull, repository: &Repository) -> Re
     let found = image::get_on(store, &text, pull.platforms.clone(), pull.lease.clone()).await;
     let image = match found {
         Ok(image) => image,
-        Err(Error::ImageNotFound { .. } | Error::ImageNotUnpacked { .. } | Error::DocumentNotFound { .. }) => {
-            return Ok(None);
-        }
+        Err(
+            Error::ImageNotFound { .. }
+            | Error::ImageNotUnpacked { .. }
+            | Error::PlatformNotHere { .. }
+            | Error::DocumentNotFound { .. },
+        ) => return Ok(None),
         // Another platform of it may be here.
         Err(Error::Image(strata_image::Error::NoPlatform { .. })) => return Ok(None),
         Err(error) => return Err(error),

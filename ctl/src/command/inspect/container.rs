@@ -167,6 +167,9 @@ fn host_config(spec: &pb::ContainerSpec) -> Value {
         all.extend(fixed::inspected(spec));
         all.extend(isolation::inspected(spec));
     }
+    if !spec.annotations.is_empty() {
+        value["Annotations"] = json!(spec.annotations.iter().collect::<BTreeMap<_, _>>());
+    }
     if spec.writable_size_bytes != 0 {
         value["StorageOpt"] = json!({ "size": spec.writable_size_bytes.to_string() });
     }

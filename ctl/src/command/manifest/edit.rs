@@ -174,7 +174,7 @@ pub async fn rm(platform: &Platform, args: &ManifestRm) -> Result<u8> {
 
 /// Takes the name of a list away.
 pub async fn delete(platform: &Platform, name: &Reference) -> Result<()> {
-    let request = pb::DeleteImageRequest { reference: name.to_string(), force: false };
+    let request = pb::DeleteImageRequest { reference: name.to_string(), ..Default::default() };
     platform.images().await?.delete_image(request).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! From plan to exit record: statuses, failures, the runtime's death, exec.
 
 use crate::harness::*;
+use strata_init::plan::Waker;
 use strata_init::wire::Frame;
 
 #[test]
@@ -169,4 +170,33 @@ fn nothing_is_left_of_a_container() {
     assert_eq!(mounts(), before);
     let log = log_text(&bench.path("log"));
     assert_eq!(log, "");
+}
+
+#[test]
+fn whom_a_lost_runtime_is_woken_by_can_be_said_anew() {
+    for is_wanted in [true, false] {
+        let bench = Bench::new();
+        let woken = bench.path("woken");
+        let args = vec!["-c".into(), format!("> {}", woken.display()).into()];
+        let waker = Waker { program: "/bin/sh".into(), args, env: Vec::new(), only_after_failure: true };
+        let mut plan = bench.shell("sleep 1; exit 3");
+        plan.waker = (!is_wanted).then(|| waker.clone());
+        let mut monitor = bench.start(&plan);
+        monitor.ready();
+        monitor.go();
+        let (mut client, _) = Client::attach(&bench.path("control.sock"), false, false);
+
+        client.send(&Frame::SetWaker { waker: is_wanted.then_some(waker) });
+
+        drop(client);
+        monitor.socket = None;
+        monitor.process.wait().unwrap();
+        match is_wanted {
+            true => eventually("the runtime was woken", || woken.exists()),
+            false => {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                assert!(!woken.exists(), "nobody is to be woken any more");
+            }
+        }
+    }
 }

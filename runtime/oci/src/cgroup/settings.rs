@@ -37,6 +37,8 @@ pub(super) enum Otherwise {
     Fail,
     /// Another setting does enough.
     Skip,
+    /// The kernel was built without it, which is said in these words.
+    Lacks(&'static str),
     /// This value goes to this file.
     Write { file: String, value: String },
 }

@@ -46,6 +46,9 @@ fn what_is_malformed_is_refused_by_its_field() {
     let limited = |spec: &mut wire::ContainerSpec| (spec.root, spec.writable_size_bytes) = (of_snapshot, 1);
     assert_eq!(refused(limited), "spec.writable_size_bytes");
     assert_eq!(refused(|spec| spec.volumes_from = vec![wire::VolumesFrom::default()]), "spec.volumes_from");
+    for (key, value) in [("", "x"), ("x", "a\0b")] {
+        assert_eq!(refused(|spec| spec.annotations = [(key.into(), value.into())].into()), "spec.annotations");
+    }
 }
 
 #[test]

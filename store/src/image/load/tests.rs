@@ -2,6 +2,7 @@
 
 mod laws;
 mod streams;
+mod variants;
 
 use std::io::Cursor;
 use std::time::Duration;

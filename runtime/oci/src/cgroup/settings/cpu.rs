@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::{Builder, unsupported};
+use super::{Builder, Otherwise, unsupported};
 use crate::cgroup::{Error, Version};
 
 /// What `cpu.shares` of v1 holds; it clamps the rest in silence. kernel/sched/sched.h, MIN_SHARES and MAX_SHARES
@@ -29,13 +29,14 @@ impl Builder<'_> {
             self.push("cpu", file, burst, "cpu.burst");
         }
         let reason = "v2 has no real-time limits";
+        let lacks = || Otherwise::Lacks("the kernel has no real-time group scheduling (CONFIG_RT_GROUP_SCHED)");
         if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
             self.v1_only("cpu", "cpu.realtimePeriod", reason)?;
-            self.push("cpu", "cpu.rt_period_us", period, "cpu.realtimePeriod");
+            self.push_or("cpu", "cpu.rt_period_us", period, "cpu.realtimePeriod", lacks());
         }
         if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
             self.v1_only("cpu", "cpu.realtimeRuntime", reason)?;
-            self.push("cpu", "cpu.rt_runtime_us", runtime, "cpu.realtimeRuntime");
+            self.push_or("cpu", "cpu.rt_runtime_us", runtime, "cpu.realtimeRuntime", lacks());
         }
         for (file, value, field) in [("cpuset.cpus", cpu.cpus(), "cpu.cpus"), ("cpuset.mems", cpu.mems(), "cpu.mems")] {
             if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
