@@ -1,7 +1,7 @@
 //! Compressed archives, told apart by their first bytes, with bounded memory whatever they claim.
 //! Several gzip members, zstd frames or xz streams in a row are one stream.
 
-use crate::error::Error;
+use crate::{error::Error, gunzip};
 use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -122,7 +122,7 @@ fn sniff<R: Read>(mut reader: R) -> Result<(Compression, Sniffed<R>), Error> {
 fn decoder<'a>(compression: Compression, source: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>, Error> {
     Ok(match compression {
         Compression::None => Box::new(source),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Gzip => gunzip::decoder(source),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         Compression::Zstd => {
             let mut decoder = zstd::stream::Decoder::with_buffer(source).map_err(|source| Error::Read { source })?;

@@ -10,6 +10,7 @@ mod digest;
 mod entry;
 mod error;
 mod export;
+mod gunzip;
 mod header;
 mod kernel;
 mod member;

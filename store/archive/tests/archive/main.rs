@@ -4,6 +4,7 @@
 mod breakouts;
 mod compressed;
 mod damage;
+mod gunzip;
 mod judges;
 mod listed;
 mod malformed;
