@@ -132,7 +132,7 @@ impl Service {
         answers: &Answers,
     ) -> Result<(), Error> {
         let store = self.peers.store().await?;
-        let runtime = self.peers.runtime().await?;
+        let runtime = self.peers.runtime();
         let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
         let lease = store.hold(&holder).await?;
         let (asks, asked) = mpsc::channel(8);
@@ -165,18 +165,15 @@ impl Service {
         };
         let completed = completed(built, &lease.id);
         let snapshot = completed.snapshot_key.clone();
-        if snapshot.is_empty() {
-            store.release(lease).await?;
-            let _ = answers.send(Ok(response(pb::build_response::Event::Completed(completed)))).await;
-            return Ok(());
-        }
         let _ = answers.send(Ok(response(pb::build_response::Event::Completed(completed)))).await;
-        // The client fetches the files now, and ends the call when it has them.
-        tokio::select! {
-            () = answers.closed() => {}
-            () = self.drain.cancelled() => {}
+        if !snapshot.is_empty() {
+            // The client fetches the files now, and ends the call when it has them.
+            tokio::select! {
+                () = answers.closed() => {}
+                () = self.drain.cancelled() => {}
+            }
+            store.remove_snapshot(&snapshot).await?;
         }
-        store.remove_snapshot(&snapshot).await?;
         store.release(lease).await
     }
 

@@ -4,6 +4,8 @@
 mod runtime;
 mod store;
 
+use std::sync::Arc;
+
 use strata_rpc::Endpoint;
 use strata_rpc::identity::ClientTls;
 use strata_rpc::spans::{Channel, traced};
@@ -68,9 +70,9 @@ impl Peers {
         Ok(Store::new(self.connect("store", &self.store).await?))
     }
 
-    /// A connection to the runtime.
-    pub async fn runtime(&self) -> Result<Runtime, Error> {
-        Ok(Runtime::new(self.connect("runtime", &self.runtime).await?, self.step_network))
+    /// The runtime, connected to once it is needed.
+    pub fn runtime(self: &Arc<Self>) -> Runtime {
+        Runtime::new(self.clone(), self.step_network)
     }
 
     async fn connect(&self, peer: &'static str, endpoint: &Option<Endpoint>) -> Result<Channel, Error> {

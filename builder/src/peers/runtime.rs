@@ -8,6 +8,7 @@ use strata_rpc::spans::Channel;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::Peers;
 use crate::config::StepNetwork;
 use crate::error::Error;
 use crate::secret::{Secret, SecretEnv};
@@ -22,10 +23,11 @@ const HOSTNAME: &str = "strata-build";
 /// The network that every runtime has that can have any.
 const BRIDGE: &str = "bridge";
 
-/// A connection to the runtime.
+/// The runtime of a build.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    channel: Channel,
+    peers: Arc<Peers>,
+    channel: Arc<OnceCell<Channel>>,
     /// The network of steps that do not say; asked for once.
     usual: Arc<OnceCell<StepNetwork>>,
 }
@@ -198,17 +200,23 @@ pub struct Finished {
 }
 
 impl Runtime {
-    /// Speaks to the runtime over `channel`. Steps that do not say have the network `usual`; `None`: the bridge where the
+    /// A runtime that nobody speaks to yet. Steps that do not say have the network `usual`; `None`: the bridge where the
     /// runtime has containers on it by default, else the host's.
-    pub fn new(channel: Channel, usual: Option<StepNetwork>) -> Self {
-        Self { channel, usual: Arc::new(OnceCell::new_with(usual)) }
+    pub fn new(peers: Arc<Peers>, usual: Option<StepNetwork>) -> Self {
+        Self { peers, channel: Arc::default(), usual: Arc::new(OnceCell::new_with(usual)) }
+    }
+
+    /// The connection, made when it is first needed: a build that runs nothing needs no runtime.
+    async fn channel(&self) -> Result<Channel, Error> {
+        let connect = || self.peers.connect("runtime", &self.peers.runtime);
+        self.channel.get_or_try_init(connect).await.cloned()
     }
 
     /// The network of steps that do not say.
     async fn usual(&self) -> Result<StepNetwork, Error> {
         let ask = async || {
             let refused = |status| Error::peer("runtime", "say which network is the default", status);
-            let mut client = pb::system_service_client::SystemServiceClient::new(self.channel.clone());
+            let mut client = pb::system_service_client::SystemServiceClient::new(self.channel().await?);
             let info = client.get_info(pb::GetInfoRequest {}).await.map_err(refused)?.into_inner();
             Ok(if info.default_network == BRIDGE { StepNetwork::Bridge } else { StepNetwork::Host })
         };
@@ -218,7 +226,7 @@ impl Runtime {
     /// Lists the devices of its host.
     pub async fn devices(&self) -> Result<Devices, Error> {
         let refused = |status| Error::peer("runtime", "list devices", status);
-        let mut client = pb::device_service_client::DeviceServiceClient::new(self.channel.clone());
+        let mut client = pb::device_service_client::DeviceServiceClient::new(self.channel().await?);
         let mut known = Devices::default();
         let mut page_token = String::new();
         loop {
@@ -253,7 +261,7 @@ impl Runtime {
         let start = pb::run_request::Event::Start(start(step, network));
         // The sender is kept until the end: a stream that closes early is a cancelled step.
         requests.send(pb::RunRequest { event: Some(start) }).await.map_err(|_| Error::Cancelled)?;
-        let mut client = pb::stream_service_client::StreamServiceClient::new(self.channel.clone());
+        let mut client = pb::stream_service_client::StreamServiceClient::new(self.channel().await?);
         let mut events = client.run(ReceiverStream::new(receiver)).await.map_err(refused)?.into_inner();
         let mut exited = None;
         while let Some(event) = events.message().await.map_err(refused)? {

@@ -19,6 +19,11 @@ use super::index::{Files, Index, Known, Stamp};
 use super::parallel;
 use super::walk::{self, Directory, Entry, walk};
 
+/// Entries that are looked up, or described, in a microsecond.
+const ENTRIES: usize = 4;
+/// Microseconds that a small file takes to be read.
+const FILE: usize = 50;
+
 /// Cannot read the context.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} of the build context", path.display())]
@@ -67,9 +72,10 @@ impl Context {
             (index.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), found)
         });
         let found = found?;
-        let mut looked_at = parallel::map(&found, |_, directory| recall(&index, directory));
+        let entries = found.iter().map(|directory| directory.entries.len()).sum::<usize>();
+        let mut looked_at = parallel::map(&found, entries / ENTRIES, |_, directory| recall(&index, directory));
         learn(&found, &mut looked_at)?;
-        let made = parallel::map(&found, |number, directory| make(directory, &looked_at[number]));
+        let made = parallel::map(&found, entries / ENTRIES, |number, directory| make(directory, &looked_at[number]));
         let mut tree = Tree {
             found: &found,
             made: Vec::with_capacity(made.len()),
@@ -130,7 +136,7 @@ fn learn(found: &[Directory], looked_at: &mut [Looked]) -> Result<(), Error> {
         files.map(move |(place, _)| (number, place))
     });
     let unknown: Vec<(usize, usize)> = unknown.collect();
-    let read = parallel::map(&unknown, |_, (number, place)| {
+    let read = parallel::map(&unknown, unknown.len() * FILE, |_, (number, place)| {
         let path = found[*number].path.join(&found[*number].entries[*place].name);
         Known::read(&path).map_err(|source| Error { path, source })
     });

@@ -1,13 +1,20 @@
 //! The same work on many things, on all cores.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// Things that a thread takes at a time.
 const TOGETHER: usize = 8;
 
-/// What the work makes of each thing, in their order.
-pub fn map<T: Sync, R: Send>(things: &[T], work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
+/// Microseconds of work for which a thread is worth its making.
+const WORTH: usize = 500;
+
+/// The cores that this process may use: asked for once, as the answer is in files of cgroups.
+pub static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
+/// What the work makes of each thing, in their order. All of it takes about so many microseconds.
+pub fn map<T: Sync, R: Send>(things: &[T], micros: usize, work: impl Fn(usize, &T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let part = || {
         let mut done = Vec::new();
@@ -18,7 +25,7 @@ pub fn map<T: Sync, R: Send>(things: &[T], work: impl Fn(usize, &T) -> R + Sync)
             done.push((first, some.map(|(place, thing)| work(first + place, thing)).collect::<Vec<R>>()));
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(things.len().div_ceil(TOGETHER));
+    let threads = (1 + micros / WORTH).min(*CORES).min(things.len().div_ceil(TOGETHER));
     let mut parts = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(part)).collect();
         let mut parts = part();
@@ -35,9 +42,9 @@ pub fn map<T: Sync, R: Send>(things: &[T], work: impl Fn(usize, &T) -> R + Sync)
 mod tests {
     #[test]
     fn what_is_made_has_the_order_of_what_it_is_made_of() {
-        for count in [0, 1, 7, 8, 9, 1000] {
+        for (count, micros) in [(0, 0), (1, 9000), (7, 9000), (8, 9000), (9, 9000), (1000, 0), (1000, 9000)] {
             let things: Vec<usize> = (0..count).collect();
-            let made = super::map(&things, |place, thing| (place, thing * 2));
+            let made = super::map(&things, micros, |place, thing| (place, thing * 2));
             assert!(made.iter().enumerate().all(|(place, made)| *made == (place, place * 2)) && made.len() == count);
         }
     }

@@ -10,6 +10,8 @@ use std::thread;
 
 use strata_dockerfile::ignore::{IgnoreFile, Match};
 
+use super::parallel;
+
 /// Entries of one directory that are looked at in one go: those of a larger one are shared.
 const TOGETHER: usize = 512;
 /// Threads at most: the disk's cache is what limits more of them.
@@ -72,7 +74,7 @@ pub fn walk(top: &Path, ignore: &IgnoreFile) -> Result<Vec<Directory>, Failure> 
         state: Mutex::new(State { found: vec![first], jobs: vec![Job::List(0)], working: 0, failure: None }),
         changed: Condvar::new(),
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let threads = THREADS.min(*parallel::CORES);
     thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| walk.work());
