@@ -131,10 +131,9 @@ impl Service {
         incoming: Streaming<pb::BuildRequest>,
         answers: &Answers,
     ) -> Result<(), Error> {
-        let store = self.peers.store().await?;
-        let runtime = self.peers.runtime();
         let holder = format!("build {}", request.names.first().map_or("without a name", String::as_str));
-        let lease = store.hold(&holder).await?;
+        let (store, lease) = self.peers.hold(&holder).await?;
+        let runtime = self.peers.runtime();
         let (asks, asked) = mpsc::channel(8);
         let (progress, told) = progress::channel();
         let (session, contents) = Session::new(self.directories.clone(), asks, request.offers);
@@ -174,7 +173,9 @@ impl Service {
             }
             store.remove_snapshot(&snapshot).await?;
         }
-        store.release(lease).await
+        store.release(lease).await?;
+        self.peers.keep(store);
+        Ok(())
     }
 
     async fn drive(

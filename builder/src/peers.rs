@@ -4,7 +4,8 @@
 mod runtime;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use strata_rpc::Endpoint;
 use strata_rpc::identity::ClientTls;
@@ -18,9 +19,12 @@ pub use runtime::{
     Device, Devices, MountPoint, MountSource, Network, Output, RunStep, Runtime, StepLimits, StepMount, Ulimit,
 };
 pub use store::{
-    BaseImage, ByContent, CacheMount, Credentials, Entries, Entry, Feed, HeldMount, Identity, Listed, Lookup, Made,
-    Manifest, Outcome, Placement, Resolved, Sharing, Store, Tree, feed,
+    BaseImage, ByContent, CacheMount, Credentials, Entries, Entry, Feed, HeldMount, Identity, Lease, Listed, Lookup,
+    Made, Manifest, Outcome, Placement, Resolved, Sharing, Store, Tree, feed,
 };
+
+/// How long a connection to the store is kept for another build.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// How to reach the two services; those of this host are started when they do not run.
 pub struct Peers {
@@ -28,6 +32,7 @@ pub struct Peers {
     runtime: Option<Endpoint>,
     tls: Option<ClientTls>,
     step_network: Option<StepNetwork>,
+    kept: Mutex<Option<(Store, Instant)>>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -57,6 +62,7 @@ impl Peers {
             runtime: endpoint("runtime", config.runtime)?,
             tls,
             step_network: config.steps.network,
+            kept: Mutex::default(),
         })
     }
 
@@ -65,9 +71,35 @@ impl Peers {
         !matches!(self.runtime, Some(Endpoint::Tcp { .. }))
     }
 
-    /// A connection to the store.
-    pub async fn store(&self) -> Result<Store, Error> {
-        Ok(Store::new(self.connect("store", &self.store).await?))
+    /// A connection to the store, and a lease there. The connection of a build before is taken up; where it is broken, since
+    /// the store was started again, another is made.
+    pub async fn hold(&self, holder: &str) -> Result<(Store, Lease), Error> {
+        let kept = self.kept().take();
+        if let Some((store, _)) = kept {
+            match store.hold(holder).await {
+                Err(Error::Unreachable { .. }) => {}
+                held => return held.map(|lease| (store, lease)),
+            }
+        }
+        let store = Store::new(self.connect("store", &self.store).await?);
+        let lease = store.hold(holder).await?;
+        Ok((store, lease))
+    }
+
+    /// Keeps a connection for the next build, for a moment: while there is one, the store does not stop by itself.
+    pub fn keep(self: &Arc<Self>, store: Store) {
+        *self.kept() = Some((store, Instant::now()));
+        let peers = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            if let Some(peers) = peers.upgrade() {
+                peers.kept().take_if(|(_, since)| since.elapsed() >= KEPT);
+            }
+        });
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<(Store, Instant)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The runtime, connected to once it is needed.

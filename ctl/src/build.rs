@@ -16,6 +16,7 @@ mod upload;
 mod walk;
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,12 +260,13 @@ async fn prepare(
         step_limits: Some(update::of_steps(&args.limits)?),
         ..start
     };
-    Ok((client, start, Given { contexts: all, secrets, agents }))
+    Ok((client, start, Given { contexts: ManuallyDrop::new(all), secrets, agents }))
 }
 
 /// What the builder may ask for.
 struct Given {
-    contexts: Contexts,
+    /// The process ends soon after the build: giving thousands of names back one by one is work for nobody.
+    contexts: ManuallyDrop<Contexts>,
     secrets: Secrets,
     agents: Agents,
 }

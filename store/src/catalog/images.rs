@@ -184,61 +184,98 @@ fn hold_all(transaction: &Transaction<'_>, row: &ImageRow, target: &Digest, leas
     row.layers.iter().try_for_each(|id| leases::add(transaction, lease, Held::Layer, id.as_str()))
 }
 
+/// Whether an image is there as it is to be made, on disk, and its names lead to it.
+fn is_there(transaction: &Transaction<'_>, new: &NewImage) -> Result<bool> {
+    let row = &new.image;
+    let is_it = |found: ImageRow| found.manifest == row.manifest && found.layers == row.layers;
+    let is_known = by_id(transaction, &row.id.to_string())?.is_some_and(is_it);
+    if !is_known || check_graph(transaction, row).is_err() {
+        return Ok(false);
+    }
+    for (digest, _) in &new.blobs {
+        if !blobs::find(transaction, digest)?.is_some_and(|blob| blob.is_durable) {
+            return Ok(false);
+        }
+    }
+    for document in &new.documents {
+        if documents::find(transaction, &document.row.digest)?.is_none() {
+            return Ok(false);
+        }
+    }
+    for name in &row.names {
+        if names::target(transaction, name)? != Some(new.target) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes an image and sets its names.
+fn make(transaction: &Transaction<'_>, new: &NewImage) -> Result<ImageRow> {
+    let row = &new.image;
+    if let Some(lease) = &new.lease {
+        leases::must_exist(transaction, lease)?;
+    }
+    for (digest, size) in &new.blobs {
+        blobs::insert(transaction, digest, *size, None)?;
+    }
+    for id in &row.layers {
+        layers::usable(transaction, id)?;
+        layers::set_ready(transaction, id)?;
+    }
+    for document in &new.documents {
+        documents::insert(transaction, document)?;
+    }
+    check_graph(transaction, row)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO images (project, id, manifest, manifest_size, made, size, os, architecture, variant, created)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+             manifest = excluded.manifest, manifest_size = excluded.manifest_size",
+        )?
+        .execute(params![
+            PROJECT,
+            row.id.to_string(),
+            row.manifest.to_string(),
+            row.manifest_size,
+            row.made,
+            row.size,
+            row.platform.os,
+            row.platform.architecture,
+            row.platform.variant.as_deref().unwrap_or_default(),
+            now()
+        ])?;
+    transaction
+        .prepare_cached("DELETE FROM image_layers WHERE project = ? AND image_id = ?")?
+        .execute(params![PROJECT, row.id.to_string()])?;
+    let mut statement = transaction
+        .prepare_cached("INSERT INTO image_layers (project, image_id, position, layer_id) VALUES (?, ?, ?, ?)")?;
+    for (position, id) in (0_i64..).zip(&row.layers) {
+        statement.execute(params![PROJECT, row.id.to_string(), position, id.as_str()])?;
+    }
+    for name in &row.names {
+        names::set(transaction, name, &new.target)?;
+    }
+    if let Some(lease) = &new.lease {
+        hold_all(transaction, row, &new.target, lease)?;
+    }
+    by_id(transaction, &row.id.to_string())?.ok_or_else(|| Error::ImageNotFound { reference: row.id.to_string() })
+}
+
 impl Catalog {
     /// Makes an image and sets its names in one operation; its layers and blobs become durable with it: the caller
     /// has synced them.
     pub async fn create_image(&self, new: NewImage) -> Result<ImageRow> {
-        self.write("make an image", Durability::Full, move |transaction| {
-            let row = &new.image;
-            if let Some(lease) = &new.lease {
-                leases::must_exist(transaction, lease)?;
-            }
-            for (digest, size) in &new.blobs {
-                blobs::insert(transaction, digest, *size, None)?;
-            }
-            for id in &row.layers {
-                layers::usable(transaction, id)?;
-                layers::set_ready(transaction, id)?;
-            }
-            for document in &new.documents {
-                documents::insert(transaction, document)?;
-            }
-            check_graph(transaction, row)?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO images (project, id, manifest, manifest_size, made, size, os, architecture, variant, created)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-                     manifest = excluded.manifest, manifest_size = excluded.manifest_size",
-                )?
-                .execute(params![
-                    PROJECT,
-                    row.id.to_string(),
-                    row.manifest.to_string(),
-                    row.manifest_size,
-                    row.made,
-                    row.size,
-                    row.platform.os,
-                    row.platform.architecture,
-                    row.platform.variant.as_deref().unwrap_or_default(),
-                    now()
-                ])?;
-            transaction
-                .prepare_cached("DELETE FROM image_layers WHERE project = ? AND image_id = ?")?
-                .execute(params![PROJECT, row.id.to_string()])?;
-            let mut statement = transaction
-                .prepare_cached("INSERT INTO image_layers (project, image_id, position, layer_id) VALUES (?, ?, ?, ?)")?;
-            for (position, id) in (0_i64..).zip(&row.layers) {
-                statement.execute(params![PROJECT, row.id.to_string(), position, id.as_str()])?;
-            }
-            for name in &row.names {
-                names::set(transaction, name, &new.target)?;
-            }
-            if let Some(lease) = &new.lease {
-                hold_all(transaction, row, &new.target, lease)?;
-            }
-            by_id(transaction, &row.id.to_string())?.ok_or_else(|| Error::ImageNotFound { reference: row.id.to_string() })
-        })
-        .await
+        let attempt = "make an image";
+        // What a build finds in its cache makes the image that is there: nothing new has to be on disk then.
+        let same = new.clone();
+        let again = move |transaction: &Transaction<'_>| {
+            is_there(transaction, &same)?.then(|| make(transaction, &same)).transpose()
+        };
+        if let Some(row) = self.write(attempt, Durability::Relaxed, again).await? {
+            return Ok(row);
+        }
+        self.write(attempt, Durability::Full, move |transaction| make(transaction, &new)).await
     }
 
     /// Finds an image; with a lease, it and all that it needs are held from this call on.
