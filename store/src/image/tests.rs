@@ -49,6 +49,35 @@ async fn an_unknown_field_of_a_config_survives_and_the_same_parts_are_the_same_i
 }
 
 #[tokio::test]
+async fn an_image_that_is_made_again_is_there_whatever_became_of_it() {
+    let (_root, store) = fixture::store().await;
+    let lease = fixture::lease(&store, "l").await;
+    let layer = fixture::layer(&store, &lease, "x").await;
+    let make = || fixture::create(&store, &lease, std::slice::from_ref(&layer), &["a:1"]);
+    let first = make().await.unwrap();
+    fixture::import(&store, "other:1", "other").await.unwrap();
+
+    let as_it_was = make().await.unwrap();
+    tag(&store, "other:1", "a:1").await.unwrap();
+    let without_its_name = make().await.unwrap();
+    remove(&store, "a:1", true).await.unwrap();
+    let removed = make().await.unwrap();
+
+    for again in [as_it_was, without_its_name, removed] {
+        assert_eq!((again.row.id, again.row.manifest), (first.row.id, first.row.manifest));
+        assert_eq!(again.row.names, first.row.names);
+    }
+    assert_eq!(get(&store, "a:1", None).await.unwrap().row.id, first.row.id);
+    assert!(make_with_an_ended_lease(&store, &layer).await.is_err(), "an image was held by nobody");
+}
+
+async fn make_with_an_ended_lease(store: &Arc<Store>, layer: &LayerId) -> Result<Image> {
+    let lease = fixture::lease(store, "ended").await;
+    store.catalog.delete_lease(&lease).await?;
+    fixture::create(store, &lease, std::slice::from_ref(layer), &["a:1"]).await
+}
+
+#[tokio::test]
 async fn an_image_is_found_by_name_id_and_prefix() {
     let (_root, store) = fixture::store().await;
     let image = fixture::import(&store, "debian", "x").await.unwrap().row;
