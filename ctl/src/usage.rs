@@ -151,7 +151,6 @@ mod tests {
                 "the flag --checkpoint of `ctl container start` is not available yet",
                 "--help",
             ),
-            ("ctl image rm --no-prune x", "the flag --no-prune of `ctl image rm` is not available yet", "--help"),
             ("ctl image ls --what", "unknown flag: --what", "ctl image ls --help"),
             ("ctl container unmount web", "`ctl container unmount` needs", "usage: ctl container unmount"),
             ("ctl container publish web", "`ctl container publish` needs", "usage: ctl container publish"),

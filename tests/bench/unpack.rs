@@ -4,14 +4,13 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::{self, BufReader, Read},
+    io::{self, Read},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, sync_channel},
     thread,
 };
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, chmod, chownat, makedev, mknodat, utimensat,
 };
@@ -44,10 +43,11 @@ pub(crate) fn main(mut words: impl Iterator<Item = OsString>) -> Outcome<()> {
 
 fn unpack(layer: &Path, to: &Path) -> Outcome<()> {
     fs::create_dir_all(to)?;
-    let mut inflate = MultiGzDecoder::new(BufReader::with_capacity(LENGTH, File::open(layer)?));
+    let file = File::open(layer)?;
     let (sender, receiver) = sync_channel(BUFFERS);
     thread::scope(|scope| {
         let inflated = scope.spawn(move || -> io::Result<()> {
+            let (_, mut inflate) = strata_archive::decompress(file).map_err(io::Error::other)?;
             loop {
                 let mut buffer = Vec::with_capacity(LENGTH);
                 if inflate.by_ref().take(LENGTH as u64).read_to_end(&mut buffer)? == 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use strata_image::{Limits, Plan, Platforms, Root};
-use strata_types::Digest;
+use strata_types::{Digest, LeaseId};
 
 use super::adopt::{Adoption, adopt};
 use super::source::Source;
@@ -22,7 +22,14 @@ const AT_ONCE: usize = 16;
 /// error, unless it was here and a registry has it.
 pub async fn unpack(store: &Arc<Store>, target: &Digest, platforms: Platforms) -> Result<ImageRow> {
     let session = Session::begin(store, "unpack", GRACE).await?;
-    let lease = session.lease().id.clone();
+    let unpacked = unpack_within(store, target, platforms, session.lease().id.clone()).await;
+    // Whatever became of it: nothing is left for which the rest would have to be held.
+    let ended = session.end().await;
+    let row = unpacked?;
+    ended.map(|()| row)
+}
+
+async fn unpack_within(store: &Arc<Store>, target: &Digest, platforms: Platforms, lease: LeaseId) -> Result<ImageRow> {
     let row = store.catalog.hold_document(target, &lease).await?;
     let row = row.ok_or(Error::DocumentNotFound { reference: target.to_string() })?;
     let source = Source::new(store);
@@ -44,6 +51,5 @@ pub async fn unpack(store: &Arc<Store>, target: &Digest, platforms: Platforms) -
     let blobs = plan.blobs().iter().map(|planned| planned.descriptor.digest).collect();
     let adoption = Adoption { target: *target, images: vec![image], blobs, names: vec![], lease };
     let row = adopt(store, adoption).await?.pop();
-    session.end().await?;
     row.ok_or(Error::DocumentNotFound { reference: target.to_string() })
 }
