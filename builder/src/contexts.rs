@@ -11,13 +11,22 @@ use crate::context::Blake3;
 use crate::error::Error;
 use crate::remotes::RemoteTree;
 
+/// Digest of the top directory of a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// This.
+    Known(Blake3),
+    /// The client is looking at the directory, and says it when it has.
+    Follows,
+}
+
 /// A directory of the client.
 #[derive(Debug, Clone)]
 pub struct Local {
     /// Its name. Empty: the build context.
     pub name: String,
-    /// Digest of its top directory.
-    pub root: Blake3,
+    /// Digest of its top directory: [`crate::session::Session::root`] waits for it.
+    pub root: Root,
     /// The ignore file that the client applied.
     pub ignore: IgnoreFile,
     /// Its name, for messages.

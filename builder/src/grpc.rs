@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
 use crate::context;
+use crate::contexts::Root;
 use crate::entitlements::{Entitlement, Grant};
 use crate::error::Error;
 use crate::flight::Flights;
@@ -229,6 +230,7 @@ async fn listen(
             }
             Ok(FromClient::Directories { encodings, continues }) => session.take_directories(encodings, continues),
             Ok(FromClient::Details(details)) => session.take_details(details),
+            Ok(FromClient::Root(root)) => session.take_root(root),
             Ok(FromClient::Credentials { registry, found }) => session.take_credentials(&registry, found),
             Ok(FromClient::Answer { number, answer }) => session.take_answer(number, answer),
             Ok(FromClient::Cancel) => return given_up.cancel(),
@@ -370,9 +372,14 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         let wrong = |_| Error::Invalid { field, problem: "it is not 32 bytes long".to_owned() };
         context::digest(bytes).map_err(wrong)
     };
-    let context_root = match start.context_root.is_empty() {
-        true => None,
-        false => Some(root(&start.context_root, "context_root")?),
+    let context_root = match (start.context_root.is_empty(), start.context_root_follows) {
+        (true, false) => None,
+        (true, true) => Some(Root::Follows),
+        (false, false) => Some(Root::Known(root(&start.context_root, "context_root")?)),
+        (false, true) => {
+            let problem = "a root that follows is here already".to_owned();
+            return Err(Error::Invalid { field: "context_root", problem });
+        }
     };
     let remote_context = match start.remote_context {
         None => None,
@@ -422,7 +429,12 @@ fn read_start(start: pb::BuildStart) -> Result<solve::Request, Error> {
         labels: start.labels.into_iter().collect(),
         pull,
         has_credentials: start.has_credentials,
-        offers: Offers { secrets: start.has_secrets, agents: start.has_agents, details: start.has_details },
+        offers: Offers {
+            secrets: start.has_secrets,
+            agents: start.has_agents,
+            details: start.has_details,
+            later_root: start.context_root_follows,
+        },
         platform: start.platform.map(platform).transpose()?,
     })
 }
@@ -458,6 +470,7 @@ fn read_event(event: Option<pb::build_request::Event>) -> Result<FromClient, Err
         Some(pb::build_request::Event::Details(details)) => {
             details.directories.into_iter().map(details_of).collect::<Result<_, _>>().map(FromClient::Details)
         }
+        Some(pb::build_request::Event::Root(root)) => Ok(FromClient::Root(context::digest(&root.digest)?)),
         Some(pb::build_request::Event::Credentials(credentials)) => {
             let pb::BuildCredentials { registry, credentials, problem } = credentials;
             let found = if problem.is_empty() { Ok(Credentials::new(credentials)) } else { Err(problem) };

@@ -2,11 +2,12 @@
 //! What arrives is checked against its digest before anybody sees it; a client can only fail its own build.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
 
 use crate::context::{Blake3, Details, Directory};
+use crate::contexts::{Local, Root};
 use crate::error::Error;
 use crate::peers::Credentials;
 use crate::secret::Secret;
@@ -34,6 +35,8 @@ pub enum FromClient {
     Content(Content),
     /// Details of directories that were asked for.
     Details(Vec<Details>),
+    /// The root of the context, which was to follow.
+    Root(Blake3),
     /// Credentials that were asked for.
     Credentials {
         /// The registry that was asked about.
@@ -106,6 +109,8 @@ pub struct Offers {
     pub agents: bool,
     /// Times and hard links of what is in its contexts.
     pub details: bool,
+    /// Not that: the root of its context comes unasked, once.
+    pub later_root: bool,
 }
 
 /// What a client answers to a question.
@@ -129,6 +134,8 @@ pub struct Session {
     directories: Arrivals,
     closed: Mutex<Option<String>>,
     contents: AsyncMutex<mpsc::Receiver<Content>>,
+    /// The root that was to follow.
+    root: OnceLock<Blake3>,
     credentials: Mutex<HashMap<String, Answer>>,
     offers: Offers,
     questions: Mutex<Questions>,
@@ -158,6 +165,7 @@ impl Session {
             directories: Arrivals::new(cache),
             closed: Mutex::new(None),
             contents: AsyncMutex::new(contents),
+            root: OnceLock::new(),
             credentials: Mutex::default(),
             offers,
             questions: Mutex::default(),
@@ -171,6 +179,15 @@ impl Session {
     /// `continues` says so.
     pub fn take_directories(&self, encodings: Vec<Vec<u8>>, continues: bool) -> Result<(), Error> {
         self.directories.take(encodings, continues)?;
+        self.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes in the root of the context.
+    pub fn take_root(&self, root: Blake3) -> Result<(), Error> {
+        if !self.offers.later_root || self.root.set(root).is_err() {
+            return Err(Error::Context { problem: "a root came that was not to follow".to_owned() });
+        }
         self.arrived.notify_waiters();
         Ok(())
     }
@@ -219,6 +236,23 @@ impl Session {
         match &*self.closed.lock().expect("no holder of this lock panics") {
             Some(why) => Err(Error::Context { problem: why.clone() }),
             None => Ok(()),
+        }
+    }
+
+    /// The root of a context, when the client knows it.
+    pub async fn root(&self, context: &Local) -> Result<Blake3, Error> {
+        if let Root::Known(root) = context.root {
+            return Ok(root);
+        }
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            if let Some(root) = self.root.get() {
+                return Ok(*root);
+            }
+            self.check_open()?;
+            arrived.await;
         }
     }
 

@@ -10,7 +10,7 @@ use strata_types::Platform;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::context::Blake3;
-use crate::contexts::{Contexts, Local, Named};
+use crate::contexts::{Contexts, Local, Named, Root};
 use crate::entitlements::{Entitlements, Grant};
 use crate::error::Error;
 use crate::export::{self, Exported};
@@ -42,7 +42,7 @@ pub struct Request {
     /// Its name, for messages.
     pub ignore_file_name: String,
     /// Root of the context. `None`: there is no context.
-    pub context_root: Option<Blake3>,
+    pub context_root: Option<Root>,
     /// A context that is not of the client's files.
     pub remote_context: Option<RemoteContext>,
     /// The Dockerfile is a file of that.
@@ -122,7 +122,7 @@ pub enum RemoteContext {
 impl Request {
     /// The contexts, their ignore files read.
     pub fn contexts(&self) -> Result<Contexts, Error> {
-        let local = |name: &str, root: Blake3, text: &str, ignore_name: &str| {
+        let local = |name: &str, root: Root, text: &str, ignore_name: &str| {
             let invalid = |problem: IgnoreError| {
                 let context = if name.is_empty() { String::new() } else { format!("of the context {name}: ") };
                 Error::Invalid { field: "ignore_file", problem: format!("{context}{problem}") }
@@ -131,12 +131,13 @@ impl Request {
             Ok(Local { name: name.to_owned(), root, ignore, ignore_name: ignore_name.to_owned() })
         };
         // Without a context, too, a mistake in its ignore file is one.
-        let main = local("", self.context_root.unwrap_or_default(), &self.ignore_file, &self.ignore_file_name)?;
+        let root = self.context_root.unwrap_or(Root::Follows);
+        let main = local("", root, &self.ignore_file, &self.ignore_file_name)?;
         let mut named = Vec::with_capacity(self.contexts.len());
         for (name, source) in &self.contexts {
             let context = match source {
                 NamedSource::Local { root, ignore_file, ignore_file_name } => {
-                    Named::Local(Arc::new(local(name, *root, ignore_file, ignore_file_name)?))
+                    Named::Local(Arc::new(local(name, Root::Known(*root), ignore_file, ignore_file_name)?))
                 }
                 NamedSource::Image(image) => Named::Image(image.clone()),
                 NamedSource::Url(url) => {

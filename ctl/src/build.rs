@@ -171,13 +171,17 @@ fn metadata(platform: &Platform, built: &Built) -> serde_json::Value {
 
 type Client = pb::build_service_client::BuildServiceClient<strata_rpc::spans::Channel>;
 
-/// Reads what is to be built, and looks at the context.
-async fn prepare(
-    platform: &Platform,
-    args: &Build,
-    outputs: &Outputs,
-    progress: &mut Progress,
-) -> Result<(Client, pb::BuildStart, Given)> {
+/// What a conversation starts with.
+struct Prepared {
+    client: Client,
+    start: pb::BuildStart,
+    given: Given,
+    /// The step that looks at the context, while it does.
+    looking: Option<Own>,
+}
+
+/// Reads what is to be built, and begins to look at the context.
+async fn prepare(platform: &Platform, args: &Build, outputs: &Outputs, progress: &mut Progress) -> Result<Prepared> {
     let secrets = Secrets::of(&args.secret)?;
     let agents = Agents::of(&args.ssh)?;
     let place = Place::of(args).await?;
@@ -197,21 +201,27 @@ async fn prepare(
     progress.step(reading.end(pb::StepState::Done));
     let mut all = Contexts::default();
     let mut start = pb::BuildStart::default();
-    let client = match place {
-        Place::Directory(top) => scan(platform, top, &definition, &mut start, &mut all, progress).await?,
-        Place::Url(url) => {
-            start.remote_context = Some(pb::build_start::RemoteContext::ContextUrl(url));
-            platform.builds().await?
+    let (mut scan, mut looking) = (None, None);
+    match place {
+        Place::Directory(top) => {
+            let (name, ignore, text) = ignore(&top, &definition, progress)?;
+            (start.ignore_file_name, start.ignore_file) = (name, text);
+            start.context_root_follows = true;
+            let step = Own::start(own::CONTEXT, own::CONTEXT_NAME);
+            progress.step(step.running());
+            looking = Some(step);
+            scan = Some(tokio::task::spawn_blocking(move || Context::scan(&top, &ignore)));
         }
+        Place::Url(url) => start.remote_context = Some(pb::build_start::RemoteContext::ContextUrl(url)),
         Place::Archive(archive) => {
             let blake3 = Bytes::copy_from_slice(&archive.blake3);
             let file = pb::ContextFile { blake3, size_bytes: archive.size };
             start.remote_context = Some(pb::build_start::RemoteContext::ContextArchive(file));
             all.archive = Some(archive);
-            platform.builds().await?
         }
-        Place::Nothing(_) => platform.builds().await?,
-    };
+        Place::Nothing(_) => {}
+    }
+    let client = platform.builds().await?;
     match definition {
         Definition::Text { text, name, .. } => (start.dockerfile, start.dockerfile_name) = (text, name),
         Definition::Url(url) => {
@@ -260,23 +270,43 @@ async fn prepare(
         step_limits: Some(update::of_steps(&args.limits)?),
         ..start
     };
-    Ok((client, start, Given { contexts: ManuallyDrop::new(all), secrets, agents }))
+    let given = Given { contexts: ManuallyDrop::new(all), scan, secrets, agents };
+    Ok(Prepared { client, start, given, looking })
 }
 
 /// What the builder may ask for.
 struct Given {
     /// The process ends soon after the build: giving thousands of names back one by one is work for nobody.
     contexts: ManuallyDrop<Contexts>,
+    /// The build context, which is being looked at.
+    scan: Option<Scan>,
     secrets: Secrets,
     agents: Agents,
 }
+
+/// A look at the build context.
+type Scan = tokio::task::JoinHandle<Result<Context, context::Error>>;
 
 /// An open call.
 type Call = (mpsc::Sender<pb::BuildRequest>, tonic::Streaming<pb::BuildResponse>);
 
 /// The conversation of one build. Dropping it cancels the build; dropping the call that it returns ends it.
 async fn converse(
+    Prepared { client, start, given, mut looking }: Prepared,
+    progress: &mut Progress,
+    interrupts: &mut Interrupts,
+) -> Result<Ended<(pb::BuildCompleted, Call)>> {
+    let ended = talk((client, start, given), &mut looking, progress, interrupts).await;
+    // A build that needs nothing of the context does not wait for it.
+    if let Some(step) = looking {
+        progress.step(step.end(pb::StepState::Cancelled));
+    }
+    ended
+}
+
+async fn talk(
     (mut client, start, given): (Client, pb::BuildStart, Given),
+    looking: &mut Option<Own>,
     progress: &mut Progress,
     interrupts: &mut Interrupts,
 ) -> Result<Ended<(pb::BuildCompleted, Call)>> {
@@ -296,7 +326,18 @@ async fn converse(
     loop {
         let reply = tokio::select! {
             reply = events.message() => reply?,
-            error = upload.failure() => return Err(error),
+            said = upload.said() => match (said, looking.take()) {
+                (Ok(()), Some(step)) => {
+                    progress.step(step.end(pb::StepState::Done));
+                    continue;
+                }
+                (Ok(()), None) => continue,
+                (Err(error), Some(step)) => {
+                    progress.step(step.fail(&error));
+                    return Err(error);
+                }
+                (Err(error), None) => return Err(error),
+            },
             _ = tick.tick() => {
                 sending.show(progress);
                 continue;
@@ -342,33 +383,18 @@ fn unreadable(error: context::Error) -> Error {
     }
 }
 
-/// Looks at a directory that is the build context, and at its ignore file, while the builder is called.
-async fn scan(
-    platform: &Platform,
-    top: PathBuf,
-    definition: &Definition,
-    start: &mut pb::BuildStart,
-    all: &mut Contexts,
-    progress: &mut Progress,
-) -> Result<Client> {
+/// The ignore file of a directory that is the build context: its name, what it says, and its text.
+fn ignore(top: &Path, definition: &Definition, progress: &mut Progress) -> Result<(String, IgnoreFile, Bytes)> {
     let reading = Own::start(own::IGNORE, "[internal] load .dockerignore");
     progress.step(reading.running());
     let file = if let Definition::Text { path, .. } = definition { path.as_deref() } else { None };
-    let (ignore_name, ignore_text) = ignore_file(&top, file)?;
-    let ignore = IgnoreFile::parse(&ignore_text).map_err(|error| Error::new(format!("{ignore_name}: {error}")))?;
-    if !ignore_text.is_empty() {
-        progress.part(reading.begin("transferring context:").at(ignore_text.len() as u64, 0, true));
+    let (name, text) = ignore_file(top, file)?;
+    let parsed = IgnoreFile::parse(&text).map_err(|error| Error::new(format!("{name}: {error}")))?;
+    if !text.is_empty() {
+        progress.part(reading.begin("transferring context:").at(text.len() as u64, 0, true));
     }
     progress.step(reading.end(pb::StepState::Done));
-    let scanning = Own::start(own::CONTEXT, own::CONTEXT_NAME);
-    progress.step(scanning.running());
-    let scan = tokio::task::spawn_blocking(move || Context::scan(&top, &ignore));
-    let (client, scanned) = tokio::join!(platform.builds(), scan);
-    all.main = scanned.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
-    progress.step(scanning.end(pb::StepState::Done));
-    start.context_root = Bytes::copy_from_slice(&all.main.root);
-    (start.ignore_file, start.ignore_file_name) = (Bytes::from(ignore_text), ignore_name);
-    client
+    Ok((name, parsed, text.into()))
 }
 
 /// Where the Dockerfile is.

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use strata_proto::builder::v1::{
     BuildCancel, BuildCompleted, BuildPull, BuildRequest, BuildResponse, BuildStart, ContextContent, ContextDirectory,
-    ContextFile, StepState, build_request, build_response::Event, build_service_client::BuildServiceClient,
-    build_start::RemoteContext,
+    ContextFile, ContextRoot, StepState, build_request, build_response::Event,
+    build_service_client::BuildServiceClient, build_start::RemoteContext,
 };
 use strata_proto::{
     runtime::v1::{ListContainersRequest, container_service_client::ContainerServiceClient},
@@ -34,7 +34,8 @@ use crate::{
 over_both!(ALL; a_context_is_asked_for_once_and_becomes_an_image, a_step_runs_and_its_output_is_told,
     a_mistake_in_the_dockerfile_names_its_place, what_a_build_lacks_is_named, a_source_that_cannot_be_had_is_named_without_its_credentials,
     a_step_that_fails_says_how,
-    a_context_that_lies_is_refused, contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing,
+    a_context_that_lies_is_refused, a_root_that_follows_is_waited_for_where_it_counts, a_root_that_nobody_announced_is_refused,
+    contents_that_nobody_takes_hold_no_build_up, malformed_starts_name_the_field, a_build_that_is_dropped_leaves_nothing,
     a_build_that_is_given_up_says_so_when_it_has_cleaned_up, files_of_a_build_are_kept_until_the_call_ends,
     a_build_tells_what_happens_and_how_steps_hang_together);
 
@@ -237,6 +238,92 @@ async fn a_context_that_lies_is_refused(node: &Node) {
     is_empty(node).await;
 }
 
+fn root(digest: &Bytes) -> BuildRequest {
+    event(build_request::Event::Root(ContextRoot { digest: digest.clone() }))
+}
+
+fn start_of_following(dockerfile: &str, tree: &Tree) -> BuildStart {
+    BuildStart { context_root: Bytes::new(), context_root_follows: true, ..start(dockerfile, tree) }
+}
+
+async fn a_root_that_follows_is_waited_for_where_it_counts(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one"), ("sub/b", "two")]);
+    let dockerfile = "FROM guest\nRUN [\"/guest\", \"echo\", \"begun\"]\nCOPY . /app/\n";
+    let known = BuildStart { names: vec!["known".into()], ..start(dockerfile, &tree) };
+    let (known, _) = build(node, known, &tree).await.unwrap();
+
+    let following = BuildStart { no_cache: true, ..start_of_following(dockerfile, &tree) };
+    let (sender, mut events) = begin(node, following).await.unwrap();
+    let mut is_told = false;
+    while let Some(message) = events.message().await.unwrap() {
+        let message = message.event.unwrap();
+        if matches!(message, Event::Output(_)) && !std::mem::replace(&mut is_told, true) {
+            sender.send(root(&tree.root)).await.unwrap();
+        }
+        for answer in tree.answers(&message) {
+            sender.send(answer).await.unwrap();
+        }
+        if let Event::Completed(completed) = message {
+            assert_eq!(completed.steps, known.steps);
+        }
+    }
+    assert!(is_told, "a step that needs nothing of the context waits for its root");
+
+    let (sender, mut events) = begin(node, start_of_following(dockerfile, &tree)).await.unwrap();
+    sender.send(root(&tree.root)).await.unwrap();
+    let mut cached = None;
+    while let Some(message) = events.message().await.unwrap() {
+        if let Event::Completed(completed) = message.event.unwrap() {
+            cached = Some(completed);
+        }
+    }
+    let cached = cached.expect("a build that succeeds says so");
+    assert_eq!(cached.cached_steps, cached.steps, "{cached:?}");
+
+    let unused = start_of_following("FROM guest\nLABEL a=b\n", &tree);
+    build(node, unused, &tree).await.expect("a build without a COPY waits for no root");
+    is_empty(node).await;
+}
+
+async fn a_root_that_nobody_announced_is_refused(node: &Node) {
+    import_guest(node).await;
+    let tree = Tree::new(&[("a", "one")]);
+    let dockerfile = "FROM guest\nRUN [\"/guest\", \"sleep\", \"1\"]\nCOPY a /a\n";
+    let announced = || start_of_following(dockerfile, &tree);
+    let short = Bytes::from_static(b"short");
+
+    for (start, roots) in [
+        (start(dockerfile, &tree), vec![&tree.root]),
+        (announced(), vec![&tree.root, &tree.root]),
+        (announced(), vec![&short]),
+    ] {
+        let (sender, mut events) = begin(node, BuildStart { no_cache: true, ..start }).await.unwrap();
+        for digest in roots {
+            sender.send(root(digest)).await.unwrap();
+        }
+        let end = loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        };
+        refused(end, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+    }
+
+    // Nor is one waited for that cannot come any more.
+    let (sender, mut events) = begin(node, start_of_following("FROM guest\nCOPY a /a\n", &tree)).await.unwrap();
+    drop(sender);
+    let end = loop {
+        match events.message().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    refused(end, Code::InvalidArgument, "FAULT_CONTEXT_INVALID");
+    is_empty(node).await;
+}
+
 async fn contents_that_nobody_takes_hold_no_build_up(node: &Node) {
     import_guest(node).await;
     let tree = Tree::default();
@@ -274,6 +361,7 @@ async fn malformed_starts_name_the_field(node: &Node) {
     malformed(build(node, BuildStart { ignore_file: latin, ..good() }, &tree).await, "ignore_file");
     let short = Bytes::from_static(b"short");
     malformed(build(node, BuildStart { context_root: short, ..good() }, &tree).await, "context_root");
+    malformed(build(node, BuildStart { context_root_follows: true, ..good() }, &tree).await, "context_root");
     for url in ["a/path", "ext::sh", "file:///etc", "https://host/x.git#-option", "https://host/x.git?nothing=1"] {
         let start = BuildStart { remote_context: Some(RemoteContext::ContextUrl(url.into())), ..good() };
         malformed(build(node, start, &tree).await, "context_url");

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use prost::Message;
 use strata_proto::builder::v1 as pb;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::Given;
 use super::agents::Agents;
 use super::contexts::Contexts;
 use super::secrets::Secrets;
+use super::{Given, Scan, unreadable};
 use crate::error::Error;
 use crate::registries::{self, Registries};
 
@@ -34,7 +34,7 @@ enum Asked {
 pub struct Upload {
     asks: mpsc::UnboundedSender<Asked>,
     sender: Sender,
-    failure: oneshot::Receiver<Error>,
+    said: mpsc::Receiver<Result<(), Error>>,
     secrets: Arc<Secrets>,
     agents: Arc<Agents>,
 }
@@ -43,11 +43,19 @@ type Sender = mpsc::Sender<pb::BuildRequest>;
 
 impl Upload {
     /// Serves asks until this is dropped, or the call is over.
-    pub fn start(Given { contexts, secrets, agents }: Given, sender: Sender) -> Self {
+    pub fn start(Given { mut contexts, scan, secrets, agents }: Given, sender: Sender) -> Self {
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let (failed, failure) = oneshot::channel();
+        let (say, said) = mpsc::channel(2);
         let own = sender.clone();
         tokio::spawn(async move {
+            if let Some(scan) = scan {
+                let looked = look(scan, &mut contexts, &sender).await;
+                let is_over = looked.is_err();
+                let _ = say.send(looked).await;
+                if is_over {
+                    return sender.closed().await;
+                }
+            }
             while let Some(ask) = asked.recv().await {
                 let result = match ask {
                     Asked::Directories(digests) => send_directories(&contexts, &digests, &sender).await,
@@ -55,13 +63,13 @@ impl Upload {
                     Asked::Details(need) => send_details(&contexts, &need, &sender).await,
                 };
                 if let Err(error) = result {
-                    let _ = failed.send(error);
+                    let _ = say.send(Err(error)).await;
                     // The request stream stays open: its end would be another error.
                     return sender.closed().await;
                 }
             }
         });
-        Self { asks, sender: own, failure, secrets: Arc::new(secrets), agents: Arc::new(agents) }
+        Self { asks, sender: own, said, secrets: Arc::new(secrets), agents: Arc::new(agents) }
     }
 
     /// The builder asks for directories.
@@ -111,13 +119,21 @@ impl Upload {
         });
     }
 
-    /// Waits for a failure on this side; for ever, if there is none.
-    pub async fn failure(&mut self) -> Error {
-        match (&mut self.failure).await {
-            Ok(error) => error,
-            Err(_) => std::future::pending().await,
+    /// Waits until the context has been looked at, or until something fails on this side; then for ever.
+    pub async fn said(&mut self) -> Result<(), Error> {
+        match self.said.recv().await {
+            Some(said) => said,
+            None => std::future::pending().await,
         }
     }
+}
+
+/// Waits until the build context has been looked at, and tells the builder its root.
+async fn look(scan: Scan, contexts: &mut Contexts, sender: &Sender) -> Result<(), Error> {
+    contexts.main = scan.await.map_err(|error| Error::of(&error))?.map_err(unreadable)?;
+    let digest = Bytes::copy_from_slice(&contexts.main.root);
+    send(sender, pb::build_request::Event::Root(pb::ContextRoot { digest })).await;
+    Ok(())
 }
 
 /// The credentials for a registry and its mirrors.

@@ -244,7 +244,8 @@ impl Sources {
         filter: &Filter,
     ) -> Result<usize, Error> {
         let mut count = 0;
-        for selected in select(&local.root, source, &build.session).await? {
+        let root = build.session.root(local).await?;
+        for selected in select(&root, source, &build.session).await? {
             if matches!(selected.node, Node::Symlink(_)) {
                 continue;
             }

@@ -30,7 +30,8 @@ impl Build {
     ///
     /// Owners are root, times those of the client. The layer is in the cache, so that an unchanged part is written once.
     pub async fn context_layer(&self, local: &Arc<Local>, source: &str) -> Result<Option<ContextLayer>, Error> {
-        let found = select(&local.root, source, &self.session).await?;
+        let root = self.session.root(local).await?;
+        let found = select(&root, source, &self.session).await?;
         let Some(selected) = found.into_iter().next().filter(|one| !matches!(one.node, Node::Symlink(_))) else {
             return Ok(None);
         };

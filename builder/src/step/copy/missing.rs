@@ -58,7 +58,8 @@ async fn near(build: &Build, place: &Place, path: &str) -> Option<String> {
 async fn names_in(build: &Build, place: &Place, directory: &str) -> Option<Vec<String>> {
     match place {
         Place::Context(local) => {
-            let found = select(&local.root, directory, &build.session).await.ok()?;
+            let root = build.session.root(local).await.ok()?;
+            let found = select(&root, directory, &build.session).await.ok()?;
             let Node::Directory(digest) = found.first()?.node else { return None };
             let directory = build.session.directories(&[digest]).await.ok()?.swap_remove(0);
             let names = directory.entries.iter().filter_map(|entry| String::from_utf8(entry.name.clone()).ok());
