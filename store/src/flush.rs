@@ -66,6 +66,12 @@ impl Flusher {
         .await
     }
 
+    /// Bytes that came since the disk was told to begin.
+    #[cfg(test)]
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.came.load(Ordering::Relaxed)
+    }
+
     fn write(&self) -> Result<()> {
         self.outcome()?;
         rustix::fs::syncfs(&self.directory).map_err(|errno| {
@@ -116,10 +122,10 @@ mod tests {
         let flusher = Flusher::open(base.path()).unwrap();
 
         flusher.came(STEP - 1);
-        assert_eq!(flusher.came.load(Ordering::Relaxed), STEP - 1);
+        assert_eq!(flusher.unwritten(), STEP - 1);
         flusher.came(1);
 
-        assert_eq!(flusher.came.load(Ordering::Relaxed), 0);
+        assert_eq!(flusher.unwritten(), 0);
         flusher.sync().await.unwrap();
     }
 }

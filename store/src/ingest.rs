@@ -85,6 +85,15 @@ pub fn silent() -> Report {
     Arc::new(|_, _| {})
 }
 
+/// When what comes goes to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writeback {
+    /// While it comes: somebody waits until it is on disk.
+    Ahead,
+    /// When it is all here: somebody goes on at that moment, and until then the processors are for unpacking.
+    Behind,
+}
+
 /// One blob of an image.
 #[derive(Clone)]
 pub struct Order {
@@ -94,6 +103,8 @@ pub struct Order {
     pub lease: LeaseId,
     /// Takes the steps.
     pub report: Report,
+    /// Whether somebody waits until it is on disk.
+    pub writeback: Writeback,
     /// Media type, digest and size.
     pub blob: Descriptor,
 }

@@ -76,6 +76,7 @@ pub async fn pull(
         credentials: Registries::load()?.credentials(reference).await?,
         lease_id: String::new(),
         digest: String::new(),
+        goes_on_when_usable: until == Until::Usable,
     };
     let mut events = platform.registry().await?.pull_image(request).await?.into_inner();
     let label = reference.tag().map_or_else(|| reference.digest().map(ToString::to_string), |tag| Some(tag.to_owned()));

@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, optional_lease, status};
 use crate::figures::{Moves, Outcomes};
+use crate::ingest::Writeback;
 use crate::remote::{self, Event, Events, Form, Identity, Pull, Pulled, Push, Stage};
 use crate::{Error, Result, image};
 
@@ -153,6 +154,7 @@ fn pull(request: PullImageRequest) -> Result<Pull> {
         identity: identity(request.credentials)?,
         lease: optional_lease(&request.lease_id)?,
         known,
+        writeback: if request.goes_on_when_usable { Writeback::Behind } else { Writeback::Ahead },
     })
 }
 

@@ -20,7 +20,7 @@ use self::take::{Failures, Taking};
 use super::adopt::{Adoption, adopt};
 use super::source::Source;
 use crate::catalog::{Durability, ImageRow, blocking};
-use crate::ingest::{self, Fetch, Order, Prefix, Report};
+use crate::ingest::{self, Fetch, Order, Prefix, Report, Writeback};
 use crate::lease::{GRACE, Session};
 use crate::remote::documents::unpacked;
 use crate::{Error, Result, Store, blob, document};
@@ -174,7 +174,13 @@ impl Load {
             failures: Arc::clone(&self.failures),
             given_up: self.given_up.clone(),
         });
-        Order { fetch, lease: self.lease.clone(), report: Arc::clone(&self.report), blob: blob.clone() }
+        Order {
+            fetch,
+            lease: self.lease.clone(),
+            report: Arc::clone(&self.report),
+            blob: blob.clone(),
+            writeback: Writeback::Ahead,
+        }
     }
 
     async fn document(&self, descriptor: &Descriptor, kind: BlobKind) -> Result<()> {

@@ -10,7 +10,7 @@ use strata_types::{Digest, LeaseId};
 use super::adopt::{Adoption, adopt};
 use super::source::Source;
 use crate::catalog::{ImageRow, blocking};
-use crate::ingest::{self, Order, silent};
+use crate::ingest::{self, Order, Writeback, silent};
 use crate::lease::{GRACE, Session};
 use crate::remote::{Elsewhere, Identity};
 use crate::{Error, Result, Store};
@@ -43,7 +43,7 @@ async fn unpack_within(store: &Arc<Store>, target: &Digest, platforms: Platforms
         image.layers.iter().map(|layer| layer.descriptor.clone()).zip(image.diff_ids.clone()).collect();
     let unpacked = stream::iter(layers).map(|(blob, diff_id)| {
         let fetch = Arc::new(Elsewhere::new(store, &Identity::default()));
-        let order = Order { fetch, lease: lease.clone(), report: silent(), blob };
+        let order = Order { fetch, lease: lease.clone(), report: silent(), blob, writeback: Writeback::Ahead };
         async move { ingest::layer(store, order, diff_id).await }
     });
     let unpacked: Result<Vec<_>> = unpacked.buffer_unordered(AT_ONCE).try_collect().await;

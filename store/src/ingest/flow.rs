@@ -12,7 +12,7 @@ use strata_types::LayerId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Step, Work};
+use super::{Step, Work, Writeback};
 use crate::blob::Partial;
 use crate::{Error, Result, layer};
 
@@ -105,7 +105,9 @@ impl Flow<'_> {
                 }
                 hand(keeper, &piece, false).await?;
                 hand(unpacker, &piece, keeper.is_some()).await?;
-                self.work.store.flusher.came(piece.len() as u64);
+                if self.work.order.writeback == Writeback::Ahead {
+                    self.work.store.flusher.came(piece.len() as u64);
+                }
                 self.work.report(Step::Fetching { bytes: done, of: size });
             }
         }

@@ -100,7 +100,13 @@ impl Case {
 
     fn order(&self, source: &Arc<Source>) -> Order {
         let fetch: Arc<dyn Fetch> = Arc::clone(source) as _;
-        Order { fetch, lease: self.lease.clone(), report: silent(), blob: self.blob.clone() }
+        Order {
+            fetch,
+            lease: self.lease.clone(),
+            report: silent(),
+            blob: self.blob.clone(),
+            writeback: Writeback::Ahead,
+        }
     }
 
     async fn layer(&self, source: &Arc<Source>) -> Result<LayerRow> {
@@ -129,6 +135,18 @@ async fn one_pass_gives_the_layer_its_table_and_the_blob() {
     assert_eq!(source.given.load(Ordering::Relaxed), case.bytes.len());
     assert_eq!(case.store.catalog.diff_id_of_blob(&case.blob.digest).await.unwrap(), Some(case.diff_id));
     assert_eq!(case.partial().await, None);
+}
+
+#[tokio::test]
+async fn the_disk_is_left_alone_for_who_waits_until_all_is_here() {
+    for (writeback, is_ahead) in [(Writeback::Ahead, true), (Writeback::Behind, false)] {
+        let case = Case::new().await;
+        let order = Order { writeback, ..case.order(&Arc::new(case.source())) };
+
+        layer(&case.store, order, case.diff_id).await.unwrap();
+
+        assert_eq!(case.store.flusher.unwritten() > 0, is_ahead, "{writeback:?}");
+    }
 }
 
 /// CVE-2021-20291, row 70: after a cut no lock is held, and the next pull works.
@@ -288,7 +306,8 @@ async fn an_uncompressed_layer_from_near_by_is_kept_as_a_tree_alone() {
     let blob = Descriptor::new(media_type::OCI_LAYER, blob::digest(&tar), tar.len() as u64);
     for is_local in [true, false] {
         let fetch: Arc<dyn Fetch> = Arc::new(Source { bytes: tar.clone(), is_local, ..Source::default() });
-        let order = Order { fetch, lease: lease.clone(), report: silent(), blob: blob.clone() };
+        let order =
+            Order { fetch, lease: lease.clone(), report: silent(), blob: blob.clone(), writeback: Writeback::Ahead };
 
         let row = layer(&store, order, blob.digest).await.unwrap();
 

@@ -14,7 +14,7 @@ use super::Identity;
 use super::pull::{Source, is_suspect};
 use crate::blob::{Partial, PartialName};
 use crate::catalog::{BlobRow, Form};
-use crate::ingest::{self, Fetch, Order, Prefix, silent};
+use crate::ingest::{self, Fetch, Order, Prefix, Writeback, silent};
 use crate::{Error, Result, Store};
 
 /// A compressed layer that is not here, and that a registry is known to have.
@@ -38,7 +38,13 @@ pub(crate) async fn again(
     let reference = Reference::parse(&form.source).map_err(|_| corrupt(&form))?;
     let sources = store.remotes.settings().hosts(&Host::of(&reference)).len();
     let fetch = Arc::new(Elsewhere::new(store, identity));
-    let order = Order { fetch, lease: lease.clone(), report: silent(), blob: form.descriptor.clone() };
+    let order = Order {
+        fetch,
+        lease: lease.clone(),
+        report: silent(),
+        blob: form.descriptor.clone(),
+        writeback: Writeback::Ahead,
+    };
     let mut failure = match ingest::blob(store, order.clone()).await {
         Err(error) if is_suspect(cause(&error)) => error,
         done => return done.map_err(gone),

@@ -17,7 +17,7 @@ use super::documents::{self, Planned};
 use super::{Event, Events, Identity, Stage, target};
 use crate::blob::{Partial, PartialName};
 use crate::image::{Adoption, Image, adopt_telling};
-use crate::ingest::{self, Fetch, Order, Prefix, Report, Step};
+use crate::ingest::{self, Fetch, Order, Prefix, Report, Step, Writeback};
 use crate::lease::{LONGEST_GRACE, Session};
 use crate::{Error, Result, Store, document, image};
 
@@ -37,6 +37,8 @@ pub struct Pull {
     pub lease: Option<LeaseId>,
     /// What the tag is known to stand for. `None`: what it stands for now.
     pub known: Option<Digest>,
+    /// When it goes to the disk.
+    pub writeback: Writeback,
 }
 
 impl Pull {
@@ -224,6 +226,7 @@ impl Work<'_> {
                 fetch: source.clone(),
                 lease: self.lease.clone(),
                 report: report.clone(),
+                writeback: self.pull.writeback,
                 blob: blob.descriptor.clone(),
             };
             let diff_id = diff_ids.get(&blob.descriptor.digest).copied();

@@ -20,7 +20,7 @@ use super::rebuild::Rebuild;
 use super::{Head, MOST_RECIPE, Question, Spared};
 use crate::blob::{Partial, PartialName};
 use crate::catalog::blocking;
-use crate::ingest::{self, Fetch, Key, Order, Prefix, Report, Step};
+use crate::ingest::{self, Fetch, Key, Order, Prefix, Report, Step, Writeback};
 use crate::{Error, Result, Store, content};
 
 /// A layer of so many bytes comes as a whole: to ask takes longer.
@@ -278,7 +278,7 @@ impl Layers {
     fn order(&self, blob: &Descriptor, form: Descriptor, fetch: Arc<dyn Fetch>) -> Order {
         let (report, digest) = (Arc::clone(&self.report), blob.digest);
         let report: Report = Arc::new(move |_, step| report(&digest, step));
-        Order { fetch, lease: self.lease.clone(), report, blob: form }
+        Order { fetch, lease: self.lease.clone(), report, blob: form, writeback: Writeback::Ahead }
     }
 }
 

@@ -83,6 +83,7 @@ impl Store {
             credentials: credentials.0,
             lease_id: lease.to_owned(),
             digest: known.to_owned(),
+            goes_on_when_usable: false,
         };
         let mut layers = HashMap::new();
         let mut client = pb::registry_service_client::RegistryServiceClient::new(self.channel.clone());

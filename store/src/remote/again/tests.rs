@@ -9,6 +9,7 @@ use strata_registry::Registries;
 
 use super::*;
 use crate::config::{Blobs, Keep};
+use crate::ingest::Writeback;
 use crate::remote::{Events, Pull, Push, pull, push};
 use crate::{Config, disk, fixture, gc, image};
 
@@ -43,7 +44,14 @@ async fn keeping(keep: Keep) -> (tempfile::TempDir, Arc<Store>) {
 
 async fn fetch(store: &Arc<Store>, reference: &str) -> crate::remote::Pulled {
     let reference = Reference::parse(reference).unwrap();
-    let what = Pull { reference, platforms: Platforms::Host, identity: Identity::default(), lease: None, known: None };
+    let what = Pull {
+        reference,
+        platforms: Platforms::Host,
+        identity: Identity::default(),
+        lease: None,
+        known: None,
+        writeback: Writeback::Ahead,
+    };
     pull(store, what, &Events::channel().0).await.unwrap()
 }
 

@@ -16,7 +16,7 @@ use strata_types::{Descriptor, Digest};
 use tokio::sync::watch;
 
 use crate::catalog::blocking;
-use crate::ingest::{self, Order, Report, Step};
+use crate::ingest::{self, Order, Report, Step, Writeback};
 use crate::lease::{GRACE, Session};
 use crate::remote::Source;
 use crate::serve::Fault;
@@ -103,7 +103,13 @@ async fn fetch(wanted: &Wanted, sender: &Arc<watch::Sender<State>>) -> Result<()
             });
         }
     });
-    let order = Order { fetch, lease: session.lease().id.clone(), report, blob: wanted.blob.clone() };
+    let order = Order {
+        fetch,
+        lease: session.lease().id.clone(),
+        report,
+        blob: wanted.blob.clone(),
+        writeback: Writeback::Ahead,
+    };
     let brought = ingest::blob(&wanted.store, order).await;
     session.end().await?;
     brought.map(drop)
