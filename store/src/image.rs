@@ -218,10 +218,7 @@ pub async fn tag(store: &Arc<Store>, source: &str, target: &str) -> Result<(Imag
 /// Removes a name, or an image with all its names.
 pub async fn remove(store: &Arc<Store>, reference: &str, force: bool) -> Result<Removed> {
     let removed = store.catalog.remove_image(wanted(store, reference).await?, force).await?;
-    store.removed(&removed);
-    store.build_cache_changed();
-    store.collector.wake();
-    Ok(removed)
+    Ok(told(store, removed))
 }
 
 /// Removes what an image has for some platforms, and leaves its names and the rest as they are.
@@ -237,10 +234,15 @@ pub async fn remove_platforms(
     let guard = store.placing.write().await;
     let removed = store.catalog.remove_variants(wanted, platforms.to_vec(), force, discard).await?;
     drop(guard);
+    Ok(told(store, removed))
+}
+
+/// Tells of what was removed whoever has to know.
+fn told(store: &Store, removed: Removed) -> Removed {
     store.removed(&removed);
     store.build_cache_changed();
     store.collector.wake();
-    Ok(removed)
+    removed
 }
 
 #[cfg(test)]
