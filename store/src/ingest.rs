@@ -38,12 +38,18 @@ pub struct Prefix {
 
 /// Where blobs come from.
 pub trait Fetch: Send + Sync + 'static {
-    /// Gives the bytes of a blob that follow `prefix`. They need not be checked. What came before an error is kept.
+    /// Gives the bytes of a blob that follow `prefix`. They need not be checked, unless [`Self::checks`] says so. What came
+    /// before an error is kept.
     fn fetch(&self, blob: &Descriptor, prefix: Prefix) -> BoxStream<'static, Result<Bytes>>;
 
     /// The repository that blobs can be fetched from again; none if there is none.
     fn repository(&self) -> Option<&str> {
         None
+    }
+
+    /// Says whether bytes that came to their end without an error are those of the digest, prefix included: once is enough.
+    fn checks(&self) -> bool {
+        false
     }
 
     /// Says whether bytes are so near that they need not be kept for a second try.

@@ -70,6 +70,17 @@ impl Drop for Claim {
     }
 }
 
+/// The hash over what is there of a blob.
+#[derive(Debug)]
+enum Sum {
+    /// Kept here.
+    Own(Sha256),
+    /// The source of the bytes keeps it, and checks it at their end.
+    Sources,
+    /// The source has checked it.
+    Checked(Digest),
+}
+
 /// What is there of a blob, for one writer. Dropped, it stays and can be continued.
 #[derive(Debug)]
 pub struct Partial {
@@ -77,7 +88,7 @@ pub struct Partial {
     path: PathBuf,
     bytes: u64,
     // Taken while a blocking thread writes, and lost when that failed.
-    parts: Option<(File, Sha256)>,
+    parts: Option<(File, Sum)>,
     // Given up after the file is closed.
     _claim: Claim,
 }
@@ -89,7 +100,8 @@ impl Partial {
         let path = directory(store).join(name.file_name());
         let target = path.clone();
         let (file, hasher, bytes) = blocking(move || open_file(&target)).await?;
-        Ok(Self { store: Arc::clone(store), path, bytes, parts: Some((file, hasher)), _claim: claim })
+        let parts = Some((file, Sum::Own(hasher)));
+        Ok(Self { store: Arc::clone(store), path, bytes, parts, _claim: claim })
     }
 
     /// How many bytes there are: the offset of the next.
@@ -99,7 +111,24 @@ impl Partial {
 
     /// The state of the hash over all bytes so far, for a source that checks what it gives.
     pub fn hasher(&self) -> Result<Sha256> {
-        Ok(self.parts.as_ref().ok_or_else(failed_before)?.1.clone())
+        match &self.parts {
+            Some((_, Sum::Own(hasher))) => Ok(hasher.clone()),
+            _ => Err(failed_before()),
+        }
+    }
+
+    /// Leaves the hash to the source of what follows, which checks all bytes, those that are there included.
+    pub(crate) fn rely_on_source(&mut self) {
+        if let Some((_, sum)) = &mut self.parts {
+            *sum = Sum::Sources;
+        }
+    }
+
+    /// The source relied on has come to its end: the bytes are those of this digest.
+    pub(crate) fn checked(&mut self, digest: Digest) {
+        if let Some((_, sum @ Sum::Sources)) = &mut self.parts {
+            *sum = Sum::Checked(digest);
+        }
     }
 
     /// Takes room for a blob of this size.
@@ -110,12 +139,12 @@ impl Partial {
 
     /// Appends bytes. When this failed, the blob must be opened again.
     pub async fn append(&mut self, bytes: bytes::Bytes) -> Result<()> {
-        let (mut file, mut hasher) = self.parts.take().ok_or_else(failed_before)?;
+        let (mut file, mut sum) = self.parts.take().ok_or_else(failed_before)?;
         let path = self.path.clone();
         let count = bytes.len() as u64;
         let parts = blocking(move || {
-            write(&mut file, &mut hasher, &path, &bytes)?;
-            Ok::<_, Error>((file, hasher))
+            write(&mut file, &mut sum, &path, &bytes)?;
+            Ok::<_, Error>((file, sum))
         })
         .await?;
         self.parts = Some(parts);
@@ -125,9 +154,9 @@ impl Partial {
 
     /// As [`Partial::append`], on a thread that may block.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let (mut file, mut hasher) = self.parts.take().ok_or_else(failed_before)?;
-        write(&mut file, &mut hasher, &self.path, bytes)?;
-        self.parts = Some((file, hasher));
+        let (mut file, mut sum) = self.parts.take().ok_or_else(failed_before)?;
+        write(&mut file, &mut sum, &self.path, bytes)?;
+        self.parts = Some((file, sum));
         self.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -140,7 +169,11 @@ impl Partial {
 
     /// The digest of the bytes so far.
     pub(crate) fn digest(&self) -> Result<Digest> {
-        Ok(Digest::from_sha256_bytes(self.hasher()?.finalize().into()))
+        match &self.parts {
+            Some((_, Sum::Own(hasher))) => Ok(Digest::from_sha256_bytes(hasher.clone().finalize().into())),
+            Some((_, Sum::Checked(digest))) => Ok(*digest),
+            Some((_, Sum::Sources)) | None => Err(failed_before()),
+        }
     }
 
     /// Checks the bytes and makes the blob visible, held by the lease. Wrong bytes are thrown away.
@@ -186,9 +219,11 @@ fn directory(store: &Store) -> PathBuf {
     store.paths.partials().join(store.catalog.boot_id())
 }
 
-fn write(file: &mut File, hasher: &mut Sha256, path: &Path, bytes: &[u8]) -> Result<()> {
+fn write(file: &mut File, sum: &mut Sum, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(|source| Error::io("write", path, source))?;
-    hasher.update(bytes);
+    if let Sum::Own(hasher) = sum {
+        hasher.update(bytes);
+    }
     Ok(())
 }
 

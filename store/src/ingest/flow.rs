@@ -54,7 +54,12 @@ impl Flow<'_> {
             }
             _ => None,
         };
-        let mut keeper = partial.map(|partial| {
+        // What is all here was hashed when it was opened.
+        let is_checked = self.rest.is_some() && self.work.order.fetch.checks();
+        let mut keeper = partial.map(|mut partial| {
+            if is_checked {
+                partial.rely_on_source();
+            }
             let (report, digest) = (self.work.order.report.clone(), self.work.order.blob.digest);
             Stage::start(move |pieces| keep(partial, pieces, |bytes| report(&digest, Step::Kept { bytes })))
         });
@@ -69,7 +74,10 @@ impl Flow<'_> {
         let unpacked = end(unpacker, is_whole).await;
         // What stopped the bytes is the cause of what the threads say; a disk that is full comes before a short archive.
         fed?;
-        let kept = kept?;
+        let mut kept = kept?;
+        if let Some(partial) = &mut kept {
+            partial.checked(self.work.order.blob.digest);
+        }
         match (kept, unpacked) {
             // Wrong bytes are often no archive either; then they are why, and of no use for another try.
             (Some(partial), Err(error)) if partial.digest()? != self.work.order.blob.digest => {

@@ -23,6 +23,7 @@ struct Source {
     /// The first answer waits here, once it has given what it gives.
     gate: Option<Arc<tokio::sync::Notify>>,
     is_local: bool,
+    checks: bool,
 }
 
 impl Fetch for Source {
@@ -52,6 +53,10 @@ impl Fetch for Source {
 
     fn repository(&self) -> Option<&str> {
         Some("reg:5000/a")
+    }
+
+    fn checks(&self) -> bool {
+        self.checks
     }
 
     fn is_local(&self) -> bool {
@@ -152,17 +157,20 @@ async fn the_disk_is_left_alone_for_who_waits_until_all_is_here() {
 /// CVE-2021-20291, row 70: after a cut no lock is held, and the next pull works.
 #[tokio::test]
 async fn a_cut_is_continued_where_it_was_and_only_there() {
-    let case = Case::new().await;
-    let source = Arc::new(Source { cut: Some(50_000), ..case.source() });
+    // Who checks what it gives, and who leaves that to the store.
+    for checks in [true, false] {
+        let case = Case::new().await;
+        let source = Arc::new(Source { cut: Some(50_000), checks, ..case.source() });
 
-    let cut = case.layer(&source).await;
-    assert!(matches!(cut, Err(Error::Io { .. })), "{cut:?}");
-    assert_eq!((case.layers(), case.partial().await), (0, Some(50_000)));
-    case.layer(&source).await.unwrap();
+        let cut = case.layer(&source).await;
+        assert!(matches!(cut, Err(Error::Io { .. })), "{cut:?}");
+        assert_eq!((case.layers(), case.partial().await), (0, Some(50_000)));
+        case.layer(&source).await.unwrap();
 
-    assert_eq!(*source.begun.lock().unwrap(), [0, 50_000]);
-    assert_eq!(source.given.load(Ordering::Relaxed), case.bytes.len());
-    assert_eq!(blob::read(&case.store, &case.blob.digest).await.unwrap(), case.bytes);
+        assert_eq!(*source.begun.lock().unwrap(), [0, 50_000]);
+        assert_eq!(source.given.load(Ordering::Relaxed), case.bytes.len());
+        assert_eq!(blob::read(&case.store, &case.blob.digest).await.unwrap(), case.bytes);
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,10 @@ impl Fetch for Elsewhere {
         };
         stream::once(opened).try_flatten().boxed()
     }
+
+    fn checks(&self) -> bool {
+        true
+    }
 }
 
 fn corrupt(form: &Form) -> Error {

@@ -260,6 +260,10 @@ impl Fetch for Source {
     fn repository(&self) -> Option<&str> {
         Some(&self.name)
     }
+
+    fn checks(&self) -> bool {
+        true
+    }
 }
 
 /// Brings a layer here. Where its bytes were wrong, or looked like no archive before they were all there, what came is
